@@ -1,0 +1,126 @@
+"""Configuration -> objects. The only place that calls `hydra.utils.instantiate`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from medlat.errors import ConfigErrors, UserError
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from medlat.data.batches import Augment
+    from medlat.data.source import SliceSource
+    from medlat.directions.finder import Finder
+    from medlat.generators.settings import Hardware, Schedule
+    from medlat.generators.vae.networks import VAE
+    from medlat.spaces import ImageSpec
+
+# What the program itself passes to constructors, by section: the configuration need not, and must not, hold it.
+PROVIDED = {"generator.network": {"image"}, "generator.module": {"network", "seed", "steps"}}
+
+
+def build(section: DictConfig, **provided: Any) -> Any:
+    """The object of a section with `_target_`. A UserError of its constructor, or of one below it, is passed on as it is."""
+    try:
+        # A partial, called here: instantiate would turn the program's own dataclasses into configuration.
+        return instantiate(section, _partial_=True, _convert_="all")(**provided)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from error
+        raise
+
+
+def source(config: DictConfig) -> "SliceSource":
+    """Where slices come from."""
+    return build(config.data.source)
+
+
+def network(config: DictConfig, image: "ImageSpec") -> "VAE":
+    """The generator's network, untrained. Its first weights depend on the run's seed alone."""
+    import torch
+
+    from medlat.randomness import derive_seed
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "weights"))
+        return build(config.generator.network, image=image)
+
+
+def network_from(recipe: dict[str, Any], image: "ImageSpec") -> "VAE":
+    """The network a checkpoint describes."""
+    return build(OmegaConf.create(recipe), image=image)
+
+
+def module(config: DictConfig, network: "VAE", steps: int) -> "pl.LightningModule":
+    """The LightningModule that trains the network."""
+    return build(config.generator.module, network=network, seed=config.seed, steps=steps)
+
+
+def augment(config: DictConfig) -> "Augment | None":
+    """What training images pass through, or None."""
+    section = config.generator.training.augment
+    return None if section is None else build(section)
+
+
+def schedule(config: DictConfig) -> "Schedule":
+    """The length of the generator's training."""
+    from medlat.generators.settings import Schedule
+
+    settings = {name: value for name, value in plain(config.generator.training).items() if name != "augment"}
+    return Schedule(**settings)
+
+
+def hardware(config: DictConfig) -> "Hardware":
+    """Where to compute."""
+    from medlat.generators.settings import Hardware
+
+    return Hardware(**plain(config.trainer))
+
+
+def finder(section: DictConfig) -> "Finder":
+    """A direction method."""
+    return build(section)
+
+
+def plain(section: DictConfig) -> dict[str, Any]:
+    """A section as plain containers, interpolations resolved."""
+    return OmegaConf.to_container(section, resolve=True)  # type: ignore[return-value]
+
+
+def window(config: DictConfig) -> tuple[float, float]:
+    """What the network sees as [-1, 1], in HU. Raises UserError where it is not low < high."""
+    low, high = config.data.window_hu
+    if not low < high:
+        raise UserError(f"data.window_hu=[{low:g}, {high:g}]: expected [low, high] with low below high, e.g. [-1000, 2000]")
+    return float(low), float(high)
+
+
+def check_values(config: DictConfig) -> None:
+    """Build what is cheap to build, before any data are read. Raises ConfigErrors with all that the constructors refuse."""
+    problems = []
+    for attempt in _attempts(config):
+        try:
+            attempt()
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigErrors(problems)
+
+
+def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
+    side = config.data.image_size
+
+    def networks() -> None:
+        from medlat.spaces import ImageSpec
+
+        network(config, ImageSpec(1, side, side, -1.0, 1.0, "HU", 1.0))
+
+    parts = [s for s in config.generator.module.values() if isinstance(s, DictConfig) and "_target_" in s]
+    sections = [config.directions, *config.controls.values(), *parts]
+    checks: list[Callable[[], Any]] = [partial(source, config), partial(window, config), networks, partial(schedule, config)]
+    return [*checks, lambda: hardware(config).device, partial(augment, config), *(partial(build, s) for s in sections)]

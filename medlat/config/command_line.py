@@ -1,0 +1,79 @@
+"""The options beside the overrides: `--help`, `-m`, `--config-dir DIR` and Hydra's others."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from medlat.config.help import help_text
+from medlat.config.locate import config_dir
+from medlat.errors import ConfigErrors, did_you_mean, nearest
+
+
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether `--help` or `-h` is among the arguments, whatever else there is."""
+    return "--help" in arguments or "-h" in arguments
+
+
+def help_for(arguments: Sequence[str]) -> str:
+    """The help page, with what the user's own `--config-dir` adds."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config-dir", "-cd", nargs="?")
+    found, _ = parser.parse_known_args(list(arguments))
+    return help_text([config_dir(), *([found.config_dir] if found.config_dir else [])])
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Hydra's own options (`overrides`, `multirun`, `config_dir`, ...), overrides before, after or between them.
+
+    Raises ConfigErrors for an unknown option, one without its value, and a `--config-dir` that is not there.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+
+    def fail(message: str) -> NoReturn:
+        raise ConfigErrors([_line(message, parser)])
+
+    parser.error = fail  # type: ignore[method-assign]
+    found = parser.parse_intermixed_args(list(arguments))
+    if found.config_dir is not None and (line := _missing_folder(found.config_dir)):
+        raise ConfigErrors([line])
+    return found
+
+
+def ordered(arguments: Sequence[str]) -> list[str]:
+    """The same arguments, options first: Hydra itself reads `seed=1 -m scale=tiny` no further than the `-m`."""
+    overrides = parse(arguments).overrides
+    return [argument for argument in arguments if argument not in overrides] + overrides
+
+
+def _missing_folder(folder: str) -> str | None:
+    """The line for a `--config-dir` that is not there, with the nearest folder beside it."""
+    path = Path(folder)
+    if path.is_dir():
+        return None
+    if path.is_file():
+        return f"--config-dir: {folder} is a file, not a folder"
+    beside = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+    near = nearest(path.name, beside)
+    return f"--config-dir: no folder {folder}" + (f"; did you mean '{path.with_name(near)}'?" if near else "")
+
+
+def _line(message: str, parser: argparse.ArgumentParser) -> str:
+    """argparse's complaint, beginning with the option that it is about."""
+    if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+        option, _, _ = unknown[1].partition("=")
+        known: dict[str, Any] = parser._option_string_actions
+        near = nearest(option, [name for name in known if name.startswith("--")])
+        return f"{option}: unknown option" + (f"; did you mean '{near}'?" if near else "; see --help")
+    about = re.match(r"argument ([^:]*): (.*)", message, re.DOTALL)
+    if about is None:
+        return message
+    option = max(about[1].split("/"), key=len)
+    choice = re.match(r"invalid choice: '([^']*)' \(choose from (.*)\)", about[2])
+    if choice is not None:
+        choices = [name.strip(" '") for name in choice[2].split(",")]
+        return f"{option}: no '{choice[1]}'{did_you_mean(choice[1], choices)}"
+    return f"{option}: {about[2]}"

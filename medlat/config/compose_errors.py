@@ -1,0 +1,357 @@
+"""Hydra's complaints, said in our words and all at once.
+
+Hydra stops at the first override that it cannot use, and speaks of defaults lists and struct flags. Here each override
+is tried by itself, what works is composed, and the result goes through `medlat.config.preflight`: one list of
+everything that is wrong.
+"""
+
+import copy
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from medlat.config import kinds
+from medlat.config.command_line import parse
+from medlat.config.help import is_base
+from medlat.config.locate import config_dir
+from medlat.config.preflight import problems
+from medlat.config.schema import Root
+from medlat.errors import ConfigErrors, did_you_mean, nearest
+
+MAX_JOBS = 50  # of a sweep that are looked at: one takes up to 0.3 s
+_COMPOSITION_ERRORS = (HydraException, yaml.YAMLError, OmegaConfBaseException, OSError, ValueError)
+
+
+def explain(
+    error: Exception,
+    arguments: Sequence[str],
+    schema: type = Root,
+    provided: Mapping[str, set[str]] | None = None,
+    conf: str | None = None,
+) -> ConfigErrors | None:
+    """Everything that is wrong with a command line that Hydra could not use; None where that is not what failed.
+
+    error:     what Hydra raised (with HYDRA_FULL_ERROR=1 in the environment it reaches the caller).
+    arguments: as typed, e.g. ["-m", "+experiment=ct_vae_sefa", "scale=tiny"].
+    schema, provided: as for `problems`; by default the program's own.
+    conf:      the folder of the root configuration; by default the program's own.
+    """
+    if _raised_by_the_job(error):
+        return None
+    try:
+        options = parse(arguments)
+    except ConfigErrors as found:
+        return found
+    if provided is None:
+        from medlat import build
+
+        provided = build.PROVIDED
+    main = options.config_path or conf or config_dir()
+    with _hydra(main):
+        diagnosis = _Diagnosis(options.config_name or "config", options.config_dir, options.multirun)
+        lines = diagnosis.run(options.overrides, schema, provided)
+    if lines:
+        return ConfigErrors(lines)
+    return ConfigErrors([_plain(error)]) if isinstance(error, HydraException | OmegaConfBaseException) else None
+
+
+def _raised_by_the_job(error: Exception) -> bool:
+    """Whether the configuration was composed and handed over: what failed then is no matter of composition."""
+    modules = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in walk_tb(error.__traceback__)]
+    names = [frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)]
+    started = names.index("run_job") if "run_job" in names else len(names)
+    return any(module not in ("hydra", "omegaconf", "antlr4") for module in modules[started:])
+
+
+@contextmanager
+def _hydra(config_dir: str) -> Iterator[None]:
+    GlobalHydra.instance().clear()  # left over where Hydra failed half-way
+    with initialize_config_dir(os.path.abspath(config_dir), version_base="1.3"):
+        yield
+
+
+class _Diagnosis:
+    """Tries overrides one by one: how they are written, then groups (`data=ct_dicom`), then values (`seed=3`)."""
+
+    def __init__(self, config_name: str, folder: str | None, multirun: bool) -> None:
+        self.config_name = config_name
+        self.folder = folder
+        self.multirun = multirun
+        path = os.path.abspath(folder).replace("'", "\\'") if folder else ""
+        self.search = [f"hydra.searchpath=['file://{path}']"] if folder else []
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        self.loader: ConfigLoader = hydra.config_loader
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+        self.unread: set[str] = set()  # keys whose value could not be read: nothing more is said about them
+        self.lines: list[str] = []
+
+    def run(self, overrides: Sequence[str], schema: type, provided: Mapping[str, set[str]]) -> list[str]:
+        """All problems, each once."""
+        parsed = [found for text in overrides if (found := self._parsed(text))]
+        for variant in islice(_variants(parsed), MAX_JOBS):
+            self._diagnose(variant, schema, provided)
+        return list(dict.fromkeys(self.lines))
+
+    def _diagnose(self, overrides: list[Override], schema: type, provided: Mapping[str, set[str]]) -> None:
+        """Add the problems of one job."""
+        groups = [o for o in overrides if not isinstance(o.value(), dict) and self._is_group(o.key_or_group)]
+        values = [o for o in overrides if o not in groups]
+        config = self._composed([o for o in groups if self._has_option(o)])
+        if config is None:
+            return
+        absent = [o for o in values if not self._applied(o, config)]
+        with open_dict(config):
+            chosen = config.pop("hydra").runtime.choices
+        found = problems(config, schema, provided)
+        self.lines += [self._absent(o, config) for o in absent if not _complained(o.key_or_group, found)]
+        self.lines += [self._with_option(line, chosen) for line in found if line.partition(": ")[0] not in self.unread]
+
+    # --- how it is written -----------------------------------------------------------------------------------
+
+    def _parsed(self, text: str) -> list[Override]:
+        """The override; one for each value of a sweep; none where it cannot be read, which is then noted."""
+        try:
+            override = OverridesParser.create().parse_override(text)
+            if not override.key_or_group:
+                self.lines.append(f"{text}: has no key; write KEY=VALUE")
+                return []
+            if not override.is_sweep_override():
+                return [override]
+            key = override.get_key_element()
+            if self.multirun:
+                choices = override.sweep_string_iterator() if override.is_discrete_sweep() else iter([])
+                return [OverridesParser.create().parse_override(f"{key}={choice}") for choice in choices]
+            values = text.partition("=")[2]
+            self.unread.add(override.key_or_group)
+            self.lines.append(
+                f"{key.lstrip('+')}: '{values}' is several values; add -m to run each of them, "
+                f"write [{values}] for a list or \"{key}='{values}'\" for one text"
+            )
+        except HydraException:
+            self.lines.append(self._unreadable(text))
+        return []
+
+    def _unreadable(self, text: str) -> str:
+        key, equals, value = text.partition("=")
+        name = key.lstrip("+~")
+        self.unread.add(name)
+        if not equals:
+            experiments = self._options("experiment")
+            near = key if key in experiments else nearest(key, experiments)
+            hint = f"; did you mean '+experiment={near}'?" if near else f"; write {name}=VALUE"
+            return f"{name}: has no value{hint}"
+        if missing := _unclosed(value):
+            return f"{name}: cannot read '{value}': {missing}"
+        quoted = value.replace("'", "\\'")
+        return f"{name}: cannot read '{value}'; as text, write \"{key}='{quoted}'\""
+
+    # --- groups ----------------------------------------------------------------------------------------------
+
+    def _listed(self, group: str, kind: ObjectType) -> list[str]:
+        return self.loader.get_group_options(group, kind, self.config_name, self.search)
+
+    def _is_group(self, name: str) -> bool:
+        return any(self._listed(name, kind) for kind in (ObjectType.CONFIG, ObjectType.GROUP))
+
+    def _options(self, group: str) -> list[str]:
+        """A group's options, those of its subfolders as `folder/option`."""
+        names = self._listed(group, ObjectType.CONFIG)
+        for folder in self._listed(group, ObjectType.GROUP):
+            names += [f"{folder}/{name}" for name in self._options(f"{group}/{folder}")]
+        return names
+
+    def _has_option(self, override: Override) -> bool:
+        group, value = override.key_or_group, override.value()
+        if override.is_delete():
+            return True
+        choices = self._options(group)
+        wrong = [v for v in (value if isinstance(value, list) else [value]) if v not in choices]
+        self.lines += [_no_option(group, v, choices) for v in wrong]
+        return not wrong
+
+    def _composed(self, groups: list[Override]) -> DictConfig | None:
+        """The configuration with these groups, less those that do not work; None where nothing composes."""
+        groups = sorted(groups, key=lambda o: not o.is_add())  # what `+experiment=` brings can be overridden
+        kept: list[Override] = []
+        with suppress(*_COMPOSITION_ERRORS):
+            return self._compose(groups)
+        for override in [None, *groups]:
+            tried = [*kept, override] if override else []
+            try:
+                self._compose(tried)
+                kept = tried
+            except _COMPOSITION_ERRORS as error:
+                self.lines.append(_group_line(override, error))
+                if override is None:
+                    return None
+        return self._compose(kept)
+
+    def _compose(self, groups: list[Override]) -> DictConfig:
+        written = tuple(str(o.input_line) for o in groups)
+        if written not in self.composed:
+            self.composed[written] = compose(self.config_name, [*self.search, *written], return_hydra_config=True)
+        return copy.deepcopy(self.composed[written])
+
+    # --- values ----------------------------------------------------------------------------------------------
+
+    def _applied(self, override: Override, config: DictConfig) -> bool:
+        """Put the value into the configuration; False where its key was not there, though it now is."""
+        key, value = override.key_or_group, override.value()
+        try:
+            present = _present(config, key)
+            if override.is_delete():
+                self._removed(override, config, present)
+            elif override.is_add() and present and not isinstance(value, dict | list):
+                text = f"{key}={override.get_value_string()}"
+                self.lines.append(f"{key}: is there already; write {text} without the +")
+                OmegaConf.update(config, key, value, merge=True)
+            elif override.is_hydra_override() and not present and not override.is_add():
+                self.lines.append(f"{key}: unknown key{did_you_mean(key, _siblings(config, key))}")
+            else:
+                OmegaConf.update(config, key, value, merge=True, force_add=True)
+                return present or override.is_add() or override.is_force_add()
+        except OmegaConfBaseException as error:
+            self.lines.append(f"{key}: cannot be {kinds.show(value)}: {str(error).splitlines()[0]}")
+        return True
+
+    def _removed(self, override: Override, config: DictConfig, present: bool) -> None:
+        key = override.key_or_group
+        if not present:
+            self.lines.append(f"{key}: cannot be removed, it is not there{did_you_mean(key, _siblings(config, key))}")
+            return
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        with open_dict(node):
+            del node[name]
+
+    def _absent(self, override: Override, config: DictConfig) -> str:
+        """The line for a key that may be there but was not, and was given without a `+`."""
+        key = override.key_or_group
+        near = nearest(key, [k for k in _siblings(config, key) if k != key])
+        hint = f"did you mean '{near}'? If not, " if near else ""
+        return f"{key}: is not set here; {hint}write +{override.input_line} to add it"
+
+    def _with_option(self, line: str, chosen: Mapping[str, Any]) -> str:
+        """For an unknown `data.root`, name the options of `data` that have it: most likely that one was forgotten."""
+        match = re.match(r"(\w+)\.(\w+): unknown key", line)
+        if match is None:
+            return line
+        group, key = match[1], re.compile(rf"^{match[2]}:", re.MULTILINE)
+        having = [option for option in self._options(group) if key.search(self._text(group, option))]
+        if not having or chosen.get(group) in having:
+            return line
+        return f"{match[0]} with {group}={chosen.get(group)}; {' or '.join(f'{group}={o}' for o in having)} has it"
+
+    def _text(self, group: str, option: str) -> str:
+        folders = [source.path for source in self.loader.get_sources() if source.scheme() == "file"]
+        folders += [self.folder] if self.folder else []
+        paths = (Path(folder, group, f"{option}.yaml") for folder in folders)
+        return next((path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()), "")
+
+
+def _variants(parsed: Sequence[list[Override]]) -> Iterator[list[Override]]:
+    """The jobs to look at: the first value of each sweep, then every other value with the first ones of the others."""
+    first = [choices[0] for choices in parsed]
+    yield first
+    for position, choices in enumerate(parsed):
+        for other in choices[1:]:
+            yield [*first[:position], other, *first[position + 1 :]]
+
+
+def _no_option(group: str, value: Any, choices: list[str]) -> str:
+    shown = [choice for choice in choices if not is_base(choice)]
+    return f"{group}: no {kinds.show(value)}{did_you_mean(str(value), shown)}"
+
+
+def _group_line(override: Override | None, error: Exception) -> str:
+    """What is wrong with a group whose option exists, or (None) with the root configuration."""
+    text = str(error)
+    if override is None or isinstance(error, yaml.YAMLError | MissingConfigException):
+        return _plain(error)
+    key = override.get_key_element().lstrip("+~")
+    option = override.value()
+    if "appears more than once" in text or "Multiple values for" in text:
+        return f"{key}: is chosen already; write {key}={option} without the +"
+    if override.is_delete():
+        return f"{key}: cannot be removed, it is not chosen"
+    if "Could not override" in text:
+        others = re.search(r"Did you mean to override (?:one of )?(.*)\?", text)
+        near = nearest(key, others[1].split(", ")) if others else None
+        return f"{key}: has no default to replace; " + (f"did you mean '{near}'?" if near else f"write +{key}={option}")
+    return f"{key}: {_plain(error)}"
+
+
+def _plain(error: Exception) -> str:
+    """One line for an error in a file: where it is and what was found there."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}:{mark.line + 1}: not valid YAML: {error.problem}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        line = _no_option(group, option, list(error.options or [])) if group else f"there is no '{option}'"
+        asked_by = re.match(r"In '([^']*)'", str(error))
+        return f"{asked_by[1]}.yaml: {line}" if asked_by else line
+    cause = error.__cause__ if not str(error) and error.__cause__ else error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[0] if lines else type(cause).__name__
+
+
+def _unclosed(value: str) -> str:
+    """Which bracket or quote of a value is not closed, else empty."""
+    closing = {"[": "]", "{": "}", "(": ")"}
+    stack: list[str] = []
+    quote = ""
+    for char in value:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in closing:
+            stack.append(char)
+        elif stack and char == closing[stack[-1]]:
+            stack.pop()
+    if quote:
+        return f"a quote {quote} is not closed"
+    return f"the bracket '{stack[-1]}' is not closed" if stack else ""
+
+
+def _present(config: DictConfig, key: str) -> bool:
+    """Whether a dotted key is there, be its value missing, null or an interpolation that cannot be resolved."""
+    node: Any = OmegaConf.to_container(config, resolve=False)
+    for part in re.split(r"[.\[]", key.replace("]", "")):
+        if isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and part.lstrip("-").isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            return False
+    return True
+
+
+def _siblings(config: DictConfig, key: str) -> list[str]:
+    parent = key.rpartition(".")[0]
+    node = OmegaConf.select(config, parent) if parent else config
+    names = [str(name) for name in node if name != "hydra"] if isinstance(node, DictConfig) else []
+    return [f"{parent}.{name}" if parent else name for name in names]
+
+
+def _complained(key: str, lines: Sequence[str]) -> bool:
+    """Whether a line is about this key or a section that it is in."""
+    return any(key == (about := line.partition(": ")[0]) or key.startswith(f"{about}.") for line in lines)

@@ -1,0 +1,94 @@
+"""What a run's configuration holds. A `Component` is a section that an object is built from, checked by its signature.
+
+A section's keys are the fields here; one more is fine where another value reads it, as `data.source` reads `data.root`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from medlat.config.kinds import Component
+
+
+@dataclass
+class Split:
+    test: float  # share of the patients held out for evaluation
+    validation: float  # share of the patients for the curves during training
+    seed: int  # of the draw of patients
+    by: Literal["patient", "slab"]  # what is held out together
+
+
+@dataclass
+class Data:
+    source: Component  # where slices come from
+    image_size: int  # pixels along each side of an image
+    field_of_view_mm: float | None  # square cut out about the image's centre; null: the whole slice
+    window_hu: tuple[float, float]  # what the network sees as [-1, 1]
+    max_damaged: float  # share of unreadable slices above which the run stops
+    damaged_list: str | None  # a file for the paths of damaged files
+    salt: str | None  # for hashing patient identities
+    split: Split
+
+
+@dataclass
+class Training:
+    images: int  # shown in all
+    batch_size: int
+    checkpoint_every_s: float  # seconds of work that an interruption costs at most
+    validations: int
+    augment: Component | None  # what training images pass through
+
+
+@dataclass
+class Generator:
+    network: Component
+    module: Component  # how the network is trained
+    training: Training
+
+
+@dataclass
+class Evaluation:
+    base_codes: int  # codes that each direction is tried from
+    samples: int  # images drawn for distances
+    steps: list[float]  # of a traversal, in standard deviations of the latent space
+    active_kl: float  # nats above which a latent dimension counts as used
+    inception: str | None  # TorchScript file of an Inception network
+
+
+@dataclass
+class Report:
+    window_hu: tuple[float, float]  # what the figures show
+    directions: int  # shown of each method
+    gifs: int
+
+
+@dataclass
+class Trainer:
+    accelerator: Literal["auto", "cpu", "gpu"]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    threads: int | None  # CPU threads; null: torch's own choice
+
+
+@dataclass
+class Logger:
+    mode: Literal["offline", "online", "disabled"]
+    project: str
+    entity: str | None
+
+
+@dataclass
+class Root:
+    name: str  # of the experiment
+    seed: int  # decides everything random
+    store: str  # the folder of the artefacts
+    workers: int | None  # processes that prepare data; null: one per core
+    dry_run: bool  # print the plan and stop
+    debug: bool  # show the traceback of a user error
+    data: Data
+    generator: Generator
+    directions: Component
+    controls: dict[str, Component]  # methods that every result is compared with
+    evaluation: Evaluation
+    report: Report
+    scale: dict[str, Any]  # sizes that other sections read
+    trainer: Trainer
+    logger: Logger

@@ -1,0 +1,113 @@
+"""Lightning data module over a slice store: whole batches from the memory map, in an order that only seed and step decide."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from medlat.data.slices import SliceStore
+from medlat.data.splits import Split
+from medlat.randomness import derive_seed
+from medlat.spaces import ImageSpec
+
+Augment = Callable[[Tensor, int], Tensor]  # images [B, C, H, W] and a seed -> images
+
+
+class Slices(Dataset):
+    """Whole batches: `dataset[(indices, seed)]` is a tensor [B, C, H, W] in [-1, 1]."""
+
+    def __init__(self, store: SliceStore, spec: ImageSpec, augment: Augment | None = None) -> None:
+        self.store, self.spec, self.augment = store, spec, augment
+
+    def __getitem__(self, batch: tuple[np.ndarray, int]) -> Tensor:
+        indices, seed = batch
+        images = self.store.fetch(indices, self.spec)
+        return images if self.augment is None else self.augment(images, seed)
+
+
+class ShuffledBatches(Sampler):
+    """`steps` batches from an endless row of permutations of the indices.
+
+    The batch of a step is a function of seed and step, so training continues anywhere: set `start`.
+    rank, world: of this process; the processes take turns within a permutation.
+    """
+
+    def __init__(
+        self, indices: np.ndarray, batch_size: int, steps: int, seed: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self.indices, self.batch_size, self.steps, self.seed = indices, batch_size, steps, seed
+        self.start, self.rank, self.world = start, rank, world
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
+        for step in range(self.start, self.steps):
+            yield self.batch(step), derive_seed(self.seed, "augment", step, self.rank)
+
+    def batch(self, step: int) -> np.ndarray:
+        """Indices of one step, [batch_size]."""
+        n = len(self.indices)
+        first = (step * self.world + self.rank) * self.batch_size
+        places = np.arange(first, first + self.batch_size)
+        rounds = places // n
+        parts = [self._permutation(int(r))[places[rounds == r] % n] for r in np.unique(rounds)]
+        return np.concatenate(parts)
+
+    def _permutation(self, number: int) -> np.ndarray:
+        if getattr(self, "_last", (None,))[0] != number:
+            generator = np.random.default_rng(derive_seed(self.seed, "order", number))
+            self._last = (number, self.indices[generator.permutation(len(self.indices))])
+        return self._last[1]
+
+
+class SliceData(pl.LightningDataModule):
+    """Training and validation batches for a generator.
+
+    batch_size: images per step and process; steps: of the whole training; augment: applied to training batches only.
+    """
+
+    VALIDATION_IMAGES = 256
+
+    def __init__(
+        self,
+        store: SliceStore,
+        split: Split,
+        spec: ImageSpec,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        augment: Augment | None = None,
+    ) -> None:
+        super().__init__()
+        self.store, self.split, self.spec, self.augment = store, split, spec, augment
+        self.batch_size, self.steps, self.seed = batch_size, steps, seed
+
+    def train_dataloader(self) -> DataLoader:
+        trainer = self.trainer
+        place = {"start": trainer.global_step, "rank": trainer.global_rank, "world": trainer.world_size} if trainer else {}
+        batches = ShuffledBatches(self.split.train, self.batch_size, self.steps, self.seed, **place)
+        return DataLoader(Slices(self.store, self.spec, self.augment), sampler=batches, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Evenly spaced validation slices, the same each time; nothing where the split has none."""
+        held_out = self.split.validation
+        if len(held_out) == 0:
+            return []
+        picked = held_out[np.linspace(0, len(held_out) - 1, min(len(held_out), self.VALIDATION_IMAGES)).astype(int)]
+        batches = [(part, 0) for part in np.array_split(picked, -(-len(picked) // self.batch_size))]
+        return DataLoader(Slices(self.store, self.spec), sampler=batches, batch_size=None)  # type: ignore[arg-type]
+
+
+def in_batches(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Consecutive parts of at most `size`."""
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]
+
+
+def to_device(images: Tensor, device: torch.device) -> Tensor:
+    """A batch where the network is, in the memory format convolutions like."""
+    return images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)

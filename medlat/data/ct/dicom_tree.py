@@ -1,0 +1,81 @@
+"""Folders of image files as users have them: checking the root, listing what is below it, and its fingerprint."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from medlat.errors import UserError, nearest
+
+
+def checked_root(root: str) -> Path:
+    """The folder the user named, absolute; `~` is expanded and a relative path is relative to the working directory.
+
+    Raises UserError where it is missing or no folder, with the most similar name that exists.
+    """
+    path = Path(os.path.abspath(os.path.expanduser(root)))
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UserError(f"data.root: '{root}' is a file, expected a folder; did you mean '{path.parent}'?")
+    parent, missing = path.parent, path.name
+    while not parent.is_dir():
+        parent, missing = parent.parent, parent.name
+    try:
+        near = nearest(missing, [entry.name for entry in os.scandir(parent) if entry.is_dir()])
+    except PermissionError:
+        near = None
+    hint = f"did you mean '{parent / near}'?" if near else f"the nearest folder that exists is '{parent}'"
+    raise UserError(f"data.root: there is no folder '{root}'; {hint}")
+
+
+def walk(root: Path, skipped: Counter[str] | None = None) -> Iterator[os.DirEntry[str]]:
+    """Every file below the root, at any depth, in no particular order; links are followed, each folder is entered once.
+
+    skipped: counts what is passed over: hidden files and folders (their name begins with a dot), folders that may
+             not be read, links that lead nowhere.
+    """
+    skipped = Counter() if skipped is None else skipped
+    entered = set()
+    folders: list[str] = [str(root)]
+    while folders:
+        folder = folders.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            entries = list(os.scandir(folder))
+        except OSError:
+            skipped["folder that cannot be read"] += 1
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                skipped["hidden"] += 1
+            elif entry.is_dir():
+                folders.append(entry.path)
+            elif entry.is_file():
+                yield entry
+            else:
+                skipped["broken link or special file"] += 1
+
+
+def fingerprint(root: Path) -> str:
+    """sha256 over the sorted (relative path, size in bytes, time of last change in ns) of the files below the root."""
+    lines = []
+    for entry in walk(root):
+        try:
+            status = entry.stat()
+        except FileNotFoundError:  # removed since it was listed
+            continue
+        lines.append(b"%s\0%d\0%d\n" % (os.fsencode(entry.path), status.st_size, status.st_mtime_ns))
+    start = len(os.fsencode(str(root)))
+    return hashlib.sha256(b"".join(sorted(line[start:] for line in lines))).hexdigest()
+
+
+def nothing_found(root: str, expected: str, reasons: Mapping[str, int], hint: str = "") -> UserError:
+    """The error for a root without a single slice: what was found there instead, by reason, and what to do."""
+    counts = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    found = ", ".join(f"{count} {reason}" for reason, count in counts) or "no files at all"
+    return UserError(f"data.root: no {expected} below '{root}', found: {found}{hint}")

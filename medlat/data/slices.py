@@ -1,0 +1,258 @@
+"""The slice store: every slice of a data set, resampled once, in one memory-mapped array with an index.
+
+`images.npy` [N, 1, S, S] int16 Hounsfield units; `index.npz` a number per slice and column; `slices.json` the rest. Memory does not grow with
+the data set: workers write into the map, batches are read from it.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, SliceSource
+from medlat.errors import UserError
+from medlat.progress import track
+from medlat.spaces import ImageSpec
+
+log = logging.getLogger(__name__)
+
+INLINE_BELOW = 64  # items: starting worker processes costs more than reading these
+AIR_HU = -1024
+
+
+@dataclass
+class SliceStore:
+    """An open slice store.
+
+    images:   [N, C, H, W], memory-mapped, physical values (HU).
+    patient:  [N] int64, a patient's number.
+    columns:  name -> [N] float64: `position_mm`, `factor.<name>`, `label.<name>`, ...
+    patients: pseudonym of each patient number.
+    """
+
+    images: np.ndarray
+    patient: np.ndarray
+    columns: dict[str, np.ndarray]
+    patients: list[str]
+    info: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> "SliceStore":
+        """Raises UserError where a file of the store is damaged."""
+        try:
+            info = json.loads((folder / "slices.json").read_text())
+            index = np.load(folder / "index.npz", allow_pickle=False)
+            images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+            columns = {name: index[name] for name in index.files if name not in ("row", "patient")}
+            rows = index["row"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{folder}: damaged slice store ({error}); delete the folder and run again") from error
+        if not np.array_equal(rows, np.arange(len(images))):
+            images = _Rows(images, rows)  # type: ignore[assignment]
+        return cls(images, index["patient"], columns, info["patients"], info)
+
+    def __len__(self) -> int:
+        return len(self.patient)
+
+    def spec(self, window: tuple[float, float]) -> ImageSpec:
+        """The image specification for a window (low, high) in HU."""
+        channels, height, width = self.images.shape[1:]
+        return ImageSpec(channels, height, width, window[0], window[1], self.info["unit"], self.info["spacing_mm"])
+
+    def fetch(self, indices: np.ndarray, spec: ImageSpec) -> torch.Tensor:
+        """Whole batch of slices, [B, C, H, W] float32 in [-1, 1]."""
+        return spec.to_network(torch.from_numpy(self.images[indices]))
+
+    def physical(self, indices: np.ndarray, spec: ImageSpec) -> np.ndarray:
+        """Slices as measurements see them: [B, H, W] float32 HU, clipped to the window."""
+        return np.clip(self.images[indices][:, 0].astype(np.float32), spec.low, spec.high)
+
+    def factors(self) -> dict[str, np.ndarray]:
+        """Known factors by name, each [N]; empty for real data."""
+        return {n.removeprefix("factor."): v for n, v in self.columns.items() if n.startswith("factor.")}
+
+
+class _Rows:
+    """The rows of an array that hold a slice (others belong to damaged files)."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+        self.array, self.rows, self.shape = array, rows, (len(rows), *array.shape[1:])
+
+    def __getitem__(self, indices: Any) -> np.ndarray:
+        return self.array[self.rows[indices]]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How slices become an array: image side in pixels, field of view in mm, tolerated share of damaged slices, ..."""
+
+    image_size: int
+    field_of_view_mm: float | None
+    max_damaged: float
+    salt: str
+    workers: int
+    damaged_list: str | None = None
+
+
+def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
+    """Read every slice of the source into `folder`. Raises UserError where too many files are damaged."""
+    with worker_pool(how.workers) as parallel_map:
+        scan = source.scan(parallel_map)
+        scan.chunks.sort(key=lambda chunk: hashlib.sha256(chunk.patient.encode()).digest())
+        spacing, damaged = _fill_images(source, scan, how, folder, parallel_map)
+    damaged = scan.damaged + damaged
+    _report_damage(damaged, scan, how)
+    _write_index(scan, spacing, how, folder, damaged)
+
+
+def pseudonym(patient: str, salt: str) -> str:
+    """A patient's identity as it may be written: a salted hash."""
+    return hashlib.blake2b(patient.encode(), key=salt.encode()[:64], digest_size=6).hexdigest()
+
+
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ParallelMap]:
+    """A `ParallelMap` over worker processes; few items are worked off in this process, starting none."""
+    pool: ProcessPoolExecutor | None = None
+
+    def parallel_map(function: Any, items: Any, description: str) -> Iterator[Any]:
+        nonlocal pool
+        items = list(items)
+        if workers <= 1 or len(items) < INLINE_BELOW:
+            return track(map(function, items), description, len(items))
+        if pool is None:
+            context = get_context("forkserver" if sys.platform != "win32" else "spawn")
+            if sys.platform != "win32":
+                context.set_forkserver_preload(["medlat.data.slices", "medlat.data.ct.resample"])
+            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
+        share = max(1, min(16, len(items) // (4 * workers)))
+        return track(pool.map(function, items, chunksize=share), description, len(items))
+
+    try:
+        yield parallel_map
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+def _fill_images(
+    source: SliceSource, scan: Scan, how: Preparation, folder: Path, parallel_map: ParallelMap
+) -> tuple[np.ndarray, list[Damaged]]:
+    """Read all chunks into images.npy. Returns the spacing of each row (NaN: damaged) and the damaged files."""
+    starts = np.cumsum([0, *(len(chunk.items) for chunk in scan.chunks)])
+    shape = (int(starts[-1]), 1, how.image_size, how.image_size)
+    path = folder / "images.npy"
+    _allocate(path, shape)
+    read = partial(_read_chunk, source, how.image_size, how.field_of_view_mm, str(path))
+    spacing = np.full(shape[0], np.nan)
+    damaged: list[Damaged] = []
+    jobs = list(zip(scan.chunks, starts[:-1].tolist(), strict=True))
+    for start, (rows, bad) in zip(starts, parallel_map(read, jobs, "reading slices"), strict=False):
+        spacing[start : start + len(rows)] = rows
+        damaged += bad
+    return spacing, damaged
+
+
+def _allocate(path: Path, shape: tuple[int, ...]) -> None:
+    """An int16 .npy file whose blocks are on the disk: writing to a map on a full disk would kill the process."""
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=shape).flush()
+    with open(path, "r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _read_chunk(
+    source: SliceSource, size: int, field_of_view_mm: float | None, path: str, job: tuple[Chunk, int]
+) -> tuple[np.ndarray, list[Damaged]]:
+    from medlat.data.ct.resample import ToGrid
+
+    chunk, start = job
+    grid = ToGrid(size, field_of_view_mm)
+    images = np.lib.format.open_memmap(path, mode="r+")
+    spacing = np.full(len(chunk.items), np.nan)
+    damaged = []
+    for i, result in enumerate(source.read(chunk)):
+        if isinstance(result, Damaged):
+            damaged.append(result)
+            images[start + i] = AIR_HU
+        else:
+            images[start + i, 0] = grid(result)
+            spacing[i] = _pixel_mm(result, size, field_of_view_mm)
+    return spacing, damaged
+
+
+def _pixel_mm(item: Any, size: int, field_of_view_mm: float | None) -> float:
+    if field_of_view_mm is not None:
+        return field_of_view_mm / size
+    extents = [n * mm for n, mm in zip(item.pixels.shape, item.spacing_mm, strict=True)]
+    return float(np.mean(extents)) / size
+
+
+def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None:
+    for reason, count in sorted(scan.skipped.items()):
+        log.info("skipped %d: %s", count, reason)
+    if not damaged:
+        return
+    lines = [f"{item.path}: {item.reason}" for item in damaged]
+    # Paths hold patients' names: they go to the terminal and, where the user asked, to a file; never to a log.
+    print(f"{len(damaged)} damaged files:", *lines[:20], sep="\n  ", file=sys.stderr)
+    if len(lines) > 20:
+        print(f"  ... and {len(lines) - 20} more; data.damaged_list=FILE lists all", file=sys.stderr)
+    if how.damaged_list:
+        Path(how.damaged_list).expanduser().write_text("\n".join(lines) + "\n")
+    total = sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged)
+    if len(damaged) > how.max_damaged * total:
+        reasons = ", ".join(f"{n} x {reason}" for reason, n in Counter(d.reason for d in damaged).most_common(3))
+        raise UserError(
+            f"data.max_damaged={how.max_damaged}: {len(damaged)} of {total} slices cannot be read ({reasons}); "
+            f"mend or remove the files, or allow more"
+        )
+
+
+def _write_index(scan: Scan, spacing: np.ndarray, how: Preparation, folder: Path, damaged: list[Damaged]) -> None:
+    order: dict[str, int] = {}
+    patient = np.concatenate([[order.setdefault(c.patient, len(order))] * len(c.items) for c in scan.chunks])
+    names = set.intersection(*(set(chunk.columns) for chunk in scan.chunks))
+    columns = {name: np.concatenate([chunk.columns[name] for chunk in scan.chunks]) for name in sorted(names)}
+    rows = np.flatnonzero(~np.isnan(spacing))
+    if len(rows) == 0:
+        raise UserError("data.source: no slice could be read")
+    kept, patient = np.unique(patient[rows], return_inverse=True)
+    identities = list(order)
+    index = {"row": rows, "patient": patient} | {name: values[rows] for name, values in columns.items()}
+    np.savez(folder / "index.npz", **index)
+    info = {
+        "unit": "HU",
+        "spacing_mm": float(np.median(spacing[rows])),
+        "slices": len(rows),
+        "patients": [pseudonym(identities[i], how.salt) for i in kept],
+        "damaged": len(damaged),
+        "skipped": scan.skipped,
+        "digest": _digest(folder / "images.npy", index),
+    }
+    (folder / "slices.json").write_text(json.dumps(info, indent=2) + "\n")
+
+
+def _digest(images: Path, index: dict[str, np.ndarray]) -> str:
+    """A hash of the content: two copies of one data set, in any place, have the same."""
+    digest = hashlib.sha256()
+    with open(images, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    for name in sorted(index):
+        digest.update(name.encode() + np.ascontiguousarray(index[name]).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,81 @@
+"""Training, validation and test slices, never sharing a patient."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from medlat.errors import UserError
+
+By = Literal["patient", "slab"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of slices: `train`, `validation` (may be empty) and `test` (held out until the evaluation)."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps({name: getattr(self, name).tolist() for name in self.__dataclass_fields__}))
+
+    @classmethod
+    def load(cls, path: Path) -> "Split":
+        """Raises UserError where the file is damaged."""
+        try:
+            parts = json.loads(path.read_text())
+            return cls(*(np.array(parts[name], dtype=np.int64) for name in cls.__dataclass_fields__))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: damaged split ({error}); delete its folder and run again") from error
+
+
+def split(
+    patient: np.ndarray, position: np.ndarray, test: float, validation: float, seed: int, by: By = "patient"
+) -> Split:
+    """Divide slices.
+
+    patient:  [N] a number per patient; position: [N] along the patient axis.
+    test, validation: shares of the patients, in [0, 1); at least one patient is held out for the test, and one for
+              validation where there are four or more.
+    by:       "patient", or "slab": of each patient the upper slices train, a gap is left out, the lowest test. For
+              a single patient; neighbouring slices resemble each other, so the result flatters.
+    Raises UserError where there are too few patients or slices.
+    """
+    for name, share in (("test", test), ("validation", validation)):
+        if not 0.0 <= share < 1.0:
+            raise UserError(f"data.split.{name}={share}: expected a share from 0 to below 1")
+    if test == 0.0 or test + validation >= 1.0:
+        raise UserError(f"data.split.test={test}, data.split.validation={validation}: nothing left to train or to test on")
+    if by == "slab":
+        return _by_slab(patient, position, test)
+    numbers = np.unique(patient)
+    if len(numbers) < 2:
+        raise UserError(
+            "data.split.by=patient: the data hold one patient only, and results count on held-out patients; "
+            "add patients, or set data.split.by=slab to hold out a slab of this one (flatters the result)"
+        )
+    order = np.random.default_rng(seed).permutation(numbers)
+    n_test = max(1, round(test * len(order)))
+    n_validation = max(1, round(validation * len(order))) if len(order) >= 4 and validation > 0 else 0
+    groups = np.split(order, [n_test, n_test + n_validation])
+    tested, validated, trained = (np.flatnonzero(np.isin(patient, group)) for group in groups)
+    return Split(trained, validated, tested)
+
+
+def _by_slab(patient: np.ndarray, position: np.ndarray, test: float) -> Split:
+    parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
+    for number in np.unique(patient):
+        rows = np.flatnonzero(patient == number)
+        rows = rows[np.argsort(position[rows], kind="stable")]
+        n_test = max(1, round(test * len(rows)))
+        gap = max(1, round(0.05 * len(rows)))
+        parts["test"].append(rows[:n_test])
+        parts["train"].append(rows[n_test + gap :])
+    train, held_out = (np.sort(np.concatenate(parts[name])) for name in ("train", "test"))
+    if len(train) == 0:
+        raise UserError("data.split.by=slab: too few slices to hold out a slab")
+    return Split(train, np.array([], dtype=np.int64), held_out)

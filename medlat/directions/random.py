@@ -1,0 +1,28 @@
+"""Random orthonormal directions: the control that every method has to beat."""
+
+import torch
+
+from medlat.directions.finder import check_count, chosen_space
+from medlat.randomness import generator_for
+from medlat.spaces import Directions, LatentModel
+
+
+class RandomDirections:
+    """Orthonormal directions drawn from the uniform (Haar) distribution by a QR decomposition (Mezzadri 2007, arXiv math-ph/0609050).
+
+    All score 0: no direction is better than another.
+
+    count: directions wanted; at most the dimensions of the space. seed: of the draw. space: null for the generator's default.
+    """
+
+    def __init__(self, count: int = 16, seed: int = 0, space: str | None = None) -> None:
+        check_count(count)
+        self.count, self.seed, self.space = count, seed, space
+
+    def find(self, model: LatentModel) -> Directions:
+        space = chosen_space(model, self.space)
+        normal = torch.randn(space.size, space.size, generator=generator_for(self.seed, "random directions"), dtype=torch.float64)
+        q, r = torch.linalg.qr(normal)
+        q = q * torch.sign(torch.diagonal(r))  # makes the distribution uniform
+        vectors = q.T[: self.count]
+        return Directions.ranked(vectors, torch.zeros(len(vectors)), "random", space)

@@ -1,0 +1,62 @@
+"""How weights move: optimiser, learning rate over time, averaging. Torch only; Lightning modules of all generators use it."""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from medlat.errors import UserError
+
+
+class Optimisation:
+    """Adam with a warm-up, and an exponential moving average of the weights.
+
+    learning_rate: of Adam. betas: of Adam.
+    warmup:        share of the steps over which the learning rate rises from 0.
+    schedule:      after the warm-up: "constant", or "cosine" down to 0.
+    ema_decay:     of the averaged weights, which are the result; it rises over the first steps as (1 + t)/(10 + t).
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        betas: list[float] | None = None,
+        warmup: float = 0.02,
+        schedule: Literal["constant", "cosine"] = "cosine",
+        ema_decay: float = 0.998,
+    ) -> None:
+        _check(learning_rate > 0.0, "learning_rate", learning_rate, "a number above 0")
+        _check(0.0 <= warmup < 1.0, "warmup", warmup, "a share from 0 to below 1")
+        _check(0.0 <= ema_decay < 1.0, "ema_decay", ema_decay, "a number from 0 to below 1")
+        self.betas = tuple(betas or (0.9, 0.999))
+        _check(len(self.betas) == 2 and all(0.0 <= b < 1.0 for b in self.betas), "betas", betas, "two numbers below 1")
+        self.learning_rate, self.warmup, self.schedule, self.ema_decay = learning_rate, warmup, schedule, ema_decay
+
+    def adam(self, network: nn.Module) -> torch.optim.Adam:
+        """The optimiser of a network."""
+        return torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=self.betas)  # type: ignore[arg-type]
+
+    def rise(self, step: int, steps: int) -> float:
+        """0 to 1 over the warm-up, 1 after it."""
+        return min(1.0, (step + 1) / max(1.0, self.warmup * steps))
+
+    def factor(self, step: int, steps: int) -> float:
+        """Of the learning rate at a step."""
+        fall = 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / steps))) if self.schedule == "cosine" else 1.0
+        return self.rise(step, steps) * fall
+
+    def averaged(self, network: nn.Module) -> AveragedModel:
+        """A copy of the network; `update_parameters` moves its weights towards the network's, and copies its buffers."""
+
+        def average(averaged: list[Tensor], current: list[Tensor], count: Any) -> None:
+            decay = min(self.ema_decay, (1.0 + float(count)) / (10.0 + float(count)))
+            get_ema_multi_avg_fn(decay)(averaged, current, count)  # type: ignore[arg-type]
+
+        return AveragedModel(network, multi_avg_fn=average, use_buffers=False)
+
+
+def _check(good: bool, name: str, value: Any, expected: str) -> None:
+    if not good:
+        raise UserError(f"generator.module.optimisation.{name}={value}: expected {expected}")

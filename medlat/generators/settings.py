@@ -1,0 +1,62 @@
+"""How long and on what a generator is trained. Light: checked before anything heavy is imported."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from medlat.errors import UserError
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how to compute; never part of an artefact's key.
+
+    accelerator: auto | cpu | gpu; precision: "auto" takes bf16 where the hardware has it; threads: of the CPU.
+    """
+
+    accelerator: str = "auto"
+    precision: Precision = "auto"
+    threads: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        if self.accelerator == "gpu" and not torch.cuda.is_available():
+            raise UserError("trainer.accelerator=gpu: no GPU found; expected auto or cpu on this machine")
+        return torch.device("cuda" if self.accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu")
+
+    def lightning_precision(self) -> str:
+        """The precision with "auto" resolved."""
+        if self.precision != "auto":
+            return self.precision
+        if self.device.type == "cuda":
+            return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        return "bf16-mixed" if cpu_has_bf16() else "32-true"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Length of a training: images shown in all, images per step, seconds between checkpoints, number of validations."""
+
+    images: int
+    batch_size: int
+    checkpoint_every_s: float = 60.0
+    validations: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("images", "batch_size", "validations"):
+            if getattr(self, name) < 1:
+                raise UserError(f"generator.training.{name}={getattr(self, name)}: expected a whole number of at least 1")
+
+    @property
+    def steps(self) -> int:
+        return max(1, round(self.images / self.batch_size))
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 natively (AVX512-BF16, AMX); emulated it would be slower than float32."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags

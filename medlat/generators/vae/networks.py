@@ -1,0 +1,150 @@
+"""Residual variational autoencoders (Kingma & Welling 2014), one family from laptop to paper size.
+
+Schön et al. 2022 (arXiv 2207.09740) use the residual VAE with batch normalisation, 64 channels at full
+resolution and 32 latent dimensions: `stem_stride=1, capacity=64, norm="batch"`. The fast member first halves the
+image (`stem_stride=2`) and needs no normalisation layers: its residual branches start at zero (SkipInit, De & Smith 2020,
+arXiv 2002.10444).
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medlat.errors import UserError
+from medlat.spaces import ImageSpec, LatentSpace
+
+Norm = Literal["none", "batch"]
+BASE = 4  # pixels: side of the smallest feature map
+LOG_VARIANCE_RANGE = (-12.0, 6.0)  # keeps exp() finite in bf16 while the encoder is still wild
+
+
+def _norm(kind: Norm, channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a 1x1 shortcut, with the change of resolution between them.
+
+    resample: "down" (2x2 mean), "up" (nearest neighbour) or "same".
+    x: [N, in_channels, H, W] -> [N, out_channels, H', W']
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, resample: Literal["down", "up", "same"], norm: Norm) -> None:
+        super().__init__()
+        middle = min(in_channels, out_channels)
+        self.resample_mode = resample
+        self.norm1 = _norm(norm, middle)
+        self.norm2 = _norm(norm, out_channels)
+        self.conv1 = nn.Conv2d(in_channels, middle, 3, padding=1)
+        self.conv2 = nn.Conv2d(middle, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
+        self.gain = nn.Parameter(torch.zeros(())) if norm == "none" else None
+
+    def resample(self, x: Tensor) -> Tensor:
+        if self.resample_mode == "down":
+            return F.avg_pool2d(x, 2)
+        return F.interpolate(x, scale_factor=2.0, mode="nearest") if self.resample_mode == "up" else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.leaky_relu(self.norm1(self.conv1(x)), 0.2)
+        h = self.norm2(self.conv2(self.resample(h)))
+        # A 1x1 convolution and nearest or mean resampling commute: do the cheaper one first.
+        skip = self.resample(self.shortcut(x)) if self.resample_mode == "up" else self.shortcut(self.resample(x))
+        return F.leaky_relu(skip + h if self.gain is None else torch.addcmul(skip, h, self.gain.to(h.dtype)), 0.2)
+
+
+class VAE(nn.Module):
+    """Encoder q(z|x) = N(mean, diag exp log_variance), decoder p(x|z); a `LatentModel` with the one space `z`.
+
+    image:        what the images are; sides must be 4·2^n times `stem_stride`.
+    latent_dim:   D, length of a code.
+    capacity:     channels of the first feature map; doubled at each halving, up to `max_width` times.
+    stem_stride:  1: features at full resolution; 2: the image is halved first (four times cheaper).
+    norm:         "none" (residual branches start at zero) or "batch".
+    """
+
+    def __init__(
+        self,
+        image: ImageSpec,
+        latent_dim: int = 32,
+        capacity: int = 32,
+        max_width: int = 8,
+        stem_stride: int = 2,
+        norm: Norm = "none",
+    ) -> None:
+        super().__init__()
+        _check_positive(latent_dim=latent_dim, capacity=capacity, max_width=max_width)
+        if stem_stride not in (1, 2):
+            raise UserError(f"generator.network.stem_stride={stem_stride}: expected 1 or 2")
+        self.image = image
+        self.spaces = {"z": LatentSpace("z", (latent_dim,))}
+        levels = _levels(image, stem_stride)
+        widths = [capacity * min(2**i, max_width) for i in range(levels + 1)]
+        side = (image.height // (stem_stride * 2**levels), image.width // (stem_stride * 2**levels))
+
+        self.stem = nn.Conv2d(image.channels, widths[0], 2 * stem_stride + (stem_stride == 1), stem_stride, padding=1)
+        down = [ResidualBlock(a, b, "down", norm) for a, b in zip(widths, widths[1:], strict=False)]
+        self.encoder = nn.Sequential(*down)
+        self.posterior = nn.Linear(widths[-1] * side[0] * side[1], 2 * latent_dim)
+
+        self.entry = nn.Linear(latent_dim, widths[-1] * side[0] * side[1])
+        self.entry_shape = (widths[-1], *side)
+        up = [ResidualBlock(b, a, "up", norm) for a, b in zip(widths, widths[1:], strict=False)]
+        self.decoder = nn.Sequential(*reversed(up))
+        self.head = nn.Conv2d(widths[0], image.channels * stem_stride**2, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(stem_stride)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [N, C, H, W] in [-1, 1] -> mean and log variance of the posterior, both [N, D] float32."""
+        h = self.encoder(F.leaky_relu(self.stem(images), 0.2))
+        mean, log_variance = self.posterior(h.flatten(1)).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
+
+    def decode(self, codes: Tensor, space: str = "z") -> Tensor:
+        """Codes [N, D] -> images [N, C, H, W] in [-1, 1] (tanh)."""
+        h = F.leaky_relu(self.entry(codes), 0.2).unflatten(1, self.entry_shape)
+        h = h.contiguous(memory_format=torch.channels_last)
+        return torch.tanh(self.shuffle(self.head(self.decoder(h))).float())
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images [N, C, H, W], noise [N, D] ~ N(0, 1) -> reconstruction, posterior mean, log variance."""
+        mean, log_variance = self.encode(images)
+        return self.decode(mean + noise * torch.exp(0.5 * log_variance)), mean, log_variance
+
+    def sample(self, n: int, space: str = "z", generator: torch.Generator | None = None) -> Tensor:
+        """n codes from the prior N(0, 1), [n, D]."""
+        device = self.entry.weight.device
+        return torch.randn(n, *self.spaces[space].shape, generator=generator).to(device)
+
+    def latent_affines(self, space: str = "z") -> list[Tensor]:
+        """The one weight matrix [C·h·w, D] that codes enter through."""
+        return [self.entry.weight]
+
+
+def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(q(z|x) || N(0, 1)) in nats for each latent dimension: [N, D] -> [N, D] (Kingma & Welling 2014, appendix B)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
+
+
+def _levels(image: ImageSpec, stem_stride: int) -> int:
+    """How often the feature map can be halved until its shorter side is BASE pixels."""
+    shorter = min(image.height, image.width) // stem_stride
+    levels = int(math.log2(max(shorter // BASE, 1)))
+    unit = stem_stride * 2**levels
+    if levels < 1 or shorter != BASE * 2**levels or image.height % unit or image.width % unit:
+        sizes = [BASE * stem_stride * 2**n for n in range(1, 9)]
+        best = min(sizes, key=lambda s: abs(s - min(image.height, image.width)))
+        raise UserError(
+            f"data.image_size={image.height}: this network halves the image down to {BASE} pixels and needs "
+            f"one of {', '.join(map(str, sizes))}; nearest: {best}"
+        )
+    return levels
+
+
+def _check_positive(**arguments: int) -> None:
+    for name, value in arguments.items():
+        if value < 1:
+            raise UserError(f"generator.network.{name}={value}: expected a whole number of at least 1")

@@ -1,0 +1,147 @@
+"""The stages of a run, in order: what each reads and what it leaves in the store."""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from medlat import build
+from medlat.errors import UserError
+from medlat.store import Artefact, Recipe, Store, hash_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Plan:
+    """The recipes of a run's stages, as far as they are known before anything is made.
+
+    A stage below the slices is keyed by their content, so its key is known once they are in the store.
+    """
+
+    config: DictConfig
+    store: Store
+    source: Any
+    made: dict[str, Artefact] = field(default_factory=dict)
+
+    def slices(self) -> Recipe:
+        data = build.plain(self.config.data)
+        source = {name: value for name, value in data["source"].items() if name != "root"}
+        config = {"source": source, "salt": data["salt"] and hash_of(data["salt"])}
+        config |= {name: data[name] for name in ("image_size", "field_of_view_mm")}
+        return Recipe("slices", config, {"files": self.source.fingerprint()})
+
+    def split(self) -> Recipe:
+        return Recipe("split", build.plain(self.config.data.split), {"slices": self._content()})
+
+    def generator(self) -> Recipe:
+        sections = build.plain(self.config.generator)
+        shown = {name: value for name, value in sections["training"].items() if name not in ("checkpoint_every_s", "validations")}
+        config = {"network": sections["network"], "module": sections["module"], "training": shown}
+        config |= {"window_hu": build.plain(self.config.data)["window_hu"], "seed": self.config.seed}
+        return Recipe("generator", config, {"slices": self._content(), "split": self._key("split")})
+
+    def directions(self, section: DictConfig) -> Recipe:
+        return Recipe("directions", build.plain(section), {"generator": self._key("generator")})
+
+    def evaluation(self) -> Recipe:
+        inputs = {name: self._key(name) for name in ("split", "generator", *self.methods())}
+        config = build.plain(self.config.evaluation) | {"seed": self.config.seed}
+        if config["inception"]:
+            config["inception"] = _file_hash(config["inception"])
+        return Recipe("evaluation", config, inputs | {"slices": self._content()})
+
+    def methods(self) -> dict[str, DictConfig]:
+        """Direction methods by their place: the one asked for, then the controls."""
+        controls = {f"controls/{name}": section for name, section in self.config.controls.items()}
+        return {"directions": self.config.directions} | controls
+
+    def stages(self) -> dict[str, Callable[[], Recipe]]:
+        """Every stage in order, with what makes its recipe."""
+        finders = {name: (lambda s=section: self.directions(s)) for name, section in self.methods().items()}
+        return {"slices": self.slices, "split": self.split, "generator": self.generator} | finders | {"evaluation": self.evaluation}
+
+    def _key(self, stage: str) -> str:
+        return self.made[stage].key
+
+    def _content(self) -> str:
+        return json.loads((self.made["slices"].path / "slices.json").read_text())["digest"]
+
+
+def plan(config: DictConfig) -> Plan:
+    """The stages that a configuration asks for."""
+    return Plan(config, Store(config.store), build.source(config))
+
+
+def run(config: DictConfig, folder: Path) -> None:
+    """Make every artefact that does not exist yet, then the report; the record of the run goes to `folder`."""
+    from medlat import stages
+    from medlat.record import recorded
+
+    todo = plan(config)
+    make, made = todo.store.make, todo.made
+    with recorded(config, folder, todo) as tracker:
+        made["slices"] = make(todo.slices(), lambda out: stages.slices(config, todo.source, todo.store, out))
+        made["split"] = make(todo.split(), lambda out: stages.split(config, made, out))
+        made["generator"] = make(todo.generator(), lambda out: stages.generator(config, made, tracker, out), resumable=True)
+        stages.replay_curves(made["generator"], tracker)
+        for name, section in todo.methods().items():
+            made[name] = make(todo.directions(section), lambda out, s=section: stages.directions(config, s, made, out))
+        made["evaluation"] = make(todo.evaluation(), lambda out: stages.evaluation(config, todo.methods(), made, out))
+        stages.report(config, todo.methods(), made, tracker, folder)
+
+
+def describe(plan: Plan) -> str:
+    """What a run would do: stages, which artefacts exist, sizes, images. Reads nothing but the store and file names."""
+    lines = [f"plan of {plan.config.name} (store: {plan.store.root})"]
+    for stage, recipe_of in plan.stages().items():
+        try:
+            recipe = recipe_of()
+        except KeyError:  # an input does not exist yet
+            lines.append(f"  {stage:<22} to be made")
+            continue
+        found = plan.store.find(recipe)
+        if found:
+            plan.made[stage] = found
+        state = f"exists ({_size(found.path)})" if found else "to be made" + _left_over(plan.store, recipe)
+        lines.append(f"  {stage:<22} {state:<28} {recipe.stage}/{recipe.key}")
+    return "\n".join([*lines, *_expectations(plan)])
+
+
+def _expectations(plan: Plan) -> list[str]:
+    training, side = plan.config.generator.training, plan.config.data.image_size
+    steps = max(1, round(training.images / training.batch_size))
+    count = plan.source.expected() if "slices" not in plan.made else _slice_count(plan.made["slices"])
+    return [
+        f"  images: {count:,} slices of {side}², {count * side * side * 2 / 1e6:,.0f} MB in the store",
+        f"  training: {training.images:,} images in {steps:,} steps of {training.batch_size}"
+        f" ({training.images / max(count, 1):,.1f} times the data)",
+    ]
+
+
+def _slice_count(slices: Artefact) -> int:
+    return int(json.loads((slices.path / "slices.json").read_text())["slices"])
+
+
+def _left_over(store: Store, recipe: Recipe) -> str:
+    partial = store.root / recipe.stage / f".{recipe.key}.partial" / "progress"
+    return " (continues)" if partial.is_dir() and any(partial.iterdir()) else ""
+
+
+def _size(folder: Path) -> str:
+    total = sum(os.path.getsize(p) for p in folder.rglob("*") if p.is_file())
+    return f"{total / 1e6:.1f} MB"
+
+
+def _file_hash(path: str) -> str:
+    import hashlib
+
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"evaluation.inception={path}: {error.strerror}; expected a TorchScript file") from error

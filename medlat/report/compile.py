@@ -1,0 +1,286 @@
+"""From what an evaluation left to every figure, GIF and the page of a run."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medlat.report import anatomy, charts, gif, heatmap
+from medlat.report.page import (
+    KeyNumber,
+    Picture,
+    Report,
+    Section,
+    Table,
+    Traversal,
+    TraversalSet,
+    semantics_table,
+    write_page,
+)
+from medlat.report.rendering import zero_index
+from medlat.report.style import in_order, number, save_figure, with_unit
+
+NUMBERS = ("effect", "effect_low", "effect_high", "standardised", "share", "r2")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a report is made of.
+
+    evaluation: folder with metrics.json, semantics.csv, distances.csv and the arrays; curves: metrics.jsonl of the training.
+    controls:   names of the direction methods that know nothing. measurements: (name, unit) in the order they were measured.
+    window:     physical values shown as black and white; directions, gifs: shown of each method.
+    title, run, warnings: for the page.
+    """
+
+    evaluation: Path
+    curves: Sequence[Mapping[str, Any]]
+    controls: Sequence[str]
+    measurements: Sequence[tuple[str, str]]
+    window: tuple[float, float]
+    directions: int
+    gifs: int
+    active_kl: float
+    title: str
+    run: Mapping[str, str]
+    warnings: Sequence[str] = ()
+    unit: str = "HU"
+
+
+@dataclass
+class _Work:
+    """The report as it grows."""
+
+    inputs: Inputs
+    figures: Path
+    rows: list[dict]
+    numbers: dict[str, float]
+    sections: list[Section] = field(default_factory=list)
+
+    @property
+    def methods(self) -> list[str]:
+        return in_order(row["method"] for row in self.rows)
+
+    @property
+    def main(self) -> str:
+        return next(m for m in self.methods if m not in self.inputs.controls)
+
+    @property
+    def kind(self) -> str:
+        return "factor" if any(row["kind"] == "factor" for row in self.rows) else "measurement"
+
+    def of(self, method: str, direction: str | None = None, kind: str | None = None) -> list[dict]:
+        return [
+            row
+            for row in self.rows
+            if row["method"] == method and direction in (None, row["direction"]) and kind in (None, row["kind"])
+        ]
+
+
+def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
+    """Write figures/, report/index.html below `folder`. Returns the pictures worth showing elsewhere (PNG and GIF)."""
+    figures = folder / "figures"
+    work = _Work(inputs, figures, read_semantics(inputs.evaluation / "semantics.csv"), _numbers(inputs.evaluation))
+    traversals = {method: np.load(inputs.evaluation / f"traversal_{method}.npz") for method in work.methods}
+    _meaning(work, traversals)
+    _generator(work)
+    _training(work)
+    report = Report(
+        title=inputs.title,
+        verdict=verdict(work.numbers, work.main, work.methods, work.kind),
+        run=inputs.run,
+        warnings=inputs.warnings,
+        key_numbers=_key_numbers(work),
+        traversal_sets=[_sliders(work, method, arrays) for method, arrays in traversals.items()],
+        steps=traversals[work.main]["steps"].tolist(),
+        window=inputs.window,
+        unit=inputs.unit,
+        semantics=semantics_table(work.rows, figures / "semantics_heatmap.csv", inputs.controls),
+        sections=work.sections,
+    )
+    write_page(folder / "report" / "index.html", report)
+    return sorted(figures.glob("*.png")) + sorted(figures.glob("*.gif"))
+
+
+def read_semantics(path: Path) -> list[dict]:
+    """Rows of semantics.csv with their numbers as floats."""
+    with open(path, newline="") as file:
+        return [row | {name: float(row[name]) for name in NUMBERS} for row in csv.DictReader(file)]
+
+
+def describe(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a direction does, from the rows of one kind: its strongest effect with interval, R² and purity."""
+    known = [row for row in rows if math.isfinite(row["share"])]
+    if not known:
+        return "nothing measurable changes"
+    best = max(known, key=lambda row: row["share"])
+    change = with_unit(number(best["effect"], 2, sign=True), best["unit"])
+    interval = f"[{number(best['effect_low'], 2)}, {number(best['effect_high'], 2)}]"
+    sure = "" if best["effect_low"] > 0 or best["effect_high"] < 0 else " (not significant)"
+    name = best["measurement"].replace("_", " ")
+    return f"{name} {change}/σ {interval}{sure}, R² {best['r2']:.2f}, purity {best['share']:.2f}"
+
+
+def verdict(numbers: Mapping[str, float], main: str, methods: Sequence[str], kind: str) -> str:
+    """The finding in two sentences: whether the method's directions are purer than chance, and what they cover."""
+
+    def summary(method: str) -> tuple[float, float, float, int]:
+        keys = ("purity", "purity_low", "purity_high", "coverage")
+        mean, low, high, covered = (numbers.get(f"semantics/{method}/{kind}_{key}") for key in keys)
+        return (*(math.nan if v is None else v for v in (mean, low, high)), int(covered or 0))  # type: ignore[return-value]
+
+    mean, low, high, covered = summary(main)
+    what = "known factors" if kind == "factor" else "measurements"
+    text = f"{main} directions have a mean purity of {mean:.2f} [{low:.2f}, {high:.2f}] and cover {covered} {what}."
+    if "random" not in methods:
+        return text
+    chance, chance_low, chance_high, chance_covered = summary("random")
+    beside = f"{chance:.2f} [{chance_low:.2f}, {chance_high:.2f}] and cover {chance_covered}"
+    if low > chance_high:
+        return f"{text} That is more than chance: random directions have {beside}."
+    if high < chance_low:
+        return f"{text} That is less than chance: random directions have {beside}."
+    return f"{text} That is no better than chance: random directions have {beside}."
+
+
+def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
+    """Heat map, purity, and for every method its traversals and differences."""
+    inputs = work.inputs
+    pictures = []
+    paths = save_figure(heatmap.semantics_heatmap(work.rows, inputs.controls), work.figures, "semantics_heatmap", work.rows)
+    pictures.append(Picture.saved(paths, "What each direction changes", "Standardised effect of one σ; controls on the right."))
+    by_method = {method: work.of(method) for method in work.methods}
+    table = charts.purity_table(by_method, work.kind, inputs.controls)
+    paths = save_figure(charts.purity_chart(by_method, work.kind, inputs.controls), work.figures, "purity", table)
+    note = "A point per direction; diamonds: mean with 95% interval. Purity 1: the direction changes one thing only."
+    pictures.append(Picture.saved(paths, "Purity beside chance", note))
+    for method in work.methods:
+        pictures += _traversal_pictures(work, method, traversals[method])
+    text = (
+        "Each direction is tried from many base codes; a straight line through each measurement gives its change per σ of the latent space."
+    )
+    work.sections.append(Section("Meaning of the directions", text, pictures))
+
+
+def _traversal_pictures(work: _Work, method: str, arrays: Any) -> list[Picture]:
+    inputs, steps = work.inputs, arrays["steps"].tolist()
+    names = in_order(row["direction"] for row in work.of(method))[: inputs.directions]
+    images = arrays["images"][: len(names)]
+    captions = [describe(work.of(method, name, work.kind)) for name in names]
+    zero = zero_index(steps)
+    pictures = []
+    for number_, part in enumerate(anatomy.pages(len(names))):
+        stem = f"traversal_{method}" + (f"_{number_ + 1}" if number_ else "")
+        rows = [row for name in names[part] for row in work.of(method, name)]
+        figure = anatomy.traversal_grid(images[part], steps, names[part], captions[part], inputs.window, inputs.unit)
+        pictures.append(Picture.saved(save_figure(figure, work.figures, stem, rows), f"Traversals: {method}"))
+        if method in inputs.controls:
+            continue
+        figure = anatomy.difference_maps(images[part], steps, names[part], zero, inputs.unit)
+        table = anatomy.difference_table(images[part], steps, names[part], zero)
+        paths = save_figure(figure, work.figures, stem.replace("traversal", "difference"), table)
+        pictures.append(Picture.saved(paths, f"Differences to the base image: {method}"))
+    if method not in inputs.controls and inputs.gifs > 0:
+        for name, image, caption in list(zip(names, images, captions, strict=True))[: inputs.gifs]:
+            gif.traversal_gif(image, work.figures / f"{name.replace(' ', '_')}.gif", inputs.window, steps, f"{name}: {caption}")
+        some = slice(0, inputs.gifs)
+        gif.overview_gif(images[some], work.figures / f"overview_{method}.gif", inputs.window, steps, names[some])
+    return pictures
+
+
+def _generator(work: _Work) -> None:
+    """Reconstructions, samples, distances and the use of the latent space."""
+    inputs = work.inputs
+    arrays = np.load(inputs.evaluation / "reconstruction.npz")
+    shown = arrays["shown"]
+    figure = anatomy.reconstructions(arrays["real"], arrays["decoded"], arrays["psnr"][shown], inputs.window, inputs.unit)
+    table = [{"slice": i, "psnr_db": p, "ms_ssim": s} for i, (p, s) in enumerate(zip(arrays["psnr"], arrays["ms_ssim"], strict=True))]
+    paths = save_figure(figure, work.figures, "reconstructions", table)
+    pictures = [Picture.saved(paths, "Reconstructions of held-out slices", "Best, median and worst by PSNR.")]
+    images = np.load(inputs.evaluation / "images.npz")
+    figure = anatomy.samples_grid(images["real"], images["samples"], inputs.window, inputs.unit)
+    pictures.append(Picture.saved(save_figure(figure, work.figures, "samples"), "Held-out and sampled slices", "None picked by hand."))
+    if (inputs.evaluation / "distances.csv").exists():
+        rows = _distances(inputs.evaluation / "distances.csv")
+        paths = save_figure(charts.distance_chart(rows), work.figures, "distances", rows)
+        note = "Samples against held-out patients; the floor is the distance between two halves of the held-out patients."
+        pictures.append(Picture.saved(paths, "Distance of samples to real slices", note))
+    figure = charts.latent_usage(arrays["kl"], inputs.active_kl)
+    paths = save_figure(figure, work.figures, "latent_usage", charts.usage_table(arrays["kl"], inputs.active_kl))
+    pictures.append(Picture.saved(paths, "Use of the latent space"))
+    work.sections.append(Section("The generator", "All numbers are of patients that training never saw.", pictures, _readout(work)))
+
+
+def _training(work: _Work) -> None:
+    if work.inputs.curves:
+        figure = charts.training_curves(work.inputs.curves)
+        paths = save_figure(figure, work.figures, "training_curves", work.inputs.curves)
+        work.sections.append(Section("Training", "", [Picture.saved(paths, "Training curves")]))
+
+
+def _readout(work: _Work) -> list[Table]:
+    rows = [[k.removeprefix("readout/r2_"), v] for k, v in work.numbers.items() if k.startswith("readout/r2_")]
+    if not rows:
+        return []
+    caption = "R² on held-out patients of the known factors, read from the measurements: how far the rulers can be trusted."
+    return [Table("How well the factors can be read", ["factor", "R²"], rows, caption)]
+
+
+def _sliders(work: _Work, method: str, arrays: Any) -> TraversalSet:
+    names = in_order(row["direction"] for row in work.of(method))
+    control = method in work.inputs.controls
+    traversals = []
+    for index, name in enumerate(names):
+        column = _strongest_measurement(work, method, name)
+        label, unit = work.inputs.measurements[column]
+        caption = describe(work.of(method, name, work.kind))
+        values = arrays["values"][index, :, column].tolist()
+        traversals.append(Traversal(name, arrays["images"][index], caption, label.replace("_", " "), unit, values))
+    mean = work.numbers.get(f"semantics/{method}/{work.kind}_purity")
+    note = f"mean purity {mean:.2f}" + (": this is what knowing nothing looks like" if control else "") if mean is not None else ""
+    return TraversalSet(method, traversals, control, note)
+
+
+def _strongest_measurement(work: _Work, method: str, direction: str) -> int:
+    shares = {row["measurement"]: row["share"] for row in work.of(method, direction, "measurement")}
+    values = [shares.get(name, math.nan) for name, _ in work.inputs.measurements]
+    return int(np.nanargmax(values)) if np.isfinite(values).any() else 0
+
+
+def _key_numbers(work: _Work) -> list[KeyNumber]:
+    n, kind = work.numbers, work.kind
+    what = "known factors" if kind == "factor" else "measurements"
+    entries = [
+        KeyNumber("PSNR", n["reconstruction/psnr"], "dB", "", "held-out slices against their reconstructions, range 2"),
+        KeyNumber("MS-SSIM", n["reconstruction/ms_ssim"], "", "", "structural similarity of the same, 1 at best"),
+        KeyNumber("active latent dimensions", n["reconstruction/active_units"], "", "", "dimensions that the encoder uses"),
+    ]
+    purity, covered = f"{kind}_purity", f"{kind}_coverage"
+    chance = {key: n.get(f"semantics/random/{key}") for key in (purity, covered)}
+    beside = {key: "" if value is None else f"{number(value, 2)} (random directions)" for key, value in chance.items()}
+    own = {key: n.get(f"semantics/{work.main}/{key}") for key in (purity, covered)}
+    explained = {
+        purity: f"share of a direction's effect that falls on one of the {what}; 1 at best",
+        covered: f"{what} that some direction moves with purity of at least 0.5",
+    }
+    names = {purity: f"mean purity of {work.main}", covered: f"coverage of {work.main}"}
+    entries += [KeyNumber(names[k], v, "", beside[k], explained[k]) for k, v in own.items() if v is not None]
+    for key in sorted(k for k in n if k.startswith("distance/") and not k.endswith("_floor")):
+        if n[key] is not None and n.get(f"{key}_floor") is not None:
+            floor = f"{number(n[f'{key}_floor'])} (real to real)"
+            entries.append(KeyNumber(key.removeprefix("distance/"), n[key], "", floor, "samples to held-out slices; lower is nearer"))
+    return entries
+
+
+def _numbers(evaluation: Path) -> dict[str, float]:
+    return {k: v for k, v in json.loads((evaluation / "metrics.json").read_text()).items() if v is not None}
+
+
+def _distances(path: Path) -> list[dict]:
+    with open(path, newline="") as file:
+        return [row | {"value": float(row["value"]), "floor": float(row["floor"])} for row in csv.DictReader(file)]

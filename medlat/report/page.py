@@ -1,0 +1,268 @@
+"""One self-contained HTML page: what was run, what the directions mean, and the controls beside every claim.
+
+The page loads nothing: images are data URIs, style and script are inline, fonts are the system's, and a content
+security policy forbids the rest. All text is escaped. Links to CSV and PDF files are relative to the page.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+
+from medlat.report.heatmap import is_significant
+from medlat.report.rendering import Window, differences, symmetric_limit, zero_index
+from medlat.report.sprites import data_uri, difference_sprite, diverging_palette, figure_uri, image_sprite
+from medlat.report.style import CONTROLS, number, step_label, with_unit
+
+
+class Cell(NamedTuple):
+    """A table cell that is shown as one thing and sorted as another, e.g. `Cell("[2.8, 3.4]", 3.1)`."""
+
+    text: str
+    sort: float
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """A result with its control beside it. explanation: one plain sentence on what the number says."""
+
+    name: str
+    value: float | str
+    unit: str = ""
+    control: float | str = ""  # what it must be held against, e.g. "0.30 (random directions)", "12.1 (real to real)"
+    explanation: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: a cell is text, a number (shown to 3 digits), None (shown as a dash) or a `Cell`."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    caption: str = ""
+    csv: Path | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as `save_figure` wrote it; `files` beside it (CSV, PDF, GIF) are linked."""
+
+    png: Path
+    title: str
+    caption: str = ""
+    files: Sequence[Path] = ()
+
+    @classmethod
+    def saved(cls, paths: Mapping[str, Path], title: str, caption: str = "") -> "Picture":
+        """From what `save_figure` returned."""
+        return cls(paths["png"], title, caption, [path for kind, path in paths.items() if kind != "png"])
+
+
+@dataclass(frozen=True)
+class Traversal:
+    """One slider: a direction's images, and what was measured at each step."""
+
+    name: str
+    images: np.ndarray  # [S, H, W] physical values
+    caption: str = ""  # e.g. "rotation +3.1°/σ [2.8, 3.4], R² 0.92, purity 0.71"
+    measurement: str = ""  # what `values` are
+    unit: str = ""
+    values: Sequence[float] | None = None  # [S]
+
+
+@dataclass(frozen=True)
+class TraversalSet:
+    """The directions of one method, or of one control."""
+
+    method: str
+    traversals: Sequence[Traversal]
+    control: bool = False
+    note: str = ""  # e.g. "mean purity 0.30: this is what chance looks like"
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    text: str = ""  # plain text; an empty line begins a new paragraph
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+
+
+@dataclass
+class Report:
+    """All that the page says. Nothing here may hold patient data: the page shows it as it is.
+
+    verdict: the finding in one or two honest sentences; they open the page.
+    warnings: plain words, e.g. "Phantom data: no patients were involved."
+    run: what was run, in order of display, e.g. {"command": ..., "seed": "0", "date": ...}.
+    steps: [S] in σ, shared by all traversals; window: physical values shown as black and white.
+    """
+
+    title: str
+    verdict: str
+    run: Mapping[str, str]
+    warnings: Sequence[str] = ()
+    key_numbers: Sequence[KeyNumber] = ()
+    traversal_sets: Sequence[TraversalSet] = ()
+    steps: Sequence[float] = ()
+    window: Window = (-1000.0, 1000.0)
+    unit: str = "HU"
+    semantics: Table | None = None
+    sections: Sequence[Section] = field(default_factory=list)
+
+
+def write_page(path: Path, report: Report) -> None:
+    """Write the report as one HTML file that works offline."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(cell=_cell, sort_key=_sort_key, numeric=_is_numeric, paragraphs=_paragraphs)
+    environment.globals.update(figure_uri=figure_uri, link=lambda target: _link(target, path.parent))
+    html = environment.get_template("page.html.j2").render(
+        report=report,
+        sets=_sliders(report),
+        style=(here / "page.css").read_text(encoding="utf-8"),
+        script=(here / "page.js").read_text(encoding="utf-8"),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8")
+
+
+def semantics_table(
+    rows: Sequence[Mapping[str, Any]], csv: Path | None = None, controls: Sequence[str] = CONTROLS
+) -> Table:
+    """The rows of `semantics_heatmap` as a sortable table; effects whose interval excludes 0 come with a bullet."""
+    lines = []
+    for row in rows:
+        name = row["method"] + (" (control)" if row["method"] in controls else "")
+        effect = with_unit(number(row["effect"], 3, sign=True), row["unit"])
+        interval = f"[{number(row['effect_low'])}, {number(row['effect_high'])}]"
+        mark = "• " if is_significant(row) else ""
+        measured = f"{row['measurement'].replace('_', ' ')}{' ✱' if row['kind'] == 'factor' else ''}"
+        lines.append(
+            [name, row["direction"], measured, Cell(mark + effect, row["effect"]), Cell(interval, row["effect_low"])]
+            + [Cell(number(row["standardised"], 2, sign=True), abs(row["standardised"]))]
+            + [Cell(f"{row[key]:.2f}" if math.isfinite(row[key]) else "–", row[key]) for key in ("share", "r2")]
+        )
+    columns = ["method", "direction", "measurement", "effect per σ", "95% interval", "standardised", "share", "R²"]
+    caption = (
+        "• the 95% interval excludes 0. Standardised: effect per σ in standard deviations of the measurement over real "
+        "images. Share: of the direction's total standardised effect; the largest share of a direction is its purity."
+    )
+    if any(row["kind"] == "factor" for row in rows):
+        caption += " ✱ a factor known from the phantom's recipe."
+    return Table("Every direction, every measurement", columns, lines, caption, csv)
+
+
+def _sliders(report: Report) -> list[dict[str, Any]]:
+    """The traversals as the template wants them: sprites, labels, and one scale of differences for all methods."""
+    steps = list(report.steps)
+    sets = [group for group in report.traversal_sets if group.traversals]
+    if not sets or not steps:
+        return []
+    zero = zero_index(steps)
+    change = [differences(item.images, zero).ravel() for group in sets for item in group.traversals]
+    limit = symmetric_limit(np.concatenate(change))
+    return [
+        {
+            "method": group.method,
+            "control": group.control,
+            "note": group.note,
+            "items": [_slider(item, steps, zero, report.window, limit) for item in group.traversals],
+            "labels": [step_label(step) for step in steps],
+            "limit": f"{number(limit)} {report.unit}",
+            "colours": _css_gradient(),
+        }
+        for group in sets
+    ]
+
+
+def _slider(item: Traversal, steps: Sequence[float], zero: int, window: Window, limit: float) -> dict[str, Any]:
+    images = np.asarray(item.images, np.float32)
+    assert images.shape[0] == len(steps), (item.name, images.shape, len(steps))
+    values = list(item.values) if item.values is not None else []
+    assert not values or len(values) == len(steps), item.name
+    return {
+        "name": item.name,
+        "caption": item.caption,
+        "measurement": item.measurement.replace("_", " "),
+        "readings": _readings(values, item.unit),
+        "curve": _curve(values, steps),
+        "width": images.shape[2],
+        "height": images.shape[1],
+        "images": data_uri(image_sprite(images, window)),
+        "differences": data_uri(difference_sprite(images, zero, limit)),
+    }
+
+
+def _readings(values: Sequence[float], unit: str) -> list[str]:
+    """The values, all with as many decimals as their range deserves, so that nothing jumps while sliding."""
+    finite = [value for value in values if math.isfinite(value)]
+    span = (max(finite) - min(finite) or abs(finite[0])) if finite else 0.0
+    decimals = min(6, max(0, 2 - math.floor(math.log10(span)))) if span else 0
+    rounded = [round(value, decimals) + 0.0 if math.isfinite(value) else None for value in values]  # + 0.0: no "−0"
+    texts = ["–" if value is None else f"{value:.{decimals}f}".replace("-", "\u2212") for value in rounded]
+    return [with_unit(text, unit) if text != "–" else text for text in texts]
+
+
+def _curve(values: Sequence[float], steps: Sequence[float]) -> list[tuple[float, float] | None]:
+    """Points (x, y) of a small plot of the measured value in a 100 x 30 box, y downwards; None where not finite."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite or len(steps) < 2:
+        return []
+    low, span = min(finite), max(finite) - min(finite)
+    first, reach = min(steps), (max(steps) - min(steps)) or 1.0
+    return [
+        (round(3 + 94 * (step - first) / reach, 2), round(26 - 22 * ((value - low) / span if span else 0.5), 2))
+        if math.isfinite(value)
+        else None
+        for step, value in zip(steps, values, strict=True)
+    ]
+
+
+def _css_gradient() -> str:
+    palette = np.array(diverging_palette()).reshape(256, 3)[1::21]
+    return ", ".join(f"rgb({r} {g} {b})" for r, g, b in palette)
+
+
+def _cell(value: Any) -> str:
+    """What a cell shows."""
+    if isinstance(value, Cell):
+        return value.text
+    if value is None:
+        return "–"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return f"{value}".replace("-", "\u2212")
+    return number(float(value)) if isinstance(value, float | np.floating) else str(value)
+
+
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, Cell | int | float | np.number) and not isinstance(value, bool | np.bool_)
+
+
+def _sort_key(value: Any) -> str:
+    """What a cell is sorted by: a number as the script reads it, "" for what has no place in the order."""
+    if not _is_numeric(value):
+        return "" if value is None else str(value)
+    plain = float(value.sort if isinstance(value, Cell) else value)
+    return repr(plain) if math.isfinite(plain) else ""
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part.strip() for part in text.split("\n\n") if part.strip()]
+
+
+def _link(target: Path, folder: Path) -> str:
+    """A relative, quoted address: the page moves together with its run's folder, and shows no path of the machine."""
+    return quote(Path(os.path.relpath(target, folder)).as_posix())

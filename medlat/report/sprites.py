@@ -1,0 +1,66 @@
+"""All steps of a traversal in one small PNG, beside each other: what the page's sliders show.
+
+Kept at the generator's own resolution; the browser enlarges it smoothly. 8 bits in the display window, lossless.
+"""
+
+import base64
+import io
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from medlat.report.rendering import Window, differences, to_grey
+from medlat.report.style import DIVERGING
+
+MIDDLE, REACH = 128, 127  # palette index of no change; distance from it to the largest change shown
+LOSSLESS_BYTES = 150_000  # a figure whose lossless copy is larger is photographs, and is embedded at quality 88
+
+
+def image_sprite(images: np.ndarray, window: Window) -> bytes:
+    """Images [S, H, W] of physical values -> grey PNG [H, S * W]: pixel v means low + v/255 * (high - low)."""
+    return _png(Image.fromarray(_beside(to_grey(images, window))))
+
+
+def difference_sprite(images: np.ndarray, zero: int, limit: float) -> bytes:
+    """Images [S, H, W] -> palette PNG [H, S * W]: index i is a change by (i - 128) / 127 * limit from step `zero`."""
+    assert limit > 0, limit
+    scaled = (differences(images, zero) / limit).clip(-1.0, 1.0)
+    indexed = Image.fromarray(_beside(np.rint(MIDDLE + REACH * scaled).astype(np.uint8)))
+    indexed.putpalette(diverging_palette())  # turns the grey image into a palette image
+    return _png(indexed)
+
+
+def diverging_palette() -> list[int]:
+    """256 RGB triples: blue below the middle, red above, index 0 unused (it repeats index 1)."""
+    positions = (np.clip(np.arange(256), MIDDLE - REACH, MIDDLE + REACH) - MIDDLE) / (2 * REACH) + 0.5
+    return np.rint(matplotlib.colormaps[DIVERGING](positions)[:, :3] * 255).astype(int).ravel().tolist()
+
+
+def figure_uri(path: Path) -> str:
+    """A saved PNG as a WebP data URI: lossless for charts, quality 88 for figures full of images."""
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    for options in ({"lossless": True, "quality": 60}, {"quality": 88}):
+        buffer = io.BytesIO()
+        picture.save(buffer, "WEBP", method=4, **options)
+        if buffer.tell() <= LOSSLESS_BYTES:
+            break
+    return data_uri(buffer.getvalue(), "image/webp")
+
+
+def data_uri(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _beside(images: np.ndarray) -> np.ndarray:
+    """[S, H, W] -> [H, S * W]."""
+    steps, height, width = images.shape
+    return np.ascontiguousarray(images.transpose(1, 0, 2).reshape(height, steps * width))
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

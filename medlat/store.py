@@ -1,0 +1,158 @@
+"""Artefacts of stages, each made once: `<store>/<stage>/<key>/`, keyed by what determines it.
+
+An artefact is built in a hidden folder beside its place and renamed when whole, under a lock, so that a reader
+sees all of it or nothing and two jobs never build it twice.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from medlat.errors import UserError
+
+log = logging.getLogger(__name__)
+
+RECIPE = "artifact.json"
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def hash_of(value: Any) -> str:
+    """16 hex digits that depend on a plain value (dicts in any order)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What determines an artefact.
+
+    stage:  the step of the pipeline, and the folder in the store.
+    config: the part of the configuration that it depends on; plain values, no paths, no hardware.
+    inputs: name -> key of each artefact it reads.
+    """
+
+    stage: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    FORMAT = 1
+
+    @property
+    def key(self) -> str:
+        return hash_of({"format": self.FORMAT, "stage": self.stage, "config": self.config, "inputs": self.inputs})
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished artefact: a folder that nobody changes any more."""
+
+    stage: str
+    key: str
+    path: Path
+
+
+class Store:
+    """The folder that holds the artefacts of all runs.
+
+    root: created where it is missing. Raises UserError where it cannot be written.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+
+    def find(self, recipe: Recipe) -> Artefact | None:
+        """The finished artefact, or None."""
+        place = self._place(recipe)
+        return Artefact(recipe.stage, recipe.key, place) if (place / RECIPE).is_file() else None
+
+    def make(self, recipe: Recipe, build: Callable[[Path], None], resumable: bool = False) -> Artefact:
+        """The artefact, built by `build(folder)` where it does not exist yet.
+
+        resumable: an interrupted build finds in the folder what it left there; else it begins with an empty one.
+        Raises UserError where the store is not writable or the disk is full; nothing half-written stays.
+        """
+        if found := self.find(recipe):
+            log.info("%s: reused (%s)", recipe.stage, recipe.key)
+            return found
+        place = self._place(recipe)
+        with self._writing(place), self._lock(place):
+            if found := self.find(recipe):  # another job was faster
+                return found
+            partial = place.with_name(f".{recipe.key}.partial")
+            if not resumable:
+                shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(exist_ok=True)
+            self._fill(partial, recipe, build, keep=resumable)
+            os.replace(partial, place)
+        return Artefact(recipe.stage, recipe.key, place)
+
+    def salt(self) -> str:
+        """The store's own secret for hashing patient identities; made at the first call, readable by the owner only."""
+        path = self.root / ".salt"
+        with self._writing(path), self._lock(path):
+            if not path.exists():
+                fresh = path.with_name(".salt.new")
+                with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                    file.write(secrets.token_hex(16))
+                os.replace(fresh, path)
+            return path.read_text()
+
+    def check_writable(self) -> None:
+        """Raises UserError now rather than after an hour."""
+        with self._writing(self.root / ".probe"):
+            probe = self.root / f".probe-{os.getpid()}"
+            probe.write_bytes(b"\0")
+            probe.unlink()
+
+    def _place(self, recipe: Recipe) -> Path:
+        return self.root / recipe.stage / recipe.key
+
+    @staticmethod
+    def _fill(partial: Path, recipe: Recipe, build: Callable[[Path], None], keep: bool) -> None:
+        try:
+            build(partial)
+            text = {"format": recipe.FORMAT, "key": recipe.key, "config": recipe.config, "inputs": recipe.inputs}
+            (partial / RECIPE).write_text(json.dumps(text, indent=2, sort_keys=True) + "\n")
+        except BaseException:
+            if not keep:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    @contextmanager
+    def _lock(self, place: Path) -> Iterator[None]:
+        lock = FileLock(place.with_name(f".{place.name.lstrip('.')}.lock"))
+        try:
+            lock.acquire(timeout=1.0)
+        except Timeout:
+            log.info("%s: another job is making it; waiting", place.parent.name)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
+        """Turn what the file system refuses into a message that names the store."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise UserError(f"store={self.root}: the disk is full ({error.strerror}); free space or set store=DIR") from error
+            if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
+                raise UserError(
+                    f"store={self.root}: cannot be written ({error.strerror}); set store=DIR to a folder that can"
+                ) from error
+            raise

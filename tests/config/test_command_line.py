@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from medlat.config.command_line import asks_for_help, help_for, ordered, parse
+from medlat.errors import ConfigErrors
+
+
+def test_options_may_stand_anywhere(tmp_path: Path) -> None:
+    found = parse(["seed=1", "-m", "scale=tiny", "--config-dir", str(tmp_path), "+experiment=x"])
+    assert found.overrides == ["seed=1", "scale=tiny", "+experiment=x"]
+    assert found.multirun
+    assert found.config_dir == str(tmp_path)
+
+
+def test_ordered_puts_options_first(tmp_path: Path) -> None:
+    assert ordered(["seed=1", "-m", "a=2", "-cd", str(tmp_path)]) == ["-m", "-cd", str(tmp_path), "seed=1", "a=2"]
+    assert ordered([]) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--mulitrun"], "--mulitrun: unknown option; did you mean '--multirun'?"),
+        (["--cnfig-dir=x"], "--cnfig-dir: unknown option; did you mean '--config-dir'?"),
+        (["-z"], "-z: unknown option; see --help"),
+        (["--cfg", "hydr"], "--cfg: no 'hydr'; did you mean 'hydra'?"),
+        (["--config-name"], "--config-name: expected one argument"),
+        (["--config-dir", "/nowhere/at/all"], "--config-dir: no folder /nowhere/at/all"),
+    ],
+)
+def test_bad_options(arguments: list[str], line: str) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        parse(arguments)
+    assert caught.value.problems == [line]
+
+
+def test_help_with_other_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "my_own.yaml").write_text("# My own images\n")
+    assert asks_for_help(["seeed=3", "-h"])
+    assert asks_for_help(["--help"])
+    assert not asks_for_help(["help=3"])
+    assert "my_own" in help_for(["--help", "--config-dir", str(tmp_path), "seeed=3"])
+    assert "my_own" in help_for(["--help", f"--config-dir={tmp_path}", "--unknown"])
+    assert "Usage:" in help_for(["--help", "--config-dir", "/nowhere/at/all"])
+    assert "Usage:" in help_for(["-h", "--config-dir"])

@@ -1,0 +1,259 @@
+"""The HTML report: self-contained, escaped, one slider per direction, sprites that hold the images' values."""
+
+import base64
+import io
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medlat.report.charts import latent_usage, usage_table
+from medlat.report.page import (
+    Cell,
+    KeyNumber,
+    Picture,
+    Report,
+    Section,
+    Table,
+    Traversal,
+    TraversalSet,
+    _readings,
+    semantics_table,
+    write_page,
+)
+from medlat.report.sprites import difference_sprite, image_sprite
+from medlat.report.style import save_figure
+
+EVIL = "<script>alert('x')</script> & \"quoted\""
+WINDOW = (-1000.0, 400.0)
+STEPS = [-1.0, 0.0, 1.0]
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and all text outside style and script."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside not in ("style", "script"):
+            self.text += data
+
+    def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
+        wanted = {key.rstrip("_"): value for key, value in attributes.items()}
+        return [found for name, found in self.tags if name == tag and wanted.items() <= found.items()]
+
+
+def images(steps: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1200, 600, (steps, 6, 4)).astype(np.float32)
+
+
+def full_report(folder: Path) -> Report:
+    saved = save_figure(latent_usage([1.0, 0.0], 0.1), folder / "figures", "usage #1", usage_table([1.0, 0.0], 0.1))
+    row = {
+        "method": "random", "direction": EVIL, "measurement": "body_area", "unit": "mm²", "effect": -12.0,
+        "effect_low": -20.0, "effect_high": -4.0, "standardised": -0.5, "share": 0.5, "r2": math.nan, "kind": "factor",
+    }  # fmt: skip
+    sweep = [Traversal(f"sefa {i}", images(seed=i), EVIL, "rotation", "°", [-3.1, 0.0, 3.1]) for i in range(2)]
+    return Report(
+        title=EVIL,
+        verdict="No better than random.\n\nSecond.",
+        run={"command": EVIL, "seed": "0"},
+        warnings=["Phantom data: not patients.", EVIL],
+        key_numbers=[KeyNumber("purity", 0.61, "", "0.30 (random)", EVIL)],
+        traversal_sets=[TraversalSet("sefa", sweep), TraversalSet("random", [Traversal("r 0", images())], True, EVIL)],
+        steps=STEPS,
+        window=WINDOW,
+        semantics=semantics_table([row], saved["csv"]),
+        sections=[
+            Section(EVIL, EVIL, [Picture.saved(saved, EVIL, EVIL)], [Table(EVIL, ["a", "b"], [[EVIL, None], [1, 0.5]])])
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Page]:
+    folder = tmp_path_factory.mktemp("run")
+    path = folder / "report" / "index.html"
+    write_page(path, full_report(folder))
+    html = path.read_text(encoding="utf-8")
+    return folder, html, Page(html)
+
+
+def decode(uri: str | None) -> Image.Image:
+    assert uri is not None
+    assert uri.startswith("data:image/")
+    return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
+
+
+def test_page_loads_nothing_from_anywhere(written):
+    _, html, page = written
+    assert not re.search(r"https?://|url\(|@import|//cdn", html)
+    for tag, attributes in page.tags:
+        assert attributes.get("src", "data:").startswith("data:"), (tag, attributes)
+        assert "srcset" not in attributes
+        assert tag not in ("link", "iframe", "object", "embed", "video", "audio")
+    policy = page.all("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
+    assert "default-src 'none'" in policy
+    assert "img-src data:" in policy
+
+
+def test_page_has_one_slider_and_one_play_button_per_direction(written):
+    _, _, page = written
+    assert len(page.all("input", type="range")) == 3
+    assert len(page.all("button", class_="play")) == 3
+    assert len(page.all("input", name="method")) == 2
+    assert all(slider["max"] == "2" and slider["aria-label"] for slider in page.all("input", type="range"))
+
+
+def test_all_text_is_escaped(written):
+    _, html, page = written
+    assert "<script>alert" not in html
+    assert html.count("<script>") == 1
+    assert len(page.all("script")) == 1
+    assert page.text.count(EVIL) >= 10, "shown as it was given"
+
+
+def test_verdict_and_warnings_come_first(written):
+    _, _, page = written
+    order = [
+        page.text.index(part) for part in ("No better than random.", "Second.", "Phantom data", "Key numbers", "sefa 0")
+    ]
+    assert order == sorted(order)
+
+
+def test_links_are_relative_quoted_and_lead_to_files(written):
+    folder, html, page = written
+    links = [link["href"] for link in page.all("a")]
+    assert sorted(set(links)) == ["../figures/usage%20%231.csv", "../figures/usage%20%231.pdf"]
+    assert str(folder) not in html, "no path of the machine is on the page"
+
+
+def test_readings_and_labels_reach_the_script(written):
+    _, _, page = written
+    card = page.all("article")[0]
+    assert card["data-labels"] == '["\\u22121\\u03c3", "0", "+1\\u03c3"]'
+    assert card["data-readings"] == '["\\u22123.10\\u00b0", "0.00\\u00b0", "3.10\\u00b0"]'
+    assert page.all("article")[2]["data-readings"] == "[]"
+
+
+def test_sprites_on_the_page_decode_to_the_images(written):
+    _, _, page = written
+    sprite = np.asarray(decode(page.all("img", class_="images")[1]["src"]))
+    expected = images(seed=1)
+    assert sprite.shape == (6, 12)
+    for step in range(3):
+        tile = sprite[:, 4 * step : 4 * step + 4] / 255 * 1400 - 1000
+        assert np.abs(tile - expected[step].clip(*WINDOW)).max() <= 1400 / 255 / 2 + 1e-3
+
+
+def test_difference_sprite_decodes_to_signed_differences():
+    stack = images()
+    with Image.open(io.BytesIO(difference_sprite(stack, 1, 500.0))) as picture:
+        assert picture.mode == "P"
+        index, colours = np.asarray(picture), np.asarray(picture.convert("RGB")).astype(int)
+    expected = np.concatenate(list((stack - stack[1]).clip(-500, 500)), axis=1)
+    assert np.abs((index.astype(float) - 128) / 127 * 500 - expected).max() <= 500 / 127 / 2 + 1e-3
+    assert (index[:, 4:8] == 128).all(), "no change at the base"
+    assert np.ptp(colours[0, 4]) <= 3, "no change is a neutral colour"
+    red, blue = colours[expected > 250], colours[expected < -250]
+    assert (red[:, 0] > red[:, 2]).all()
+    assert (blue[:, 2] > blue[:, 0]).all()
+
+
+def test_image_sprite_of_constants_and_nan():
+    with Image.open(io.BytesIO(image_sprite(np.full((2, 3, 3), np.nan), WINDOW))) as picture:
+        assert np.asarray(picture).max() == 0
+    with Image.open(io.BytesIO(image_sprite(np.full((1, 3, 3), 400.0), WINDOW))) as picture:
+        assert np.asarray(picture).min() == 255
+
+
+def test_figure_is_embedded_unchanged_where_it_is_a_chart(written):
+    folder, _, page = written
+    source = next(img["src"] for img in page.all("img") if img["src"].startswith("data:image/webp"))
+    with Image.open(folder / "figures" / "usage #1.png") as picture:
+        assert np.array_equal(np.asarray(picture.convert("RGB")), np.asarray(decode(source).convert("RGB")))
+
+
+def test_semantics_table_shows_and_sorts():
+    base = {
+        "method": "sefa",
+        "direction": "sefa 00",
+        "measurement": "body_area",
+        "unit": "mm²",
+        "r2": 0.5,
+        "share": 0.25,
+    }
+    strong = base | {
+        "effect": 12.0,
+        "effect_low": 4.0,
+        "effect_high": 20.0,
+        "standardised": -0.5,
+        "kind": "measurement",
+    }
+    unsure = strong | {"effect_low": math.nan, "effect": math.nan, "method": "random"}
+    table = semantics_table([strong, unsure])
+    assert table.rows[0] == [
+        "sefa", "sefa 00", "body area", Cell("• +12 mm²", 12.0), Cell("[4, 20]", 4.0), Cell("−0.5", 0.5),
+        Cell("0.25", 0.25), Cell("0.50", 0.5),
+    ]  # fmt: skip
+    assert table.rows[1][0] == "random (control)"
+    assert table.rows[1][3].text == "– mm²"
+
+
+def test_numbers_carry_their_sort_key_and_missing_ones_none(written):
+    _, _, page = written
+    keys = [cell["data-number"] for cell in page.all("td", class_="number") if "data-number" in cell]
+    assert keys[:5] == ["-12.0", "-20.0", "0.5", "0.5", ""]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([-9.34, 0.0, 9.31], ["−9.3", "0.0", "9.3"]), ([5.0, 5.0], ["5.00", "5.00"]), ([math.nan, 250.0], ["–", "250"]),
+     ([math.nan], ["–"]), ([0.0, 0.0], ["0", "0"]), ([-0.0001, 9.0], ["0.00", "9.00"])],
+)  # fmt: skip
+def test_readings_keep_their_decimals_while_sliding(values, expected):
+    assert _readings(values, "") == expected
+
+
+def test_almost_nothing_to_report(tmp_path: Path):
+    write_page(tmp_path / "index.html", Report("Title", "Nothing was found.", {}))
+    page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert "Nothing was found." in page.text
+    assert not page.all("input")
+    assert not page.all("table")
+
+
+def test_one_step_constant_images_and_no_measured_value(tmp_path: Path):
+    one = Traversal("a", np.zeros((1, 4, 4)), measurement="m", values=[math.nan])
+    report = Report("t", "v", {}, traversal_sets=[TraversalSet("sefa", [one]), TraversalSet("none", [])], steps=[0.0])
+    report.semantics = semantics_table([])
+    write_page(tmp_path / "index.html", report)
+    page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+    slider = page.all("input", type="range")[0]
+    assert slider["max"] == "0"
+    assert "disabled" in slider
+    assert page.all("article")[0]["data-readings"] == '["\\u2013"]'
+    assert "nothing to show" in page.text
+
+
+def test_page_of_16_directions_and_two_controls_is_small(tmp_path: Path):
+    smooth = np.random.default_rng(0).normal(0, 40, (7, 64, 64)).cumsum(1).cumsum(2).clip(-1000, 400)
+    sets = [TraversalSet(m, [Traversal(f"{m} {k}", smooth) for k in range(16)]) for m in ("a", "b", "c")]
+    write_page(tmp_path / "index.html", Report("t", "v", {}, traversal_sets=sets, steps=range(-3, 4), window=WINDOW))
+    assert (tmp_path / "index.html").stat().st_size < 6e6
