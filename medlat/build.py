@@ -25,7 +25,9 @@ PROVIDED = {"generator.network": {"image"}, "generator.module": {"network", "see
 
 
 def build(section: DictConfig, **provided: Any) -> Any:
-    """The object of a section with `_target_`. A UserError of its constructor, or of one below it, is passed on as it is."""
+    """The object of a section with `_target_`. A UserError of its constructor, or of one below it, is passed on as it
+    is.
+    """
     try:
         # A partial, called here: instantiate would turn the program's own dataclasses into configuration.
         return instantiate(section, _partial_=True, _convert_="all")(**provided)
@@ -96,12 +98,16 @@ def window(config: DictConfig) -> tuple[float, float]:
     """What the network sees as [-1, 1], in HU. Raises UserError where it is not low < high."""
     low, high = config.data.window_hu
     if not low < high:
-        raise UserError(f"data.window_hu=[{low:g}, {high:g}]: expected [low, high] with low below high, e.g. [-1000, 2000]")
+        raise UserError(
+            f"data.window_hu=[{low:g}, {high:g}]: expected [low, high] with low below high, e.g. [-1000, 2000]"
+        )
     return float(low), float(high)
 
 
 def check_values(config: DictConfig) -> None:
-    """Build what is cheap to build, before any data are read. Raises ConfigErrors with all that the constructors refuse."""
+    """Build what is cheap to build, before any data are read. Raises ConfigErrors with all that the constructors
+    refuse.
+    """
     problems = []
     for attempt in _attempts(config):
         try:
@@ -122,5 +128,10 @@ def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
 
     parts = [s for s in config.generator.module.values() if isinstance(s, DictConfig) and "_target_" in s]
     sections = [config.directions, *config.controls.values(), *parts]
-    checks: list[Callable[[], Any]] = [partial(source, config), partial(window, config), networks, partial(schedule, config)]
+    checks: list[Callable[[], Any]] = [
+        partial(source, config),
+        partial(window, config),
+        networks,
+        partial(schedule, config),
+    ]
     return [*checks, lambda: hardware(config).device, partial(augment, config), *(partial(build, s) for s in sections)]

@@ -23,6 +23,9 @@ class ConfigErrors(UserError):
         head = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__(f"{head} in the configuration:\n" + "\n".join(f"  {line}" for line in self.problems))
 
+    def __reduce__(self) -> tuple:  # a launcher hands it from process to process
+        return ConfigErrors, (self.problems,)
+
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that `word` most likely meant, or None where none is close."""

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,11 @@ class Plan:
 
     def generator(self) -> Recipe:
         sections = build.plain(self.config.generator)
-        shown = {name: value for name, value in sections["training"].items() if name not in ("checkpoint_every_s", "validations")}
+        shown = {
+            name: value
+            for name, value in sections["training"].items()
+            if name not in ("checkpoint_every_s", "validations")
+        }
         config = {"network": sections["network"], "module": sections["module"], "training": shown}
         config |= {"window_hu": build.plain(self.config.data)["window_hu"], "seed": self.config.seed}
         return Recipe("generator", config, {"slices": self._content(), "split": self._key("split")})
@@ -63,8 +68,12 @@ class Plan:
 
     def stages(self) -> dict[str, Callable[[], Recipe]]:
         """Every stage in order, with what makes its recipe."""
-        finders = {name: (lambda s=section: self.directions(s)) for name, section in self.methods().items()}
-        return {"slices": self.slices, "split": self.split, "generator": self.generator} | finders | {"evaluation": self.evaluation}
+        finders = {name: partial(self.directions, section) for name, section in self.methods().items()}
+        return (
+            {"slices": self.slices, "split": self.split, "generator": self.generator}
+            | finders
+            | {"evaluation": self.evaluation}
+        )
 
     def _key(self, stage: str) -> str:
         return self.made[stage].key
@@ -88,10 +97,12 @@ def run(config: DictConfig, folder: Path) -> None:
     with recorded(config, folder, todo) as tracker:
         made["slices"] = make(todo.slices(), lambda out: stages.slices(config, todo.source, todo.store, out))
         made["split"] = make(todo.split(), lambda out: stages.split(config, made, out))
-        made["generator"] = make(todo.generator(), lambda out: stages.generator(config, made, tracker, out), resumable=True)
+        made["generator"] = make(
+            todo.generator(), lambda out: stages.generator(config, made, tracker, out), resumable=True
+        )
         stages.replay_curves(made["generator"], tracker)
         for name, section in todo.methods().items():
-            made[name] = make(todo.directions(section), lambda out, s=section: stages.directions(config, s, made, out))
+            made[name] = make(todo.directions(section), partial(stages.directions, config, section, made))
         made["evaluation"] = make(todo.evaluation(), lambda out: stages.evaluation(config, todo.methods(), made, out))
         stages.report(config, todo.methods(), made, tracker, folder)
 
@@ -116,12 +127,13 @@ def describe(plan: Plan) -> str:
 def _expectations(plan: Plan) -> list[str]:
     training, side = plan.config.generator.training, plan.config.data.image_size
     steps = max(1, round(training.images / training.batch_size))
-    count = plan.source.expected() if "slices" not in plan.made else _slice_count(plan.made["slices"])
-    return [
-        f"  images: {count:,} slices of {side}², {count * side * side * 2 / 1e6:,.0f} MB in the store",
-        f"  training: {training.images:,} images in {steps:,} steps of {training.batch_size}"
-        f" ({training.images / max(count, 1):,.1f} times the data)",
-    ]
+    made = "slices" in plan.made
+    count = _slice_count(plan.made["slices"]) if made else plan.source.expected()
+    training_line = f"  training: {training.images:,} images in {steps:,} steps of {training.batch_size}"
+    if count is None:
+        return [f"  slices: known when the volumes' headers are read, each of {side}²", training_line]
+    size = count * side * side * 2 / 1e6
+    return [f"  slices: {'' if made else 'up to '}{count:,} of {side}², {size:,.1f} MB in the store", training_line]
 
 
 def _slice_count(slices: Artefact) -> int:

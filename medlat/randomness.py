@@ -1,7 +1,7 @@
 """Random numbers as a function of what they are for: seed and step, never of what happened before.
 
-Nothing random has a state that a run would have to save. A run that was interrupted at step 1,000 draws at step 1,001 what it
-would have drawn, and a second process draws its own numbers by its rank.
+Nothing random has a state that a run would have to save. A run that was interrupted at step 1,000 draws at step 1,001
+what it would have drawn, and a second process draws its own numbers by its rank.
 """
 
 import hashlib

@@ -25,7 +25,9 @@ LIBRARIES = ("torch", "pytorch-lightning", "monai", "hydra-core", "numpy", "scip
 
 @contextmanager
 def recorded(config: DictConfig, folder: Path, plan: "Plan") -> Iterator[Tracker]:
-    """The tracker of a run. What the run is goes to the folder at once; what it made and measured at the end, whatever the end is."""
+    """The tracker of a run. What the run is goes to the folder at once; what it made and measured at the end, whatever
+    the end is.
+    """
     resolved = build.plain(config)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
     (folder / "environment.json").write_text(json.dumps(environment(config, plan), indent=2) + "\n")
@@ -58,13 +60,17 @@ def environment(config: DictConfig, plan: "Plan") -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that runs, with "+" where files differ from it; None where it is installed from a wheel."""
+    """The commit of the checkout that runs, with "+" where files differ from it; None where it is installed from a
+    wheel.
+    """
     here = Path(__file__).parent
     if not (here.parent / ".git").exists():
         return None
     try:
         head, changed = (
-            subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            subprocess.run(
+                ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.SubprocessError):

@@ -1,6 +1,7 @@
 """The command line: `python -m medlat.run +experiment=NAME [key=value ...]`.
 
-Exit 0: done. Exit 2: the input or the configuration was wrong; one message says what. Exit 1: our fault, with a traceback.
+Exit 0: done. Exit 2: the input or the configuration was wrong; one message says what. Exit 1: our fault, with a
+        traceback.
 """
 
 import os
@@ -25,8 +26,9 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Carry out a command line; returns the exit code."""
+    _Jobs.started = _Jobs.refused = 0
     try:
-        from medlat.config.command_line import parse
+        from medlat.config.command_line import ordered, parse
 
         options = parse(arguments)
         if options.help:
@@ -34,6 +36,7 @@ def run(arguments: list[str]) -> int:
 
             print(help_text([config_dir(), *filter(None, [options.config_dir])]))
             return 0
+        sys.argv[1:] = ordered(arguments)
         _hydra(options)
     except UserError as error:
         _complain(error, arguments)

@@ -56,7 +56,9 @@ def split(config: DictConfig, made: Made, out: Path) -> None:
     opened = SliceStore.open(made["slices"].path)
     parts = divide(opened.patient, opened.columns["position_mm"], **build.plain(config.data.split))
     parts.save(out / "split.json")
-    log.info("split: %d training, %d validation, %d test slices", len(parts.train), len(parts.validation), len(parts.test))
+    log.info(
+        "split: %d training, %d validation, %d test slices", len(parts.train), len(parts.validation), len(parts.test)
+    )
 
 
 def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
@@ -71,7 +73,7 @@ def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
     data = SliceData(opened, parts, spec, schedule.batch_size, schedule.steps, config.seed, build.augment(config))
     train(module, data, schedule, hardware, out, tracker.replay)
     recipe = build.plain(config.generator.network)
-    save_generator(out / "generator.safetensors", module.result, recipe, spec)
+    save_generator(out / "generator.safetensors", module.result, recipe, spec)  # type: ignore[arg-type]
 
 
 def replay_curves(generator: Artefact, tracker: Any) -> None:
@@ -117,7 +119,8 @@ def load_generator(artefact: Artefact, device: torch.device) -> Any:
     recipe, image, weights = read_generator(artefact.path / "generator.safetensors")
     network = build.network_from(recipe, image)
     network.load_state_dict(weights)
-    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    network.eval().requires_grad_(False)
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def inference_precision(hardware: Any) -> Any:
@@ -146,7 +149,9 @@ def _reconstruction(
     opened: SliceStore, parts: Split, spec: ImageSpec, model: Any, device: torch.device, active_kl: float, out: Path
 ) -> dict[str, float]:
     batches = (opened.fetch(rows, spec) for rows in in_batches(parts.test, BATCH))
-    result: Reconstruction = reconstruct(model, track(batches, "reconstructing held-out slices", -(-len(parts.test) // BATCH)), device)
+    result: Reconstruction = reconstruct(
+        model, track(batches, "reconstructing held-out slices", -(-len(parts.test) // BATCH)), device
+    )
     decoded = spec.to_physical(torch.from_numpy(result.images))[:, 0].numpy()
     order = np.argsort(result.psnr)
     shown = np.unique(np.concatenate([order[:2], order[len(order) // 2 - 1 : len(order) // 2 + 1], order[-2:]]))
@@ -193,18 +198,28 @@ def _distances(
     found = distance.patch_distance(samples[:n], one)
     floor = distance.patch_distance(two, one)
     rows = [
-        {"name": f"sliced Wasserstein, {side}²", "key": f"swd_{side}", "value": found[side], "floor": floor[side], "unit": "×10⁻³"}
+        {
+            "name": f"sliced Wasserstein, {side}²",
+            "key": f"swd_{side}",
+            "value": found[side],
+            "floor": floor[side],
+            "unit": "×10⁻³",
+        }
         for side in found
     ]
     _, scale = centre_and_scale(measured)
     ours, reference, other = (x / scale for x in (sampled[:n], measured[first[:n]], measured[second[:n]]))
     known = np.isfinite(measured).mean(axis=0) > 0.9  # a measurement that is often absent would leave no rows
     gap, floor_gap = (distance.frechet(x[:, known], reference[:, known]) for x in (ours, other))
-    rows.append({"name": "Fréchet over measurements", "key": "fd_measurements", "value": gap, "floor": floor_gap, "unit": ""})
+    rows.append(
+        {"name": "Fréchet over measurements", "key": "fd_measurements", "value": gap, "floor": floor_gap, "unit": ""}
+    )
     if config.evaluation.inception:
         features = [distance.inception_features(x, Path(config.evaluation.inception)) for x in (samples[:n], one, two)]
         values = (distance.frechet(features[0], features[1]), distance.frechet(features[2], features[1]))
-        rows.append({"name": "FID (Inception)", "key": "fid_inception", "value": values[0], "floor": values[1], "unit": ""})
+        rows.append(
+            {"name": "FID (Inception)", "key": "fid_inception", "value": values[0], "floor": values[1], "unit": ""}
+        )
     _write_rows(out / "distances.csv", [row | {"images": n} for row in rows])
     numbers = {f"distance/{row['key']}": float(row["value"]) for row in rows}  # type: ignore[arg-type]
     return numbers | {f"distance/{row['key']}_floor": float(row["floor"]) for row in rows}  # type: ignore[arg-type]
@@ -218,7 +233,9 @@ def _halves(patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rng.permutation(np.flatnonzero(chosen)), rng.permutation(np.flatnonzero(~chosen))
 
 
-def _readout(opened: SliceStore, parts: Split, measured: dict[str, np.ndarray], numbers: dict[str, float]) -> Readout | None:
+def _readout(
+    opened: SliceStore, parts: Split, measured: dict[str, np.ndarray], numbers: dict[str, float]
+) -> Readout | None:
     factors = opened.factors()
     if not factors:
         return None
@@ -251,7 +268,9 @@ def _semantics(
         sigma = latent_sigma(model, found, generator_for(config.seed, "sigma"))
         shown, readings = [], []
         traversals: Iterator[Tensor] = traverse(model, found, codes, steps, sigma)
-        for name, images in zip(found.names, track(traversals, f"measuring {found.method} directions", len(found)), strict=True):
+        for name, images in zip(
+            found.names, track(traversals, f"measuring {found.method} directions", len(found)), strict=True
+        ):
             physical = _physical(images.flatten(0, 1), spec)
             values = measure(physical, spec.spacing_mm).reshape(len(codes), len(steps), -1)
             rows += effects(values, steps, quantities, found.method, name, config.seed)
@@ -259,7 +278,12 @@ def _semantics(
                 rows += effects(readout.predict(values), steps, factors, found.method, name, config.seed)
             shown.append(physical.reshape(*images.shape[:2], *physical.shape[1:])[base])
             readings.append(values[base])
-        np.savez(out / f"traversal_{found.method}.npz", images=np.stack(shown).astype(np.float32), values=np.stack(readings), steps=steps)
+        np.savez(
+            out / f"traversal_{found.method}.npz",
+            images=np.stack(shown).astype(np.float32),
+            values=np.stack(readings),
+            steps=steps,
+        )
     return rows
 
 
@@ -325,7 +349,8 @@ def _run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[
         "data": f"{info['slices']:,} slices of {len(info['patients']):,} patients",
         "seed": str(environment["seed"]),
         "device": f"{environment['device']}, {environment['cores']} cores, {environment['precision']}",
-        "medlat": f"{environment['medlat']} ({(environment['commit'] or 'wheel')[:12]}), torch {environment['libraries']['torch']}",
+        "medlat": f"{environment['medlat']} ({(environment['commit'] or 'wheel')[:12]})",
+        "torch": environment["libraries"]["torch"],
         "date": time.strftime("%Y-%m-%d"),
     }
 
@@ -336,7 +361,9 @@ def _warnings(config: DictConfig, info: Mapping[str, Any]) -> list[str]:
     if "phantom" in str(config.data.source["_target_"]):
         found.append("Phantom data: computed images stand in for patients.")
     elif patients < 20:
-        found.append(f"Only {patients} patient{'s' * (patients > 1)}: numbers on held-out slices say little about others.")
+        found.append(
+            f"Only {patients} patient{'s' * (patients > 1)}: numbers on held-out slices say little about others."
+        )
     if config.data.split.by == "slab":
         found.append("Training and held-out slices are of the same patients: the results flatter.")
     if info["damaged"]:

@@ -150,7 +150,9 @@ class Store:
             yield
         except OSError as error:
             if error.errno in NO_SPACE:
-                raise UserError(f"store={self.root}: the disk is full ({error.strerror}); free space or set store=DIR") from error
+                raise UserError(
+                    f"store={self.root}: the disk is full ({error.strerror}); free space or set store=DIR"
+                ) from error
             if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
                 raise UserError(
                     f"store={self.root}: cannot be written ({error.strerror}); set store=DIR to a folder that can"

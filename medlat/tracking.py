@@ -130,7 +130,13 @@ def _start_wandb(folder: Path, settings: Mapping[str, Any], config: Mapping[str,
     import wandb
 
     quiet = wandb.Settings(
-        console="off", x_disable_meta=True, x_disable_stats=True, disable_git=True, save_code=False, disable_code=True, silent=True
+        console="off",
+        x_disable_meta=True,
+        x_disable_stats=True,
+        disable_git=True,
+        save_code=False,
+        disable_code=True,
+        silent=True,
     )
     return wandb.init(
         project=settings["project"],

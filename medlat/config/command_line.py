@@ -3,25 +3,11 @@
 import argparse
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from medlat.config.help import help_text
-from medlat.config.locate import config_dir
 from medlat.errors import ConfigErrors, did_you_mean, nearest
-
-
-def asks_for_help(arguments: Sequence[str]) -> bool:
-    """Whether `--help` or `-h` is among the arguments, whatever else there is."""
-    return "--help" in arguments or "-h" in arguments
-
-
-def help_for(arguments: Sequence[str]) -> str:
-    """The help page, with what the user's own `--config-dir` adds."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--config-dir", "-cd", nargs="?")
-    found, _ = parser.parse_known_args(list(arguments))
-    return help_text([config_dir(), *([found.config_dir] if found.config_dir else [])])
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -57,8 +43,8 @@ def _missing_folder(folder: str) -> str | None:
     if path.is_file():
         return f"--config-dir: {folder} is a file, not a folder"
     beside = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-    near = nearest(path.name, beside)
-    return f"--config-dir: no folder {folder}" + (f"; did you mean '{path.with_name(near)}'?" if near else "")
+    near = get_close_matches(path.name, beside, n=1)
+    return f"--config-dir: no folder {folder}" + (f"; did you mean '{path.with_name(near[0])}'?" if near else "")
 
 
 def _line(message: str, parser: argparse.ArgumentParser) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any
 
 import yaml
@@ -27,11 +26,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from medlat.config import kinds
-from medlat.config.command_line import parse
 from medlat.config.help import is_base
-from medlat.config.locate import config_dir
 from medlat.config.preflight import problems
-from medlat.config.schema import Root
 from medlat.errors import ConfigErrors, did_you_mean, nearest
 
 MAX_JOBS = 50  # of a sweep that are looked at: one takes up to 0.3 s
@@ -40,43 +36,32 @@ _COMPOSITION_ERRORS = (HydraException, yaml.YAMLError, OmegaConfBaseException, O
 
 def explain(
     error: Exception,
-    arguments: Sequence[str],
-    schema: type = Root,
-    provided: Mapping[str, set[str]] | None = None,
-    conf: str | None = None,
-) -> ConfigErrors | None:
-    """Everything that is wrong with a command line that Hydra could not use; None where that is not what failed.
+    overrides: Sequence[str],
+    config_dirs: Sequence[str],
+    schema: type,
+    provided: Mapping[str, set[str]],
+    config_name: str = "config",
+    multirun: bool = False,
+) -> ConfigErrors:
+    """Everything that is wrong with a command line whose configuration Hydra could not compose.
 
-    error:     what Hydra raised (with HYDRA_FULL_ERROR=1 in the environment it reaches the caller).
-    arguments: as typed, e.g. ["-m", "+experiment=ct_vae_sefa", "scale=tiny"].
-    schema, provided: as for `problems`; by default the program's own.
-    conf:      the folder of the root configuration; by default the program's own.
+    Raises `error` itself where nothing is found and it is not of Hydra's: then the fault is ours.
+
+    error:       what Hydra raised (with HYDRA_FULL_ERROR=1 in the environment it reaches the caller).
+    overrides:   as typed, e.g. ["+experiment=ct_vae_sefa", "scale=tiny"].
+    config_dirs: the folder of the root configuration, then that of `--config-dir` if there is one.
+    schema, provided: as for `problems`.
+    multirun:    whether `-m` was given: then the values of a sweep are tried in turn.
     """
-    if _raised_by_the_job(error):
-        return None
+    main, *others = config_dirs
     try:
-        options = parse(arguments)
-    except ConfigErrors as found:
-        return found
-    if provided is None:
-        from medlat import build
-
-        provided = build.PROVIDED
-    main = options.config_path or conf or config_dir()
-    with _hydra(main):
-        diagnosis = _Diagnosis(options.config_name or "config", options.config_dir, options.multirun)
-        lines = diagnosis.run(options.overrides, schema, provided)
-    if lines:
-        return ConfigErrors(lines)
-    return ConfigErrors([_plain(error)]) if isinstance(error, HydraException | OmegaConfBaseException) else None
-
-
-def _raised_by_the_job(error: Exception) -> bool:
-    """Whether the configuration was composed and handed over: what failed then is no matter of composition."""
-    modules = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in walk_tb(error.__traceback__)]
-    names = [frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)]
-    started = names.index("run_job") if "run_job" in names else len(names)
-    return any(module not in ("hydra", "omegaconf", "antlr4") for module in modules[started:])
+        with _hydra(main):
+            lines = _Diagnosis(config_name, others, multirun).run(overrides, schema, provided)
+    except yaml.YAMLError as broken:  # the root itself
+        lines = [_plain(broken)]
+    if not lines and not isinstance(error, HydraException | OmegaConfBaseException):
+        raise error
+    return ConfigErrors(lines or [_plain(error)])
 
 
 @contextmanager
@@ -89,12 +74,12 @@ def _hydra(config_dir: str) -> Iterator[None]:
 class _Diagnosis:
     """Tries overrides one by one: how they are written, then groups (`data=ct_dicom`), then values (`seed=3`)."""
 
-    def __init__(self, config_name: str, folder: str | None, multirun: bool) -> None:
+    def __init__(self, config_name: str, folders: Sequence[str], multirun: bool) -> None:
         self.config_name = config_name
-        self.folder = folder
+        self.folders = folders
         self.multirun = multirun
-        path = os.path.abspath(folder).replace("'", "\\'") if folder else ""
-        self.search = [f"hydra.searchpath=['file://{path}']"] if folder else []
+        paths = [os.path.abspath(folder).replace("'", "\\'") for folder in folders]
+        self.search = ["hydra.searchpath=[" + ",".join(f"'file://{path}'" for path in paths) + "]"]
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         self.loader: ConfigLoader = hydra.config_loader
@@ -223,7 +208,7 @@ class _Diagnosis:
                 self.lines.append(f"{key}: is there already; write {text} without the +")
                 OmegaConf.update(config, key, value, merge=True)
             elif override.is_hydra_override() and not present and not override.is_add():
-                self.lines.append(f"{key}: unknown key{did_you_mean(key, _siblings(config, key))}")
+                self.lines.append(f"{key}: unknown key{_near(config, key)}")
             else:
                 OmegaConf.update(config, key, value, merge=True, force_add=True)
                 return present or override.is_add() or override.is_force_add()
@@ -234,7 +219,7 @@ class _Diagnosis:
     def _removed(self, override: Override, config: DictConfig, present: bool) -> None:
         key = override.key_or_group
         if not present:
-            self.lines.append(f"{key}: cannot be removed, it is not there{did_you_mean(key, _siblings(config, key))}")
+            self.lines.append(f"{key}: cannot be removed, it is not there{_near(config, key)}")
             return
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
@@ -244,8 +229,10 @@ class _Diagnosis:
     def _absent(self, override: Override, config: DictConfig) -> str:
         """The line for a key that may be there but was not, and was given without a `+`."""
         key = override.key_or_group
-        near = nearest(key, [k for k in _siblings(config, key) if k != key])
-        hint = f"did you mean '{near}'? If not, " if near else ""
+        parent, _, name = key.rpartition(".")
+        siblings = _names(config, parent)
+        near = None if "_target_" in siblings else nearest(name, [other for other in siblings if other != name])
+        hint = f"did you mean '{f'{parent}.{near}'.lstrip('.')}'? If not, " if near else ""
         return f"{key}: is not set here; {hint}write +{override.input_line} to add it"
 
     def _with_option(self, line: str, chosen: Mapping[str, Any]) -> str:
@@ -261,8 +248,7 @@ class _Diagnosis:
 
     def _text(self, group: str, option: str) -> str:
         folders = [source.path for source in self.loader.get_sources() if source.scheme() == "file"]
-        folders += [self.folder] if self.folder else []
-        paths = (Path(folder, group, f"{option}.yaml") for folder in folders)
+        paths = (Path(folder, group, f"{option}.yaml") for folder in [*folders, *self.folders])
         return next((path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()), "")
 
 
@@ -283,7 +269,7 @@ def _no_option(group: str, value: Any, choices: list[str]) -> str:
 def _group_line(override: Override | None, error: Exception) -> str:
     """What is wrong with a group whose option exists, or (None) with the root configuration."""
     text = str(error)
-    if override is None or isinstance(error, yaml.YAMLError | MissingConfigException):
+    if override is None or isinstance(error, yaml.YAMLError) or text.startswith(f"In '{override.key_or_group}/"):
         return _plain(error)
     key = override.get_key_element().lstrip("+~")
     option = override.value()
@@ -291,6 +277,8 @@ def _group_line(override: Override | None, error: Exception) -> str:
         return f"{key}: is chosen already; write {key}={option} without the +"
     if override.is_delete():
         return f"{key}: cannot be removed, it is not chosen"
+    if isinstance(error, MissingConfigException):  # its own defaults name what does not exist
+        return f"{override.key_or_group}/{option}.yaml: {_plain(error)}"
     if "Could not override" in text:
         others = re.search(r"Did you mean to override (?:one of )?(.*)\?", text)
         near = nearest(key, others[1].split(", ")) if others else None
@@ -299,18 +287,18 @@ def _group_line(override: Override | None, error: Exception) -> str:
 
 
 def _plain(error: Exception) -> str:
-    """One line for an error in a file: where it is and what was found there."""
+    """One line for an error in a file: which file, and what was found there."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{mark.name}:{mark.line + 1}: not valid YAML: {error.problem}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        line = _no_option(group, option, list(error.options or [])) if group else f"there is no '{option}'"
-        asked_by = re.match(r"In '([^']*)'", str(error))
-        return f"{asked_by[1]}.yaml: {line}" if asked_by else line
+        return _no_option(group, option, list(error.options or [])) if group else f"there is no '{option}'"
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {str(error).splitlines()[0]}"
     cause = error.__cause__ if not str(error) and error.__cause__ else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[0] if lines else type(cause).__name__
+    return re.sub(r"^In '([^']*)': ", r"\1.yaml: ", lines[0]) if lines else type(cause).__name__
 
 
 def _unclosed(value: str) -> str:
@@ -345,11 +333,18 @@ def _present(config: DictConfig, key: str) -> bool:
     return True
 
 
-def _siblings(config: DictConfig, key: str) -> list[str]:
-    parent = key.rpartition(".")[0]
+def _names(config: DictConfig, parent: str) -> list[str]:
+    """The keys of a section; none where there is no such section."""
     node = OmegaConf.select(config, parent) if parent else config
-    names = [str(name) for name in node if name != "hydra"] if isinstance(node, DictConfig) else []
-    return [f"{parent}.{name}" if parent else name for name in names]
+    return [str(name) for name in node if name != "hydra"] if isinstance(node, DictConfig) else []
+
+
+def _near(config: DictConfig, key: str) -> str:
+    """`; did you mean 'hydra.run.dir'?` for a key that is not in its section."""
+    parent, _, name = key.rpartition(".")
+    names = _names(config, parent)
+    near = nearest(name, names)
+    return f"; did you mean '{f'{parent}.{near}' if parent else near}'?" if near else did_you_mean(name, names)
 
 
 def _complained(key: str, lines: Sequence[str]) -> bool:

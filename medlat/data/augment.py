@@ -11,9 +11,11 @@ from medlat.randomness import generator_for
 
 
 class RandomAffine:
-    """A small random rotation about the centre and enlargement of each image; what comes in at the border repeats the edge.
+    """A small random rotation about the centre and enlargement of each image; what comes in at the border repeats the
+    edge.
 
-    rotation_deg: at most, either way. scale: smallest and largest enlargement. Schön et al. 2022 take 1 degree and [1.0, 1.1].
+    rotation_deg: at most, either way. scale: smallest and largest enlargement. Schön et al. 2022 take 1 degree and
+                  [1.0, 1.1].
     """
 
     def __init__(self, rotation_deg: float = 1.0, scale: list[float] | None = None) -> None:

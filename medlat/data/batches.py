@@ -1,4 +1,6 @@
-"""Lightning data module over a slice store: whole batches from the memory map, in an order that only seed and step decide."""
+"""Lightning data module over a slice store: whole batches from the memory map, in an order that only seed and step
+decide.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -88,7 +90,9 @@ class SliceData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         trainer = self.trainer
-        place = {"start": trainer.global_step, "rank": trainer.global_rank, "world": trainer.world_size} if trainer else {}
+        place = (
+            {"start": trainer.global_step, "rank": trainer.global_rank, "world": trainer.world_size} if trainer else {}
+        )
         batches = ShuffledBatches(self.split.train, self.batch_size, self.steps, self.seed, **place)
         return DataLoader(Slices(self.store, self.spec, self.augment), sampler=batches, batch_size=None)
 
@@ -99,7 +103,7 @@ class SliceData(pl.LightningDataModule):
             return []
         picked = held_out[np.linspace(0, len(held_out) - 1, min(len(held_out), self.VALIDATION_IMAGES)).astype(int)]
         batches = [(part, 0) for part in np.array_split(picked, -(-len(picked) // self.batch_size))]
-        return DataLoader(Slices(self.store, self.spec), sampler=batches, batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(Slices(self.store, self.spec), sampler=batches, batch_size=None)
 
 
 def in_batches(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -1,6 +1,7 @@
 """The slice store: every slice of a data set, resampled once, in one memory-mapped array with an index.
 
-`images.npy` [N, 1, S, S] int16 Hounsfield units; `index.npz` a number per slice and column; `slices.json` the rest. Memory does not grow with
+`images.npy` [N, 1, S, S] int16 Hounsfield units; `index.npz` a number per slice and column; `slices.json` the rest.
+Memory does not grow with
 the data set: workers write into the map, batches are read from it.
 """
 
@@ -18,6 +19,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -58,10 +60,10 @@ class SliceStore:
             images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
             columns = {name: index[name] for name in index.files if name not in ("row", "patient")}
             rows = index["row"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise UserError(f"{folder}: damaged slice store ({error}); delete the folder and run again") from error
         if not np.array_equal(rows, np.arange(len(images))):
-            images = _Rows(images, rows)  # type: ignore[assignment]
+            images = _Rows(images, rows)
         return cls(images, index["patient"], columns, info["patients"], info)
 
     def __len__(self) -> int:
@@ -207,9 +209,9 @@ def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None
         log.info("skipped %d: %s", count, reason)
     if not damaged:
         return
-    lines = [f"{item.path}: {item.reason}" for item in damaged]
+    lines = list(dict.fromkeys(f"{item.path}: {item.reason}" for item in damaged))  # a volume is named once
     # Paths hold patients' names: they go to the terminal and, where the user asked, to a file; never to a log.
-    print(f"{len(damaged)} damaged files:", *lines[:20], sep="\n  ", file=sys.stderr)
+    print(f"{len(lines)} damaged file{'s' * (len(lines) > 1)}:", *lines[:20], sep="\n  ", file=sys.stderr)
     if len(lines) > 20:
         print(f"  ... and {len(lines) - 20} more; data.damaged_list=FILE lists all", file=sys.stderr)
     if how.damaged_list:

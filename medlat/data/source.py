@@ -62,8 +62,8 @@ class SliceSource(Protocol):
         """A hash of what the slices depend on beside the constructor's arguments (e.g. the files below the root)."""
         ...
 
-    def expected(self) -> int:
-        """Slices there will be, or files that may hold one: for the plan, without opening any."""
+    def expected(self) -> int | None:
+        """At most how many slices there will be, without opening a file; None where that cannot be known."""
         ...
 
     def scan(self, parallel_map: ParallelMap) -> Scan:

@@ -49,7 +49,9 @@ def split(
         if not 0.0 <= share < 1.0:
             raise UserError(f"data.split.{name}={share}: expected a share from 0 to below 1")
     if test == 0.0 or test + validation >= 1.0:
-        raise UserError(f"data.split.test={test}, data.split.validation={validation}: nothing left to train or to test on")
+        raise UserError(
+            f"data.split.test={test}, data.split.validation={validation}: nothing left to train or to test on"
+        )
     if by == "slab":
         return _by_slab(patient, position, test)
     numbers = np.unique(patient)

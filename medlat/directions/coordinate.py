@@ -7,7 +7,8 @@ from medlat.spaces import Directions, LatentModel
 
 
 class Coordinate:
-    """The unit vectors of the space, ranked by how strongly each enters the network: the norm of its column of the first weights.
+    """The unit vectors of the space, ranked by how strongly each enters the network: the norm of its column of the
+    first weights.
 
     count: directions wanted; at most the dimensions of the space. space: null for the generator's default.
     """

@@ -8,11 +8,13 @@ from medlat.spaces import Directions, LatentModel
 
 
 class RandomDirections:
-    """Orthonormal directions drawn from the uniform (Haar) distribution by a QR decomposition (Mezzadri 2007, arXiv math-ph/0609050).
+    """Orthonormal directions drawn from the uniform (Haar) distribution by a QR decomposition (Mezzadri 2007, arXiv
+    math-ph/0609050).
 
     All score 0: no direction is better than another.
 
-    count: directions wanted; at most the dimensions of the space. seed: of the draw. space: null for the generator's default.
+    count: directions wanted; at most the dimensions of the space. seed: of the draw. space: null for the generator's
+           default.
     """
 
     def __init__(self, count: int = 16, seed: int = 0, space: str | None = None) -> None:
@@ -21,7 +23,9 @@ class RandomDirections:
 
     def find(self, model: LatentModel) -> Directions:
         space = chosen_space(model, self.space)
-        normal = torch.randn(space.size, space.size, generator=generator_for(self.seed, "random directions"), dtype=torch.float64)
+        normal = torch.randn(
+            space.size, space.size, generator=generator_for(self.seed, "random directions"), dtype=torch.float64
+        )
         q, r = torch.linalg.qr(normal)
         q = q * torch.sign(torch.diagonal(r))  # makes the distribution uniform
         vectors = q.T[: self.count]

@@ -9,8 +9,8 @@ from medlat.spaces import Directions, LatentModel
 class SeFa:
     """Directions along which the first weights A that codes pass through change their output most.
 
-    The solutions of max |A n|² over unit n (eq. 4) are the eigenvectors of AᵀA; where codes enter through several matrices, A is all of
-    them, one above the other. The score is the eigenvalue.
+    The solutions of max |A n|² over unit n (eq. 4) are the eigenvectors of AᵀA; where codes enter through several
+    matrices, A is all of them, one above the other. The score is the eigenvalue.
 
     count: directions wanted; at most the dimensions of the space.
     space: name of the latent space; null: the generator's default.

@@ -1,10 +1,13 @@
 """How far sampled images are from real ones, by distances that need nothing downloaded.
 
-Sliced Wasserstein distance over patches of a Laplacian pyramid (Karras et al. 2018, arXiv 1710.10196, section 5): a true distance between the
-distributions of patches at each scale; it rises with blur, noise, shifted values and missing modes. Fréchet distance over measurements:
-Fréchet's distance of two Gaussians (as FID's, Heusel et al. 2017), with the image measurements of this program in the place of Inception's features,
-each divided by its standard deviation in real images. Both are given beside their floor, the distance between two halves
-of the real images (by patient) at the same number of images, which an ideal generator would reach.
+Sliced Wasserstein distance over patches of a Laplacian pyramid (Karras et al. 2018, arXiv 1710.10196, section 5): a
+true distance between the distributions of patches at each scale; it rises with blur, noise, shifted values and
+missing modes. Fréchet distance
+over measurements: Fréchet's distance of two Gaussians (as FID's, Heusel et al. 2017), with the image measurements of
+                   this program in the
+place of Inception's features, each divided by its standard deviation in real images. Both are given beside their
+floor, the distance between two halves of the real images (by patient) at the same number of images, which an ideal
+generator would reach.
 """
 
 from pathlib import Path
@@ -40,7 +43,9 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
 
 
 def patches(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random patches of PATCH² pixels, the same number from each image: [N, C, H, W] -> [N · PATCHES_PER_IMAGE, C · PATCH²]."""
+    """Random patches of PATCH² pixels, the same number from each image: [N, C, H, W] -> [N · PATCHES_PER_IMAGE, C ·
+    PATCH²].
+    """
     windows = images.unfold(2, PATCH, 1).unfold(3, PATCH, 1)  # [N, C, H', W', PATCH, PATCH]
     n, _, height, width = windows.shape[:4]
     row = torch.randint(height, (n, PATCHES_PER_IMAGE), generator=generator)
@@ -49,14 +54,15 @@ def patches(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def patch_distance(a: Tensor, b: Tensor, seed: int = 0) -> dict[int, float]:
-    """Sliced Wasserstein distance at each pyramid level, by its side in pixels; times 1000, in units of b's standard deviation.
+    """Sliced Wasserstein distance at each pyramid level, by its side in pixels; times 1000, in units of b's standard
+    deviation.
 
     a, b: [N, C, H, W] in [-1, 1], N the same. b is the reference: its patches' mean and deviation normalise both.
     """
     result = {}
     for level, (x, y) in enumerate(zip(laplacian_pyramid(a), laplacian_pyramid(b), strict=True)):
         generator = torch.Generator().manual_seed(seed + level)
-        theirs, ours = patches(y, generator), patches(x, generator)
+        ours, theirs = (patches(z, torch.Generator().manual_seed(seed + level)) for z in (x, y))  # at the same places
         centre, scale = theirs.mean(), theirs.std().clamp_min(1e-6)
         distance = sliced_wasserstein((ours - centre) / scale, (theirs - centre) / scale, PROJECTIONS, generator)
         result[x.shape[-1]] = 1000.0 * distance
@@ -81,16 +87,24 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 
 @torch.inference_mode()
 def inception_features(images: Tensor, weights: Path, batch: int = 32) -> np.ndarray:
-    """Features [N, D] of a TorchScript network that takes RGB [N, 3, 299, 299] in [0, 255]; images [N, C, H, W] in [-1, 1]."""
+    """Features [N, D] of a TorchScript network that takes RGB [N, 3, 299, 299] in [0, 255]; images [N, C, H, W] in
+    [-1, 1].
+    """
     if not weights.expanduser().is_file():
-        raise UserError(f"evaluation.inception={weights}: no such file; expected a TorchScript file of an Inception network")
+        raise UserError(
+            f"evaluation.inception={weights}: no such file; expected a TorchScript file of an Inception network"
+        )
     try:
         network = torch.jit.load(weights.expanduser(), map_location="cpu").eval()
     except RuntimeError as error:
-        raise UserError(f"evaluation.inception={weights}: not a TorchScript file ({str(error).splitlines()[0]})") from error
+        raise UserError(
+            f"evaluation.inception={weights}: not a TorchScript file ({str(error).splitlines()[0]})"
+        ) from error
     features = []
     for part in images.split(batch):
         rgb = part[:, :1].expand(-1, 3, -1, -1) if part.shape[1] == 1 else part[:, :3]
-        large = F.interpolate((rgb + 1.0) * 127.5, size=(299, 299), mode="bilinear", antialias=True, align_corners=False)
+        large = F.interpolate(
+            (rgb + 1.0) * 127.5, size=(299, 299), mode="bilinear", antialias=True, align_corners=False
+        )
         features.append(network(large).flatten(1).float())
     return torch.cat(features).numpy()

@@ -1,7 +1,7 @@
 """Known factors read from measurements, where a data set has factors: what lets coverage be checked against truth.
 
-Measurements overlap (a larger heart changes the lung fraction and the mean HU too); a readout takes them apart. It is a ridge regression on the
-measurements, their squares and products, fitted on real training images with known factors.
+Measurements overlap (a larger heart changes the lung fraction and the mean HU too); a readout takes them apart. It is
+a ridge regression on the measurements, their squares and products, fitted on real training images with known factors.
 """
 
 from dataclasses import dataclass
@@ -48,12 +48,16 @@ class Readout:
         for i, name in enumerate(self.names):
             truth = factors[name]
             spread = np.square(truth - truth.mean()).sum()
-            scores[name] = float(1.0 - np.square(truth - predicted[:, i]).sum() / spread) if spread > 0 else float("nan")
+            scores[name] = (
+                float(1.0 - np.square(truth - predicted[:, i]).sum() / spread) if spread > 0 else float("nan")
+            )
         return scores
 
 
 def centre_and_scale(measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median and standard deviation of what is finite in each column of [N, M]; 0 and 1 where nothing is, or nothing varies."""
+    """Median and standard deviation of what is finite in each column of [N, M]; 0 and 1 where nothing is, or nothing
+    varies.
+    """
     columns = [column[np.isfinite(column)] for column in measured.T]
     centre = np.array([np.median(c) if len(c) else 0.0 for c in columns])
     scale = np.array([c.std() if len(c) else 0.0 for c in columns])
@@ -61,7 +65,9 @@ def centre_and_scale(measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _features(z: np.ndarray) -> np.ndarray:
-    """1, z, z², products, and what is missing: [N, M] -> [N, 1 + 2M + M(M+1)/2]. Clipped: a generated image may lie outside the data."""
+    """1, z, z², products, and what is missing: [N, M] -> [N, 1 + 2M + M(M+1)/2]. Clipped: a generated image may lie
+    outside the data.
+    """
     missing = ~np.isfinite(z)
     z = np.where(missing, 0.0, z).clip(-4.0, 4.0)
     first, second = np.triu_indices(z.shape[1])

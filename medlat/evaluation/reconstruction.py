@@ -15,7 +15,9 @@ MS_SSIM_WINDOW = 11
 
 @dataclass
 class Reconstruction:
-    """Per held-out image: psnr [N] (dB, range 2), ms_ssim [N]; kl [D] mean nats per latent dimension; images [N, C, H, W] in [-1, 1]."""
+    """Per held-out image: psnr [N] (dB, range 2), ms_ssim [N]; kl [D] mean nats per latent dimension; images [N, C, H,
+    W] in [-1, 1].
+    """
 
     psnr: np.ndarray
     ms_ssim: np.ndarray
@@ -49,7 +51,9 @@ def reconstruct(model: VAE, batches: Iterable[Tensor], device: torch.device) -> 
 
 
 def psnr(images: Tensor, reference: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of images in [-1, 1] (range 2): [N, C, H, W] -> [N]. Capped at 100 dB for equal images."""
+    """Peak signal-to-noise ratio in dB of images in [-1, 1] (range 2): [N, C, H, W] -> [N]. Capped at 100 dB for equal
+    images.
+    """
     mse = (images.float() - reference.float()).square().flatten(1).mean(1)
     return 10.0 * torch.log10(4.0 / mse.clamp_min(4e-10))
 
@@ -57,8 +61,8 @@ def psnr(images: Tensor, reference: Tensor) -> Tensor:
 def ms_ssim(images: Tensor, reference: Tensor) -> Tensor:
     """Multi-scale structural similarity: [N, C, H, W] in [-1, 1] -> [N] in [0, 1].
 
-    Wang, Simoncelli & Bovik 2003 halve five times and need 161 pixels; smaller images take as many scales as their window fits into, with
-    the weights of those scales normalised to 1.
+    Wang, Simoncelli & Bovik 2003 halve five times and need 161 pixels; smaller images take as many scales as their
+    window fits into, with the weights of those scales normalised to 1.
     """
     from monai.metrics.regression import compute_ms_ssim
 
@@ -76,6 +80,9 @@ def ms_ssim(images: Tensor, reference: Tensor) -> Tensor:
 
 
 def ms_ssim_scales(side: int) -> int:
-    """Scales, 1 to 5, at which the window fits into an image of this side (MONAI's rule)."""
-    fitting = [n for n in range(1, len(MS_SSIM_WEIGHTS) + 1) if side // max(1, n - 1) ** 2 >= MS_SSIM_WINDOW]
-    return max(fitting, default=1)
+    """Scales, 1 to 5, at which the window fits into an image of this side (and MONAI's own check lets it)."""
+
+    def fits(n: int) -> bool:
+        return min(side // 2 ** (n - 1), side // max(1, n - 1) ** 2) >= MS_SSIM_WINDOW
+
+    return max((n for n in range(1, len(MS_SSIM_WEIGHTS) + 1) if fits(n)), default=1)

@@ -1,10 +1,11 @@
 """What directions mean: what measurements do along them, with intervals, and how purely.
 
-For each direction and measurement, a straight line is fitted to the measurement over the steps, one for each base code with a common
-slope per code. The *effect* is the mean slope per latent σ with a 95% bootstrap interval over base codes; *R²* the share of the
-within-code variance that the common slope explains; the *standardised* effect is divided by the measurement's standard deviation over
-real images; a measurement's *share* is its part of the direction's summed absolute standardised effects, and the direction's *purity* the
-largest share. *Coverage* counts the measurements or factors that some direction moves with purity of at least 0.5 and an interval without 0.
+For each direction and measurement, a straight line is fitted to the measurement over the steps, one for each base
+code with a common slope per code. The *effect* is the mean slope per latent σ with a 95% bootstrap interval over base
+codes; *R²* the share of the within-code variance that the common slope explains; the *standardised* effect is divided
+by the measurement's standard deviation over real images; a measurement's *share* is its part of the direction's summed
+absolute standardised effects, and the direction's *purity* the largest share. *Coverage* counts the measurements or
+factors that some direction moves with purity of at least 0.5 and an interval without 0.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,12 @@ class Quantity:
 
 
 def effects(
-    values: np.ndarray, steps: Sequence[float], quantities: Sequence[Quantity], method: str, direction: str, seed: int = 0
+    values: np.ndarray,
+    steps: Sequence[float],
+    quantities: Sequence[Quantity],
+    method: str,
+    direction: str,
+    seed: int = 0,
 ) -> list[Effect]:
     """The effects of one direction on quantities of one kind.
 
@@ -117,7 +123,11 @@ def purity(rows: Sequence[Effect], kind: str) -> dict[str, Effect]:
     """For each direction, by name, the effect with the largest share among rows of one kind."""
     best: dict[str, Effect] = {}
     for row in rows:
-        if row.kind == kind and np.isfinite(row.share) and (row.direction not in best or row.share > best[row.direction].share):
+        if (
+            row.kind == kind
+            and np.isfinite(row.share)
+            and (row.direction not in best or row.share > best[row.direction].share)
+        ):
             best[row.direction] = row
     return best
 

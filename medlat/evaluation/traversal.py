@@ -22,7 +22,9 @@ def latent_sigma(model: LatentModel, directions: Directions, generator: torch.Ge
 
 
 @torch.inference_mode()
-def traverse(model: LatentModel, directions: Directions, codes: Tensor, steps: list[float], sigma: Tensor) -> Iterator[Tensor]:
+def traverse(
+    model: LatentModel, directions: Directions, codes: Tensor, steps: list[float], sigma: Tensor
+) -> Iterator[Tensor]:
     """For each direction the images [N, S, C, H, W] in [-1, 1] of N base codes at S steps (in σ of the space)."""
     for vector, scale in zip(directions.vectors, sigma, strict=True):
         moved = stack_steps(codes.cpu(), (vector * scale)[None], steps)[:, 0]  # [N, S, *shape]

@@ -43,7 +43,9 @@ def read_generator(path: Path) -> tuple[dict[str, Any], ImageSpec, dict[str, Ten
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged checkpoint ({error}); delete its folder to make it anew") from error
     if not str(recipe.get("_target_", "")).startswith("medlat."):
-        raise UserError(f"{path}: the checkpoint names the class {recipe.get('_target_')!r}; only medlat.* is built from a file")
+        raise UserError(
+            f"{path}: the checkpoint names the class {recipe.get('_target_')!r}; only medlat.* is built from a file"
+        )
     return recipe, image, weights
 
 
@@ -51,4 +53,6 @@ def _refuse_pickle(path: Path) -> None:
     with open(path, "rb") as file:
         head = file.read(4)
     if head[:2] == b"PK" or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"):
-        raise UserError(f"{path}: holds a pickle, which could run code; refused. Expected a safetensors file made by medlat")
+        raise UserError(
+            f"{path}: holds a pickle, which could run code; refused. Expected a safetensors file made by medlat"
+        )

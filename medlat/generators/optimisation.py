@@ -1,10 +1,12 @@
-"""How weights move: optimiser, learning rate over time, averaging. Torch only; Lightning modules of all generators use it."""
+"""How weights move: optimiser, learning rate over time, averaging. Torch only; Lightning modules of all generators use
+it.
+"""
 
 import math
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medlat.errors import UserError
@@ -36,7 +38,7 @@ class Optimisation:
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
         """The optimiser of a network."""
-        return torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=self.betas)  # type: ignore[arg-type]
+        return torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=self.betas)
 
     def rise(self, step: int, steps: int) -> float:
         """0 to 1 over the warm-up, 1 after it."""
@@ -48,11 +50,11 @@ class Optimisation:
         return self.rise(step, steps) * fall
 
     def averaged(self, network: nn.Module) -> AveragedModel:
-        """A copy of the network; `update_parameters` moves its weights towards the network's, and copies its buffers."""
+        """A copy of the network; `update_parameters` moves its weights to the network's, and copies its buffers."""
 
-        def average(averaged: list[Tensor], current: list[Tensor], count: Any) -> None:
+        def average(averaged: Any, current: Any, count: Any) -> None:
             decay = min(self.ema_decay, (1.0 + float(count)) / (10.0 + float(count)))
-            get_ema_multi_avg_fn(decay)(averaged, current, count)  # type: ignore[arg-type]
+            get_ema_multi_avg_fn(decay)(averaged, current, count)
 
         return AveragedModel(network, multi_avg_fn=average, use_buffers=False)
 

@@ -39,7 +39,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Length of a training: images shown in all, images per step, seconds between checkpoints, number of validations."""
+    """Length of a training: images shown, images per step, seconds between checkpoints, number of validations."""
 
     images: int
     batch_size: int
@@ -49,7 +49,9 @@ class Schedule:
     def __post_init__(self) -> None:
         for name in ("images", "batch_size", "validations"):
             if getattr(self, name) < 1:
-                raise UserError(f"generator.training.{name}={getattr(self, name)}: expected a whole number of at least 1")
+                raise UserError(
+                    f"generator.training.{name}={getattr(self, name)}: expected a whole number of at least 1"
+                )
 
     @property
     def steps(self) -> int:

@@ -28,12 +28,17 @@ Report = Callable[[list[Record]], None]
 
 
 def train(
-    module: pl.LightningModule, data: pl.LightningDataModule, schedule: Schedule, hardware: Hardware, folder: Path, report: Report
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    schedule: Schedule,
+    hardware: Hardware,
+    folder: Path,
+    report: Report,
 ) -> None:
     """Train to the end, from the last checkpoint in `folder/progress` if there is one.
 
-    Every logged value goes to `folder/metrics.jsonl` and, live, to `report`. Raises UserError where the training diverges
-    or a checkpoint is damaged.
+    Every logged value goes to `folder/metrics.jsonl` and, live, to `report`. Raises UserError where the training
+    diverges or a checkpoint is damaged.
     """
     progress = folder / "progress"
     last = _last_checkpoint(progress)
@@ -66,7 +71,7 @@ def train(
 
 
 class AtomicCheckpoints(CheckpointIO):
-    """Checkpoints written whole or not at all, and read without unpickling anything but tensors and plain containers."""
+    """Checkpoints written whole or not at all, and read without unpickling more than tensors and plain containers."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -87,7 +92,9 @@ class AtomicCheckpoints(CheckpointIO):
                 f"Delete its folder to train from the start"
             ) from error
         except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path}: damaged checkpoint; delete it to go on from the one before, or from the start") from error
+            raise UserError(
+                f"{path}: damaged checkpoint; delete it to go on from the one before, or from the start"
+            ) from error
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -148,7 +155,9 @@ class _ProgressLines(Callback):
 
 
 class _Curves(Logger):
-    """Lightning's values as records, in a file that grows with the training and is cut back to the checkpoint on resuming."""
+    """Lightning's values as records, in a file that grows with the training and is cut back to the checkpoint on
+    resuming.
+    """
 
     def __init__(self, path: Path, batch_size: int, report: Report, resume_step: int) -> None:
         super().__init__()

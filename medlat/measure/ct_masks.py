@@ -17,7 +17,8 @@ _CORNERS[1] = True
 
 
 class Masks(NamedTuple):
-    """found: [N] bool, there is a body; the rest is [N, H, W]: shares float32, `core` bool (pixels wholly of the body)."""
+    """found: [N] bool, there is a body. The rest is [N, H, W]: body and lung float32 shares, the cores bool, pixels
+    that belong wholly to the body or the lungs."""
 
     found: np.ndarray
     body: np.ndarray
@@ -40,11 +41,12 @@ def masks(hu: np.ndarray, spacing_mm: float) -> Masks:
     near = dilate(lung) & inside
     level = mean_over(hu, lung_core, empty=-850.0).astype(np.float32)[:, None, None]
     lung_share = np.clip((hu - 20.0) / (level - 20.0), 0, 1, dtype=np.float32)
-    return Masks(found, body, core, np.where(lung_core, np.float32(1), lung_share * near), lung_core)
+    soft_lung = np.where(lung_core, np.float32(1), lung_share * near)
+    return Masks(found, body.astype(np.float32, copy=False), core, soft_lung.astype(np.float32, copy=False), lung_core)
 
 
 def body_mask(hu: np.ndarray, spacing_mm: float) -> np.ndarray:
-    """The largest solid thing, its holes filled, without the table; [N, H, W] bool, all False where nothing is large."""
+    """The largest solid thing, holes filled, without the table; [N, H, W] bool, all False where nothing is large."""
     solid = hu > -500
     rows = np.arange(hu.shape[1], dtype=np.float32)
     weight = solid.sum(2)
@@ -127,7 +129,7 @@ def dilate(mask: np.ndarray) -> np.ndarray:
 
 
 def erode(mask: np.ndarray) -> np.ndarray:
-    """By one pixel in the eight directions; beyond the image counts as inside, so a body cut off there is not thinned."""
+    """By one pixel in the eight directions; a body cut off by the image's border is not thinned there."""
     return _erode_axis(_erode_axis(mask, 1), 2)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medlat.measure.ct_masks import Masks
+from medlat.measure.ct_masks import AIR, Masks
 
 RAYS = 72
 ANGLES = np.linspace(-math.pi, math.pi, RAYS, endpoint=False)  # 0 is the patient's front, + the patient's left
@@ -59,7 +59,7 @@ def pose(body: np.ndarray, spacing_mm: float) -> Pose:
 def unwrap(hu: np.ndarray, masks: Masks, at: Pose, spacing_mm: float) -> Rays:
     """Sample the images [N, H, W] along the rays, bilinearly; what is not of the body counts as air."""
     n, height, width = hu.shape
-    step = 0.8 * spacing_mm
+    step = spacing_mm
     steps = math.ceil(0.62 * max(height, width) * spacing_mm / step)
     turn = np.radians(np.nan_to_num(at.rotation))[:, None] + ANGLES[None, :]
     distance = np.arange(steps) * (step / spacing_mm)
@@ -69,11 +69,16 @@ def unwrap(hu: np.ndarray, masks: Masks, at: Pose, spacing_mm: float) -> Rays:
     y = (cy[:, None, None] - np.cos(turn)[:, :, None] * distance).astype(np.float32)
     shown = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
     x, y = np.clip(x, 0, width - 1.001), np.clip(y, 0, height - 1.001)
-    column, row = x.astype(np.intp), y.astype(np.intp)
-    fx, fy = (x - column)[..., None], (y - row)[..., None]
-    index = row * width + column + (np.arange(n) * height * width)[:, None, None]
-    layers = np.stack([np.where(masks.body > 0, hu, np.float32(-1000)), masks.body, masks.lung], axis=-1).reshape(-1, 3)
-    top = layers[index] * (1 - fx) + layers[index + 1] * fx
-    low = layers[index + width] * (1 - fx) + layers[index + width + 1] * fx
-    top += (low - top) * fy
-    return Rays(np.where(shown, top[..., 0], np.float32(-1000)), top[..., 1] * shown, top[..., 2] * shown, step)
+    column, row = x.astype(np.int32), y.astype(np.int32)
+    right, down = x - column, y - row
+    index = row * np.int32(width) + column + (np.arange(n, dtype=np.int32) * (height * width))[:, None, None]
+    near, far = (1 - right) * (1 - down), right * down
+    right, down = right - far, down - far
+    corners = ((index, near), (index + 1, right), (index + width, down), (index + width + 1, far))
+
+    def sample(layer: np.ndarray) -> np.ndarray:
+        flat = np.ascontiguousarray(layer).reshape(-1)
+        return sum(flat.take(at_corner, mode="clip") * weight for at_corner, weight in corners)
+
+    solid = sample(np.where(masks.body > 0, hu, np.float32(AIR)))
+    return Rays(np.where(shown, solid, np.float32(AIR)), sample(masks.body) * shown, sample(masks.lung) * shown, step)

@@ -15,7 +15,7 @@ def table_height(hu: np.ndarray, found: Masks, at: Pose, rays: Rays, spacing_mm:
     The surface is found column by column where it stands clear of the body, and a parabola through these points
     carries it under the back, where body and table share pixels.
     """
-    n, height, width = hu.shape
+    height, width = hu.shape[1:]
     y = np.arange(height, dtype=np.float32)[None, :, None]
     solid = found.body > 0.5
     bottom_row = np.where(solid, y, -1).max(1)  # [N, W], -1 where the column has no body
@@ -27,7 +27,7 @@ def table_height(hu: np.ndarray, found: Masks, at: Pose, rays: Rays, spacing_mm:
     fit = parabola(x / 100, surface, clear)
     span = np.maximum.accumulate(clear, axis=1) & np.maximum.accumulate(clear[:, ::-1], axis=1)[:, ::-1]
     gap = np.where((bottom_row >= 0) & span, fit - bottom, np.inf)
-    lowest = np.partition(gap, 2, axis=1)[:, :3].mean(1)
+    lowest = np.sort(gap, axis=1)[:, :3].mean(1)  # of three columns: one alone is noise
     return np.where(np.isfinite(lowest) & (lowest > -1), lowest * spacing_mm, np.nan)
 
 
@@ -41,7 +41,7 @@ def lower_edge(found: Masks, bottom_row: np.ndarray) -> np.ndarray:
 
 def table_surface(hu: np.ndarray, found: Masks, bottom_row: np.ndarray) -> np.ndarray:
     """Row coordinate of the first thing under the body in each column [N, W], NaN where there is none."""
-    n, height, width = hu.shape
+    height = hu.shape[1]
     rows = np.arange(height)[None, :, None]
     last = np.where(dilate(found.body > 0.5), rows, -1).max(1)
     centre = np.where(found.core, rows, 0).max((1, 2))[:, None] - 0.35 * found.core.any(2).sum(1)[:, None]
@@ -51,7 +51,7 @@ def table_surface(hu: np.ndarray, found: Masks, bottom_row: np.ndarray) -> np.nd
     peak[:, :-1] &= hu[:, :-1] >= hu[:, 1:]
     peak[:, 1:] &= hu[:, 1:] >= hu[:, :-1]
     first = peak.argmax(1)
-    weights, place = 0.0, 0.0
+    weights = place = np.zeros(first.shape)
     for shift in (-1, 0, 1):
         row = np.clip(first + shift, 0, height - 1)
         value = np.maximum(np.take_along_axis(excess, row[:, None], 1)[:, 0] - 70.0, 0)

@@ -32,8 +32,10 @@ NUMBERS = ("effect", "effect_low", "effect_high", "standardised", "share", "r2")
 class Inputs:
     """What a report is made of.
 
-    evaluation: folder with metrics.json, semantics.csv, distances.csv and the arrays; curves: metrics.jsonl of the training.
-    controls:   names of the direction methods that know nothing. measurements: (name, unit) in the order they were measured.
+    evaluation: folder with metrics.json, semantics.csv, distances.csv and the arrays; curves: metrics.jsonl of the
+                training.
+    controls:   names of the direction methods that know nothing. measurements: (name, unit) in the order they were
+                measured.
     window:     physical values shown as black and white; directions, gifs: shown of each method.
     title, run, warnings: for the page.
     """
@@ -152,8 +154,12 @@ def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
     """Heat map, purity, and for every method its traversals and differences."""
     inputs = work.inputs
     pictures = []
-    paths = save_figure(heatmap.semantics_heatmap(work.rows, inputs.controls), work.figures, "semantics_heatmap", work.rows)
-    pictures.append(Picture.saved(paths, "What each direction changes", "Standardised effect of one σ; controls on the right."))
+    paths = save_figure(
+        heatmap.semantics_heatmap(work.rows, inputs.controls), work.figures, "semantics_heatmap", work.rows
+    )
+    pictures.append(
+        Picture.saved(paths, "What each direction changes", "Standardised effect of one σ; controls on the right.")
+    )
     by_method = {method: work.of(method) for method in work.methods}
     table = charts.purity_table(by_method, work.kind, inputs.controls)
     paths = save_figure(charts.purity_chart(by_method, work.kind, inputs.controls), work.figures, "purity", table)
@@ -162,7 +168,8 @@ def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
     for method in work.methods:
         pictures += _traversal_pictures(work, method, traversals[method])
     text = (
-        "Each direction is tried from many base codes; a straight line through each measurement gives its change per σ of the latent space."
+        "Each direction is tried from many base codes; a straight line through each measurement gives its change per σ "
+        "of the latent space."
     )
     work.sections.append(Section("Meaning of the directions", text, pictures))
 
@@ -187,7 +194,9 @@ def _traversal_pictures(work: _Work, method: str, arrays: Any) -> list[Picture]:
         pictures.append(Picture.saved(paths, f"Differences to the base image: {method}"))
     if method not in inputs.controls and inputs.gifs > 0:
         for name, image, caption in list(zip(names, images, captions, strict=True))[: inputs.gifs]:
-            gif.traversal_gif(image, work.figures / f"{name.replace(' ', '_')}.gif", inputs.window, steps, f"{name}: {caption}")
+            gif.traversal_gif(
+                image, work.figures / f"{name.replace(' ', '_')}.gif", inputs.window, steps, f"{name}: {caption}"
+            )
         some = slice(0, inputs.gifs)
         gif.overview_gif(images[some], work.figures / f"overview_{method}.gif", inputs.window, steps, names[some])
     return pictures
@@ -198,22 +207,35 @@ def _generator(work: _Work) -> None:
     inputs = work.inputs
     arrays = np.load(inputs.evaluation / "reconstruction.npz")
     shown = arrays["shown"]
-    figure = anatomy.reconstructions(arrays["real"], arrays["decoded"], arrays["psnr"][shown], inputs.window, inputs.unit)
-    table = [{"slice": i, "psnr_db": p, "ms_ssim": s} for i, (p, s) in enumerate(zip(arrays["psnr"], arrays["ms_ssim"], strict=True))]
+    figure = anatomy.reconstructions(
+        arrays["real"], arrays["decoded"], arrays["psnr"][shown], inputs.window, inputs.unit
+    )
+    table = [
+        {"slice": i, "psnr_db": p, "ms_ssim": s}
+        for i, (p, s) in enumerate(zip(arrays["psnr"], arrays["ms_ssim"], strict=True))
+    ]
     paths = save_figure(figure, work.figures, "reconstructions", table)
     pictures = [Picture.saved(paths, "Reconstructions of held-out slices", "Best, median and worst by PSNR.")]
     images = np.load(inputs.evaluation / "images.npz")
     figure = anatomy.samples_grid(images["real"], images["samples"], inputs.window, inputs.unit)
-    pictures.append(Picture.saved(save_figure(figure, work.figures, "samples"), "Held-out and sampled slices", "None picked by hand."))
+    pictures.append(
+        Picture.saved(
+            save_figure(figure, work.figures, "samples"), "Held-out and sampled slices", "None picked by hand."
+        )
+    )
     if (inputs.evaluation / "distances.csv").exists():
         rows = _distances(inputs.evaluation / "distances.csv")
         paths = save_figure(charts.distance_chart(rows), work.figures, "distances", rows)
-        note = "Samples against held-out patients; the floor is the distance between two halves of the held-out patients."
+        note = (
+            "Samples against held-out patients; the floor is the distance between two halves of the held-out patients."
+        )
         pictures.append(Picture.saved(paths, "Distance of samples to real slices", note))
     figure = charts.latent_usage(arrays["kl"], inputs.active_kl)
     paths = save_figure(figure, work.figures, "latent_usage", charts.usage_table(arrays["kl"], inputs.active_kl))
     pictures.append(Picture.saved(paths, "Use of the latent space"))
-    work.sections.append(Section("The generator", "All numbers are of patients that training never saw.", pictures, _readout(work)))
+    work.sections.append(
+        Section("The generator", "All numbers are of patients that training never saw.", pictures, _readout(work))
+    )
 
 
 def _training(work: _Work) -> None:
@@ -227,7 +249,9 @@ def _readout(work: _Work) -> list[Table]:
     rows = [[k.removeprefix("readout/r2_"), v] for k, v in work.numbers.items() if k.startswith("readout/r2_")]
     if not rows:
         return []
-    caption = "R² on held-out patients of the known factors, read from the measurements: how far the rulers can be trusted."
+    caption = (
+        "R² on held-out patients of the known factors, read from the measurements: how far the rulers can be trusted."
+    )
     return [Table("How well the factors can be read", ["factor", "R²"], rows, caption)]
 
 
@@ -242,7 +266,11 @@ def _sliders(work: _Work, method: str, arrays: Any) -> TraversalSet:
         values = arrays["values"][index, :, column].tolist()
         traversals.append(Traversal(name, arrays["images"][index], caption, label.replace("_", " "), unit, values))
     mean = work.numbers.get(f"semantics/{method}/{work.kind}_purity")
-    note = f"mean purity {mean:.2f}" + (": this is what knowing nothing looks like" if control else "") if mean is not None else ""
+    note = (
+        f"mean purity {mean:.2f}" + (": this is what knowing nothing looks like" if control else "")
+        if mean is not None
+        else ""
+    )
     return TraversalSet(method, traversals, control, note)
 
 
@@ -258,7 +286,9 @@ def _key_numbers(work: _Work) -> list[KeyNumber]:
     entries = [
         KeyNumber("PSNR", n["reconstruction/psnr"], "dB", "", "held-out slices against their reconstructions, range 2"),
         KeyNumber("MS-SSIM", n["reconstruction/ms_ssim"], "", "", "structural similarity of the same, 1 at best"),
-        KeyNumber("active latent dimensions", n["reconstruction/active_units"], "", "", "dimensions that the encoder uses"),
+        KeyNumber(
+            "active latent dimensions", n["reconstruction/active_units"], "", "", "dimensions that the encoder uses"
+        ),
     ]
     purity, covered = f"{kind}_purity", f"{kind}_coverage"
     chance = {key: n.get(f"semantics/random/{key}") for key in (purity, covered)}
@@ -273,7 +303,11 @@ def _key_numbers(work: _Work) -> list[KeyNumber]:
     for key in sorted(k for k in n if k.startswith("distance/") and not k.endswith("_floor")):
         if n[key] is not None and n.get(f"{key}_floor") is not None:
             floor = f"{number(n[f'{key}_floor'])} (real to real)"
-            entries.append(KeyNumber(key.removeprefix("distance/"), n[key], "", floor, "samples to held-out slices; lower is nearer"))
+            entries.append(
+                KeyNumber(
+                    key.removeprefix("distance/"), n[key], "", floor, "samples to held-out slices; lower is nearer"
+                )
+            )
     return entries
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from medlat.config.command_line import asks_for_help, help_for, ordered, parse
+from medlat.config.command_line import ordered, parse
 from medlat.errors import ConfigErrors
 
 
@@ -33,15 +33,3 @@ def test_bad_options(arguments: list[str], line: str) -> None:
     with pytest.raises(ConfigErrors) as caught:
         parse(arguments)
     assert caught.value.problems == [line]
-
-
-def test_help_with_other_mistakes(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "my_own.yaml").write_text("# My own images\n")
-    assert asks_for_help(["seeed=3", "-h"])
-    assert asks_for_help(["--help"])
-    assert not asks_for_help(["help=3"])
-    assert "my_own" in help_for(["--help", "--config-dir", str(tmp_path), "seeed=3"])
-    assert "my_own" in help_for(["--help", f"--config-dir={tmp_path}", "--unknown"])
-    assert "Usage:" in help_for(["--help", "--config-dir", "/nowhere/at/all"])
-    assert "Usage:" in help_for(["-h", "--config-dir"])

@@ -4,11 +4,12 @@ from pathlib import Path
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationKeyError
 
 from medlat.config import compose_errors
-from medlat.config.preflight import check
-from medlat.errors import ConfigErrors, UserError
+from medlat.config.command_line import parse
+from medlat.errors import ConfigErrors
 
 WriteTree = Callable[[Path, dict[str, str]], Path]
 
@@ -17,11 +18,15 @@ WriteTree = Callable[[Path, dict[str, str]], Path]
 def explain(conf: Path, schema: type, provided: dict[str, set[str]]) -> Callable[..., list[str]]:
     """The lines that a command line gets."""
 
-    def lines(*arguments: str, error: Exception | None = None) -> list[str]:
-        error = error or hydra.errors.ConfigCompositionException("Hydra's own words")
-        found = compose_errors.explain(error, arguments, schema, provided, str(conf))
-        assert found is not None
-        return found.problems
+    def lines(*arguments: str) -> list[str]:
+        error = hydra.errors.ConfigCompositionException("Hydra's own words")
+        try:
+            options = parse(arguments)
+        except ConfigErrors as found:
+            return found.problems
+        folders = [str(conf), *filter(None, [options.config_dir])]
+        name, multirun = options.config_name or "config", options.multirun
+        return compose_errors.explain(error, options.overrides, folders, schema, provided, name, multirun).problems
 
     return lines
 
@@ -92,8 +97,8 @@ FOLDER = ("data=folder", "data.root=/x")
             "steps: cannot read '[1,': the bracket '[' is not closed",
             "experiment: no 'frst'; did you mean 'first'?",
             "data: no 'foldr'; did you mean 'folder'?",
-            "dry_run: 5 is not true or false (bool)",
             "model.training.loss: 'mze' is not one of mse, log_mse; did you mean 'mse'?",
+            "dry_run: 5 is not true or false (bool)",
             "seeed: unknown key; did you mean 'seed'?"]),
     ],
 )  # fmt: skip
@@ -120,9 +125,9 @@ def test_users_own_options_count(
     folder = write_tree(tmp_path / name, files)
     lines = explain("--config-dir", str(folder), "+experiment=own", "data=mine")
     assert lines == [
-        "seed: 'x' is not a whole number (int)",
-        "data.source.limit: 'many' is not a whole number or null (int | None)",
         "data.side: unknown key; choose from source, window_hu",
+        "data.source.limit: 'many' is not a whole number or null (int | None)",
+        "seed: 'x' is not a whole number (int)",
     ]
     assert explain("--config-dir", str(folder), "data=mne") == ["data: no 'mne'; did you mean 'mine'?"]
     assert explain("--config-dir", str(folder), "data.side=1") == [
@@ -145,9 +150,11 @@ def test_broken_files(explain: Callable[..., list[str]], tmp_path: Path, write_t
         "seed: 'x' is not a whole number (int)",
     ]
     assert explain(*own, "data=twice") == [f"{folder}/data/twice.yaml:2: not valid YAML: found duplicate key side"]
-    assert explain(*own, "data=scalar")[0].startswith("data: ")
+    assert explain(*own, "data=scalar")[0] == "data.just text: unknown key; choose from source, window_hu"
     assert explain(*own, "+experiment=stale") == ["experiment/stale.yaml: data: no 'foldr'; did you mean 'folder'?"]
-    assert explain(*own, "+experiment=stale2")[0].startswith("experiment: In 'experiment/stale2': Could not override")
+    assert explain(*own, "+experiment=stale2") == [
+        "experiment/stale2.yaml: Could not override 'dta'. No match in the defaults list."
+    ]
 
 
 def test_a_broken_root_is_said(explain: Callable[..., list[str]], conf: Path) -> None:
@@ -157,41 +164,25 @@ def test_a_broken_root_is_said(explain: Callable[..., list[str]], conf: Path) ->
 
 
 def test_what_is_not_the_command_lines_fault(conf: Path, schema: type, provided: dict[str, set[str]]) -> None:
-    def explained(error: Exception) -> ConfigErrors | None:
-        return compose_errors.explain(error, ["seed=1"], schema, provided, str(conf))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        compose_errors.explain(RuntimeError("out of memory"), ["seed=1"], [str(conf)], schema, provided)
+    error = hydra.errors.ConfigCompositionException("first line\nsecond line")
+    assert compose_errors.explain(error, ["seed=1"], [str(conf)], schema, provided).problems == ["first line"]
+    with pytest.raises(InterpolationKeyError) as caught:
+        _ = OmegaConf.create({"run": {"dir": "${nope}"}}).run.dir  # as hydra.run.dir, which is read after composing
+    lines = compose_errors.explain(caught.value, ["seed=1"], [str(conf)], schema, provided).problems
+    assert lines == ["run.dir: Interpolation key 'nope' not found"]
 
-    assert explained(RuntimeError("out of memory")) is None
-    unknown = explained(hydra.errors.ConfigCompositionException("first line\nsecond line"))
-    assert unknown is not None
-    assert unknown.problems == ["first line"]
 
-
-@pytest.mark.parametrize(("arguments", "ours"), [(["seed=1"], False), (["seeed=1"], True), (["seed=x"], True)])
 def test_with_hydra_main(
-    arguments: list[str],
-    ours: bool,
-    conf: Path,
-    schema: type,
-    provided: dict[str, set[str]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    conf: Path, schema: type, provided: dict[str, set[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The way that the program uses it: errors of the job itself are left alone."""
-
-    def job(config: DictConfig) -> None:
-        check(config, schema, provided)
-        raise ValueError("Could not override 'seed'")  # whatever its words
-
-    arguments = [*arguments, f"hydra.run.dir={tmp_path}/out"]
+    """What Hydra raises reaches the caller, and Hydra can be used again after the explanation."""
+    arguments = ["seeed=1", f"hydra.run.dir={tmp_path}/out"]
     monkeypatch.setattr("sys.argv", ["medlat", *arguments])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    with pytest.raises(Exception) as caught:  # noqa: PT011
-        hydra.main(config_path=str(conf), config_name="config", version_base="1.3")(job)()
-    if isinstance(caught.value, UserError):
-        assert caught.value.args[0].endswith("seed: 'x' is not a whole number (int)")
-        return
-    explained = compose_errors.explain(caught.value, arguments, schema, provided, str(conf))
-    assert (explained is not None) == ours
-    if explained is not None:
-        assert explained.problems == ["seeed: unknown key; did you mean 'seed'?"]
+    with pytest.raises(hydra.errors.ConfigCompositionException) as caught:
+        hydra.main(config_path=str(conf), config_name="config", version_base="1.3")(lambda config: None)()
+    explained = compose_errors.explain(caught.value, arguments, [str(conf)], schema, provided)
+    assert explained.problems == ["seeed: unknown key; did you mean 'seed'?"]
     assert not GlobalHydra.instance().is_initialized()

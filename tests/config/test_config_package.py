@@ -27,7 +27,10 @@ def test_checking_a_configuration_imports_nothing_heavy() -> None:
     code = """if True:
         import sys
         from medlat.config.compose_errors import explain
-        found = explain(ValueError(), ["+experiment=ct_vae_sefa", "data=ct_dicom", "seeed=3"])
+        from medlat.config.locate import config_dir
+        from medlat.config.schema import Root
+        overrides = ["+experiment=ct_vae_sefa", "data=ct_dicom", "seeed=3"]
+        found = explain(ValueError(), overrides, [config_dir()], Root, {})
         assert "seeed: unknown key; did you mean 'seed'?" in found.problems, found
         print(sorted({'torch', 'pytorch_lightning', 'monai', 'wandb'} & set(sys.modules)))
     """

@@ -56,6 +56,10 @@ class CTDicom:
         """sha256 over path below the root, size and time of change of every file."""
         return fingerprint(self.folder)
 
+    def expected(self) -> int:
+        """Files that may hold a slice: all of them, as only their headers tell."""
+        return sum(1 for _ in walk(self.folder))
+
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """Read every header and sort the slices into chunks of one series each, patient by patient, feet to head.
 

@@ -45,6 +45,9 @@ class CTNifti:
         """sha256 over path below the root, size and time of change of every file."""
         return fingerprint(self.folder)
 
+    def expected(self) -> None:
+        """Unknown before the volumes' headers are read."""
+
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """Read every volume's header; one chunk per volume. Raises UserError where there is none."""
         skipped: Counter[str] = Counter()

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medlat.data.ct.phantom_anatomy import Build, Scene, paint_thorax
+from medlat.data.ct.phantom_anatomy import Scene, paint_thorax
 from medlat.data.ct.phantom_canvas import Canvas, Tissue
 from medlat.data.ct.phantom_person import LENGTH, Nodule, Person
+from medlat.data.ct.phantom_shapes import Build
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.errors import UserError, did_you_mean
 
@@ -146,8 +147,9 @@ class CTPhantom:
     noise_hu:         standard deviation of a pixel's noise in the body.
     seed:             of everything.
 
-    Columns: `position_mm`, `factor.<name>` for each of FACTORS (of the slice: jitter included), and `label.nodule`, 1 in
-    slices that cut a nodule in a disc of more than 2.5 mm radius. Half of the patients have nodules, 5 to 9 of them.
+    Columns: `position_mm`, `factor.<name>` for each of FACTORS (of the slice: jitter included), and `label.nodule`, 1
+    in slices that cut a nodule in a disc of more than 2.5 mm radius. Half of the patients have nodules, 5 to 9 each,
+    so about one slice in six is positive; slices of one patient belong together: split by patient.
     """
 
     def __init__(
@@ -164,7 +166,9 @@ class CTPhantom:
             if value < least:
                 raise UserError(f"data.{name}: {value}, expected at least {least}")
         if field_of_view_mm <= 0:
-            raise UserError(f"data.field_of_view_mm: {field_of_view_mm}, expected more than 0 (400 shows a whole chest)")
+            raise UserError(
+                f"data.field_of_view_mm: {field_of_view_mm}, expected more than 0 (400 shows a whole chest)"
+            )
         if noise_hu < 0:
             raise UserError(f"data.noise_hu: {noise_hu}, expected 0 or more")
         self.patients, self.slices_per_patient, self.size = patients, slices_per_patient, size

@@ -1,8 +1,7 @@
-"""The thorax of the CT phantom: which tissue lies where, from the apex of the lungs (z = 0) to the liver (z = 1).
+"""The thorax of the CT phantom, painted tissue by tissue.
 
-All lengths are in body units: millimetres for a body of size 1, origin at the body's centre, u to the patient's
-left, v to the back. Numbers are anatomy by eye from chest CT; Hounsfield units are the usual textbook values
-(air -1000, lung -850, fat -100, muscle 50, liver 55, blood 40, spongy bone 200, cortex 700-1000).
+Hounsfield units are the usual textbook values: air -1000, lung -850, fat -100, muscle 50, liver 55, blood 40, spongy
+bone 200, cortex 700. Lengths are in body units (`phantom_shapes`).
 """
 
 import math
@@ -12,46 +11,17 @@ import numpy as np
 
 from medlat.data.ct.phantom_canvas import Canvas, Contours, Point, Tissue, capsule_distance, ellipse_distance
 from medlat.data.ct.phantom_person import LENGTH, Person
-
-BACK = 69.0  # v of the rib cage's back, the same at every level
-_ANGLES = Contours.ANGLES
-
-
-def _at(z: float, *knots: Point) -> float:
-    """Piecewise linear function of the level."""
-    return float(np.interp(z, [k[0] for k in knots], [k[1] for k in knots]))
-
-
-def _bump(x: np.ndarray | float, centre: float, width: float) -> np.ndarray | float:
-    return np.exp(-0.5 * ((x - centre) / width) ** 2)
-
-
-@dataclass(frozen=True)
-class Build:
-    """The factors that shape a body at one level, lengths in body units."""
-
-    z: float
-    fat: float
-    lung: float
-    breast: float
-    heart: float
-
-    @property
-    def body(self) -> Point:
-        """Half width and half depth of the outline."""
-        width = _at(self.z, (0, 172), (0.15, 170), (0.4, 164), (0.7, 161), (1, 158))
-        return width, _at(self.z, (0, 98), (0.15, 104), (0.4, 112), (1, 112))
-
-    @property
-    def cage(self) -> Point:
-        """Half width and half depth of the ring of ribs; `lung` shrinks it towards the spine."""
-        width = _at(self.z, (0, 52), (0.06, 72), (0.15, 98), (0.3, 122), (0.5, 133), (0.75, 134), (1, 130))
-        depth = _at(self.z, (0, 40), (0.1, 54), (0.3, 72), (0.5, 79), (1, 80))
-        return width * self.lung, depth * (1 + self.lung) / 2
-
-    @property
-    def cage_v(self) -> float:
-        return BACK - self.cage[1]
+from medlat.data.ct.phantom_shapes import (
+    ANGLES,
+    Build,
+    at_level,
+    breast_outline,
+    bump,
+    domes,
+    great_vessels,
+    heart_shape,
+    lung_distance,
+)
 
 
 @dataclass
@@ -70,7 +40,7 @@ class Scene:
     lung: np.ndarray  # opacity of the lungs, whole slice
 
     def lung_point(self, z: float, place: float, radius: float) -> Point:
-        """A point of this body's lungs at level z that has `radius` of lung around it where the lungs are wide enough."""
+        """A point of this body's lungs at level z, with `radius` of lung around it where the lungs are wide enough."""
         build = replace(self.build, z=z)
         step = 4.0
         u, v = np.meshgrid(np.arange(-130, 131, step, dtype=np.float32), np.arange(-90, 81, step, dtype=np.float32))
@@ -83,13 +53,15 @@ class Scene:
 
 def paint_thorax(canvas: Canvas, build: Build, person: Person, table_gap: float) -> Scene:
     """Paint every tissue but noise; `table_gap` in millimetres. Returns the scene for what is put into it later."""
-    contours = Contours(canvas.u, canvas.v, build.cage_v)
+    contours = Contours(canvas.u, canvas.v, replace(build, lung=0.9).cage_v)  # the outline must not know the lungs
     outline = contours.superellipse(build.body, 0.0, 2.4)
-    outline = outline * (1 - 0.035 * _bump(np.abs(_ANGLES), math.pi, 0.14) - 0.02 * _bump(_ANGLES, 0.0, 0.25))
+    outline = outline * (1 - 0.035 * bump(np.abs(ANGLES), math.pi, 0.14) - 0.02 * bump(ANGLES, 0.0, 0.25))
     cage = contours.superellipse(build.cage, build.cage_v, 2.2)
     box = canvas.box((0.0, build.cage_v), max(build.cage) + 16)
     empty = np.zeros_like(canvas.hu)
-    scene = Scene(canvas, build, person, contours, outline, _breasts(build, outline), cage, box, empty, empty.copy())
+    scene = Scene(
+        canvas, build, person, contours, outline, breast_outline(build, outline), cage, box, empty, empty.copy()
+    )
     paint_table(scene, table_gap)
     paint_wall(scene)
     paint_lungs(scene)
@@ -102,15 +74,13 @@ def paint_thorax(canvas: Canvas, build: Build, person: Person, table_gap: float)
     return scene
 
 
-def _breasts(build: Build, outline: np.ndarray) -> np.ndarray:
-    bulge = build.breast * _at(build.z, (0.24, 0), (0.42, 0.85), (0.52, 1), (0.64, 0.8), (0.8, 0))
-    return outline + bulge * (_bump(_ANGLES, -0.72, 0.3) + _bump(_ANGLES, 0.72, 0.3))
-
-
 def paint_table(scene: Scene, gap: float) -> None:
-    """A curved shell with a light core, `gap` millimetres under the lowest point of the body; it does not turn with it."""
+    """A curved shell with a light core whose smallest vertical gap to the body is `gap` millimetres.
+
+    It does not turn with the body.
+    """
     canvas, curvature, thickness = scene.canvas, 1 / 620.0, 28.0
-    u, v = np.sin(_ANGLES) * scene.skin, scene.contours.centre_v - np.cos(_ANGLES) * scene.skin
+    u, v = np.sin(ANGLES) * scene.skin, scene.contours.centre_v - np.cos(ANGLES) * scene.skin
     x = canvas.centre_mm[0] + canvas.scale * (canvas.cos * u - canvas.sin * v)
     y = canvas.centre_mm[1] + canvas.scale * (canvas.sin * u + canvas.cos * v)
     on_table = np.abs(x) < 200
@@ -144,10 +114,12 @@ def paint_wall(scene: Scene) -> None:
     # Two planes of fat follow the contour between the layers of muscle, open at the front and along the spine.
     gap = contours.distance(scene.cage)
     share = np.float32(0.5) * (gap + muscle) + np.float32(4.0) * texture  # zero half-way between fat and ribs
-    sides = contours.lookup(np.clip(1.6 * np.abs(np.sin(_ANGLES)) - 0.5, 0, 1) * _at(build.z, (0, 0.8), (0.8, 0.45)))
+    sides = contours.lookup(
+        np.clip(1.6 * np.abs(np.sin(ANGLES)) - 0.5, 0, 1) * at_level(build.z, (0, 0.8), (0.8, 0.45))
+    )
     room = np.clip((gap - muscle) * np.float32(0.08) - np.float32(0.9), 0, 1)
     canvas.paint(canvas.cover(np.abs(share) - np.float32(1.3)) * sides * room, -85.0, None)
-    armpit = _at(build.z, (0.02, 0), (0.12, 1), (0.3, 0.8), (0.45, 0))
+    armpit = at_level(build.z, (0.02, 0), (0.12, 1), (0.3, 0.8), (0.45, 0))
     if armpit > 0.1:
         for side in (-1, 1):
             centre = (side * (build.cage[0] + build.body[0] - build.fat) / 2, -14.0)
@@ -178,57 +150,6 @@ def paint_lungs(scene: Scene) -> None:
     scene.inside[box], scene.lung[box] = inside, lung
 
 
-def lung_distance(build: Build, contours: Contours, cage: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Signed distance to the lungs: inside the ribs, beside the mediastinum and the heart, above the diaphragm."""
-    apex = 45.0 * max(0.0, 0.07 - build.z) / 0.07
-    distance = contours.distance(cage) + np.float32(5.5 + apex)
-    left, right = mediastinum_edges(build)
-    row = np.clip((v + np.float32(110)) * np.float32(2), 0, len(left) - 1).astype(np.intp)
-    beside = np.minimum(left[row] - u, right[row] + u)
-    np.maximum(distance, beside, out=distance)
-    heart = heart_shape(build)
-    if heart is not None:
-        centre, radii, angle = heart
-        around = ellipse_distance(u, v, centre, (radii[0] + 5.0, radii[1] + 5.0), angle)
-        np.maximum(distance, -around, out=distance)
-    for centre, radii in domes(build):
-        np.maximum(distance, -ellipse_distance(u, v, centre, radii), out=distance)
-    return distance
-
-
-def mediastinum_edges(build: Build) -> tuple[np.ndarray, np.ndarray]:
-    """Where the left and the right lung end medially: distance from the midline at v = -110, -109.5 ... 110."""
-    v, z = np.arange(-110, 110.1, 0.5, dtype=np.float32), build.z
-    vessels = _at(z, (0, 16), (0.2, 26), (0.5, 25), (0.8, 14), (1, 12)) * _bump(v, -8, 24)
-    spine = 15 * _bump(v, 44, 17)
-    front = 7 + 5 * _bump(v, build.cage_v - build.cage[1], 10)
-    aorta = _at(z, (0.2, 0), (0.3, 15), (1, 12)) * _bump(v, 29, 11)
-    return (front + vessels + spine + aorta).astype(np.float32), (front + vessels + spine).astype(np.float32)
-
-
-def heart_shape(build: Build) -> tuple[Point, Point, float] | None:
-    """Centre, radii and angle of the heart at this level, None above and below it."""
-    level = (build.z - 0.63) / 0.24
-    if abs(level) >= 0.97:
-        return None
-    share = math.sqrt(1 - level * level) * build.heart
-    centre = (13.0 + 8.0 * build.heart + 6 * level, build.cage_v - 0.36 * build.cage[1])
-    return centre, (58.0 * share, 40.0 * share), -33.0
-
-
-def domes(build: Build) -> list[tuple[Point, Point]]:
-    """Centres and radii of the diaphragm's domes at this level: the right one, the lower left one, the middle."""
-    result = []
-    middle = build.cage_v - 0.13 * build.cage[1]
-    for place, start, wide in ((-0.48, 0.62, 0.58), (0.48, 0.69, 0.58), (0.0, 0.76, 0.6)):
-        depth = (build.z - start) / (1.03 - start)
-        if depth > 0.01:
-            share = math.sqrt(depth * (2 - depth))
-            centre = (place * build.cage[0], middle)
-            result.append((centre, (wide * build.cage[0] * share, 0.88 * build.cage[1] * share)))
-    return result
-
-
 def paint_abdomen(scene: Scene) -> None:
     """Liver under the right dome and across the midline, stomach with its air and spleen under the left."""
     canvas, build, box = scene.canvas, scene.build, scene.box
@@ -249,7 +170,12 @@ def paint_abdomen(scene: Scene) -> None:
     canvas.paint(liver * below, 56.0, Tissue.LIVER, box)
     mask = np.zeros_like(scene.inside)
     mask[box] = liver * below
-    for a, b, c, d, r in ((-70, -20, -48, -6, 3.5), (-86, 6, -62, 16, 3.0), (-40, -34, -22, -26, 2.6), (-60, 20, -44, 2, 3)):
+    for a, b, c, d, r in (
+        (-70, -20, -48, -6, 3.5),
+        (-86, 6, -62, 16, 3.0),
+        (-40, -34, -22, -26, 2.6),
+        (-60, 20, -44, 2, 3),
+    ):
         swing = 9 * math.sin(9 * build.z + 0.1 * a)
         canvas.capsule((a * build.lung + swing, b), (c * build.lung, d - swing), r, 34.0, None, mask)
 
@@ -294,38 +220,16 @@ def paint_mediastinum(scene: Scene) -> None:
                 canvas.ellipse(centre, (8.0 + grow, 6.0 + grow), hu, label, side * 20.0)
 
 
-def great_vessels(z: float) -> list[tuple[Point, Point, float]]:
-    """Start, end and radius of the vessels that cross this level."""
-    found: list[tuple[Point, Point, float]] = []
-    if z < 0.22:
-        for u, v, radius in ((-17, -2, 6), (15, 4, 5), (1, -12, 6), (-24, -14, 6.5), (22, -12, 6)):
-            found.append(((u, v), (u, v), radius))
-    if 0.2 <= z < 0.29:
-        found.append(((-10.0, -22.0), (20.0, 22.0), 12.5))
-    if 0.29 <= z < 0.5:
-        found.append(((-10.0, -22.0), (-10.0, -22.0), 16.0))
-    if z >= 0.27:
-        aorta = (_at(z, (0.27, 21), (0.6, 20), (1, 9)), _at(z, (0.27, 28), (1, 27)))
-        found.append((aorta, aorta, _at(z, (0.3, 12), (1, 10))))
-    if 0.18 <= z < 0.5:
-        found.append(((-29.0, -10.0), (-29.0, -10.0), 8.0))
-    if 0.37 <= z < 0.47:
-        found.append(((14.0, -24.0), (13.0, -6.0), 13.0))
-        found.append(((11.0, -4.0), (-40.0, 2.0), 8.0))
-        found.append(((16.0, -2.0), (42.0, 8.0), 8.0))
-    if 0.44 <= z < 0.54:
-        found.extend([((-34.0, 8.0), (-44.0, 14.0), 7.0), ((38.0, 12.0), (46.0, 18.0), 7.0)])
-    return found
-
-
 def paint_ribs(scene: Scene) -> None:
     """Ribs run downwards from the spine to the front, so a slice crosses several of them in short arcs."""
     canvas, build, box = scene.canvas, scene.build, scene.box
     contours = scene.contours.within(box)
-    from_spine = 1 - np.abs(_ANGLES) / math.pi
+    from_spine = 1 - np.abs(ANGLES) / math.pi
     pitch, height, thickness = 26.0, 7.5, 4.6
     along = build.z * LENGTH - 84.0 * from_spine + scene.person.rib_offset
-    offset = np.abs((along / pitch) % 1.0 - 0.5) * pitch  # millimetres, along the patient, from the nearest rib's middle
+    offset = (
+        np.abs((along / pitch) % 1.0 - 0.5) * pitch
+    )  # millimetres, along the patient, from the nearest rib's middle
     half = np.where(offset < height, thickness * np.sqrt(np.clip(1 - (offset / height) ** 2, 0, 1)), -(offset - height))
     half = np.where(from_spine > 0.93, -9.0, half)
     cartilage = np.clip((from_spine - 0.76) * 25, 0, 1)
@@ -340,7 +244,7 @@ def paint_shoulder_bones(scene: Scene) -> None:
     canvas, build = scene.canvas, scene.build
     front = build.cage_v - build.cage[1]
     if 0.1 < build.z < 0.8:
-        width = _at(build.z, (0.1, 26), (0.2, 19), (0.7, 14))
+        width = at_level(build.z, (0.1, 26), (0.2, 19), (0.7, 14))
         box = canvas.box((0.0, front - 1), width)
         distance = ellipse_distance(canvas.u[box], canvas.v[box], (0.0, front - 1.0), (width, 6.0))
         canvas.bone(distance, box, 1.8, 560.0, 130.0)
@@ -348,7 +252,7 @@ def paint_shoulder_bones(scene: Scene) -> None:
         for side in (-1, 1):
             for first, last, radius in ((2.0, 2.42, 2.6), (2.02, 1.84, 3.6)):
                 ends = (_behind_ribs(scene, side * first), _behind_ribs(scene, side * last))
-                _bone_bar(canvas, *ends, radius * _at(build.z, (0, 1.25), (0.35, 1), (0.5, 0.7)))
+                _bone_bar(canvas, *ends, radius * at_level(build.z, (0, 1.25), (0.35, 1), (0.5, 0.7)))
     if build.z < 0.12:
         for side in (-1, 1):
             _bone_bar(canvas, (side * 20.0, front - 6.0), (side * (48.0 + 260 * build.z), front - 17.0), 4.8)
@@ -375,7 +279,9 @@ def paint_spine(scene: Scene) -> None:
     box = canvas.box((0.0, 60.0), 44.0)
     u, v = canvas.u[box], canvas.v[box]
     tip = min(90.0, build.body[1] - build.fat - 5.0)
-    swing = math.sin(build.z * LENGTH / 26.0 * 2 * math.pi + scene.person.phase)  # processes come and go with each vertebra
+    swing = math.sin(
+        build.z * LENGTH / 26.0 * 2 * math.pi + scene.person.phase
+    )  # processes come and go with each vertebra
     side = np.abs(u)
     body = ellipse_distance(u, v, (0.0, 42.0), (17.5, 14.5))
     arch = np.abs(ellipse_distance(u, v, (0.0, 61.0), (12.0, 10.0))) - np.float32(3.2)
@@ -395,7 +301,9 @@ def paint_vessels(scene: Scene) -> None:
     near = scene.person.branches[(levels.min(1) < depth + slab) & (levels.max(1) > depth - slab)]
     start, move, radii = near[:, :3], near[:, 3:6] - near[:, :3], near[:, 6]
     rise = np.where(np.abs(move[:, 2]) > 1e-3, move[:, 2], 1e-3)
-    cuts = np.clip((depth - start[:, 2, None] + np.array([-slab, slab])) / rise[:, None], 0, 1)  # the slab's share of a branch
+    cuts = np.clip(
+        (depth - start[:, 2, None] + np.array([-slab, slab])) / rise[:, None], 0, 1
+    )  # the slab's share of a branch
     narrow = np.array([scene.build.lung, 1.0])
     first, last = ((start + cuts[:, [i]] * move)[:, :2] * narrow for i in (0, 1))
     opacity = scene.canvas.capsules(first, last, radii)[scene.box]

@@ -97,7 +97,7 @@ class Canvas:
         mask: np.ndarray | None = None,
         softness: float = 1.0,
     ) -> None:
-        """A filled ellipse; `angle_deg` turns it clockwise; `mask` is an opacity map of the whole slice that limits it."""
+        """A filled ellipse, turned clockwise; `mask`, an opacity map of the whole slice, limits it."""
         box = self.box(centre, max(radii) + float(self.blur) * softness)
         distance = ellipse_distance(self.u[box], self.v[box], centre, radii, angle_deg)
         alpha = self.cover(distance, softness)
@@ -148,7 +148,9 @@ class Canvas:
         np.maximum.at(opacity, index[shown], alpha[shown])
         return opacity.reshape(self.hu.shape)
 
-    def bone(self, distance: np.ndarray, box: tuple[slice, slice], cortex: float, cortex_hu: float, inner_hu: float) -> None:
+    def bone(
+        self, distance: np.ndarray, box: tuple[slice, slice], cortex: float, cortex_hu: float, inner_hu: float
+    ) -> None:
         """A bone of this signed distance: a compact shell `cortex` thick around spongy bone."""
         self.paint(self.cover(distance), cortex_hu, Tissue.BONE, box)
         self.paint(self.cover(distance + np.float32(cortex)), inner_hu, Tissue.BONE, box)

@@ -1,4 +1,4 @@
-"""What makes one phantom patient look like nobody else, beside the factors: vessels of the lung, ribs, texture, nodules."""
+"""What is individual in a phantom patient beside the factors: vessels of the lung, ribs, texture, nodules."""
 
 import math
 from dataclasses import dataclass
@@ -49,7 +49,10 @@ def grow_vessels(rng: np.random.Generator) -> np.ndarray:
             pieces.append(np.column_stack([nodes, ends, np.full(len(nodes), radius)]))
             spread = 0.3 * np.linalg.norm(away, axis=1)
             nodes = np.repeat(ends, children, axis=0)
-            targets = np.repeat(targets, children, axis=0) + rng.normal(size=nodes.shape) * np.repeat(spread, children)[:, None]
+            targets = (
+                np.repeat(targets, children, axis=0)
+                + rng.normal(size=nodes.shape) * np.repeat(spread, children)[:, None]
+            )
     return np.concatenate(pieces)
 
 

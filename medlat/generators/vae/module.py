@@ -32,7 +32,9 @@ class VAEModule(pl.LightningModule):
     @property
     def result(self) -> VAE:
         """The averaged network: what the training is for."""
-        return self.averaged.module
+        network = self.averaged.module
+        assert isinstance(network, VAE)
+        return network
 
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
         step = self.global_step

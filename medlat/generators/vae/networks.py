@@ -1,12 +1,13 @@
 """Residual variational autoencoders (Kingma & Welling 2014), one family from laptop to paper size.
 
 Schön et al. 2022 (arXiv 2207.09740) use the residual VAE with batch normalisation, 64 channels at full
-resolution and 32 latent dimensions: `stem_stride=1, capacity=64, norm="batch"`. The fast member first halves the
-image (`stem_stride=2`) and needs no normalisation layers: its residual branches start at zero (SkipInit, De & Smith 2020,
-arXiv 2002.10444).
+resolution and 32 latent dimensions: `stem_stride=1, capacity=64, norm="batch"`. The fast member begins at a quarter
+of the resolution (`stem_stride=4`) and needs no normalisation layers: its residual branches start at zero (SkipInit,
+De & Smith 2020, arXiv 2002.10444).
 """
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -32,7 +33,9 @@ class ResidualBlock(nn.Module):
     x: [N, in_channels, H, W] -> [N, out_channels, H', W']
     """
 
-    def __init__(self, in_channels: int, out_channels: int, resample: Literal["down", "up", "same"], norm: Norm) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, resample: Literal["down", "up", "same"], norm: Norm
+    ) -> None:
         super().__init__()
         middle = min(in_channels, out_channels)
         self.resample_mode = resample
@@ -62,7 +65,7 @@ class VAE(nn.Module):
     image:        what the images are; sides must be 4·2^n times `stem_stride`.
     latent_dim:   D, length of a code.
     capacity:     channels of the first feature map; doubled at each halving, up to `max_width` times.
-    stem_stride:  1: features at full resolution; 2: the image is halved first (four times cheaper).
+    stem_stride:  side of the pixel blocks that a feature stands for: 1 (full resolution), 2 or 4 (cheaper each time).
     norm:         "none" (residual branches start at zero) or "batch".
     """
 
@@ -77,22 +80,23 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         _check_positive(latent_dim=latent_dim, capacity=capacity, max_width=max_width)
-        if stem_stride not in (1, 2):
-            raise UserError(f"generator.network.stem_stride={stem_stride}: expected 1 or 2")
+        if stem_stride not in (1, 2, 4):
+            raise UserError(f"generator.network.stem_stride={stem_stride}: expected 1, 2 or 4")
         self.image = image
         self.spaces = {"z": LatentSpace("z", (latent_dim,))}
         levels = _levels(image, stem_stride)
         widths = [capacity * min(2**i, max_width) for i in range(levels + 1)]
         side = (image.height // (stem_stride * 2**levels), image.width // (stem_stride * 2**levels))
 
-        self.stem = nn.Conv2d(image.channels, widths[0], 2 * stem_stride + (stem_stride == 1), stem_stride, padding=1)
-        down = [ResidualBlock(a, b, "down", norm) for a, b in zip(widths, widths[1:], strict=False)]
+        kernel = 3 if stem_stride == 1 else 2 * stem_stride
+        self.stem = nn.Conv2d(image.channels, widths[0], kernel, stem_stride, padding=(kernel - stem_stride + 1) // 2)
+        down = [ResidualBlock(a, b, "down", norm) for a, b in pairwise(widths)]
         self.encoder = nn.Sequential(*down)
         self.posterior = nn.Linear(widths[-1] * side[0] * side[1], 2 * latent_dim)
 
         self.entry = nn.Linear(latent_dim, widths[-1] * side[0] * side[1])
         self.entry_shape = (widths[-1], *side)
-        up = [ResidualBlock(b, a, "up", norm) for a, b in zip(widths, widths[1:], strict=False)]
+        up = [ResidualBlock(b, a, "up", norm) for a, b in pairwise(widths)]
         self.decoder = nn.Sequential(*reversed(up))
         self.head = nn.Conv2d(widths[0], image.channels * stem_stride**2, 3, padding=1)
         self.shuffle = nn.PixelShuffle(stem_stride)

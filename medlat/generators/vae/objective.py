@@ -12,9 +12,11 @@ from medlat.generators.vae.networks import VAE, kl_per_dimension
 class VAEObjective:
     """Reconstruction error + β · KL; a variant overrides `error` or `divergence`.
 
-    reconstruction: "log_mse": logarithm of the mean squared error over the batch, as Schön et al. 2022 train (up to a factor the likelihood
+    reconstruction: "log_mse": logarithm of the mean squared error over the batch, as Schön et al. 2022 train (up to a
+                    factor the likelihood
                     of a Gaussian decoder with its best variance, Rybkin et al. 2021, arXiv 2006.13202); "mse"; "l1".
-    beta:           weight of the KL divergence in nats, averaged over batch and latent dimensions, as Schön et al. count it.
+    beta:           weight of the KL divergence in nats, averaged over batch and latent dimensions, as Schön et al.
+                    count it.
     """
 
     def __init__(self, reconstruction: Literal["log_mse", "mse", "l1"] = "log_mse", beta: float = 0.01) -> None:
@@ -23,7 +25,9 @@ class VAEObjective:
         self.reconstruction, self.beta = reconstruction, beta
 
     def __call__(self, network: VAE, images: Tensor, noise: Tensor, rise: float = 1.0) -> dict[str, Tensor]:
-        """Loss and its terms. images [N, C, H, W] in [-1, 1], noise [N, D] ~ N(0, 1); rise: factor of β in the warm-up."""
+        """Loss and its terms. images [N, C, H, W] in [-1, 1], noise [N, D] ~ N(0, 1); rise: factor of β in the warm-
+        up.
+        """
         reconstructed, mean, log_variance = network(images, noise)
         error = self.error(reconstructed, images)
         divergence = self.divergence(mean, log_variance)

@@ -1,0 +1,50 @@
+# medlat: what one types. `make` alone says what there is.
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint format bench wheel clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+EXPERIMENT ?= ct_vae_sefa
+ARGS ?=
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv with everything in it
+
+run: $(STAMP) ## the main job; EXPERIMENT=NAME and ARGS="key=value ..." change it
+	$(PY) -m medlat.run +experiment=$(EXPERIMENT) $(ARGS)
+
+test: $(STAMP) ## all tests; ARGS="-k word" picks some
+	$(PY) -m pytest $(ARGS)
+
+lint: $(STAMP) ## style and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(STAMP) ## mend the style
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(STAMP) ## the speed of training and data on this machine
+	$(PY) experiments/throughput/benchmark.py
+
+wheel: $(STAMP) ## a wheel in dist/
+	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove .venv and caches; runs in outputs/ stay
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+
+# The first Python from 3.11 on that runs; PYTHON=... chooses another.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+
+# Installed again only where what is to be installed has changed.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "medlat needs Python 3.11 or later; none found (PYTHON=/path/to/python chooses one)" >&2; exit 1; }
+	@test -x $(PY) || "$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "this Python cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[codecs,dev]'
+	@touch $@

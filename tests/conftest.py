@@ -1,0 +1,60 @@
+"""What several tests need: tiny models, tiny data, and the command line in this process."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medlat.generators.vae.networks import VAE
+from medlat.spaces import ImageSpec
+
+REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images beside the project; the test is skipped where it is absent."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real data at {REAL_DATA}")
+    return REAL_DATA
+
+
+@pytest.fixture
+def spec() -> ImageSpec:
+    return ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)
+
+
+@pytest.fixture
+def vae(spec) -> VAE:
+    torch.manual_seed(0)
+    return VAE(spec, latent_dim=6, capacity=8).eval()
+
+
+@pytest.fixture
+def medlat(monkeypatch, tmp_path, capfd):
+    """Run a command line in this process, store and runs below tmp_path: medlat("a=1", ...) -> (exit code, stdout,
+    stderr).
+    """
+
+    def call(*arguments: str, store: str | None = None) -> tuple[int, str, str]:
+        from hydra.core.global_hydra import GlobalHydra
+
+        from medlat.run import run
+
+        GlobalHydra.instance().clear()
+        defaults = [f"store={store or tmp_path / 'store'}", f"hydra.run.dir={tmp_path / 'run'}", "logger=none"]
+        given = {argument.lstrip("+~").split("=")[0] for argument in arguments}
+        full = [d for d in defaults if d.split("=")[0] not in given] + list(arguments)
+        monkeypatch.setattr(sys, "argv", ["medlat", *full])
+        code = run(full)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from medlat.data.augment import RandomAffine
+from medlat.errors import UserError
+
+
+def test_nothing_to_do_changes_nothing():
+    images = torch.randn(3, 1, 16, 16)
+    assert torch.allclose(RandomAffine(0.0, [1.0, 1.0])(images, 0), images, atol=1e-5)
+
+
+def test_scale_enlarges():
+    disc = ((torch.linspace(-1, 1, 64)[:, None] ** 2 + torch.linspace(-1, 1, 64) ** 2) < 0.25).float()[None, None]
+    grown = RandomAffine(0.0, [1.2, 1.2])(disc, 0)
+    assert grown.sum() / disc.sum() == pytest.approx(1.44, rel=0.03)
+
+
+def test_rotation_by_a_known_angle():
+    bar = torch.zeros(1, 1, 65, 65)
+    bar[..., 32, 32:60] = 1.0
+    turned = RandomAffine(40.0, [1.0, 1.0])(bar, 5)[0, 0]
+    rows, columns = torch.meshgrid(torch.arange(65.0), torch.arange(65.0), indexing="ij")
+    y, x = ((turned * (grid - 32)).sum() / turned.sum() for grid in (rows, columns))
+    assert torch.hypot(x, y) == pytest.approx(13.5, abs=0.3)
+    assert 1.0 < torch.rad2deg(torch.atan2(y, x)).abs() <= 40.0
+
+
+def test_the_seed_decides():
+    images = torch.randn(4, 1, 16, 16)
+    augment = RandomAffine(10.0, [1.0, 1.1])
+    assert torch.equal(augment(images, 1), augment(images, 1))
+    assert not torch.equal(augment(images, 1), augment(images, 2))
+
+
+def test_bad_scale():
+    with pytest.raises(UserError, match="rising"):
+        RandomAffine(1.0, [1.1, 1.0])

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from medlat.data.splits import Split, split
+from medlat.errors import UserError
+
+PATIENT = np.repeat(np.arange(20), 5)
+POSITION = np.tile(np.arange(5.0), 20)
+
+
+def test_no_patient_in_two_parts():
+    parts = split(PATIENT, POSITION, test=0.2, validation=0.1, seed=0)
+    owners = [set(PATIENT[rows]) for rows in (parts.train, parts.validation, parts.test)]
+    assert [len(o) for o in owners] == [14, 2, 4]
+    assert set.union(*owners) == set(range(20))
+    assert sum(map(len, owners)) == 20
+    assert len(parts.train) + len(parts.validation) + len(parts.test) == 100
+
+
+@pytest.mark.parametrize(("patients", "counts"), [(2, (1, 0, 1)), (3, (2, 0, 1)), (4, (2, 1, 1))])
+def test_few_patients(patients, counts):
+    chosen = patients > PATIENT
+    parts = split(PATIENT[chosen], POSITION[chosen], 0.2, 0.1, seed=1)
+    assert tuple(len(rows) // 5 for rows in (parts.train, parts.validation, parts.test)) == counts
+
+
+def test_seed_decides():
+    a, b, c = (split(PATIENT, POSITION, 0.2, 0.1, seed=s) for s in (0, 0, 1))
+    assert np.array_equal(a.test, b.test)
+    assert not np.array_equal(a.test, c.test)
+
+
+def test_one_patient_is_refused_and_slab_offered():
+    with pytest.raises(UserError, match=r"one patient only.*data.split.by=slab"):
+        split(PATIENT[:5], POSITION[:5], 0.2, 0.1, 0)
+
+
+def test_slab_leaves_a_gap():
+    position = np.random.default_rng(0).permutation(100.0 * np.arange(40))
+    parts = split(np.zeros(40, int), position, 0.25, 0.1, 0, by="slab")
+    assert sorted(position[parts.test]) == [100.0 * i for i in range(10)]
+    assert position[parts.train].min() == 1200.0, "two slices, 5%, are left out between"
+    assert len(parts.validation) == 0
+
+
+@pytest.mark.parametrize(("test", "validation"), [(1.0, 0.1), (0.0, 0.1), (0.6, 0.4), (-0.1, 0.0)])
+def test_shares_out_of_range(test, validation):
+    with pytest.raises(UserError, match=r"data\.split"):
+        split(PATIENT, POSITION, test, validation, 0)
+
+
+def test_saved_and_damaged(tmp_path):
+    parts = split(PATIENT, POSITION, 0.2, 0.1, 0)
+    parts.save(tmp_path / "split.json")
+    assert np.array_equal(Split.load(tmp_path / "split.json").train, parts.train)
+    (tmp_path / "split.json").write_text("{")
+    with pytest.raises(UserError, match="damaged split"):
+        Split.load(tmp_path / "split.json")

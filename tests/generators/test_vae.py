@@ -1,0 +1,127 @@
+import math
+
+import pytest
+import torch
+
+from medlat.errors import UserError
+from medlat.generators.optimisation import Optimisation
+from medlat.generators.vae.networks import VAE, kl_per_dimension
+from medlat.generators.vae.objective import VAEObjective
+from medlat.spaces import ImageSpec
+
+
+def image(side, channels=1):
+    return ImageSpec(channels, side, side, -1000.0, 2000.0, "HU", 400 / side)
+
+
+@pytest.mark.parametrize(
+    ("side", "arguments"),
+    [
+        (32, {"capacity": 4}),
+        (64, {"capacity": 4, "stem_stride": 1, "norm": "batch"}),
+        (128, {"capacity": 4, "stem_stride": 2, "latent_dim": 5}),
+        (16, {"capacity": 4, "max_width": 1}),
+    ],
+)
+def test_shapes(side, arguments):
+    vae = VAE(image(side), **arguments)
+    images = torch.randn(2, 1, side, side)
+    mean, log_variance = vae.encode(images)
+    size = arguments.get("latent_dim", 32)
+    assert mean.shape == log_variance.shape == (2, size)
+    decoded = vae.decode(mean)
+    assert decoded.shape == images.shape
+    assert decoded.abs().max() <= 1.0
+    assert vae.latent_affines("z")[0].shape[1] == size
+
+
+def test_channels_and_rectangles():
+    spec = ImageSpec(3, 64, 32, 0.0, 255.0, "RGB", 1.0)
+    vae = VAE(spec, capacity=4)
+    assert vae.decode(vae.sample(2)).shape == (2, 3, 64, 32)
+
+
+@pytest.mark.parametrize(("side", "nearest"), [(100, 128), (48, 32), (4, 16), (17, 16)])
+def test_a_size_that_does_not_fit_is_named(side, nearest):
+    with pytest.raises(UserError, match=rf"data.image_size={side}: .*nearest: {nearest}$"):
+        VAE(image(side))
+
+
+@pytest.mark.parametrize("arguments", [{"latent_dim": 0}, {"capacity": -1}, {"stem_stride": 3}])
+def test_bad_arguments_are_named(arguments):
+    with pytest.raises(UserError, match=f"generator.network.{next(iter(arguments))}="):
+        VAE(image(32), **arguments)
+
+
+def test_kl_against_torch():
+    mean, log_variance = torch.randn(4, 3), torch.randn(4, 3)
+    q = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
+    expected = torch.distributions.kl_divergence(q, torch.distributions.Normal(torch.zeros(3), torch.ones(3)))
+    assert torch.allclose(kl_per_dimension(mean, log_variance), expected, atol=1e-5)
+    assert kl_per_dimension(torch.zeros(1, 2), torch.zeros(1, 2)).tolist() == [[0.0, 0.0]]
+
+
+def test_objective_by_hand():
+    class Constant:
+        def __call__(self, images, noise):
+            return images + 0.5, torch.ones(len(images), 2), torch.zeros(len(images), 2)
+
+    images, noise = torch.zeros(3, 1, 4, 4), torch.zeros(3, 2)
+    for name, error in (("log_mse", math.log(0.25)), ("mse", 0.25), ("l1", 0.5)):
+        terms = VAEObjective(name, beta=0.1)(Constant(), images, noise, rise=0.5)
+        assert terms["reconstruction"] == pytest.approx(error)
+        assert terms["kl"] == pytest.approx(0.5), "mean² / 2 per dimension"
+        assert terms["loss"] == pytest.approx(error + 0.5 * 0.1 * 0.5)
+
+
+def test_residual_branches_start_at_zero_without_normalisation(vae):
+    assert all(p.item() == 0.0 for name, p in vae.named_parameters() if name.endswith("gain"))
+
+
+def test_samples_are_the_seeds(vae):
+    a, b = (vae.sample(4, "z", torch.Generator().manual_seed(s)) for s in (0, 0))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, vae.sample(4, "z", torch.Generator().manual_seed(1)))
+
+
+def test_decode_is_differentiable_in_the_codes(vae):
+    codes = vae.sample(2).requires_grad_()
+    vae.decode(codes).sum().backward()
+    assert codes.grad is not None
+    assert codes.grad.abs().sum() > 0
+
+
+def test_learning_rate_over_time():
+    cosine = Optimisation(warmup=0.1, schedule="cosine")
+    assert [cosine.factor(s, 100) for s in (0, 9, 50, 100)] == pytest.approx([0.1 * 1.0, 0.98015, 0.5, 0.0], abs=1e-3)
+    constant = Optimisation(warmup=0.0, schedule="constant")
+    assert [constant.factor(s, 100) for s in (0, 50, 99)] == [1.0, 1.0, 1.0]
+
+
+def test_average_by_hand():
+    network = torch.nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        network.weight.fill_(0.0)
+    averaged = Optimisation(ema_decay=0.5).averaged(network)
+    averaged.update_parameters(network)  # the first update copies
+    expected = 0.0
+    for count, value in enumerate((1.0, 2.0, 3.0), start=1):
+        with torch.no_grad():
+            network.weight.fill_(value)
+        averaged.update_parameters(network)
+        decay = min(0.5, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * value
+    assert float(averaged.module.weight) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"learning_rate": 0.0}, {"warmup": 1.0}, {"ema_decay": 1.0}, {"betas": [0.9]}, {"betas": [0.9, 1.0]}]
+)
+def test_bad_optimisation(arguments):
+    with pytest.raises(UserError, match=f"generator.module.optimisation.{next(iter(arguments))}="):
+        Optimisation(**arguments)
+
+
+def test_bad_beta():
+    with pytest.raises(UserError, match=r"generator.module.objective.beta=-1"):
+        VAEObjective(beta=-1.0)

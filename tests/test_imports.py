@@ -1,0 +1,55 @@
+"""Imports go one way: the numerical parts know nothing of configuration, tracking or training frameworks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FRAMEWORKS = ("hydra", "omegaconf", "wandb", "pytorch_lightning", "lightning")
+NUMERICAL = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for pattern in (
+        "measure/*.py",
+        "directions/*.py",
+        "evaluation/*.py",
+        "spaces.py",
+        "data/ct/*.py",
+        "data/source.py",
+        "data/splits.py",
+        "generators/*/networks.py",
+        "generators/*/objective.py",
+        "generators/optimisation.py",
+        "report/*.py",
+    )
+    for path in (ROOT / "medlat").glob(pattern)
+    if path.name != "__init__.py"
+)
+
+
+def test_there_are_modules_to_test():
+    assert "medlat.directions.sefa" in NUMERICAL
+    assert len(NUMERICAL) > 30
+
+
+def test_numerical_modules_import_no_framework():
+    """Each in a fresh interpreter would take minutes; one interpreter imports them one by one and says which brought a
+    framework in.
+    """
+    script = f"""
+import importlib, sys
+for name in {NUMERICAL}:
+    importlib.import_module(name)
+    found = [f for f in {FRAMEWORKS} if f in sys.modules]
+    if found:
+        sys.exit(f"{{name}} imports {{found}}")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("word", ["lightning", "torchvision", "pickle.load", "yaml.load("])
+def test_words_that_do_not_occur(word):
+    pattern = f"import {word}\n" if "." not in word else word
+    assert [p for p in (ROOT / "medlat").rglob("*.py") if pattern in p.read_text()] == []

@@ -1,0 +1,323 @@
+"""The command line as a user meets it: a whole run, what it leaves, what it reuses, and what it says of wrong input."""
+
+import csv
+import json
+import pickle
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medlat.data.ct.export import write_dicom_series, write_nifti_volumes
+from medlat.data.ct.phantom import CTPhantom
+from medlat.generators.checkpoint import read_generator
+from medlat.spaces import Directions
+
+EXPERIMENT = "+experiment=ct_vae_sefa"
+TINY = (EXPERIMENT, "scale=tiny")
+LEFT = [
+    *("config.yaml", "environment.json", "artifacts.json", "metrics.json", "metrics.jsonl", "wandb"),
+    *("directions.safetensors", "semantics.csv", "report/index.html"),
+    *(f"figures/traversal_sefa.{kind}" for kind in ("png", "pdf", "csv")),
+    *(f"figures/{name}.png" for name in ("difference_sefa", "semantics_heatmap", "training_curves", "samples")),
+    *(f"figures/{name}.png" for name in ("reconstructions", "purity", "distances", "latent_usage")),
+    *("figures/overview_sefa.gif", "figures/sefa_00.gif"),
+]
+QUICK = ("generator.training.images=64", "evaluation.base_codes=4", "evaluation.samples=8", "report.gifs=0")
+
+
+def start(folder: Path, *arguments: str, **keywords) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        "medlat.run",
+        f"hydra.run.dir={folder / 'run'}",
+        f"store={folder / 'store'}",
+        *arguments,
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, **keywords)
+
+
+def finish(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out + err
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """A folder with the whole tiny run, made by a process of its own: `run/` and `store/`."""
+    folder = tmp_path_factory.mktemp("finished")
+    finish(start(folder, *TINY))
+    return folder
+
+
+def test_what_a_run_leaves(finished):
+    run = finished / "run"
+    for name in LEFT:
+        assert (run / name).exists(), name
+    environment = json.loads((run / "environment.json").read_text())
+    assert {"commit", "command", "seed", "device", "libraries", "data_fingerprint"} <= set(environment)
+    artifacts = json.loads((run / "artifacts.json").read_text())
+    assert set(artifacts) == {
+        "slices",
+        "split",
+        "generator",
+        "directions",
+        "controls/random",
+        "controls/coordinate",
+        "evaluation",
+    }
+    assert all((finished / "store" / entry["path"] / "artifact.json").exists() for entry in artifacts.values())
+
+
+def test_the_numbers_of_a_run(finished):
+    run = finished / "run"
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 15.0 < metrics["reconstruction/psnr"] < 60.0
+    assert 0.0 < metrics["semantics/random/factor_purity"] <= 1.0
+    assert metrics["readout/r2_x"] > 0.9
+    with open(run / "semantics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["method"] for row in rows} == {"sefa", "random", "coordinate"}
+    assert len(rows) == 3 * 8 * (12 + 10), "methods x directions x (measurements + factors)"
+    for direction in {row["direction"] for row in rows}:
+        shares = [float(r["share"]) for r in rows if r["direction"] == direction and r["kind"] == "factor"]
+        assert np.nansum(shares) == pytest.approx(1.0)
+    curves = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [entry["step"] for entry in curves if entry["name"] == "train/loss"]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 3200, "images shown"
+
+
+def test_directions_of_a_run_fit_its_generator(finished):
+    found = Directions.load(finished / "run" / "directions.safetensors")
+    artifacts = json.loads((finished / "run" / "artifacts.json").read_text())
+    recipe, image, weights = read_generator(
+        finished / "store" / artifacts["generator"]["path"] / "generator.safetensors"
+    )
+    assert found.vectors.shape == (8, recipe["latent_dim"])
+    assert (image.height, image.low, image.high) == (32, -1000.0, 2000.0)
+    affine = weights["entry.weight"]
+    assert np.allclose((found.vectors @ affine.T).square().sum(1), found.scores, rtol=1e-3)
+
+
+def test_the_same_command_reuses_everything(finished, medlat, tmp_path):
+    code, _, err = medlat(*TINY, "seed=0", store=str(finished / "store"))
+    assert code == 0, err
+    assert err.count("reused") == 7
+    again = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert again == json.loads((finished / "run" / "metrics.json").read_text())
+    names = {json.loads(line)["name"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()}
+    assert "train/loss" in names, "the curves of the reused generator are part of the record"
+
+
+def test_another_method_reuses_the_generator_and_hardware_does_not_count(finished, medlat):
+    code, out, _ = medlat(
+        *TINY, "directions=coordinate", "trainer=cpu", "workers=1", "dry_run=true", store=str(finished / "store")
+    )
+    assert code == 0
+    assert re.search(r"generator +exists", out)
+    assert re.search(r"evaluation +to be made", out)
+    code, out, _ = medlat(*TINY, "seed=1", "dry_run=true", store=str(finished / "store"))
+    assert re.search(r"slices +exists", out)
+    assert re.search(r"generator +to be made", out)
+
+
+def test_a_plan_makes_nothing(medlat, tmp_path):
+    code, out, err = medlat(*TINY, "dry_run=true")
+    assert (code, err) == (0, "")
+    assert "48 of 32²" in out
+    assert "3,200 images in 100 steps of 32" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_and_started_again(tmp_path):
+    """SIGKILL in training; the same command again ends with the bytes of a run that nobody disturbed."""
+    settings = (
+        *TINY,
+        *QUICK,
+        "generator.training.images=19200",
+        "generator.training.checkpoint_every_s=0.5",
+        "logger=none",
+    )
+    (tmp_path / "whole").mkdir()
+    finish(start(tmp_path / "whole", *settings))
+    (tmp_path / "killed").mkdir()
+    process = start(tmp_path / "killed", *settings)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("killed/store/generator/.*.partial/progress/*.ckpt")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(tmp_path.glob("killed/store/generator/*/artifact.json")), "nothing half-made is taken for whole"
+    assert "continues at step" in finish(start(tmp_path / "killed", *settings))
+    for name in ("store/generator/*/generator.safetensors", "run/directions.safetensors", "run/metrics.json"):
+        whole, killed = (next((tmp_path / place).glob(name)).read_bytes() for place in ("whole", "killed"))
+        assert whole == killed, name
+    curves = [
+        [
+            (e["name"], e["step"], e["value"])
+            for e in map(json.loads, next(tmp_path.glob(f"{p}/store/generator/*/metrics.jsonl")).open())
+        ]
+        for p in ("whole", "killed")
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_a_diverging_training_says_so_and_keeps_nothing_bad(medlat, tmp_path):
+    code, _, err = medlat(
+        *TINY, *QUICK, "generator.module.optimisation.learning_rate=1e30", "generator.training.images=3200"
+    )
+    assert code == 2
+    assert re.search(r"training diverged at step \d+ of 100 .*learning_rate=1e\+30", err)
+    assert not list(tmp_path.glob("store/generator/*/generator.safetensors"))
+
+
+# --- wrong input ------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "unknown experiment": (["+experiment=ct_vae_sfa"], "did you mean 'ct_vae_sefa'"),
+    "misspelt key": ([*TINY, "seeed=3"], "did you mean 'seed'"),
+    "misspelt deeper": ([*TINY, "data.windw_hu=[0,1]"], "did you mean 'data.window_hu'"),
+    "misspelt deepest": ([*TINY, "generator.module.objective.bta=1"], "did you mean 'generator.module.objective.beta'"),
+    "wrong type": ([*TINY, "generator.module.objective.beta=abc"], "generator.module.objective.beta"),
+    "missing root": ([*TINY, "data=ct_dicom"], "data.root"),
+    "no such root": ([*TINY, "data=ct_dicom", "data.root=/nowhere/at/all"], "/nowhere/at/all"),
+    "one patient": ([*TINY, "data.source.patients=1"], "one patient only"),
+    "window": ([*TINY, "data.window_hu=[500,-1000]"], "data.window_hu=[500, -1000]"),
+    "resolution": ([*TINY, "data.image_size=50"], "nearest: 32"),
+    "store": ([*TINY, "store=/proc/medlat"], "store=/proc/medlat"),
+    "count": ([*TINY, "directions.count=0"], "directions.count=0"),
+    "inception": ([*TINY, "evaluation.inception=/nowhere.pt"], "evaluation.inception=/nowhere.pt"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input(medlat, tmp_path, case):
+    arguments, words = WRONG[case]
+    code, _, err = medlat(*arguments)
+    assert code == 2
+    assert words in err
+    assert "Traceback" not in err
+    message = [line for line in err.splitlines() if not re.match(r"\[\d\d:", line)]
+    assert len(message) <= 3, "one short message"
+    assert not list(tmp_path.glob("store/*/.*.partial")), "nothing half-written"
+
+
+def test_everything_wrong_at_once(medlat):
+    code, _, err = medlat(*TINY, "data.window_hu=[1,0]", "data.image_size=50", "directions.count=0")
+    assert code == 2
+    assert "3 problems" in err
+    assert all(key in err for key in ("data.window_hu", "data.image_size", "directions.count"))
+
+
+def test_debug_shows_the_traceback(medlat):
+    assert "Traceback" in medlat(*TINY, "data.window_hu=[1,0]", "debug=true")[2]
+
+
+def test_a_root_without_ct(medlat, tmp_path):
+    root = tmp_path / "pictures"
+    root.mkdir()
+    (root / "a.txt").write_text("text")
+    code, _, err = medlat(*TINY, "data=ct_dicom", f"data.root={root}")
+    assert code == 2
+    assert "data.root: no CT" in err or "data.root: no" in err
+    assert "1 not DICOM" in err
+
+
+def test_full_disk(tmp_path):
+    """A limit on file size stands in for a full disk: the kernel refuses the write in the same way."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # noqa: E731
+    process = start(tmp_path, *TINY, "logger=none", preexec_fn=limit)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "the disk is full" in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("store/*/.*.partial"))
+
+
+class Bomb:
+    def __init__(self, trace):
+        self.trace = str(trace)
+
+    def __reduce__(self):
+        return (open, (self.trace, "w"))
+
+
+@pytest.mark.parametrize("kind", ["damaged", "hostile"])
+def test_a_bad_checkpoint(finished, medlat, tmp_path, kind):
+    store, trace = tmp_path / "copy", tmp_path / "ran"
+    shutil.copytree(finished / "store", store)
+    path = next(store.glob("generator/*/generator.safetensors"))
+    path.write_bytes(path.read_bytes()[:1000] if kind == "damaged" else pickle.dumps(Bomb(trace)))
+    code, _, err = medlat(*TINY, "directions=random", "directions.seed=5", store=str(store))
+    assert code == 2
+    assert "generator.safetensors" in err
+    assert ("damaged checkpoint" if kind == "damaged" else "holds a pickle") in err
+    assert not trace.exists()
+
+
+# --- other sources ----------------------------------------------------------------------------------------------
+
+
+def phantom(patients=4, slices=3):
+    return CTPhantom(patients=patients, slices_per_patient=slices, size=64)
+
+
+def test_dicom_with_bad_files_among_good_ones(medlat, tmp_path):
+    root = tmp_path / "tree"
+    paths = write_dicom_series(root, phantom())
+    paths[2].write_bytes(paths[2].read_bytes()[:3000])
+    (root / "empty.dcm").write_bytes(b"")
+    (root / "notes.txt").write_text("not DICOM")
+    listing = tmp_path / "listing.txt"
+    code, _, err = medlat(
+        *TINY, *QUICK, "data=ct_dicom", f"data.root={root}", "data.max_damaged=0.5", f"data.damaged_list={listing}"
+    )
+    assert code == 0, err
+    assert str(paths[2]) in err
+    assert "empty.dcm" in err
+    assert len(listing.read_text().splitlines()) == 2
+    info = json.loads(next(tmp_path.glob("store/slices/*/slices.json")).read_text())
+    assert (info["slices"], info["damaged"], info["skipped"]) == (11, 2, {"not DICOM": 1})
+
+
+def test_nifti(medlat, tmp_path):
+    write_nifti_volumes(tmp_path / "volumes", phantom())
+    code, _, err = medlat(*TINY, *QUICK, "data=ct_nifti", f"data.root={tmp_path / 'volumes'}")
+    assert code == 0, err
+    info = json.loads(next(tmp_path.glob("store/slices/*/slices.json")).read_text())
+    assert (info["slices"], len(info["patients"])) == (12, 4)
+
+
+def test_one_patient_by_slabs(medlat, tmp_path):
+    code, _, err = medlat(
+        *TINY, *QUICK, "data.source.patients=1", "data.source.slices_per_patient=20", "data.split.by=slab"
+    )
+    assert code == 0, err
+    assert "results flatter" in (tmp_path / "run" / "report" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("folder", ["ct_tcga_luad", "ct_lidc", "."])
+def test_real_slices(medlat, tmp_path, real_data, folder):
+    code, _, err = medlat(*TINY, *QUICK, "data=ct_dicom", f"data.root={real_data / folder}")
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert np.isfinite(metrics["reconstruction/psnr"])
+
+
+def test_a_sweep_trains_one_generator(monkeypatch, medlat, tmp_path):
+    code, _, err = medlat("-m", *TINY, *QUICK, "directions=sefa,random", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert code == 0, err
+    assert len(list(tmp_path.glob("store/generator/*/artifact.json"))) == 1
+    assert all((tmp_path / "sweep" / job / "report" / "index.html").exists() for job in "01")

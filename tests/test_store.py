@@ -1,0 +1,123 @@
+import multiprocessing
+import os
+import resource
+import signal
+import time
+
+import pytest
+
+from medlat.errors import UserError
+from medlat.store import Recipe, Store, hash_of
+
+RECIPE = Recipe("stage", {"a": 1}, {"input": "k"})
+
+
+def write(text):
+    return lambda folder: (folder / "file").write_text(text)
+
+
+def test_key_depends_on_what_determines_and_not_on_order():
+    assert hash_of({"a": 1, "b": 2}) == hash_of({"b": 2, "a": 1})
+    keys = {
+        r.key
+        for r in (
+            RECIPE,
+            Recipe("other", {"a": 1}, {"input": "k"}),
+            Recipe("stage", {"a": 2}, {"input": "k"}),
+            Recipe("stage", {"a": 1}, {"input": "j"}),
+        )
+    }
+    assert len(keys) == 4
+
+
+def test_made_once_then_reused(tmp_path):
+    store = Store(tmp_path)
+    assert store.find(RECIPE) is None
+    first = store.make(RECIPE, write("one"))
+    second = store.make(RECIPE, write("two"))
+    assert (first, second.path.joinpath("file").read_text()) == (second, "one")
+    assert first.path == tmp_path / "stage" / RECIPE.key
+
+
+def test_a_failed_build_leaves_nothing(tmp_path):
+    def fail(folder):
+        (folder / "half").write_text("half")
+        raise UserError("no")
+
+    with pytest.raises(UserError):
+        Store(tmp_path).make(RECIPE, fail)
+    assert [p for p in (tmp_path / "stage").iterdir() if not p.name.endswith(".lock")] == []
+
+
+def test_a_resumable_build_finds_what_it_left(tmp_path):
+    def first(folder):
+        (folder / "half").write_text("half")
+        raise UserError("interrupted")
+
+    def second(folder):
+        assert (folder / "half").read_text() == "half"
+
+    store = Store(tmp_path)
+    with pytest.raises(UserError):
+        store.make(RECIPE, first, resumable=True)
+    assert store.find(RECIPE) is None
+    assert store.make(RECIPE, second, resumable=True).path.joinpath("half").exists()
+
+
+def test_full_disk(tmp_path):
+    """A limit on file size stands in for a full disk: the kernel refuses the write in the same way."""
+
+    def child(queue):
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            Store(tmp_path).make(RECIPE, lambda folder: (folder / "big").write_bytes(b"0" * 100_000))
+        except UserError as error:
+            queue.put(str(error))
+
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    process = context.Process(target=child, args=(queue,))
+    process.start()
+    process.join()
+    assert "disk is full" in queue.get()
+    assert not any(p.suffix == ".partial" for p in (tmp_path / "stage").iterdir())
+
+
+@pytest.mark.parametrize("place", ["file/store", "/proc/medlat"])
+def test_not_writable(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        Store(place).check_writable()
+
+
+def _slow(root, queue):
+    def build(folder):
+        queue.put(os.getpid())
+        time.sleep(0.3)
+        (folder / "file").write_text("x")
+
+    Store(root).make(RECIPE, build)
+
+
+def test_four_processes_make_one(tmp_path):
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    processes = [context.Process(target=_slow, args=(tmp_path, queue)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [p.exitcode for p in processes] == [0, 0, 0, 0]
+    builders = [queue.get()]
+    time.sleep(0.1)
+    assert queue.empty(), "only one process builds"
+    assert len(builders) == 1
+
+
+def test_salt_is_made_once_and_private(tmp_path):
+    salt = Store(tmp_path).salt()
+    assert Store(tmp_path).salt() == salt
+    assert len(salt) == 32
+    assert (tmp_path / ".salt").stat().st_mode & 0o077 == 0
