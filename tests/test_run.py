@@ -26,8 +26,11 @@ LEFT = [
     *("config.yaml", "environment.json", "artifacts.json", "metrics.json", "metrics.jsonl", "wandb"),
     *("directions.safetensors", "semantics.csv", "report/index.html"),
     *(f"figures/traversal_sefa.{kind}" for kind in ("png", "pdf", "csv")),
-    *(f"figures/{name}.png" for name in ("difference_sefa", "semantics_heatmap", "training_curves", "samples")),
-    *(f"figures/{name}.png" for name in ("reconstructions", "purity", "distances", "latent_usage")),
+    *(f"figures/{name}.png" for name in ("difference_sefa", "semantics_factors", "training_curves", "samples")),
+    *(
+        f"figures/{name}.png"
+        for name in ("reconstructions", "purity", "distances", "latent_usage", "semantics_measurements")
+    ),
     *("figures/overview_sefa.gif", "figures/sefa_00.gif"),
 ]
 QUICK = ("generator.training.images=64", "evaluation.base_codes=4", "evaluation.samples=8", "report.gifs=0")

@@ -1,14 +1,15 @@
 """Known factors read from measurements, where a data set has factors: what lets coverage be checked against truth.
 
-Measurements overlap (a larger heart changes the lung fraction and the mean HU too); a readout takes them apart. It is
-a ridge regression on the measurements, their squares and products, fitted on real training images with known factors.
+Measurements overlap (a larger heart changes the lung fraction and the mean HU too); a readout takes them apart. It is a
+ridge regression on the measurements, their squares and products, fitted on real training images with known factors;
+its penalty is the one with the smallest leave-one-out error.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-RIDGE = 1.0
+PENALTIES = np.logspace(-2, 5, 15)
 
 
 @dataclass
@@ -30,10 +31,7 @@ class Readout:
         names = list(factors)
         targets = np.stack([factors[name] for name in names], axis=1)
         centre, scale = centre_and_scale(measured)
-        features = _features((measured - centre) / scale)
-        penalty = RIDGE * np.eye(features.shape[1])
-        penalty[0, 0] = 0.0  # the constant
-        weights = np.linalg.solve(features.T @ features + penalty, features.T @ targets)
+        weights = _ridge(_features((measured - centre) / scale), targets)
         return cls(names, centre, scale, weights, targets.std(axis=0))
 
     def predict(self, measured: np.ndarray) -> np.ndarray:
@@ -52,6 +50,28 @@ class Readout:
                 float(1.0 - np.square(truth - predicted[:, i]).sum() / spread) if spread > 0 else float("nan")
             )
         return scores
+
+
+def _ridge(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Ridge weights [features, F]; the first feature is the constant 1 and is not penalised.
+
+    Leave-one-out residuals are the residuals over 1 - leverage (Hastie, Tibshirani & Friedman 2009, section 7.10).
+    """
+    centre, mean = features.mean(axis=0), targets.mean(axis=0)
+    left, singular, right = np.linalg.svd(features - centre, full_matrices=False)
+    projected = left.T @ (targets - mean)
+    weights = np.zeros((features.shape[1], targets.shape[1]))
+    best = np.full(targets.shape[1], np.inf)
+    for penalty in PENALTIES:
+        kept = singular**2 / (singular**2 + penalty)
+        leverage = (left**2 @ kept) + 1.0 / len(features)
+        residual = (targets - mean - left @ (kept[:, None] * projected)) / np.maximum(1.0 - leverage, 1e-6)[:, None]
+        error = np.square(residual).sum(axis=0)
+        found = right.T @ ((singular / (singular**2 + penalty))[:, None] * projected)
+        weights = np.where(error < best, found, weights)
+        best = np.minimum(error, best)
+    weights[0] = mean - centre @ weights  # the constant's own weight is 0: it does not vary
+    return weights
 
 
 def centre_and_scale(measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

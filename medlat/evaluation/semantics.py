@@ -8,8 +8,9 @@ absolute standardised effects, and the direction's *purity* the largest share. *
 factors that some direction moves with purity of at least 0.5 and an interval without 0.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,11 @@ class Effect:
 
     def row(self) -> dict:
         return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Effect":
+        """From a row of semantics.csv, whatever else is in it."""
+        return cls(**{field.name: row[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True)

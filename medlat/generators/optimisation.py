@@ -38,7 +38,7 @@ class Optimisation:
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
         """The optimiser of a network."""
-        return torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=self.betas)
+        return torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=self.betas)  # type: ignore[arg-type]
 
     def rise(self, step: int, steps: int) -> float:
         """0 to 1 over the warm-up, 1 after it."""

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from medlat.evaluation.semantics import PURE, Effect, purity, summary
 from medlat.report.style import (
     BLUE,
     COLUMN,
@@ -29,35 +30,29 @@ from medlat.report.style import (
 )
 
 Row = Mapping[str, Any]
-PURE = 0.5  # a direction counts as meaning one thing from this share on
 
 
 def purity_table(
     rows_per_method: Mapping[str, Sequence[Row]], kind: str | None = None, controls: Sequence[str] = CONTROLS
 ) -> list[dict]:
-    """Per method: the purity of its directions on average, with a 95% interval, and its coverage.
+    """Per method: the purity of its directions on average with a 95% interval, and coverage (`semantics.summary`).
 
-    purity of a direction: the largest `share` among its rows. Interval: percentile bootstrap over directions (2000
-    resamples, fixed seed). Coverage: the number of different measurements that some direction moves with purity >= 0.5.
     kind: which rows count, "factor" or "measurement"; None: known factors where there are any, else measurements.
     """
     kind = kind or _default_kind(rows_per_method)
     table = []
     for method, rows in rows_per_method.items():
-        best = _strongest(rows, kind)
-        values = np.array([row["share"] for row in best.values()], np.float64)
-        low, high = _bootstrap_mean(values)
+        found = [Effect.from_row(row) for row in rows]
+        numbers = summary(found, kind)
         table.append(
             {
                 "method": method,
                 "control": method in controls,
                 "kind": kind,
-                "directions": len(values),
-                "purity": float(values.mean()) if len(values) else math.nan,
-                "purity_low": low,
-                "purity_high": high,
-                "coverage": len({row["measurement"] for row in best.values() if row["share"] >= PURE}),
-                "of": len({row["measurement"] for row in rows if row["kind"] == kind}),
+                "directions": len(purity(found, kind)),
+                **numbers,
+                "coverage": int(numbers["coverage"]),
+                "of": len({row.measurement for row in found if row.kind == kind}),
             }
         )
     return table
@@ -80,7 +75,8 @@ def purity_chart(
         colour = MUTED if row["control"] else BLUE
         if row["control"]:
             axes.axvspan(x - 0.5, x + 0.5, color="#f2f2f2", zorder=0, linewidth=0)
-        points = [best["share"] for best in _strongest(rows_per_method[row["method"]], kind).values()]
+        strongest = purity([Effect.from_row(r) for r in rows_per_method[row["method"]]], kind)
+        points = [best.share for best in strongest.values()]
         axes.scatter(
             x - 0.18 + draw.uniform(-0.1, 0.1, len(points)), points, s=9, color=colour, alpha=0.55, linewidths=0
         )
@@ -104,25 +100,6 @@ def _default_kind(rows_per_method: Mapping[str, Sequence[Row]]) -> str:
     return (
         "factor" if any(row["kind"] == "factor" for rows in rows_per_method.values() for row in rows) else "measurement"
     )
-
-
-def _strongest(rows: Sequence[Row], kind: str) -> dict[str, Row]:
-    """Each direction's row of the largest share; directions without a finite one are left out."""
-    best: dict[str, Row] = {}
-    for row in rows:
-        if row["kind"] != kind or not math.isfinite(row["share"]):
-            continue
-        if row["direction"] not in best or row["share"] > best[row["direction"]]["share"]:
-            best[row["direction"]] = row
-    return best
-
-
-def _bootstrap_mean(values: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
-    if len(values) == 0:
-        return math.nan, math.nan
-    draws = np.random.default_rng(0).choice(values, (resamples, len(values))).mean(axis=1)
-    low, high = np.percentile(draws, (2.5, 97.5))
-    return float(min(low, values.mean())), float(max(high, values.mean()))
 
 
 @styled

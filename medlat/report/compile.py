@@ -102,7 +102,7 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
         steps=traversals[work.main]["steps"].tolist(),
         window=inputs.window,
         unit=inputs.unit,
-        semantics=semantics_table(work.rows, figures / "semantics_heatmap.csv", inputs.controls),
+        semantics=semantics_table(work.rows, folder / "semantics.csv", inputs.controls),
         sections=work.sections,
     )
     write_page(folder / "report" / "index.html", report)
@@ -154,12 +154,13 @@ def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
     """Heat map, purity, and for every method its traversals and differences."""
     inputs = work.inputs
     pictures = []
-    paths = save_figure(
-        heatmap.semantics_heatmap(work.rows, inputs.controls), work.figures, "semantics_heatmap", work.rows
-    )
-    pictures.append(
-        Picture.saved(paths, "What each direction changes", "Standardised effect of one σ; controls on the right.")
-    )
+    for kind, what in (("factor", "known factor"), ("measurement", "measurement")):
+        rows = [row for row in work.rows if row["kind"] == kind]
+        if rows:
+            figure = heatmap.semantics_heatmap(rows, inputs.controls)
+            paths = save_figure(figure, work.figures, f"semantics_{kind}s", rows)
+            caption = "Standardised effect of one σ; the controls on the right, on the same scale."
+            pictures.append(Picture.saved(paths, f"What each direction changes: every {what}", caption))
     by_method = {method: work.of(method) for method in work.methods}
     table = charts.purity_table(by_method, work.kind, inputs.controls)
     paths = save_figure(charts.purity_chart(by_method, work.kind, inputs.controls), work.figures, "purity", table)

@@ -203,15 +203,6 @@ def test_purity_takes_each_directions_largest_share_and_known_factors_where_ther
     assert charts.purity_table({"sefa": rows}, kind="measurement")[0]["purity"] == 0.7
 
 
-def test_purity_interval_covers_the_mean_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    hits = 0
-    for _ in range(200):
-        low, high = charts._bootstrap_mean(rng.uniform(0, 1, 30), resamples=300)
-        hits += low <= 0.5 <= high
-    assert 0.88 <= hits / 200 <= 0.99
-
-
 def test_purity_chart_puts_controls_last_and_prints_coverage():
     figure = charts.purity_chart({"random": [row("random", share=0.3)], "sefa": [row(share=0.8)]})
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]

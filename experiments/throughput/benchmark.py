@@ -1,0 +1,200 @@
+"""How fast this machine trains, reads DICOM and fetches batches, each beside the floor that limits it.
+
+    python experiments/throughput/benchmark.py [--seconds 5]
+
+Numbers of one run belong together: compare ratios, not seconds of different days. Writes results.csv beside this file.
+"""
+
+import argparse
+import csv
+import os
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import torch
+
+from medlat.data.batches import ShuffledBatches, to_device
+from medlat.data.ct.dicom import CTDicom
+from medlat.data.ct.export import write_dicom_series
+from medlat.data.ct.phantom import CTPhantom
+from medlat.data.slices import Preparation, SliceStore, prepare
+from medlat.generators.optimisation import Optimisation
+from medlat.generators.settings import cpu_has_bf16
+from medlat.generators.vae.networks import VAE
+from medlat.generators.vae.objective import VAEObjective
+from medlat.spaces import ImageSpec
+
+CORES = os.cpu_count() or 1
+BATCH = 32  # of the default experiment
+
+
+def rate(step: Callable[[], int], seconds: float) -> float:
+    """Items per second: the median over repeated calls of `step`, which returns how many it did."""
+    step()
+    speeds, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(speeds) < 3:
+        start = time.perf_counter()
+        count = step()
+        speeds.append(count / (time.perf_counter() - start))
+    return float(np.median(speeds))
+
+
+def training(side: int, seconds: float) -> list[dict]:
+    """The step of the default VAE: whole, without the optimiser, in float32, and the matrix work alone."""
+    spec = ImageSpec(1, side, side, -1000.0, 2000.0, "HU", 400 / side)
+    network = VAE(spec, latent_dim=32, capacity=48, stem_stride=4).to(memory_format=torch.channels_last)
+    optimisation, objective = Optimisation(), VAEObjective()
+    optimizer, averaged = optimisation.adam(network), optimisation.averaged(network)
+    images = to_device(torch.rand(BATCH, 1, side, side) * 2 - 1, torch.device("cpu"))
+
+    def gradients(dtype: torch.dtype) -> int:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = objective(network, images, torch.randn(BATCH, 32))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        return BATCH
+
+    def whole(dtype: torch.dtype) -> int:
+        gradients(dtype)
+        optimizer.step()
+        averaged.update_parameters(network)
+        return BATCH
+
+    fast = torch.bfloat16 if cpu_has_bf16() else torch.float32
+    found = rate(lambda: whole(fast), seconds)
+    name = f"VAE training step, {side}²"
+    precision = str(fast).removeprefix("torch.")
+    return [
+        row(name, f"whole step, {precision}", found, "images/s"),
+        row(name, f"forward and backward only, {precision}", rate(lambda: gradients(fast), seconds), "images/s", found),
+        row(name, "whole step, float32", rate(lambda: whole(torch.float32), seconds), "images/s", found),
+        row(name, f"share of the step in convolutions: {convolutions(lambda: whole(fast)):.0%}", float("nan"), ""),
+    ]
+
+
+def convolutions(step: Callable[[], int]) -> float:
+    """The share of a step's time that convolutions and their gradients take."""
+    with torch.profiler.profile() as profile:
+        for _ in range(3):
+            step()
+    times = {e.key: e.self_cpu_time_total for e in profile.key_averages()}
+    return sum(t for name, t in times.items() if "conv" in name) / sum(times.values())
+
+
+def dicom(folder: Path, seconds: float) -> list[dict]:
+    """512² DICOM to a store of 64² slices: all cores, one core, and what the steps take by themselves on one core."""
+    root = folder / "dicom"
+    paths = write_dicom_series(root, CTPhantom(patients=40, slices_per_patient=8, size=512))
+    source = CTDicom(str(root))
+
+    def into_store(workers: int) -> float:
+        out = Path(tempfile.mkdtemp(dir=folder))
+        start = time.perf_counter()
+        prepare(source, Preparation(64, 400.0, 0.0, "salt", workers), out)
+        return len(paths) / (time.perf_counter() - start)
+
+    def decode() -> int:
+        for path in paths[:40]:
+            _ = pydicom.dcmread(path).pixel_array
+        return 40
+
+    def load() -> int:
+        for path in paths:
+            path.read_bytes()
+        return len(paths)
+
+    torch.set_num_threads(1)
+    chunks = source.scan(lambda f, items, _: map(f, items)).chunks
+    one = rate(lambda: sum(1 for c in chunks[:8] for _ in source.read(c)), seconds)
+    decoding, loading = rate(decode, seconds), rate(load, seconds)
+    torch.set_num_threads(CORES)
+    into_store(CORES)  # the first starts from a cold cache
+    every, single = into_store(CORES), into_store(1)
+    name = "DICOM 512² to store 64²"
+    return [
+        row(name, f"everything, {CORES} processes (their start included)", every, "slices/s"),
+        row(name, "everything, 1 process", single, "slices/s", every),
+        row(name, "decoding, HU and orientation, 1 core", one, "slices/s", every),
+        row(name, "decoding alone (pydicom), 1 core", decoding, "slices/s", every),
+        row(name, "reading the files' bytes, 1 core", loading, "slices/s", every),
+    ]
+
+
+def batches(folder: Path, seconds: float) -> list[dict]:
+    """Whole batches of 64² from the store, beside copying the same bytes."""
+    out = folder / "store"
+    out.mkdir()
+    prepare(CTPhantom(100, 16, 64), Preparation(64, 400.0, 0.0, "salt", CORES), out)
+    store = SliceStore.open(out)
+    spec = store.spec((-1000.0, 2000.0))
+    sampler = ShuffledBatches(np.arange(len(store)), 256, 10**9, seed=0)
+    indices = [sampler.batch(step) for step in range(64)]
+    count = 256 * len(indices)
+    found = rate(lambda: sum(len(store.fetch(i, spec)) for i in indices), seconds)
+    gathered = rate(lambda: [store.images[i] for i in indices] and count, seconds)
+    raw = torch.from_numpy(store.images[indices[0]])
+    converted = rate(lambda: [spec.to_network(raw) for _ in indices] and count, seconds)
+    name = "store to batches, 64²"
+    return [
+        row(name, "fetch: gather, window, float32", found, "slices/s"),
+        row(name, "gather from the memory map only", gathered, "slices/s", found),
+        row(name, "window and float32 only", converted, "slices/s", found),
+    ]
+
+
+def memory(folder: Path) -> list[dict]:
+    """Peak memory of preparing a data set and reading it whole in batches, for one and for eight times the slices."""
+    rows = []
+    for patients in (50, 400):
+        peak = _peak_in_child(folder / f"memory{patients}", patients)
+        rows.append(row("memory, 64²", f"prepare and read {patients * 16:,} slices", peak, "MiB peak"))
+    return rows
+
+
+def _peak_in_child(out: Path, patients: int) -> float:
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        torch.set_num_threads(1)
+        out.mkdir()
+        prepare(CTPhantom(patients, 16, 64), Preparation(64, 400.0, 0.0, "salt", 1), out)
+        store = SliceStore.open(out)
+        for start in range(0, len(store), 256):
+            store.fetch(np.arange(start, min(start + 256, len(store))), store.spec((-1000.0, 2000.0)))
+        os.write(write, str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    return float(os.read(read, 64))
+
+
+def row(what: str, part: str, value: float, unit: str, whole: float | None = None) -> dict:
+    return {"what": what, "part": part, "value": value, "unit": unit, "ratio": value / whole if whole else None}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    seconds = parser.parse_args().seconds
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = memory(folder)  # first: it forks, which threads would forbid
+        rows += batches(folder, seconds) + dicom(folder, seconds) + training(64, seconds) + training(128, seconds)
+    print(f"{platform.processor() or platform.machine()}, {CORES} cores, torch {torch.__version__}\n")
+    print("| what | part | value | of the whole |\n| --- | --- | ---: | ---: |")
+    for r in rows:
+        value = "" if np.isnan(r["value"]) else f"{r['value']:,.0f} {r['unit']}"
+        ratio = "" if r["ratio"] is None else f"{r['ratio']:.2f}x"
+        print(f"| {r['what']} | {r['part']} | {value} | {ratio} |")
+    with open(Path(__file__).with_name("results.csv"), "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
