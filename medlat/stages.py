@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 Made = Mapping[str, Artefact]
 BATCH = 256  # images at once where nothing is learnt
 READOUT_IMAGES = 4000
+READABLE = 0.5  # R² on held-out patients from which a factor counts
 
 
 def slices(config: DictConfig, source: SliceSource, store: Store, out: Path) -> None:
@@ -236,13 +237,17 @@ def _halves(patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _readout(
     opened: SliceStore, parts: Split, measured: dict[str, np.ndarray], numbers: dict[str, float]
 ) -> Readout | None:
+    """What reads the known factors from measurements: those that it can read on held-out patients (R² >= 0.5)."""
     factors = opened.factors()
     if not factors:
         return None
-    readout = Readout.fit(measured["train"], {name: values[measured["train_rows"]] for name, values in factors.items()})
-    truth = {name: values[parts.test] for name, values in factors.items()}
-    numbers |= {f"readout/r2_{name}": value for name, value in readout.r2(measured["test"], truth).items()}
-    return readout
+    rows = measured["train_rows"]
+    known = {name: values[rows] for name, values in factors.items()}
+    readout = Readout.fit(measured["train"], known, opened.patient[rows])
+    scores = readout.r2(measured["test"], {name: values[parts.test] for name, values in factors.items()})
+    numbers |= {f"readout/r2_{name}": value for name, value in scores.items()}
+    readable = [name for name, value in scores.items() if value >= READABLE]
+    return readout.keep(readable) if readable else None
 
 
 def _semantics(

@@ -2,14 +2,15 @@
 
 Measurements overlap (a larger heart changes the lung fraction and the mean HU too); a readout takes them apart. It is a
 ridge regression on the measurements, their squares and products, fitted on real training images with known factors;
-its penalty is the one with the smallest leave-one-out error.
+its penalty is the one with the smallest error on patients left out.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-PENALTIES = np.logspace(-2, 5, 15)
+PENALTIES = np.logspace(-1, 5, 13)
+FOLDS = 5
 
 
 @dataclass
@@ -26,13 +27,31 @@ class Readout:
     std: np.ndarray
 
     @classmethod
-    def fit(cls, measured: np.ndarray, factors: dict[str, np.ndarray]) -> "Readout":
-        """measured [N, M] (NaN allowed), factors: name -> [N]."""
+    def fit(cls, measured: np.ndarray, factors: dict[str, np.ndarray], patient: np.ndarray) -> "Readout":
+        """measured [N, M] (NaN allowed), factors: name -> [N], patient [N]: whose image it is."""
         names = list(factors)
         targets = np.stack([factors[name] for name in names], axis=1)
         centre, scale = centre_and_scale(measured)
-        weights = _ridge(_features((measured - centre) / scale), targets)
+        features = _features((measured - centre) / scale)
+        errors = np.zeros((len(PENALTIES), len(names)))
+        folds = np.unique(patient, return_inverse=True)[1] % FOLDS
+        for fold in np.unique(folds):
+            out = folds == fold
+            if out.all():
+                continue
+            for i, penalty in enumerate(PENALTIES):
+                left = targets[out] - features[out] @ _ridge(features[~out], targets[~out], penalty)
+                errors[i] += np.square(left).sum(axis=0)
+        weights = np.stack(
+            [_ridge(features, targets[:, [j]], PENALTIES[errors[:, j].argmin()])[:, 0] for j in range(len(names))],
+            axis=1,
+        )
         return cls(names, centre, scale, weights, targets.std(axis=0))
+
+    def keep(self, names: list[str]) -> "Readout":
+        """The readout of some of the factors."""
+        columns = [self.names.index(name) for name in names]
+        return Readout(names, self.centre, self.scale, self.weights[:, columns], self.std[columns])
 
     def predict(self, measured: np.ndarray) -> np.ndarray:
         """[..., M] -> [..., F]."""
@@ -52,26 +71,11 @@ class Readout:
         return scores
 
 
-def _ridge(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Ridge weights [features, F]; the first feature is the constant 1 and is not penalised.
-
-    Leave-one-out residuals are the residuals over 1 - leverage (Hastie, Tibshirani & Friedman 2009, section 7.10).
-    """
-    centre, mean = features.mean(axis=0), targets.mean(axis=0)
-    left, singular, right = np.linalg.svd(features - centre, full_matrices=False)
-    projected = left.T @ (targets - mean)
-    weights = np.zeros((features.shape[1], targets.shape[1]))
-    best = np.full(targets.shape[1], np.inf)
-    for penalty in PENALTIES:
-        kept = singular**2 / (singular**2 + penalty)
-        leverage = (left**2 @ kept) + 1.0 / len(features)
-        residual = (targets - mean - left @ (kept[:, None] * projected)) / np.maximum(1.0 - leverage, 1e-6)[:, None]
-        error = np.square(residual).sum(axis=0)
-        found = right.T @ ((singular / (singular**2 + penalty))[:, None] * projected)
-        weights = np.where(error < best, found, weights)
-        best = np.minimum(error, best)
-    weights[0] = mean - centre @ weights  # the constant's own weight is 0: it does not vary
-    return weights
+def _ridge(features: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
+    """Weights [features, F]; the first feature is the constant 1 and is not penalised."""
+    strength = np.full(features.shape[1], penalty)
+    strength[0] = 1e-9
+    return np.linalg.solve(features.T @ features + np.diag(strength), features.T @ targets)
 
 
 def centre_and_scale(measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 PURE = 0.5
+MOVES = 0.1
 BOOTSTRAPS = 1000
 
 
@@ -139,8 +140,11 @@ def purity(rows: Sequence[Effect], kind: str) -> dict[str, Effect]:
 
 
 def coverage(rows: Sequence[Effect], kind: str) -> set[str]:
-    """Names of the quantities that some direction moves with purity >= 0.5 and an interval that excludes 0."""
-    return {row.measurement for row in purity(rows, kind).values() if row.share >= PURE and row.significant}
+    """Names of the quantities that some direction moves: with purity >= 0.5, an interval that excludes 0, and an effect
+    per σ of at least a tenth of the quantity's standard deviation (a share of nothing says nothing).
+    """
+    best = purity(rows, kind).values()
+    return {r.measurement for r in best if r.share >= PURE and r.significant and abs(r.standardised) >= MOVES}
 
 
 def summary(rows: Sequence[Effect], kind: str, seed: int = 0) -> dict[str, float]:

@@ -18,6 +18,7 @@ class Optimisation:
     learning_rate: of Adam. betas: of Adam.
     warmup:        share of the steps over which the learning rate rises from 0.
     schedule:      after the warm-up: "constant", or "cosine" down to 0.
+    gradient_clip: largest norm of all gradients together; null: not clipped.
     ema_decay:     of the averaged weights, which are the result; it rises over the first steps as (1 + t)/(10 + t).
     """
 
@@ -27,14 +28,19 @@ class Optimisation:
         betas: list[float] | None = None,
         warmup: float = 0.02,
         schedule: Literal["constant", "cosine"] = "cosine",
+        gradient_clip: float | None = 1.0,
         ema_decay: float = 0.998,
     ) -> None:
         _check(learning_rate > 0.0, "learning_rate", learning_rate, "a number above 0")
         _check(0.0 <= warmup < 1.0, "warmup", warmup, "a share from 0 to below 1")
         _check(0.0 <= ema_decay < 1.0, "ema_decay", ema_decay, "a number from 0 to below 1")
+        _check(
+            gradient_clip is None or gradient_clip > 0.0, "gradient_clip", gradient_clip, "a number above 0, or null"
+        )
         self.betas = tuple(betas or (0.9, 0.999))
         _check(len(self.betas) == 2 and all(0.0 <= b < 1.0 for b in self.betas), "betas", betas, "two numbers below 1")
-        self.learning_rate, self.warmup, self.schedule, self.ema_decay = learning_rate, warmup, schedule, ema_decay
+        self.learning_rate, self.warmup, self.schedule = learning_rate, warmup, schedule
+        self.gradient_clip, self.ema_decay = gradient_clip, ema_decay
 
     def adam(self, network: nn.Module) -> torch.optim.Adam:
         """The optimiser of a network."""

@@ -54,7 +54,6 @@ def train(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         log_every_n_steps=max(1, schedule.steps // 200),
-        gradient_clip_val=10.0,
         logger=curves,
         callbacks=[_checkpoints(progress, schedule.checkpoint_every_s), *_progress_display(schedule)],
         plugins=[AtomicCheckpoints()],
@@ -65,8 +64,13 @@ def train(
         use_distributed_sampler=False,
     )
     module.to(memory_format=torch.channels_last)
-    trainer.fit(module, datamodule=data, ckpt_path=str(last) if last else None, weights_only=True)
-    curves.close()
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last else None, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from None
+    finally:
+        curves.close()
+    assert trainer.global_step == schedule.steps, f"ended at step {trainer.global_step} of {schedule.steps}"
     shutil.rmtree(progress, ignore_errors=True)
 
 

@@ -21,6 +21,7 @@ from medlat.report.style import (
     new_figure,
     number,
     styled,
+    unit_sign,
 )
 
 Row = Mapping[str, Any]
@@ -72,10 +73,11 @@ def _columns(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
     """(kind, measurement) -> label with unit; measurements first, then known factors."""
     found = in_order(f"{row['kind']}\0{row['measurement']}\0{row['unit']}" for row in rows)
     split = sorted((entry.split("\0") for entry in found), key=lambda entry: entry[0] != "measurement")
-    return {
-        (kind, name): f"{name.replace('_', ' ')}{f' ({unit})' if unit else ''}{' ✱' if kind == 'factor' else ''}"
-        for kind, name, unit in split
-    }
+    return {(kind, name): _label(kind, name, unit_sign(unit)) for kind, name, unit in split}
+
+
+def _label(kind: str, name: str, unit: str) -> str:
+    return name.replace("_", " ") + (f" ({unit})" if unit else "") + (" ✱" if kind == "factor" else "")
 
 
 def _directions(rows: Sequence[Row]) -> tuple[list[str], int]:
@@ -153,7 +155,7 @@ def _cell(axes: Axes, x: int, y: int, row: Row, scale: Normalize, printed: bool)
     assert scale.vmax is not None
     ink = "white" if abs(row["standardised"]) > 0.62 * scale.vmax else "#1a1a1a"
     if printed:
-        unit = row["unit"]
+        unit = unit_sign(row["unit"])
         number_ = number(row["effect"], 2, sign=True)
         text = f"{number_}{unit}" if unit in ("", "°", "%") else f"{number_}\n{unit}"
         axes.text(x, y, text, ha="center", va="center", fontsize=4.8, color=ink, linespacing=0.95)

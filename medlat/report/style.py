@@ -136,8 +136,14 @@ def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
     return ("+" if sign and value > 0 else "") + text.replace("-", "\u2212")
 
 
+def unit_sign(unit: str) -> str:
+    """A unit as it is printed: `deg` as °, the 1 of a plain number as nothing."""
+    return {"deg": "°", "1": ""}.get(unit, unit)
+
+
 def with_unit(text: str, unit: str) -> str:
     """`3.1°`, `12 mm²`, `0.7`: degrees and percent touch their number."""
+    unit = unit_sign(unit)
     return text if not unit else f"{text}{unit}" if unit in ("°", "%") else f"{text} {unit}"
 
 

@@ -97,3 +97,6 @@ def test_purity_and_coverage():
     assert coverage(rows[4:], "measurement") == set(), "a large share of nothing covers nothing"
     assert summary(rows[:4], "measurement")["purity"] == pytest.approx(0.75)
     assert coverage(rows, "factor") == set()
+    weak = effects(line([0.4, 0.0]), STEPS, QUANTITIES, "m", "weak")
+    assert (weak[0].share, weak[0].significant) == (pytest.approx(1.0), True)
+    assert coverage(weak, "measurement") == set(), "0.08 standard deviations per σ move nothing"

@@ -115,7 +115,15 @@ def test_average_by_hand():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"learning_rate": 0.0}, {"warmup": 1.0}, {"ema_decay": 1.0}, {"betas": [0.9]}, {"betas": [0.9, 1.0]}]
+    "arguments",
+    [
+        {"learning_rate": 0.0},
+        {"warmup": 1.0},
+        {"ema_decay": 1.0},
+        {"betas": [0.9]},
+        {"gradient_clip": 0.0},
+        {"betas": [0.9, 1.0]},
+    ],
 )
 def test_bad_optimisation(arguments):
     with pytest.raises(UserError, match=f"generator.module.optimisation.{next(iter(arguments))}="):

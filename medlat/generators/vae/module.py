@@ -46,6 +46,9 @@ class VAEModule(pl.LightningModule):
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(images))
         return terms["loss"]
 
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        self.clip_gradients(optimizer, self.optimisation.gradient_clip, "norm")
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         self.averaged.update_parameters(self.network)
