@@ -48,14 +48,14 @@ def rate(step: Callable[[], int], seconds: float) -> float:
 def training(side: int, seconds: float) -> list[dict]:
     """The step of the default VAE: whole, without the optimiser, in float32, and the matrix work alone."""
     spec = ImageSpec(1, side, side, -1000.0, 2000.0, "HU", 400 / side)
-    network = VAE(spec, latent_dim=32, capacity=48, stem_stride=4).to(memory_format=torch.channels_last)
+    network = VAE(spec, latent_dim=24, capacity=48).to(memory_format=torch.channels_last)
     optimisation, objective = Optimisation(), VAEObjective()
     optimizer, averaged = optimisation.adam(network), optimisation.averaged(network)
     images = to_device(torch.rand(BATCH, 1, side, side) * 2 - 1, torch.device("cpu"))
 
     def gradients(dtype: torch.dtype) -> int:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            loss = objective(network, images, torch.randn(BATCH, 32))["loss"]
+            loss = objective(network, images, torch.randn(BATCH, 24))["loss"]
         optimizer.zero_grad()
         loss.backward()
         return BATCH

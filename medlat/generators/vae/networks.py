@@ -1,9 +1,9 @@
 """Residual variational autoencoders (Kingma & Welling 2014), one family from laptop to paper size.
 
 Schön et al. 2022 (arXiv 2207.09740) use the residual VAE with batch normalisation, 64 channels at full
-resolution and 32 latent dimensions: `stem_stride=1, capacity=64, norm="batch"`. The fast member begins at a quarter
-of the resolution (`stem_stride=4`) and needs no normalisation layers: its residual branches start at zero (SkipInit,
-De & Smith 2020, arXiv 2002.10444).
+resolution and 32 latent dimensions: `stem_stride=1, capacity=64`. The fast member begins at a quarter of the
+resolution: `stem_stride=4`. Without normalisation the residual branches start at zero (SkipInit, De & Smith 2020,
+arXiv 2002.10444).
 """
 
 import math
@@ -66,7 +66,7 @@ class VAE(nn.Module):
     latent_dim:   D, length of a code.
     capacity:     channels of the first feature map; doubled at each halving, up to `max_width` times.
     stem_stride:  side of the pixel blocks that a feature stands for: 1 (full resolution), 2 or 4 (cheaper each time).
-    norm:         "none" (residual branches start at zero) or "batch".
+    norm:         "batch", or "none" (residual branches start at zero).
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class VAE(nn.Module):
         latent_dim: int = 32,
         capacity: int = 32,
         max_width: int = 8,
-        stem_stride: int = 2,
-        norm: Norm = "none",
+        stem_stride: int = 4,
+        norm: Norm = "batch",
     ) -> None:
         super().__init__()
         _check_positive(latent_dim=latent_dim, capacity=capacity, max_width=max_width)
