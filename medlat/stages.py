@@ -25,7 +25,7 @@ from medlat.data.splits import split as divide
 from medlat.evaluation import distance
 from medlat.evaluation.readout import Readout, centre_and_scale
 from medlat.evaluation.reconstruction import Reconstruction, reconstruct
-from medlat.evaluation.semantics import Effect, Quantity, effects, summary
+from medlat.evaluation.semantics import CHANCE, Effect, Quantity, effects, gain, summary
 from medlat.evaluation.traversal import latent_sigma, traverse
 from medlat.generators.checkpoint import read_generator, save_generator
 from medlat.measure.ct import MEASUREMENTS, measure
@@ -106,9 +106,7 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
         readout = _readout(opened, parts, measured, numbers)
         rows = _semantics(config, methods, made, model, spec, measured["test"], readout, out)
     for kind in sorted({row.kind for row in rows}):
-        for method in dict.fromkeys(row.method for row in rows):
-            chosen = [row for row in rows if row.method == method]
-            numbers |= {f"semantics/{method}/{kind}_{k}": v for k, v in summary(chosen, kind, config.seed).items()}
+        numbers |= _summaries(rows, kind, config.seed)
     _write_rows(out / "semantics.csv", [row.row() for row in rows])
     np.savez(out / "images.npz", real=real, samples=_physical(samples[: len(real)], spec))
     clean = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
@@ -290,6 +288,18 @@ def _semantics(
             steps=steps,
         )
     return rows
+
+
+def _summaries(rows: list[Effect], kind: str, seed: int) -> dict[str, float]:
+    """Purity, coverage and gain over random directions of every method."""
+    by_method = {m: [r for r in rows if r.method == m] for m in dict.fromkeys(r.method for r in rows)}
+    numbers: dict[str, float] = {}
+    for method, own in by_method.items():
+        found = summary(own, kind, seed)
+        if method != CHANCE and CHANCE in by_method:
+            found |= gain(own, by_method[CHANCE], kind, seed)
+        numbers |= {f"semantics/{method}/{kind}_{name}": value for name, value in found.items()}
+    return numbers
 
 
 def _factor_quantities(readout: Readout) -> list[Quantity]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medlat.evaluation.semantics import CHANCE
 from medlat.report import anatomy, charts, gif, heatmap
 from medlat.report.page import (
     KeyNumber,
@@ -131,23 +132,26 @@ def describe(rows: Sequence[Mapping[str, Any]]) -> str:
 def verdict(numbers: Mapping[str, float], main: str, methods: Sequence[str], kind: str) -> str:
     """The finding in two sentences: whether the method's directions are purer than chance, and what they cover."""
 
-    def summary(method: str) -> tuple[float, float, float, int]:
-        keys = ("purity", "purity_low", "purity_high", "coverage")
-        mean, low, high, covered = (numbers.get(f"semantics/{method}/{kind}_{key}") for key in keys)
-        return (*(math.nan if v is None else v for v in (mean, low, high)), int(covered or 0))  # type: ignore[return-value]
+    def number_of(method: str, key: str) -> float:
+        value = numbers.get(f"semantics/{method}/{kind}_{key}")
+        return math.nan if value is None else value
 
-    mean, low, high, covered = summary(main)
+    def purity_of(method: str) -> str:
+        mean, low, high = (number_of(method, key) for key in ("purity", "purity_low", "purity_high"))
+        return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+    def covered_by(method: str) -> str:
+        return f"{number_of(method, 'coverage'):.0f}"
+
     what = "known factors" if kind == "factor" else "measurements"
-    text = f"{main} directions have a mean purity of {mean:.2f} [{low:.2f}, {high:.2f}] and cover {covered} {what}."
-    if "random" not in methods:
+    text = f"{main} directions have a mean purity of {purity_of(main)} and cover {covered_by(main)} {what}."
+    if CHANCE not in methods or main == CHANCE:
         return text
-    chance, chance_low, chance_high, chance_covered = summary("random")
-    beside = f"{chance:.2f} [{chance_low:.2f}, {chance_high:.2f}] and cover {chance_covered}"
-    if low > chance_high:
-        return f"{text} That is more than chance: random directions have {beside}."
-    if high < chance_low:
-        return f"{text} That is less than chance: random directions have {beside}."
-    return f"{text} That is no better than chance: random directions have {beside}."
+    beside = f"random directions have {purity_of(CHANCE)} and cover {covered_by(CHANCE)}"
+    low, high = number_of(main, "gain_low"), number_of(main, "gain_high")
+    gained = f"{number_of(main, 'gain'):+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "\u2212")
+    judged = "purer than chance" if low > 0 else "less pure than chance" if high < 0 else "no purer than chance"
+    return f"{text} They are {judged} ({gained}): {beside}."
 
 
 def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:

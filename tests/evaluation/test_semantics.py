@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from medlat.evaluation.semantics import Quantity, bootstrap_mean, common_slopes, coverage, effects, purity, summary
+from medlat.evaluation.semantics import (
+    Quantity,
+    bootstrap_mean,
+    common_slopes,
+    coverage,
+    effects,
+    gain,
+    purity,
+    summary,
+)
 
 STEPS = [-2.0, -1.0, 0.0, 1.0, 2.0]
 QUANTITIES = [Quantity("rotation", "deg", "measurement", 5.0), Quantity("area", "cm²", "measurement", 100.0)]
@@ -100,3 +109,13 @@ def test_purity_and_coverage():
     weak = effects(line([0.4, 0.0]), STEPS, QUANTITIES, "m", "weak")
     assert (weak[0].share, weak[0].significant) == (pytest.approx(1.0), True)
     assert coverage(weak, "measurement") == set(), "0.08 standard deviations per σ move nothing"
+
+
+def test_gain_over_chance():
+    pure = [r for i in range(8) for r in effects(line([5.0, 0.0]), STEPS, QUANTITIES, "m", f"m {i}")]
+    half = [r for i in range(8) for r in effects(line([5.0, 100.0]), STEPS, QUANTITIES, "random", f"r {i}")]
+    found = gain(pure, half, "measurement")
+    assert found == {"gain": pytest.approx(0.5), "gain_low": pytest.approx(0.5), "gain_high": pytest.approx(0.5)}
+    same = gain(half, half, "measurement")
+    assert same["gain_low"] <= 0.0 <= same["gain_high"]
+    assert np.isnan(gain(pure, [], "measurement")["gain"])
