@@ -65,7 +65,7 @@ def module(config: DictConfig, network: "VAE", steps: int) -> "pl.LightningModul
 
 def augment(config: DictConfig) -> "Augment | None":
     """What training images pass through, or None."""
-    section = config.generator.training.augment
+    section = config.data.augment
     return None if section is None else build(section)
 
 
@@ -73,8 +73,7 @@ def schedule(config: DictConfig) -> "Schedule":
     """The length of the generator's training."""
     from medlat.generators.settings import Schedule
 
-    settings = {name: value for name, value in plain(config.generator.training).items() if name != "augment"}
-    return Schedule(**settings)
+    return Schedule(**plain(config.generator.training))
 
 
 def hardware(config: DictConfig) -> "Hardware":

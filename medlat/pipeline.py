@@ -48,7 +48,8 @@ class Plan:
             if name not in ("checkpoint_every_s", "validations")
         }
         config = {"network": sections["network"], "module": sections["module"], "training": shown}
-        config |= {"window_hu": build.plain(self.config.data)["window_hu"], "seed": self.config.seed}
+        data = build.plain(self.config.data)
+        config |= {"window_hu": data["window_hu"], "augment": data["augment"], "seed": self.config.seed}
         return Recipe("generator", config, {"slices": self._content(), "split": self._key("split")})
 
     def directions(self, section: DictConfig) -> Recipe:

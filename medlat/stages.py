@@ -104,7 +104,8 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
         sampled = measure(_physical(samples, spec), spec.spacing_mm)
         numbers |= _distances(config, opened, parts, spec, samples, sampled, measured["test"], out)
         readout = _readout(opened, parts, measured, numbers)
-        rows = _semantics(config, methods, made, model, spec, measured["test"], readout, out)
+        seen = np.concatenate([measured["test"], measured["train"]])
+        rows = _semantics(config, methods, made, model, spec, seen, readout, out)
     for kind in sorted({row.kind for row in rows}):
         numbers |= _summaries(rows, kind, config.seed)
     _write_rows(out / "semantics.csv", [row.row() for row in rows])

@@ -26,6 +26,7 @@ class Data:
     max_damaged: float  # share of unreadable slices above which the run stops
     damaged_list: str | None  # a file for the paths of damaged files
     salt: str | None  # for hashing patient identities
+    augment: Component | None  # what training images pass through
     split: Split
 
 
@@ -35,7 +36,6 @@ class Training:
     batch_size: int
     checkpoint_every_s: float  # seconds of work that an interruption costs at most
     validations: int
-    augment: Component | None  # what training images pass through
 
 
 @dataclass

@@ -11,25 +11,27 @@ from medlat.randomness import generator_for
 
 
 class RandomAffine:
-    """A small random rotation about the centre and enlargement of each image; what comes in at the border repeats the
-    edge.
+    """A small random rotation about the centre, scaling and shift of each image; what comes in repeats the edge.
 
-    rotation_deg: at most, either way. scale: smallest and largest enlargement. Schön et al. 2022 take 1 degree and
-                  [1.0, 1.1].
+    rotation_deg: at most, either way. scale: smallest and largest magnification. shift: at most, as a share of the
+    image's side, either way in both directions. Schön et al. 2022 take 1 degree, [1.0, 1.1] and no shift.
     """
 
-    def __init__(self, rotation_deg: float = 1.0, scale: list[float] | None = None) -> None:
+    def __init__(self, rotation_deg: float = 1.0, scale: list[float] | None = None, shift: float = 0.0) -> None:
         low, high = scale or (1.0, 1.1)
         if not 0.0 < low <= high:
-            raise UserError(f"generator.training.augment.scale=[{low}, {high}]: expected two rising numbers above 0")
-        self.rotation, self.low, self.high = math.radians(rotation_deg), low, high
+            raise UserError(f"data.augment.scale=[{low}, {high}]: expected two rising numbers above 0")
+        if not 0.0 <= shift < 0.5:
+            raise UserError(f"data.augment.shift={shift}: expected a share from 0 to below 0.5")
+        self.rotation, self.low, self.high, self.shift = math.radians(rotation_deg), low, high, shift
 
     def __call__(self, images: Tensor, seed: int) -> Tensor:
         """Images [B, C, H, W]; the same seed gives the same result."""
-        draws = torch.rand(2, len(images), generator=generator_for(seed))
+        draws = torch.rand(4, len(images), generator=generator_for(seed))
         angle = (2.0 * draws[0] - 1.0) * self.rotation
         shrink = 1.0 / (self.low + (self.high - self.low) * draws[1])  # the grid maps output to input
-        cos, sin, zero = shrink * torch.cos(angle), shrink * torch.sin(angle), torch.zeros(len(images))
-        maps = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)  # [B, 2, 3]
+        x, y = (2.0 * draws[2:] - 1.0) * 2.0 * self.shift  # the grid's side is 2
+        cos, sin = shrink * torch.cos(angle), shrink * torch.sin(angle)
+        maps = torch.stack([torch.stack([cos, -sin, x], 1), torch.stack([sin, cos, y], 1)], 1)  # [B, 2, 3]
         grid = F.affine_grid(maps, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

@@ -41,8 +41,8 @@ def split(
     patient:  [N] a number per patient; position: [N] along the patient axis.
     test, validation: shares of the patients, in [0, 1); at least one patient is held out for the test, and one for
               validation where there are four or more.
-    by:       "patient", or "slab": of each patient the upper slices train, a gap is left out, the lowest test. For
-              a single patient; neighbouring slices resemble each other, so the result flatters.
+    by:       "patient", or "slab": of each patient the slices in the middle test, a gap on either side is left out, the
+              rest train. For a single patient; its slices resemble each other, so the result flatters.
     Raises UserError where there are too few patients or slices.
     """
     for name, share in (("test", test), ("validation", validation)):
@@ -73,10 +73,10 @@ def _by_slab(patient: np.ndarray, position: np.ndarray, test: float) -> Split:
     for number in np.unique(patient):
         rows = np.flatnonzero(patient == number)
         rows = rows[np.argsort(position[rows], kind="stable")]
-        n_test = max(1, round(test * len(rows)))
-        gap = max(1, round(0.05 * len(rows)))
-        parts["test"].append(rows[:n_test])
-        parts["train"].append(rows[n_test + gap :])
+        n_test, gap = max(1, round(test * len(rows))), max(1, round(0.05 * len(rows)))
+        first = (len(rows) - n_test) // 2
+        parts["test"].append(rows[first : first + n_test])
+        parts["train"] += [rows[: max(0, first - gap)], rows[first + n_test + gap :]]
     train, held_out = (np.sort(np.concatenate(parts[name])) for name in ("train", "test"))
     if len(train) == 0:
         raise UserError("data.split.by=slab: too few slices to hold out a slab")

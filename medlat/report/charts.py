@@ -30,6 +30,7 @@ from medlat.report.style import (
 )
 
 Row = Mapping[str, Any]
+QUANTITIES = {"psnr": "PSNR (dB)", "kl": "KL (nats per latent dimension)"}  # titles that a name alone does not give
 
 
 def purity_table(
@@ -120,7 +121,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], images_per_step: float
         axes = figure.add_subplot(rows, columns, index + 1)
         for split, (x, y) in lines.items():
             _curve(axes, x, y, PALETTE[splits.index(split) % len(PALETTE)], split)
-        axes.set_title(quantity.replace("_", " "), loc="left", fontsize=7.5)
+        axes.set_title(QUANTITIES.get(quantity, quantity.replace("_", " ")), loc="left", fontsize=7.5)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y", color=RULE, linewidth=0.4)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from medlat import build
 from medlat.config.locate import config_dir
@@ -30,7 +31,7 @@ def composed(*overrides: str):
 
 
 def check(config, tmp_path) -> None:
-    if "root" in config.data:
+    if OmegaConf.is_missing(config.data, "root"):
         config.data.root = str(tmp_path)
     assert problems(config, Root, build.PROVIDED) == []
     build.check_values(config)

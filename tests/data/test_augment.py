@@ -36,3 +36,20 @@ def test_the_seed_decides():
 def test_bad_scale():
     with pytest.raises(UserError, match="rising"):
         RandomAffine(1.0, [1.1, 1.0])
+
+
+def test_shift_moves_by_at_most_its_share():
+    disc = (
+        ((torch.linspace(-1, 1, 64)[:, None] ** 2 + torch.linspace(-1, 1, 64) ** 2) < 0.1)
+        .float()
+        .expand(200, 1, 64, 64)
+    )
+    moved = RandomAffine(0.0, [1.0, 1.0], shift=0.1)(disc, 0)[:, 0]
+    columns = (moved.sum(1) * torch.arange(64.0)).sum(1) / moved.sum((1, 2)) - 31.5
+    assert 5.5 < columns.abs().max() < 6.45, "a tenth of 64 pixels"
+    assert columns.mean().abs() < 0.8
+
+
+def test_bad_shift():
+    with pytest.raises(UserError, match=r"data.augment.shift=0.5"):
+        RandomAffine(shift=0.5)

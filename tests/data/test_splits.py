@@ -35,11 +35,12 @@ def test_one_patient_is_refused_and_slab_offered():
         split(PATIENT[:5], POSITION[:5], 0.2, 0.1, 0)
 
 
-def test_slab_leaves_a_gap():
+def test_slab_leaves_gaps():
     position = np.random.default_rng(0).permutation(100.0 * np.arange(40))
     parts = split(np.zeros(40, int), position, 0.25, 0.1, 0, by="slab")
-    assert sorted(position[parts.test]) == [100.0 * i for i in range(10)]
-    assert position[parts.train].min() == 1200.0, "two slices, 5%, are left out between"
+    assert sorted(position[parts.test]) == [100.0 * i for i in range(15, 25)], "the middle"
+    left_out = set(range(40)) - {int(p / 100) for p in position[np.concatenate([parts.train, parts.test])]}
+    assert left_out == {13, 14, 25, 26}, "two slices, 5%, on either side"
     assert len(parts.validation) == 0
 
 
