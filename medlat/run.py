@@ -4,6 +4,7 @@ Exit 0: done. Exit 2: the input or the configuration was wrong; one message says
         traceback.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -118,11 +119,8 @@ def _complain(error: UserError, arguments: list[str]) -> None:
 
 def _remove_if_empty(folder: Path) -> None:
     """A run that never began leaves no folder behind."""
-    for place in (folder, folder.parent):
-        try:
-            place.rmdir()
-        except OSError:
-            return
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 if __name__ == "__main__":

@@ -127,20 +127,19 @@ class Directions:
 
     def save(self, path: Path) -> None:
         """One safetensors file with JSON metadata."""
-        meta = {"method": self.method, "space": asdict(self.space), "names": self.names}
+        meta = {"format": self.FORMAT, "method": self.method, "space": asdict(self.space), "names": self.names}
         tensors = {"vectors": self.vectors.contiguous(), "scores": self.scores.contiguous()}
-        save_file(tensors, path, metadata={"format": str(self.FORMAT), "directions": json.dumps(meta)})
+        save_file(tensors, path, metadata={"medlat": json.dumps(meta, sort_keys=True)})
 
     @classmethod
     def load(cls, path: Path) -> "Directions":
         """Raises UserError where the file is damaged or of another format."""
         try:
             with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
+                meta = json.loads((file.metadata() or {})["medlat"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            if header.get("format") != str(cls.FORMAT):
-                raise UserError(f"{path}: format {header.get('format')}, expected {cls.FORMAT}")
-            meta = json.loads(header["directions"])
+            if meta["format"] != cls.FORMAT:
+                raise UserError(f"{path}: format {meta['format']}, expected {cls.FORMAT}")
             space = meta["space"] | {"shape": tuple(meta["space"]["shape"])}
             return cls(tensors["vectors"], tensors["scores"], meta["names"], meta["method"], LatentSpace(**space))
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:

@@ -40,7 +40,7 @@ def test_directions_survive_saving(tmp_path):
 
 def test_damaged_directions_are_refused(tmp_path):
     path = tmp_path / "d.safetensors"
-    header = json.dumps({"__metadata__": {"format": "7"}}).encode()
+    header = json.dumps({"__metadata__": {"medlat": json.dumps({"format": 7})}}).encode()
     for content, words in ((b"nonsense", "not a readable file"), (struct.pack("<Q", len(header)) + header, "format 7")):
         path.write_bytes(content)
         with pytest.raises(UserError, match=words):

@@ -43,4 +43,4 @@ def test_it_plans_a_run_outside_the_checkout(unpacked, tmp_path):
     assert str(unpacked) in subprocess.run([sys.executable, "-P", "-c", where], capture_output=True, text=True).stdout
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "48 of 32²" in done.stdout
+    assert "96 of 32²" in done.stdout

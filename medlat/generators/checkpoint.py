@@ -20,10 +20,10 @@ def save_generator(path: Path, network: nn.Module, recipe: dict[str, Any], image
 
     recipe: plain values: `_target_`, the network's class below `medlat.`, and its arguments but for the image.
     """
-    header = {"format": str(FORMAT), "recipe": json.dumps(recipe), "image": json.dumps(image.to_dict())}
+    header = json.dumps({"format": FORMAT, "recipe": recipe, "image": image.to_dict()}, sort_keys=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     fresh = path.with_name(f".{path.name}.new")
-    save_file(weights, fresh, metadata=header)
+    save_file(weights, fresh, metadata={"medlat": header})  # one entry: several are written in any order
     os.replace(fresh, path)
 
 
@@ -35,11 +35,11 @@ def read_generator(path: Path) -> tuple[dict[str, Any], ImageSpec, dict[str, Ten
     try:
         _refuse_pickle(path)
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {})["medlat"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if header.get("format") != str(FORMAT):
-            raise UserError(f"{path}: checkpoint of format {header.get('format')}, expected {FORMAT}")
-        recipe, image = json.loads(header["recipe"]), ImageSpec(**json.loads(header["image"]))
+        if header["format"] != FORMAT:
+            raise UserError(f"{path}: checkpoint of format {header['format']}, expected {FORMAT}")
+        recipe, image = header["recipe"], ImageSpec(**header["image"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged checkpoint ({error}); delete its folder to make it anew") from error
     if not str(recipe.get("_target_", "")).startswith("medlat."):

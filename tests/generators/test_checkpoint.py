@@ -80,7 +80,7 @@ def test_only_medlat_is_built_from_a_file(tmp_path, vae):
 
 def test_another_format_is_refused(tmp_path, vae):
     path = tmp_path / "g.safetensors"
-    header = {"format": "99", "recipe": json.dumps(RECIPE), "image": json.dumps(vae.image.to_dict())}
-    save_file({"x": torch.zeros(1)}, path, metadata=header)
+    header = {"format": 99, "recipe": RECIPE, "image": vae.image.to_dict()}
+    save_file({"x": torch.zeros(1)}, path, metadata={"medlat": json.dumps(header)})
     with pytest.raises(UserError, match="format 99, expected 1"):
         read_generator(path)
