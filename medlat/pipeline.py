@@ -63,9 +63,10 @@ class Plan:
         return Recipe("evaluation", config, inputs | {"slices": self._content()})
 
     def methods(self) -> dict[str, DictConfig]:
-        """Direction methods by their place: the one asked for, then the controls."""
-        controls = {f"controls/{name}": section for name, section in self.config.controls.items()}
-        return {"directions": self.config.directions} | controls
+        """Direction methods by their place: the one asked for, then the controls, without one that is that method."""
+        chosen = self.config.directions
+        others = {name: s for name, s in self.config.controls.items() if s["_target_"] != chosen["_target_"]}
+        return {"directions": chosen} | {f"controls/{name}": section for name, section in others.items()}
 
     def stages(self) -> dict[str, Callable[[], Recipe]]:
         """Every stage in order, with what makes its recipe."""

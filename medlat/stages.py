@@ -341,7 +341,7 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
     inputs = Inputs(
         evaluation=found,
         curves=curves,
-        controls=list(config.controls),
+        controls=[place.removeprefix("controls/") for place in methods if place.startswith("controls/")],
         measurements=[(m.name, m.unit) for m in MEASUREMENTS],
         window=tuple(config.report.window_hu),
         directions=config.report.directions,

@@ -138,7 +138,7 @@ def worker_pool(workers: int) -> Iterator[ParallelMap]:
         if pool is None:
             context = get_context("forkserver" if sys.platform != "win32" else "spawn")
             if sys.platform != "win32":
-                context.set_forkserver_preload(["medlat.data.slices", "medlat.data.ct.resample"])
+                context.set_forkserver_preload(["medlat.data.slices", "monai.transforms"])
             pool = ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
         share = max(1, min(16, len(items) // (4 * workers)))
         return track(pool.map(function, items, chunksize=share), description, len(items))

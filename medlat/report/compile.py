@@ -71,7 +71,7 @@ class _Work:
 
     @property
     def main(self) -> str:
-        return next(m for m in self.methods if m not in self.inputs.controls)
+        return self.methods[0]
 
     @property
     def kind(self) -> str:

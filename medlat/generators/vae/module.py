@@ -42,7 +42,7 @@ class VAEModule(pl.LightningModule):
         noise = torch.randn(len(images), self.network.spaces["z"].size, generator=generator).to(self.device)
         terms = self.objective(self.network, images, noise, self.optimisation.rise(step, self.steps))
         if not torch.isfinite(terms["loss"]):
-            raise diverged(self, {name: float(value) for name, value in terms.items()})
+            raise diverged(self, {name: value.item() for name, value in terms.items()})
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(images))
         return terms["loss"]
 
