@@ -117,7 +117,7 @@ def dicom(folder: Path, seconds: float) -> list[dict]:
     torch.set_num_threads(1)
     chunks = few.scan(lambda f, items, _: map(f, items)).chunks
     reading = rate(lambda: sum(1 for c in chunks for _ in few.read(c)), seconds)
-    slices = [s for s in few.read(chunks[0])]
+    slices = list(few.read(chunks[0]))
     grid = ToGrid(64, 400.0)
     gridding = rate(lambda: [grid(s) for s in slices] and len(slices), seconds)
     decoding, loading = rate(decode, seconds), rate(load, seconds)
@@ -152,11 +152,10 @@ def batches(folder: Path, seconds: float) -> list[dict]:
     spec = store.spec((-1000.0, 2000.0))
     sampler = ShuffledBatches(np.arange(len(store)), 256, 10**9, seed=0)
     indices = [sampler.batch(step) for step in range(64)]
-    count = 256 * len(indices)
     found = rate(lambda: sum(len(store.fetch(i, spec)) for i in indices), seconds)
-    gathered = rate(lambda: [store.images[i] for i in indices] and count, seconds)
+    gathered = rate(lambda: sum(len(store.images[i]) for i in indices), seconds)
     raw = torch.from_numpy(store.images[indices[0]])
-    converted = rate(lambda: [spec.to_network(raw) for _ in indices] and count, seconds)
+    converted = rate(lambda: sum(len(spec.to_network(raw)) for _ in indices), seconds)
     name = "store to batches, 64²"
     return [
         row(name, "fetch: gather, window, float32", found, "slices/s"),
