@@ -342,7 +342,7 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
         evaluation=found,
         curves=curves,
         controls=[place.removeprefix("controls/") for place in methods if place.startswith("controls/")],
-        measurements=[(m.name, m.unit) for m in MEASUREMENTS],
+        measurements=[(m.name, m.unit, m.factor) for m in MEASUREMENTS],
         window=tuple(config.report.window_hu),
         directions=config.report.directions,
         gifs=config.report.gifs,

@@ -35,8 +35,8 @@ class Inputs:
 
     evaluation: folder with metrics.json, semantics.csv, distances.csv and the arrays; curves: metrics.jsonl of the
                 training.
-    controls:   names of the direction methods that know nothing. measurements: (name, unit) in the order they were
-                measured.
+    controls:   names of the direction methods that know nothing. measurements: (name, unit, known
+                factor that it reads) as measured.
     window:     physical values shown as black and white; directions, gifs: shown of each method.
     title, run, warnings: for the page.
     """
@@ -44,7 +44,7 @@ class Inputs:
     evaluation: Path
     curves: Sequence[Mapping[str, Any]]
     controls: Sequence[str]
-    measurements: Sequence[tuple[str, str]]
+    measurements: Sequence[tuple[str, str, str | None]]
     window: tuple[float, float]
     directions: int
     gifs: int
@@ -151,7 +151,9 @@ def verdict(numbers: Mapping[str, float], main: str, methods: Sequence[str], kin
     low, high = number_of(main, "gain_low"), number_of(main, "gain_high")
     gained = f"{number_of(main, 'gain'):+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "\u2212")
     judged = "purer than chance" if low > 0 else "less pure than chance" if high < 0 else "no purer than chance"
-    return f"{text} They are {judged} ({gained}): {beside}."
+    text = f"{text} They are {judged} ({gained}): {beside}"
+    others = [m for m in methods if m not in (main, CHANCE)]
+    return text + "".join(f", {m} directions {purity_of(m)} and {covered_by(m)}" for m in others) + "."
 
 
 def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
@@ -266,7 +268,7 @@ def _sliders(work: _Work, method: str, arrays: Any) -> TraversalSet:
     traversals = []
     for index, name in enumerate(names):
         column = _strongest_measurement(work, method, name)
-        label, unit = work.inputs.measurements[column]
+        label, unit, _ = work.inputs.measurements[column]
         caption = describe(work.of(method, name, work.kind))
         values = arrays["values"][index, :, column].tolist()
         traversals.append(Traversal(name, arrays["images"][index], caption, label.replace("_", " "), unit, values))
@@ -280,9 +282,13 @@ def _sliders(work: _Work, method: str, arrays: Any) -> TraversalSet:
 
 
 def _strongest_measurement(work: _Work, method: str, direction: str) -> int:
-    shares = {row["measurement"]: row["share"] for row in work.of(method, direction, "measurement")}
-    values = [shares.get(name, math.nan) for name, _ in work.inputs.measurements]
-    return int(np.nanargmax(values)) if np.isfinite(values).any() else 0
+    """The measurement to show beside a slider: what reads the factor that the caption names, or the strongest itself."""
+    known = [row for row in work.of(method, direction, work.kind) if math.isfinite(row["share"])]
+    if not known:
+        return 0
+    named = max(known, key=lambda row: row["share"])["measurement"]
+    names = [factor if work.kind == "factor" else name for name, _, factor in work.inputs.measurements]
+    return names.index(named)
 
 
 def _key_numbers(work: _Work) -> list[KeyNumber]:
