@@ -282,7 +282,7 @@ def _sliders(work: _Work, method: str, arrays: Any) -> TraversalSet:
 
 
 def _strongest_measurement(work: _Work, method: str, direction: str) -> int:
-    """The measurement to show beside a slider: what reads the factor that the caption names, or the strongest itself."""
+    """The measurement beside a slider: what reads the factor that the caption names, or the strongest itself."""
     known = [row for row in work.of(method, direction, work.kind) if math.isfinite(row["share"])]
     if not known:
         return 0
