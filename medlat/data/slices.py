@@ -1,8 +1,7 @@
 """The slice store: every slice of a data set, resampled once, in one memory-mapped array with an index.
 
 `images.npy` [N, 1, S, S] int16 Hounsfield units; `index.npz` a number per slice and column; `slices.json` the rest.
-Memory does not grow with
-the data set: workers write into the map, batches are read from it.
+Memory does not grow with the data set: workers write into the map, batches are read from it.
 """
 
 import hashlib

@@ -2,12 +2,10 @@
 
 Sliced Wasserstein distance over patches of a Laplacian pyramid (Karras et al. 2018, arXiv 1710.10196, section 5): a
 true distance between the distributions of patches at each scale; it rises with blur, noise, shifted values and
-missing modes. Fréchet distance
-over measurements: Fréchet's distance of two Gaussians (as FID's, Heusel et al. 2017), with the image measurements of
-                   this program in the
-place of Inception's features, each divided by its standard deviation in real images. Both are given beside their
-floor, the distance between two halves of the real images (by patient) at the same number of images, which an ideal
-generator would reach.
+missing modes. Fréchet distance over measurements: that of two Gaussians (as FID, Heusel et al. 2017), with the image
+measurements of this program in the place of Inception's features, each divided by its standard deviation in real
+images. Both are given beside their floor, the distance between two halves of the real images (by patient) at the same
+number of images, which an ideal generator would reach.
 """
 
 from pathlib import Path

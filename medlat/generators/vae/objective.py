@@ -13,8 +13,8 @@ class VAEObjective:
     """Reconstruction error + β · KL; a variant overrides `error` or `divergence`.
 
     reconstruction: "log_mse": logarithm of the mean squared error over the batch, as Schön et al. 2022 train (up to a
-                    factor the likelihood
-                    of a Gaussian decoder with its best variance, Rybkin et al. 2021, arXiv 2006.13202); "mse"; "l1".
+                    factor the likelihood of a Gaussian decoder with its best variance, Rybkin et al. 2021, arXiv
+                    2006.13202); "mse"; "l1".
     beta:           weight of the KL divergence in nats, averaged over batch and latent dimensions, as Schön et al.
                     count it.
     """
