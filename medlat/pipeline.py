@@ -95,6 +95,7 @@ def run(config: DictConfig, folder: Path) -> None:
     from medlat.record import recorded
 
     todo = plan(config)
+    build.hardware(config).limit_threads()
     make, made = todo.store.make, todo.made
     with recorded(config, folder, todo) as tracker:
         made["slices"] = make(todo.slices(), lambda out: stages.slices(config, todo.source, todo.store, out))

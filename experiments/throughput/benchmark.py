@@ -19,7 +19,7 @@ import numpy as np
 import pydicom
 import torch
 
-from medlat.data.batches import ShuffledBatches, to_device
+from medlat.data.batches import ShuffledBatches
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.export import write_dicom_series
 from medlat.data.ct.phantom import CTPhantom
@@ -52,7 +52,7 @@ def training(side: int, seconds: float) -> list[dict]:
     network = VAE(spec, latent_dim=24, capacity=48).to(memory_format=torch.channels_last)
     optimisation, objective = Optimisation(), VAEObjective()
     optimizer, averaged = optimisation.adam(network), optimisation.averaged(network)
-    images = to_device(torch.rand(BATCH, 1, side, side) * 2 - 1, torch.device("cpu"))
+    images = torch.rand(BATCH, 1, side, side) * 2 - 1
 
     def gradients(dtype: torch.dtype) -> int:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):

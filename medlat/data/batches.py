@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -110,8 +109,3 @@ def in_batches(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """Consecutive parts of at most `size`."""
     for start in range(0, len(indices), size):
         yield indices[start : start + size]
-
-
-def to_device(images: Tensor, device: torch.device) -> Tensor:
-    """A batch where the network is, in the memory format convolutions like."""
-    return images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)

@@ -22,6 +22,15 @@ class Hardware:
     precision: Precision = "auto"
     threads: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"trainer.threads={self.threads}: expected a whole number of at least 1, or null")
+
+    def limit_threads(self) -> None:
+        """Let torch use as many CPU threads as asked for."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+
     @property
     def device(self) -> torch.device:
         if self.accelerator == "gpu" and not torch.cuda.is_available():
