@@ -11,17 +11,23 @@ from omegaconf import DictConfig, OmegaConf
 from medlat.errors import ConfigErrors, UserError
 
 if TYPE_CHECKING:
-    import pytorch_lightning as pl
-
     from medlat.data.batches import Augment
     from medlat.data.source import SliceSource
     from medlat.directions.finder import Finder
+    from medlat.evaluation.features import Features
+    from medlat.generators.pretrained.convert import Pretrained
     from medlat.generators.settings import Hardware, Schedule
+    from medlat.generators.training import GeneratorModule
     from medlat.generators.vae.networks import VAE
     from medlat.spaces import ImageSpec
 
 # What the program itself passes to constructors, by section: the configuration need not, and must not, hold it.
-PROVIDED = {"generator.network": {"image"}, "generator.module": {"network", "seed", "steps"}}
+PROVIDED = {
+    "generator.network": {"image"},
+    "generator.module": {"network", "seed", "steps"},
+    "generator.module.discriminator": {"image"},
+    "evaluation.features.*": {"name", "key"},
+}
 
 
 def build(section: DictConfig, **provided: Any) -> Any:
@@ -58,9 +64,24 @@ def network_from(recipe: dict[str, Any], image: "ImageSpec") -> "VAE":
     return build(OmegaConf.create(recipe), image=image)
 
 
-def module(config: DictConfig, network: "VAE", steps: int) -> "pl.LightningModule":
+def module(config: DictConfig, network: "VAE", steps: int) -> "GeneratorModule":
     """The LightningModule that trains the network."""
     return build(config.generator.module, network=network, seed=config.seed, steps=steps)
+
+
+def is_pretrained(config: DictConfig) -> bool:
+    """Whether the generator comes from a file: its section is then that of one object."""
+    return "_target_" in config.generator
+
+
+def pretrained(config: DictConfig) -> "Pretrained":
+    """What converts a generator's file."""
+    return build(config.generator)
+
+
+def features(config: DictConfig) -> list["Features"]:
+    """The user's feature extractors, by the names they are given."""
+    return [build(section, name=name) for name, section in config.evaluation.features.items()]
 
 
 def augment(config: DictConfig) -> "Augment | None":
@@ -118,19 +139,32 @@ def check_values(config: DictConfig) -> None:
 
 
 def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
+    sections = [config.directions, *config.controls.values()]
+    checks: list[Callable[[], Any]] = [partial(source, config), partial(window, config)]
+    if is_pretrained(config):
+        checks.append(partial(pretrained, config))
+    else:
+        sections += [s for s in _parts(config) if not s.get("_partial_")]
+        checks += [partial(_networks, config), partial(schedule, config)]
+    checks += [lambda: hardware(config).device, partial(augment, config), partial(features, config)]
+    return [*checks, *(partial(build, section) for section in sections)]
+
+
+def _parts(config: DictConfig) -> list[DictConfig]:
+    """What the generator's module is built from."""
+    return [s for s in config.generator.module.values() if isinstance(s, DictConfig) and "_target_" in s]
+
+
+def _networks(config: DictConfig) -> None:
+    """The networks without their numbers: their sizes are checked."""
+    import torch
+
+    from medlat.spaces import ImageSpec
+
     side = config.data.image_size
-
-    def networks() -> None:
-        from medlat.spaces import ImageSpec
-
-        network(config, ImageSpec(1, side, side, -1.0, 1.0, "HU", 1.0))
-
-    parts = [s for s in config.generator.module.values() if isinstance(s, DictConfig) and "_target_" in s]
-    sections = [config.directions, *config.controls.values(), *parts]
-    checks: list[Callable[[], Any]] = [
-        partial(source, config),
-        partial(window, config),
-        networks,
-        partial(schedule, config),
-    ]
-    return [*checks, lambda: hardware(config).device, partial(augment, config), *(partial(build, s) for s in sections)]
+    image = ImageSpec(1, side, side, -1.0, 1.0, "HU", 1.0)
+    with torch.device("meta"):
+        build(config.generator.network, image=image)
+        for section in _parts(config):
+            if section.get("_partial_"):
+                build(section, image=image)

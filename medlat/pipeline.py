@@ -1,5 +1,6 @@
 """The stages of a run, in order: what each reads and what it leaves in the store."""
 
+import hashlib
 import json
 import logging
 import os
@@ -41,6 +42,10 @@ class Plan:
         return Recipe("split", build.plain(self.config.data.split), {"slices": self._content()})
 
     def generator(self) -> Recipe:
+        if build.is_pretrained(self.config):
+            section = build.plain(self.config.generator) | {"weights": build.pretrained(self.config).fingerprint()}
+            config = {"pretrained": section, "window_hu": build.plain(self.config.data.window_hu)}
+            return Recipe("generator", config, {"slices": self._content()})
         sections = build.plain(self.config.generator)
         shown = {
             name: value
@@ -55,11 +60,17 @@ class Plan:
     def directions(self, section: DictConfig) -> Recipe:
         return Recipe("directions", build.plain(section), {"generator": self._key("generator")})
 
+    def regressor(self) -> Recipe:
+        data = self.config.data
+        config = {"steps": self.config.evaluation.regressor_steps, "window_hu": build.plain(data.window_hu)}
+        return Recipe("regressor", config, {"slices": self._content(), "split": self._key("split")})
+
     def evaluation(self) -> Recipe:
-        inputs = {name: self._key(name) for name in ("split", "generator", *self.methods())}
+        inputs = {name: self._key(name) for name in ("split", "generator", "regressor", *self.methods())}
         config = build.plain(self.config.evaluation) | {"seed": self.config.seed}
-        if config["inception"]:
-            config["inception"] = _file_hash(config["inception"])
+        for name, section in config["features"].items():
+            if "path" in section:
+                section["path"] = file_hash(section["path"], f"evaluation.features.{name}.path")
         return Recipe("evaluation", config, inputs | {"slices": self._content()})
 
     def methods(self) -> dict[str, DictConfig]:
@@ -74,7 +85,7 @@ class Plan:
         return (
             {"slices": self.slices, "split": self.split, "generator": self.generator}
             | finders
-            | {"evaluation": self.evaluation}
+            | {"regressor": self.regressor, "evaluation": self.evaluation}
         )
 
     def _key(self, stage: str) -> str:
@@ -91,23 +102,26 @@ def plan(config: DictConfig) -> Plan:
 
 def run(config: DictConfig, folder: Path) -> None:
     """Make every artefact that does not exist yet, then the report; the record of the run goes to `folder`."""
-    from medlat import stages
     from medlat.record import recorded
+    from medlat.stages import data, directions, evaluation, generator, regressor, report
 
     todo = plan(config)
     build.hardware(config).limit_threads()
-    make, made = todo.store.make, todo.made
+    make, made, methods = todo.store.make, todo.made, todo.methods()
     with recorded(config, folder, todo) as tracker:
-        made["slices"] = make(todo.slices(), lambda out: stages.slices(config, todo.source, todo.store, out))
-        made["split"] = make(todo.split(), lambda out: stages.split(config, made, out))
-        made["generator"] = make(
-            todo.generator(), lambda out: stages.generator(config, made, tracker, out), resumable=True
-        )
-        stages.replay_curves(made["generator"], tracker)
-        for name, section in todo.methods().items():
-            made[name] = make(todo.directions(section), partial(stages.directions, config, section, made))
-        made["evaluation"] = make(todo.evaluation(), lambda out: stages.evaluation(config, todo.methods(), made, out))
-        stages.report(config, todo.methods(), made, tracker, folder)
+        made["slices"] = make(todo.slices(), lambda out: data.slices(config, todo.source, todo.store, out))
+        made["split"] = make(todo.split(), lambda out: data.split(config, made, out))
+        if build.is_pretrained(config):
+            made["generator"] = make(todo.generator(), lambda out: generator.pretrained(config, made, out))
+        else:
+            training = partial(generator.generator, config, made, tracker)
+            made["generator"] = make(todo.generator(), training, resumable=True)
+        generator.replay_curves(made["generator"], tracker)
+        for name, section in methods.items():
+            made[name] = make(todo.directions(section), partial(directions.directions, config, section, made))
+        made["regressor"] = make(todo.regressor(), lambda out: regressor.regressor(config, made, out))
+        made["evaluation"] = make(todo.evaluation(), lambda out: evaluation.evaluation(config, methods, made, out))
+        report.report(config, methods, made, tracker, folder)
 
 
 def describe(plan: Plan) -> str:
@@ -128,15 +142,22 @@ def describe(plan: Plan) -> str:
 
 
 def _expectations(plan: Plan) -> list[str]:
-    training, side = plan.config.generator.training, plan.config.data.image_size
-    steps = max(1, round(training.images / training.batch_size))
+    side = plan.config.data.image_size
+    training_line = _training(plan.config)
     made = "slices" in plan.made
     count = _slice_count(plan.made["slices"]) if made else plan.source.expected()
-    training_line = f"  training: {training.images:,} images in {steps:,} steps of {training.batch_size}"
     if count is None:
         return [f"  slices: known when the volumes' headers are read, each of {side}²", training_line]
     size = count * side * side * 2 / 1e6
     return [f"  slices: {'' if made else 'up to '}{count:,} of {side}², {size:,.1f} MB in the store", training_line]
+
+
+def _training(config: DictConfig) -> str:
+    if build.is_pretrained(config):
+        return f"  generator: from {config.generator.weights}"
+    training = config.generator.training
+    steps = build.schedule(config).steps
+    return f"  training: {training.images:,} images in {steps:,} steps of {training.batch_size}"
 
 
 def _slice_count(slices: Artefact) -> int:
@@ -153,10 +174,10 @@ def _size(folder: Path) -> str:
     return f"{total / 1e6:.1f} MB"
 
 
-def _file_hash(path: str) -> str:
-    import hashlib
-
+def file_hash(path: str, key: str) -> str:
+    """A hash of a file's content. Raises UserError, naming the key, where it cannot be read."""
     try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()[:16]
+        with open(Path(path).expanduser(), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
-        raise UserError(f"evaluation.inception={path}: {error.strerror}; expected a TorchScript file") from error
+        raise UserError(f"{key}={path}: {error.strerror}") from error

@@ -58,9 +58,9 @@ class Tracker:
             for step, values in by_step.items():
                 self._wandb.log(values | {"images": step})
 
-    def has(self, name: str) -> bool:
-        """Whether a value of that name was logged in this run."""
-        return name in self._names
+    def has(self, prefix: str) -> bool:
+        """Whether a value whose name begins so was logged in this run."""
+        return any(name.startswith(prefix) for name in self._names)
 
     def result(self, values: Mapping[str, float]) -> None:
         """Final values "stage/name" of the run; they go to metrics.json."""

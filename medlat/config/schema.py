@@ -51,7 +51,8 @@ class Evaluation:
     samples: int  # images drawn for distances
     steps: list[float]  # of a traversal, in standard deviations of the latent space
     active_kl: float  # nats above which a latent dimension counts as used
-    inception: str | None  # TorchScript file of an Inception network
+    regressor_steps: int  # of training the network whose features distances are taken over, where factors are known
+    features: dict[str, Component]  # further extractors, by the name that results carry
 
 
 @dataclass
@@ -66,6 +67,8 @@ class Trainer:
     accelerator: Literal["auto", "cpu", "gpu"]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     threads: int | None  # CPU threads; null: torch's own choice
+    devices: int  # processes that train together
+    compile: bool  # torch.compile for GANs
 
 
 @dataclass

@@ -68,7 +68,8 @@ class ShuffledBatches(Sampler):
 class SliceData(pl.LightningDataModule):
     """Training and validation batches for a generator.
 
-    batch_size: images per step and process; steps: of the whole training; augment: applied to training batches only.
+    batch_size: images per step of all processes together; steps: of the whole training; augment: applied to training
+    batches only. `start`, the step to go on from, is set by what trains.
     """
 
     VALIDATION_IMAGES = 256
@@ -85,14 +86,12 @@ class SliceData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.store, self.split, self.spec, self.augment = store, split, spec, augment
-        self.batch_size, self.steps, self.seed = batch_size, steps, seed
+        self.batch_size, self.steps, self.seed, self.start = batch_size, steps, seed, 0
 
     def train_dataloader(self) -> DataLoader:
-        trainer = self.trainer
-        place = (
-            {"start": trainer.global_step, "rank": trainer.global_rank, "world": trainer.world_size} if trainer else {}
-        )
-        batches = ShuffledBatches(self.split.train, self.batch_size, self.steps, self.seed, **place)
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        size = self.batch_size // world
+        batches = ShuffledBatches(self.split.train, size, self.steps, self.seed, self.start, rank, world)
         return DataLoader(Slices(self.store, self.spec, self.augment), sampler=batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list:

@@ -6,7 +6,7 @@ import math
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medlat.errors import UserError
@@ -65,6 +65,53 @@ class Optimisation:
         return AveragedModel(network, multi_avg_fn=average, use_buffers=False)
 
 
-def _check(good: bool, name: str, value: Any, expected: str) -> None:
+class Adam:
+    """Adam at a constant learning rate, one for each network of a GAN.
+
+    learning_rate; betas: of the running means of gradient and squared gradient; epsilon: added to the root of the
+    latter.
+    """
+
+    def __init__(self, learning_rate: float, betas: list[float] | None = None, epsilon: float = 1e-8) -> None:
+        _check(learning_rate > 0.0, "learning_rate", learning_rate, "a number above 0")
+        self.learning_rate, self.epsilon = learning_rate, epsilon
+        self.betas = tuple(map(float, betas or (0.9, 0.999)))
+        _check(len(self.betas) == 2 and all(0.0 <= b < 1.0 for b in self.betas), "betas", betas, "two numbers below 1")
+
+    def of(self, network: nn.Module) -> torch.optim.Adam:
+        """The optimiser of a network."""
+        parameters, betas = network.parameters(), self.betas
+        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=betas, eps=self.epsilon)  # type: ignore[arg-type]
+
+
+class Averaging:
+    """Exponential moving average of a generator's weights over the images shown (Karras et al. 2018 on; the ramp-up is
+    that of StyleGAN2-ADA).
+
+    half_life: images after which a weight counts half; ramp_up: the half-life is at most this share of the images
+    shown so far (null: no ramp).
+    """
+
+    def __init__(self, half_life: float = 10_000, ramp_up: float | None = 0.05) -> None:
+        _check(half_life > 0.0, "half_life", half_life, "a number of images above 0", "averaging")
+        _check(ramp_up is None or ramp_up > 0.0, "ramp_up", ramp_up, "a share above 0, or null", "averaging")
+        self.half_life, self.ramp_up = half_life, ramp_up
+
+    def decay(self, shown: int, batch: int) -> float:
+        """Of a step with `batch` images, after `shown` images."""
+        half_life = self.half_life if self.ramp_up is None else min(self.half_life, self.ramp_up * shown)
+        return 0.5 ** (batch / half_life) if half_life > 0.0 else 0.0
+
+    @torch.no_grad()
+    def update(self, averaged: nn.Module, network: nn.Module, decay: float) -> None:
+        """averaged = decay·averaged + (1 - decay)·network for the parameters; buffers are copied."""
+        ours: list[Tensor] = list(averaged.parameters())
+        theirs: list[Tensor] = list(network.parameters())
+        torch._foreach_lerp_(ours, theirs, 1.0 - decay)
+        for buffer, other in zip(averaged.buffers(), network.buffers(), strict=True):
+            buffer.copy_(other)
+
+
+def _check(good: bool, name: str, value: Any, expected: str, section: str = "optimisation") -> None:
     if not good:
-        raise UserError(f"generator.module.optimisation.{name}={value}: expected {expected}")
+        raise UserError(f"generator.module.{section}.{name}={value}: expected {expected}")

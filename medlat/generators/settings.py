@@ -15,16 +15,21 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 class Hardware:
     """Where and how to compute; never part of an artefact's key.
 
-    accelerator: auto | cpu | gpu; precision: "auto" takes bf16 where the hardware has it; threads: of the CPU.
+    accelerator: auto | cpu | gpu; precision: "auto" takes bf16 where the hardware has it; threads: of the CPU;
+    devices: processes that train together, each with its GPU or on the CPU; compile: whether GANs use torch.compile.
     """
 
     accelerator: str = "auto"
     precision: Precision = "auto"
     threads: int | None = None
+    devices: int = 1
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise UserError(f"trainer.threads={self.threads}: expected a whole number of at least 1, or null")
+        if self.devices < 1:
+            raise UserError(f"trainer.devices={self.devices}: expected a whole number of at least 1")
 
     def limit_threads(self) -> None:
         """Let torch use as many CPU threads as asked for."""

@@ -12,14 +12,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from medlat.data.batches import SliceData
 from medlat.errors import UserError
+from medlat.generators.gan.processes import EqualProcesses
 from medlat.generators.settings import Hardware, Schedule
+from medlat.randomness import generator_for
 from medlat.tracking import Record, read_records, to_line
 
 log = logging.getLogger(__name__)
@@ -27,9 +31,30 @@ log = logging.getLogger(__name__)
 Report = Callable[[list[Record]], None]
 
 
+class GeneratorModule(pl.LightningModule):
+    """What trains a generator.
+
+    optimisers: whose steps Lightning counts, each, in every batch. several_processes: whether it trains in more than
+                one. headline: the metric that a line of progress shows, and how.
+    """
+
+    optimisers = 1
+    several_processes = False
+    headline: tuple[str, str]
+
+    @property
+    def result(self) -> Any:
+        """The LatentModel that the training is for."""
+        raise NotImplementedError
+
+    def compile_networks(self) -> None:
+        """Let torch.compile make it faster. Raises UserError where that is not supported."""
+        raise UserError(f"trainer.compile=true: {type(self).__name__} does not use torch.compile; expected false")
+
+
 def train(
-    module: pl.LightningModule,
-    data: pl.LightningDataModule,
+    module: GeneratorModule,
+    data: SliceData,
     schedule: Schedule,
     hardware: Hardware,
     folder: Path,
@@ -37,25 +62,34 @@ def train(
 ) -> None:
     """Train to the end, from the last checkpoint in `folder/progress` if there is one.
 
-    Every logged value goes to `folder/metrics.jsonl` and, live, to `report`. Raises UserError where the training
-    diverges or a checkpoint is damaged.
+    Every logged value goes to `folder/metrics.jsonl` and, live, to `report` (of one process only; of several, only the
+    file is written). Images of fixed codes go to `folder/grid/<images shown>.npy` at each validation. Raises UserError
+    where the training diverges or a checkpoint is damaged.
     """
+    _check_processes(module, schedule, hardware)
     progress = folder / "progress"
-    last = _last_checkpoint(progress)
-    curves = _Curves(folder / "metrics.jsonl", schedule.batch_size, report, _step_of(last) if last else 0)
+    last, steps = _last_checkpoint(progress), module.optimisers * schedule.steps
+    data.start = _step_of(last) // module.optimisers if last else 0
+    alone = hardware.devices == 1
+    curves = _Curves(folder / "metrics.jsonl", schedule.batch_size, report if alone else _nowhere, data.start)
     if last is not None:
-        log.info("training: continues at step %d of %d", _step_of(last), schedule.steps)
+        log.info("training: continues at step %d of %d", data.start, schedule.steps)
     trainer = pl.Trainer(
         accelerator=hardware.device.type.replace("cuda", "gpu"),
-        devices=1,
+        devices=hardware.devices,
+        strategy="auto" if alone else EqualProcesses(start_method="spawn"),
         precision=hardware.lightning_precision(),  # type: ignore[arg-type]
-        max_steps=schedule.steps,
+        max_steps=steps,
         val_check_interval=max(1, schedule.steps // schedule.validations),
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         log_every_n_steps=max(1, schedule.steps // 200),
         logger=curves,
-        callbacks=[_checkpoints(progress, schedule.checkpoint_every_s), *_progress_display(schedule)],
+        callbacks=[
+            _checkpoints(progress, schedule.checkpoint_every_s),
+            FixedGrid(folder / "grid", schedule.batch_size),
+            *_progress_display(schedule),
+        ],
         plugins=[AtomicCheckpoints()],
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
@@ -64,14 +98,52 @@ def train(
         use_distributed_sampler=False,
     )
     module.to(memory_format=torch.channels_last)
+    if hardware.compile:
+        module.compile_networks()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(last) if last else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
-    finally:
-        curves.close()
-    assert trainer.global_step == schedule.steps, f"ended at step {trainer.global_step} of {schedule.steps}"
+    assert trainer.global_step == steps, f"ended at step {trainer.global_step} of {steps}"
     shutil.rmtree(progress, ignore_errors=True)
+
+
+def _check_processes(module: GeneratorModule, schedule: Schedule, hardware: Hardware) -> None:
+    """Raises UserError where the module cannot be trained as asked."""
+    if hardware.devices > 1 and not getattr(module, "several_processes", False):
+        raise UserError(
+            f"trainer.devices={hardware.devices}: {type(module).__name__} trains in one process; expected 1"
+        )
+    if schedule.batch_size % hardware.devices:
+        raise UserError(
+            f"generator.training.batch_size={schedule.batch_size}: expected a multiple of trainer.devices="
+            f"{hardware.devices}, which share a batch"
+        )
+
+
+def _nowhere(records: list[Record]) -> None:
+    """Where values go that another process reports."""
+
+
+class FixedGrid(Callback):
+    """What a fixed set of codes looks like as the training goes on: [SIDE², C, H, W] float16 in [-1, 1] per file."""
+
+    SIDE = 6
+
+    def __init__(self, folder: Path, batch_size: int) -> None:
+        self.folder, self.batch_size = folder, batch_size
+
+    @torch.inference_mode()
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, GeneratorModule)
+        if not trainer.is_global_zero:
+            return
+        model = module.result
+        space = next(iter(model.spaces))
+        codes = model.sample(self.SIDE**2, space, generator_for("fixed grid")).to(module.device)
+        self.folder.mkdir(exist_ok=True)
+        shown = trainer.global_step // module.optimisers * self.batch_size
+        np.save(self.folder / f"{shown:010d}.npy", model.decode(codes, space).half().cpu().numpy())
 
 
 class AtomicCheckpoints(CheckpointIO):
@@ -131,6 +203,14 @@ def _progress_display(schedule: Schedule) -> list[Callback]:
     return [TQDMProgressBar(refresh_rate=5)] if sys.stderr.isatty() else [_ProgressLines(schedule)]
 
 
+def duration(seconds: float) -> str:
+    """In words: "40 s", "12 min", "3 h 20 min"."""
+    if seconds < 120.0:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60.0), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 class _ProgressLines(Callback):
     """A line every ten seconds where there is no terminal to draw a bar on."""
 
@@ -138,7 +218,7 @@ class _ProgressLines(Callback):
         self.schedule = schedule
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.first, self.start = trainer.global_step, time.monotonic()
+        self.first, self.start = self._done(trainer, module), time.monotonic()
         self.last = self.start
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
@@ -146,16 +226,25 @@ class _ProgressLines(Callback):
         if now - self.last < 10.0:
             return
         self.last = now
-        done, speed = trainer.global_step, (trainer.global_step - self.first) / (now - self.start)
-        psnr = trainer.callback_metrics.get("validation/psnr")
+        assert isinstance(module, GeneratorModule)
+        done = self._done(trainer, module)
+        speed = (done - self.first) / (now - self.start)
+        name, words = module.headline
+        value = trainer.callback_metrics.get(name)
         log.info(
-            "training: step %d of %d, %.0f images/s, %.0f s left%s",
+            "training: step %d of %d (%.1f of %.1f kimg), %.0f images/s, %s left%s",
             done,
             self.schedule.steps,
+            done * self.schedule.batch_size / 1000,
+            self.schedule.images / 1000,
             speed * self.schedule.batch_size,
-            (self.schedule.steps - done) / speed,
-            "" if psnr is None else f", validation PSNR {psnr:.1f} dB",
+            duration((self.schedule.steps - done) / speed),
+            "" if value is None else ", " + words.format(value),
         )
+
+    def _done(self, trainer: pl.Trainer, module: pl.LightningModule) -> int:
+        assert isinstance(module, GeneratorModule)
+        return trainer.global_step // module.optimisers
 
 
 class _Curves(Logger):
@@ -168,7 +257,7 @@ class _Curves(Logger):
         self.batch_size, self.report_to = batch_size, report
         kept = [r for r in read_records(path) if r.step <= resume_step * batch_size]
         path.write_text("".join(map(to_line, kept)))
-        self._file = open(path, "a")  # noqa: SIM115 (closed in `close`)
+        self.path = path
         report(kept)
 
     @property
@@ -186,9 +275,6 @@ class _Curves(Logger):
         now = time.time()
         images = ((step or 0) + 1) * self.batch_size
         records = [Record(name, images, float(value), now) for name, value in metrics.items() if name != "epoch"]
-        self._file.writelines(map(to_line, records))
-        self._file.flush()
+        with open(self.path, "a") as file:
+            file.writelines(map(to_line, records))
         self.report_to(records)
-
-    def close(self) -> None:
-        self._file.close()

@@ -4,7 +4,7 @@ Images are 2D arrays of physical values (HU unless `unit` says otherwise), row 0
 """
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -178,6 +178,32 @@ def samples_grid(
             if index < len(block):
                 _grey(axis, block[index], window)
         axes[0][start].set_title(f"{title} (n = {len(block)})", loc="left", fontsize=8, pad=5)
+    _bar(figure, ANATOMY, window, f"{unit}, display window")
+    return figure
+
+
+@styled
+def training_grid(
+    grids: Mapping[int, np.ndarray],  # images shown -> [N, H, W] physical values, of the same codes each time
+    window: Window,
+    unit: str = "HU",
+    rows: int = 6,
+    columns: int = 9,
+) -> Figure:
+    """What the same codes give as the training goes on: a row per moment, evenly spaced, the last at the bottom."""
+    if not grids:
+        return message_figure("no images of the training to show")
+    moments = sorted(grids)
+    chosen = [
+        moments[i] for i in np.unique(np.linspace(0, len(moments) - 1, min(rows, len(moments))).round().astype(int))
+    ]
+    size = grids[moments[0]].shape[-2:]
+    figure, axes = _tiles(len(chosen), columns, size, left=0.95, top=0.24, under=0.0)
+    for row, moment in enumerate(chosen):
+        for column, image in enumerate(grids[moment][:columns]):
+            _grey(axes[row][column], image, window)
+        _row_name(axes[row][0], f"{number(moment / 1000)} thousand")
+    axes[0][0].set_title("images shown to the discriminator or encoder so far", loc="left", fontsize=8, pad=5)
     _bar(figure, ANATOMY, window, f"{unit}, display window")
     return figure
 

@@ -26,6 +26,7 @@ from medlat.report.page import (
 from medlat.report.rendering import zero_index
 from medlat.report.style import in_order, number, save_figure, with_unit
 
+KEY_DISTANCES = ("swd_", "fd_", "fid_", "recall_")  # that stand at the top of the page
 NUMBERS = ("effect", "effect_low", "effect_high", "standardised", "share", "r2")
 
 
@@ -34,7 +35,7 @@ class Inputs:
     """What a report is made of.
 
     evaluation: folder with metrics.json, semantics.csv, distances.csv and the arrays; curves: metrics.jsonl of the
-                training.
+                training. grids: images of the same codes as it went on, images shown -> [N, H, W] physical values.
     controls:   names of the direction methods that know nothing. measurements: (name, unit, known
                 factor that it reads) as measured.
     window:     physical values shown as black and white; directions, gifs: shown of each method.
@@ -43,6 +44,7 @@ class Inputs:
 
     evaluation: Path
     curves: Sequence[Mapping[str, Any]]
+    grids: Mapping[int, np.ndarray]
     controls: Sequence[str]
     measurements: Sequence[tuple[str, str, str | None]]
     window: tuple[float, float]
@@ -210,7 +212,30 @@ def _traversal_pictures(work: _Work, method: str, arrays: Any) -> list[Picture]:
 
 
 def _generator(work: _Work) -> None:
-    """Reconstructions, samples, distances and the use of the latent space."""
+    """Samples, distances, and of a generator with an encoder its reconstructions and use of the latent space."""
+    inputs = work.inputs
+    images = np.load(inputs.evaluation / "images.npz")
+    figure = anatomy.samples_grid(images["real"], images["samples"], inputs.window, inputs.unit)
+    paths = save_figure(figure, work.figures, "samples")
+    pictures = [Picture.saved(paths, "Held-out and sampled slices", "None picked by hand.")]
+    tables = []
+    if (inputs.evaluation / "distances.csv").exists():
+        rows = _distances(inputs.evaluation / "distances.csv")
+        paths = save_figure(charts.distance_chart(rows), work.figures, "distances", rows)
+        note = (
+            "Samples against held-out patients; the floor is the same between two halves of the held-out patients, "
+            "which an ideal generator would reach."
+        )
+        pictures.append(Picture.saved(paths, "Distance of samples to real slices", note))
+        tables.append(_distance_table(rows))
+    if (inputs.evaluation / "reconstruction.npz").exists():
+        pictures = _encoder(work) + pictures
+    text = "All numbers are of patients that training never saw."
+    work.sections.append(Section("The generator", text, pictures, tables + _readout(work)))
+
+
+def _encoder(work: _Work) -> list[Picture]:
+    """Reconstructions and the use of the latent space."""
     inputs = work.inputs
     arrays = np.load(inputs.evaluation / "reconstruction.npz")
     shown = arrays["shown"]
@@ -223,33 +248,34 @@ def _generator(work: _Work) -> None:
     ]
     paths = save_figure(figure, work.figures, "reconstructions", table)
     pictures = [Picture.saved(paths, "Reconstructions of held-out slices", "Best, median and worst by PSNR.")]
-    images = np.load(inputs.evaluation / "images.npz")
-    figure = anatomy.samples_grid(images["real"], images["samples"], inputs.window, inputs.unit)
-    pictures.append(
-        Picture.saved(
-            save_figure(figure, work.figures, "samples"), "Held-out and sampled slices", "None picked by hand."
-        )
-    )
-    if (inputs.evaluation / "distances.csv").exists():
-        rows = _distances(inputs.evaluation / "distances.csv")
-        paths = save_figure(charts.distance_chart(rows), work.figures, "distances", rows)
-        note = (
-            "Samples against held-out patients; the floor is the distance between two halves of the held-out patients."
-        )
-        pictures.append(Picture.saved(paths, "Distance of samples to real slices", note))
     figure = charts.latent_usage(arrays["kl"], inputs.active_kl)
     paths = save_figure(figure, work.figures, "latent_usage", charts.usage_table(arrays["kl"], inputs.active_kl))
-    pictures.append(Picture.saved(paths, "Use of the latent space"))
-    work.sections.append(
-        Section("The generator", "All numbers are of patients that training never saw.", pictures, _readout(work))
-    )
+    return [*pictures, Picture.saved(paths, "Use of the latent space")]
+
+
+def _distance_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    cells = [
+        [row["name"], with_unit(number(row["value"]), row["unit"]), with_unit(number(row["floor"]), row["unit"]),
+         row["better"], int(row["images"])]
+        for row in rows
+    ]  # fmt: skip
+    warnings = dict.fromkeys(row["warning"] for row in rows if row["warning"])
+    caption = "The features that a distance is taken over stand in brackets. " + ". ".join(warnings)
+    return Table("Samples against held-out patients", ["", "samples", "floor", "better", "images"], cells, caption)
 
 
 def _training(work: _Work) -> None:
-    if work.inputs.curves:
-        figure = charts.training_curves(work.inputs.curves)
-        paths = save_figure(figure, work.figures, "training_curves", work.inputs.curves)
-        work.sections.append(Section("Training", "", [Picture.saved(paths, "Training curves")]))
+    inputs, pictures = work.inputs, []
+    if inputs.curves:
+        figure = charts.training_curves(inputs.curves)
+        paths = save_figure(figure, work.figures, "training_curves", inputs.curves)
+        pictures.append(Picture.saved(paths, "Training curves"))
+    if inputs.grids:
+        figure = anatomy.training_grid(inputs.grids, inputs.window, inputs.unit)
+        paths = save_figure(figure, work.figures, "training_grid")
+        pictures.append(Picture.saved(paths, "The same codes as the training went on"))
+    if pictures:
+        work.sections.append(Section("Training", "", pictures))
 
 
 def _readout(work: _Work) -> list[Table]:
@@ -294,12 +320,15 @@ def _strongest_measurement(work: _Work, method: str, direction: str) -> int:
 def _key_numbers(work: _Work) -> list[KeyNumber]:
     n, kind = work.numbers, work.kind
     what = "known factors" if kind == "factor" else "measurements"
+    encoder = {
+        "psnr": ("PSNR", "dB", "held-out slices against their reconstructions, range 2"),
+        "ms_ssim": ("MS-SSIM", "", "structural similarity of the same, 1 at best"),
+        "active_units": ("active latent dimensions", "", "dimensions that the encoder uses"),
+    }
     entries = [
-        KeyNumber("PSNR", n["reconstruction/psnr"], "dB", "", "held-out slices against their reconstructions, range 2"),
-        KeyNumber("MS-SSIM", n["reconstruction/ms_ssim"], "", "", "structural similarity of the same, 1 at best"),
-        KeyNumber(
-            "active latent dimensions", n["reconstruction/active_units"], "", "", "dimensions that the encoder uses"
-        ),
+        KeyNumber(name, n[f"reconstruction/{key}"], unit, "", explanation)
+        for key, (name, unit, explanation) in encoder.items()
+        if f"reconstruction/{key}" in n
     ]
     purity, covered = f"{kind}_purity", f"{kind}_coverage"
     chance = {key: n.get(f"semantics/random/{key}") for key in (purity, covered)}
@@ -311,14 +340,10 @@ def _key_numbers(work: _Work) -> list[KeyNumber]:
     }
     names = {purity: f"mean purity of {work.main}", covered: f"coverage of {work.main}"}
     entries += [KeyNumber(names[k], v, "", beside[k], explained[k]) for k, v in own.items() if v is not None]
-    for key in sorted(k for k in n if k.startswith("distance/") and not k.endswith("_floor")):
-        if n[key] is not None and n.get(f"{key}_floor") is not None:
-            floor = f"{number(n[f'{key}_floor'])} (real to real)"
-            entries.append(
-                KeyNumber(
-                    key.removeprefix("distance/"), n[key], "", floor, "samples to held-out slices; lower is nearer"
-                )
-            )
+    for row in _distances(work.inputs.evaluation / "distances.csv"):
+        if row["key"].startswith(KEY_DISTANCES) and math.isfinite(row["value"]):
+            floor = f"{number(row['floor'])} (real to real)"
+            entries.append(KeyNumber(row["name"], row["value"], row["unit"], floor, f"{row['better']} is better"))
     return entries
 
 
@@ -327,5 +352,7 @@ def _numbers(evaluation: Path) -> dict[str, float]:
 
 
 def _distances(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
     with open(path, newline="") as file:
         return [row | {"value": float(row["value"]), "floor": float(row["floor"])} for row in csv.DictReader(file)]

@@ -2,23 +2,25 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from medlat.errors import UserError
 from medlat.evaluation.reconstruction import psnr
 from medlat.generators.optimisation import Optimisation
+from medlat.generators.training import GeneratorModule
 from medlat.generators.vae.networks import VAE, kl_per_dimension
 from medlat.generators.vae.objective import VAEObjective
 from medlat.randomness import generator_for
 
 
-class VAEModule(pl.LightningModule):
+class VAEModule(GeneratorModule):
     """Minimises the objective; the averaged weights are the result.
 
     network: the VAE. seed: decides the noise of every step. steps: training steps in all, the length of the schedule.
     """
+
+    headline = ("validation/psnr", "validation PSNR {:.1f} dB")  # what a line of progress shows
 
     def __init__(
         self, network: VAE, seed: int, steps: int, objective: VAEObjective, optimisation: Optimisation

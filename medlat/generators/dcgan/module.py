@@ -1,0 +1,49 @@
+"""Training of DCGAN."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medlat.errors import UserError
+from medlat.generators.dcgan.networks import DCGAN
+from medlat.generators.gan.augmentation import Adaptive
+from medlat.generators.gan.module import GANModule
+from medlat.generators.optimisation import Adam, Averaging
+
+
+class DCGANModule(GANModule):
+    """Cross-entropy with soft labels for real images.
+
+    real_labels: [low, high] that the target of each real image is drawn from (Schön et al. 2022: 0.9 to 1; one-sided
+                 smoothing: Salimans et al. 2016, arXiv 1606.03498, section 3.4).
+    """
+
+    def __init__(
+        self,
+        network: DCGAN,
+        seed: int,
+        steps: int,
+        discriminator: Callable[..., nn.Module],
+        generator_adam: Adam,
+        discriminator_adam: Adam,
+        averaging: Averaging | None = None,
+        augmentation: Adaptive | None = None,
+        accumulate: int = 1,
+        real_labels: list[float] | None = None,
+    ) -> None:
+        adams = (generator_adam, discriminator_adam)
+        super().__init__(network, seed, steps, discriminator, *adams, averaging, augmentation, accumulate)
+        low, high = real_labels or (0.9, 1.0)
+        if not 0.0 < low <= high <= 1.0:
+            raise UserError(
+                f"generator.module.real_labels=[{low}, {high}]: expected two rising numbers above 0, up to 1"
+            )
+        self.real_labels = (low, high)
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+        low, high = self.real_labels
+        target = low + (high - low) * torch.rand(len(real), generator=generator, device=generator.device)
+        loss = F.binary_cross_entropy_with_logits
+        return loss(real, target) + loss(fake, torch.zeros_like(fake))

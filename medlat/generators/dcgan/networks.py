@@ -1,0 +1,98 @@
+"""DCGAN (Radford, Metz & Chintala 2016, arXiv 1511.06434).
+
+At 128² with 32 latent dimensions and 128 channels it is the GAN of Schön et al. 2022 (arXiv 2207.09740).
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from medlat.errors import UserError
+from medlat.spaces import ImageSpec, LatentSpace
+
+BASE = 4  # pixels: side of the smallest feature map
+DEVIATION = 0.02  # of the first weights
+
+
+class DCGAN(nn.Module):
+    """The generator: transposed convolutions of stride 2 with batch normalisation; a `LatentModel` with the space `z`.
+
+    image:      what the images are; both sides 4·2^n, with the same n.
+    latent_dim: length of a code. capacity: channels at half the image's resolution, doubled at each halving.
+    """
+
+    def __init__(self, image: ImageSpec, latent_dim: int = 32, capacity: int = 128) -> None:
+        super().__init__()
+        _check_positive("network", latent_dim=latent_dim, capacity=capacity)
+        self.image = image
+        self.spaces = {"z": LatentSpace("z", (latent_dim,))}
+        widths = _widths(image, capacity)[::-1]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, widths[0], BASE, bias=False)]
+        for inputs, outputs in zip(widths, [*widths[1:], image.channels], strict=True):
+            layers += [nn.BatchNorm2d(inputs), nn.ReLU(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)]
+        self.layers = nn.Sequential(*layers)
+        self.apply(_first_weights)
+
+    def decode(self, codes: Tensor, space: str = "z") -> Tensor:
+        """Codes [N, D] -> images [N, C, H, W] in [-1, 1] (tanh)."""
+        return torch.tanh(self.layers(codes[:, :, None, None]).float())
+
+    def sample(self, n: int, space: str = "z", generator: torch.Generator | None = None) -> Tensor:
+        """n codes from the prior N(0, 1), [n, D]."""
+        return torch.randn(n, *self.spaces[space].shape, generator=generator).to(self._entry.device)
+
+    def latent_affines(self, space: str = "z") -> list[Tensor]:
+        """The one weight matrix [C·16, D] that codes enter through."""
+        return [self._entry.flatten(1).T]
+
+    @property
+    def _entry(self) -> Tensor:
+        return self.layers[0].weight  # type: ignore[return-value]
+
+
+class DCGANDiscriminator(nn.Module):
+    """Images [N, C, H, W] -> logits [N] float32: convolutions of stride 2 with batch normalisation but for the first.
+
+    capacity: channels at half the image's resolution, doubled at each halving.
+    """
+
+    def __init__(self, image: ImageSpec, capacity: int = 128) -> None:
+        super().__init__()
+        _check_positive("module.discriminator", capacity=capacity)
+        widths = _widths(image, capacity)
+        layers: list[nn.Module] = [nn.Conv2d(image.channels, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, BASE, bias=False))
+        self.apply(_first_weights)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images).float().flatten()
+
+
+def _widths(image: ImageSpec, capacity: int) -> list[int]:
+    """Channels at half, a quarter, ... of the image's resolution, down to BASE."""
+    levels = round(math.log2(max(image.height / BASE, 1.0)))
+    if levels < 1 or (image.height, image.width) != (BASE * 2**levels, BASE * 2**levels):
+        sizes = [BASE * 2**n for n in range(1, 9)]
+        best = min(sizes, key=lambda side: abs(side - image.height))
+        raise UserError(
+            f"data.image_size={image.height}: DCGAN halves the image down to {BASE} pixels and needs one of "
+            f"{', '.join(map(str, sizes))}; nearest: {best}"
+        )
+    return [capacity * 2**i for i in range(levels)]
+
+
+def _first_weights(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(layer.weight, 0.0, DEVIATION)
+    elif isinstance(layer, nn.BatchNorm2d):
+        nn.init.normal_(layer.weight, 1.0, DEVIATION)
+
+
+def _check_positive(section: str, **arguments: int) -> None:
+    for name, value in arguments.items():
+        if value < 1:
+            raise UserError(f"generator.{section}.{name}={value}: expected a whole number of at least 1")

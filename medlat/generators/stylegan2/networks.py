@@ -1,0 +1,290 @@
+"""StyleGAN2's generator (Karras et al. 2020, arXiv 1912.04958): mapping network and skip synthesis, as a `LatentModel`
+with the spaces w, z, w+ and s.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medlat.errors import UserError
+from medlat.generators.stylegan2.ops import SQRT2, Linear, modulated_conv, normalise, upsample
+from medlat.spaces import ImageSpec, LatentSpace
+
+Noise = Literal["random", "fixed", "off"]
+MAPPING_BATCH = 4096
+
+
+class Mapping(nn.Module):
+    """z [N, z_dim] -> w [N, w_dim]: z is normalised, then passes fully connected layers that learn slowly."""
+
+    def __init__(self, z_dim: int, w_dim: int, layers: int, lr_multiplier: float) -> None:
+        super().__init__()
+        sizes = [z_dim] + [w_dim] * layers
+        self.layers = nn.ModuleList(Linear(a, b, lr_multiplier=lr_multiplier, lrelu=True) for a, b in pairwise(sizes))
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = normalise(z.float())
+        for layer in self.layers:
+            x = layer(x)
+        return x.float()
+
+
+class StyledConv(nn.Module):
+    """Modulated 3x3 convolution, noise, bias, leaky ReLU.
+
+    x [N, I, H, W], style [N, I], noise [N or 1, 1, H', W'] or None -> [N, O, H', W'], twice the size with `up`.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, size: tuple[int, int], up: bool, clamp: float | None
+    ) -> None:
+        super().__init__()
+        self.affine = Linear(w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.register_buffer("noise", torch.randn(1, 1, *size))
+        self.noise: Tensor
+        self.up, self.clamp = up, clamp
+
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
+        y, demodulation = modulated_conv(x, self.weight, style, up=self.up)
+        assert demodulation is not None
+        # The gain sqrt(2) behind the leaky ReLU goes to what stands before it.
+        scale = (SQRT2 * demodulation).to(y.dtype)[:, :, None, None]
+        y = torch.addcmul((SQRT2 * self.bias).to(y.dtype)[None, :, None, None], y, scale)
+        if noise is not None:
+            y = y + (SQRT2 * self.noise_strength * noise).to(y.dtype)
+        y = F.leaky_relu(y, 0.2)
+        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
+
+
+class ToImage(nn.Module):
+    """Modulated 1x1 convolution without demodulation: x [N, I, H, W], style [N, I] -> float32 [N, C, H, W]."""
+
+    def __init__(self, inputs: int, channels: int, w_dim: int, clamp: float | None) -> None:
+        super().__init__()
+        self.affine = Linear(w_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(channels, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.gain, self.clamp = 1.0 / math.sqrt(inputs), clamp
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        y, _ = modulated_conv(x, self.weight, style * self.gain, demodulate=False)
+        y = y.float() + self.bias[None, :, None, None]
+        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
+
+
+class Synthesis(nn.Module):
+    """Styles of all layers -> images, each resolution adding to the upsampled image of the one below.
+
+    Layers in the order of their codes: conv, then at each further resolution conv (up), conv; a `ToImage` behind each
+    resolution takes the code of the next resolution's first layer, or the last code of all.
+    """
+
+    def __init__(
+        self, channels: int, widths: Sequence[int], base: tuple[int, int], w_dim: int, clamp: float | None
+    ) -> None:
+        super().__init__()
+        self.constant = nn.Parameter(torch.randn(widths[0], *base))
+        sizes = [(base[0] * 2**i, base[1] * 2**i) for i in range(len(widths))]
+        self.convs = nn.ModuleList([StyledConv(widths[0], widths[0], w_dim, sizes[0], False, clamp)])
+        for (a, b), size in zip(pairwise(widths), sizes[1:], strict=True):
+            self.convs += [StyledConv(a, b, w_dim, size, True, clamp), StyledConv(b, b, w_dim, size, False, clamp)]
+        self.to_image = nn.ModuleList(ToImage(width, channels, w_dim, clamp) for width in widths)
+
+    @property
+    def codes(self) -> int:
+        """Codes of w+: one for each convolution, and one for the last `ToImage`."""
+        return len(self.convs) + 1
+
+    def modulated(self) -> list[tuple["StyledConv | ToImage", int]]:
+        """Every layer with a style, with the place of its code in w+; the order of the space s."""
+        pairs: list[tuple[StyledConv | ToImage, int]] = []
+        for level, to_image in enumerate(self.to_image):
+            for i in [0] if level == 0 else [2 * level - 1, 2 * level]:
+                pairs.append((cast(StyledConv, self.convs[i]), i))
+            pairs.append((cast(ToImage, to_image), 2 * level + 1))
+        return pairs
+
+    def styles(self, codes: Tensor) -> list[Tensor]:
+        """Codes of w+ [N, L, w_dim] -> the style [N, I] of each modulated layer."""
+        return [layer.affine(codes[:, i]).float() for layer, i in self.modulated()]
+
+    def forward(self, styles: Sequence[Tensor], noise: Sequence[Tensor | None]) -> Tensor:
+        """styles: of each modulated layer; noise: of each convolution -> images [N, C, H, W] float32, not clamped."""
+        remaining = iter(styles)
+        x = self.constant[None].expand(len(styles[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        image: Tensor | None = None
+        for level, to_image in enumerate(self.to_image):
+            for i in [0] if level == 0 else [2 * level - 1, 2 * level]:
+                x = self.convs[i](x, next(remaining), noise[i])
+            here = to_image(x, next(remaining))
+            image = here if image is None else upsample(image) + here
+        assert image is not None
+        return image
+
+
+class StyleGAN2(nn.Module):
+    """Mapping and synthesis, the mean w that training tracks, and truncation.
+
+    image:            what the images are; sides base·2^n, with the same n.
+    z_dim, w_dim:     length of codes.
+    mapping_layers:   fully connected layers from z to w; mapping_lr_multiplier: their learning rate, relative.
+    channel_base:     channels at a resolution = channel_base / (its longer side), at most channel_max. The paper's
+                      configuration F: 32768 and 512.
+    base:             [height, width] of the smallest feature map.
+    truncation:       ψ of the truncation trick: sampled codes are moved to the mean w by 1 - ψ (1: not at all).
+    noise:            what `decode` adds: "fixed" maps that belong to the network, "random" ones, or none ("off").
+    clamp:            largest magnitude of features, for half precision (256 in StyleGAN2-ADA); null: none.
+    """
+
+    def __init__(
+        self,
+        image: ImageSpec,
+        z_dim: int = 512,
+        w_dim: int = 512,
+        mapping_layers: int = 8,
+        mapping_lr_multiplier: float = 0.01,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        base: tuple[int, int] | None = None,
+        truncation: float = 1.0,
+        noise: Noise = "fixed",
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        check_positive("network", z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers, channel_max=channel_max)
+        if not 0.0 <= truncation <= 1.0:
+            raise UserError(f"generator.network.truncation={truncation:g}: expected a number from 0 to 1")
+        base = smallest_map(base)
+        widths = channel_widths(image, base, channel_base, channel_max)
+        self.image, self.base, self.truncation, self.noise = image, base, truncation, noise
+        self.mapping = Mapping(z_dim, w_dim, mapping_layers, mapping_lr_multiplier)
+        self.synthesis = Synthesis(image.channels, widths, base, w_dim, clamp)
+        self.register_buffer("w_mean", torch.zeros(w_dim))
+        self.w_mean: Tensor
+        styles = sum(layer.affine.weight.shape[0] for layer, _ in self.synthesis.modulated())
+        self.spaces = {
+            "w": LatentSpace("w", (w_dim,), "empirical"),
+            "z": LatentSpace("z", (z_dim,)),
+            "w+": LatentSpace("w+", (self.synthesis.codes, w_dim), "empirical"),
+            "s": LatentSpace("s", (styles,), "empirical"),
+        }
+
+    @torch.no_grad()
+    def track_mean(self, w: Tensor, decay: float = 0.998) -> None:
+        """Move the mean w towards the mean of a batch [N, w_dim]."""
+        self.w_mean.lerp_(w.detach().mean(dim=0), 1.0 - decay)
+
+    def sample(self, n: int, space: str = "w", generator: torch.Generator | None = None) -> Tensor:
+        """n codes: z ~ N(0, 1), carried into the space, truncated by ψ in all but z; [n, *shape]."""
+        z = torch.randn(n, self.spaces["z"].size, generator=generator).to(self.w_mean.device)
+        if space == "z":
+            return z
+        with torch.no_grad():
+            w = torch.cat([self.truncate(self.mapping(part)) for part in z.split(MAPPING_BATCH)])
+            if space == "w":
+                return w
+            codes = self.broadcast(w)
+            if space == "w+":
+                return codes
+            return torch.cat([torch.cat(self.synthesis.styles(part), dim=1) for part in codes.split(MAPPING_BATCH)])
+
+    def truncate(self, w: Tensor) -> Tensor:
+        return w if self.truncation == 1.0 else torch.lerp(self.w_mean, w, self.truncation)
+
+    def broadcast(self, w: Tensor) -> Tensor:
+        """One code for all layers: [N, w_dim] -> [N, L, w_dim]."""
+        return w[:, None].expand(-1, self.synthesis.codes, -1)
+
+    def decode(self, codes: Tensor, space: str = "w") -> Tensor:
+        """Codes [N, *shape] of a space -> images [N, C, H, W] in [-1, 1]; z is truncated by ψ."""
+        if space == "z":
+            codes, space = self.truncate(self.mapping(codes)), "w"
+        if space == "w":
+            codes, space = self.broadcast(codes), "w+"
+        styles = self.synthesis.styles(codes) if space == "w+" else codes.split(self._style_sizes(), dim=1)
+        return self.synthesis(styles, self.noise_maps(len(codes), self.noise)).clamp(-1.0, 1.0)
+
+    def noise_maps(self, n: int, kind: Noise, generator: torch.Generator | None = None) -> list[Tensor | None]:
+        """Noise of each convolution: [n, 1, H, W] drawn anew, the network's own [1, 1, H, W], or None."""
+        if kind == "off":
+            return [None] * len(self.synthesis.convs)
+        own = [cast(StyledConv, conv).noise for conv in self.synthesis.convs]
+        if kind == "fixed":
+            return list(own)
+        return [torch.randn(n, *x.shape[1:], generator=generator, device=x.device) for x in own]
+
+    def latent_affines(self, space: str = "w") -> list[Tensor]:
+        """z: the first layer of the mapping. w, w+: the layers that make styles, for w+ in the columns of their code.
+        s: the modulated convolutions [O·k·k, I], in the columns of their style.
+        """
+        if space == "z":
+            return [cast(Linear, self.mapping.layers[0]).scaled()]
+        layers = self.synthesis.modulated()
+        if space == "s":
+            kernels = [layer.weight.transpose(0, 1).flatten(1).T for layer, _ in layers]
+            return list(torch.block_diag(*kernels).split([len(k) for k in kernels]))
+        weights = [layer.affine.scaled() for layer, _ in layers]
+        if space == "w":
+            return weights
+        places = [i for _, i in layers]
+        return [_in_columns(w, i, self.synthesis.codes) for w, i in zip(weights, places, strict=True)]
+
+    def _style_sizes(self) -> list[int]:
+        return [layer.affine.weight.shape[0] for layer, _ in self.synthesis.modulated()]
+
+
+def _in_columns(weight: Tensor, place: int, codes: int) -> Tensor:
+    """[O, D] -> [O, codes·D] with zeros but for the columns of one code."""
+    wide = weight.new_zeros(len(weight), codes, weight.shape[1])
+    wide[:, place] = weight
+    return wide.flatten(1)
+
+
+def channel_widths(image: ImageSpec, base: tuple[int, int], channel_base: int, channel_max: int) -> list[int]:
+    """Channels at each resolution, from the base to the image's."""
+    levels = _levels(image, base)
+    longer = max(base)
+    widths = [min(channel_base // (longer * 2**i), channel_max) for i in range(levels + 1)]
+    if widths[-1] < 1:
+        raise UserError(
+            f"generator.network.channel_base={channel_base}: no channels are left at the image's "
+            f"{longer * 2**levels} pixels; expected at least that"
+        )
+    return widths
+
+
+def smallest_map(base: Sequence[int] | None) -> tuple[int, int]:
+    """The base grid, [4, 4] where none is given."""
+    height, width = base or (4, 4)
+    if min(height, width) < 1:
+        raise UserError(f"generator.network.base=[{height}, {width}]: expected two whole numbers of at least 1")
+    return int(height), int(width)
+
+
+def _levels(image: ImageSpec, base: tuple[int, int]) -> int:
+    levels = round(math.log2(max(image.height / base[0], 1.0)))
+    if levels < 1 or (image.height, image.width) != (base[0] * 2**levels, base[1] * 2**levels):
+        sizes = [
+            f"{base[0] * 2**n}" if base[0] == base[1] else f"{base[0] * 2**n}x{base[1] * 2**n}" for n in range(1, 9)
+        ]
+        best = min(range(8), key=lambda n: abs(base[0] * 2 ** (n + 1) - image.height))
+        raise UserError(
+            f"data.image_size={image.height}: this network doubles a map of {base[0]}x{base[1]} and needs one of "
+            f"{', '.join(sizes)}; nearest: {sizes[best]}"
+        )
+    return levels
+
+
+def check_positive(section: str, **arguments: int) -> None:
+    """Raises UserError for an argument of the generator's section below 1."""
+    for name, value in arguments.items():
+        if value < 1:
+            raise UserError(f"generator.{section}.{name}={value}: expected a whole number of at least 1")

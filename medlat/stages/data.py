@@ -1,0 +1,45 @@
+"""Slices and split: from files to what training reads."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from medlat import build
+from medlat.data.slices import Preparation, SliceStore, prepare
+from medlat.data.source import SliceSource
+from medlat.data.splits import Split
+from medlat.data.splits import split as divide
+from medlat.spaces import ImageSpec
+from medlat.store import Artefact, Store
+
+log = logging.getLogger(__name__)
+
+Made = Mapping[str, Artefact]
+
+
+def slices(config: DictConfig, source: SliceSource, store: Store, out: Path) -> None:
+    """Reads files; leaves the slice store."""
+    data = config.data
+    salt = data.salt or store.salt()
+    workers = config.workers or os.cpu_count() or 1
+    how = Preparation(data.image_size, data.field_of_view_mm, data.max_damaged, salt, workers, data.damaged_list)
+    prepare(source, how, out)
+
+
+def split(config: DictConfig, made: Made, out: Path) -> None:
+    """Reads the slice store; leaves the indices of training, validation and test slices."""
+    opened = SliceStore.open(made["slices"].path)
+    parts = divide(opened.patient, opened.columns["position_mm"], **build.plain(config.data.split))
+    parts.save(out / "split.json")
+    log.info(
+        "split: %d training, %d validation, %d test slices", len(parts.train), len(parts.validation), len(parts.test)
+    )
+
+
+def load_data(config: DictConfig, made: Made) -> tuple[SliceStore, Split, ImageSpec]:
+    """The slices, how they are divided, and what an image of them means."""
+    opened = SliceStore.open(made["slices"].path)
+    return opened, Split.load(made["split"].path / "split.json"), opened.spec(build.window(config))

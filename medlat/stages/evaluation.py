@@ -1,0 +1,102 @@
+"""The evaluation: everything that is measured, from what the stages before it left."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from medlat import build
+from medlat.data.batches import in_batches
+from medlat.data.slices import SliceStore
+from medlat.data.splits import Split
+from medlat.evaluation.features import RegressorFeatures
+from medlat.evaluation.reconstruction import Reconstruction, reconstruct
+from medlat.measure.ct import measure
+from medlat.progress import track
+from medlat.spaces import ImageSpec
+from medlat.stages import distances
+from medlat.stages.data import Made, load_data
+from medlat.stages.generator import BATCH, inference_precision, load_generator, sample_images
+from medlat.stages.regressor import load_regressor
+from medlat.stages.semantics import fit_readout, physical_values, semantics, summaries
+
+READOUT_IMAGES = 4000
+
+
+def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, out: Path) -> None:
+    """Reads everything before it; leaves numbers, tables and the images for figures."""
+    opened, parts, spec = load_data(config, made)
+    settings = config.evaluation
+    hardware = build.hardware(config)
+    device = hardware.device
+    model = load_generator(made["generator"], device)
+    regressor = load_regressor(made["regressor"], device)
+    extractors = [*([RegressorFeatures(regressor)] if regressor else []), *build.features(config)]
+    numbers: dict[str, float] = {}
+    with inference_precision(hardware):
+        if hasattr(model, "encode"):
+            numbers |= _reconstruction(opened, parts, spec, model, device, settings.active_kl, out)
+        samples = sample_images(model, settings.samples, config.seed)
+        real, measured = _measured(opened, parts, spec)
+        sampled = measure(physical_values(samples, spec), spec.spacing_mm)
+        compared = distances.compare(opened, parts, spec, samples, sampled, measured["test"])
+        if compared is not None:
+            rows_of_distances = distances.all_distances(compared, model, extractors, config.seed)
+            _write_rows(out / "distances.csv", distances.table(rows_of_distances))
+            numbers |= distances.numbers(rows_of_distances)
+        readout = fit_readout(opened, parts, measured, numbers)
+        seen = np.concatenate([measured["test"], measured["train"]])
+        rows = semantics(config, methods, made, model, spec, seen, readout, out)
+    for kind in sorted({row.kind for row in rows}):
+        numbers |= summaries(rows, kind, config.seed)
+    _write_rows(out / "semantics.csv", [row.row() for row in rows])
+    np.savez(out / "images.npz", real=real, samples=physical_values(samples[: len(real)], spec))
+    clean = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    (out / "metrics.json").write_text(json.dumps(clean, indent=2) + "\n")
+
+
+def _reconstruction(
+    opened: SliceStore, parts: Split, spec: ImageSpec, model: Any, device: torch.device, active_kl: float, out: Path
+) -> dict[str, float]:
+    batches = (opened.fetch(rows, spec) for rows in in_batches(parts.test, BATCH))
+    result: Reconstruction = reconstruct(
+        model, track(batches, "reconstructing held-out slices", -(-len(parts.test) // BATCH)), device
+    )
+    decoded = physical_values(torch.from_numpy(result.images), spec)
+    order = np.argsort(result.psnr)
+    shown = np.unique(np.concatenate([order[:2], order[len(order) // 2 - 1 : len(order) // 2 + 1], order[-2:]]))
+    np.savez(
+        out / "reconstruction.npz",
+        psnr=result.psnr,
+        ms_ssim=result.ms_ssim,
+        kl=result.kl,
+        real=opened.physical(parts.test[shown], spec),
+        decoded=decoded[shown],
+        shown=shown,
+    )
+    return {f"reconstruction/{name}": value for name, value in result.summary(active_kl).items()}
+
+
+def _measured(opened: SliceStore, parts: Split, spec: ImageSpec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Some held-out images for figures, and measurements of test and training images."""
+    seen = parts.train[np.linspace(0, len(parts.train) - 1, min(len(parts.train), READOUT_IMAGES)).astype(int)]
+    measured = {}
+    for name, rows in (("test", parts.test), ("train", seen)):
+        batches = track(in_batches(rows, BATCH), f"measuring {name} slices", -(-len(rows) // BATCH))
+        measured[name] = np.concatenate([measure(opened.physical(part, spec), spec.spacing_mm) for part in batches])
+    measured["train_rows"] = seen
+    spread = parts.test[np.linspace(0, len(parts.test) - 1, min(len(parts.test), 24)).astype(int)]
+    return opened.physical(spread, spec), measured
+
+
+def _write_rows(path: Path, rows: list[dict]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,79 @@
+"""The generator: trained here, or converted from a file; and how it is loaded again."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from medlat import build
+from medlat.data.batches import SliceData
+from medlat.generators.checkpoint import read_generator, save_generator
+from medlat.generators.settings import Hardware
+from medlat.randomness import generator_for
+from medlat.spaces import LatentModel
+from medlat.stages.data import Made, load_data
+from medlat.store import Artefact
+from medlat.tracking import read_records
+
+BATCH = 256  # images at once where nothing is learnt
+
+
+def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
+    """Reads slices and split; leaves the trained generator, the curves of its training, and what it made on the way."""
+    from medlat.generators.training import train
+
+    opened, parts, spec = load_data(config, made)
+    network = build.network(config, spec)
+    schedule, hardware = build.schedule(config), build.hardware(config)
+    module = build.module(config, network, schedule.steps)
+    data = SliceData(opened, parts, spec, schedule.batch_size, schedule.steps, config.seed, build.augment(config))
+    train(module, data, schedule, hardware, out, tracker.replay)
+    recipe = build.plain(config.generator.network)
+    save_generator(out / "generator.safetensors", module.result, recipe, spec)  # type: ignore[arg-type]
+
+
+def pretrained(config: DictConfig, made: Made, out: Path) -> None:
+    """Reads a file of weights; leaves the generator in medlat's own format."""
+    _, _, spec = load_data(config, made)
+    build.pretrained(config).convert(spec, out / "generator.safetensors")
+
+
+def curves(generator: Artefact) -> Path:
+    """The curves of a generator's training; a pretrained one has none."""
+    return generator.path / "metrics.jsonl"
+
+
+def replay_curves(generator: Artefact, tracker: Any) -> None:
+    """The curves of a generator that this run did not train itself, or that several processes trained."""
+    if curves(generator).exists() and not tracker.has("train/"):
+        tracker.replay(read_records(curves(generator)))
+
+
+def load_generator(artefact: Artefact, device: torch.device) -> Any:
+    """The trained network, ready to decode."""
+    recipe, image, weights = read_generator(artefact.path / "generator.safetensors")
+    network = build.network_from(recipe, image)
+    network.load_state_dict(weights)
+    network.eval().requires_grad_(False)
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def inference_precision(hardware: Hardware) -> Any:
+    """bf16 where training used it on a GPU; float32 on the CPU, where decoding is cheap and numbers are to be exact."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=hardware.device.type == "cuda")
+
+
+@torch.inference_mode()
+def sample_images(model: LatentModel, n: int, seed: int) -> Tensor:
+    """n images from the prior of the default space, [n, C, H, W] in [-1, 1], on the CPU."""
+    space = next(iter(model.spaces))
+    codes = model.sample(n, space, generator_for(seed, "samples"))
+    return torch.cat([model.decode(part, space).float().cpu() for part in codes.split(BATCH)])
+
+
+def grids(generator: Artefact) -> dict[int, Tensor]:
+    """Images of fixed codes as the training went on: images shown -> [N, C, H, W] in [-1, 1]."""
+    return {int(path.stem): torch.from_numpy(np.load(path)) for path in sorted(generator.path.glob("grid/*.npy"))}

@@ -1,0 +1,92 @@
+"""The report: tables, figures and the page of a run."""
+
+import csv
+import json
+import logging
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from medlat.generators.gan.collapse import COLLAPSED
+from medlat.measure.ct import MEASUREMENTS
+from medlat.stages.data import Made, load_data
+from medlat.stages.generator import curves, grids
+from medlat.stages.semantics import physical_values
+from medlat.tracking import read_records
+
+log = logging.getLogger(__name__)
+
+
+def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tracker: Any, folder: Path) -> None:
+    """Reads the evaluation; leaves tables, figures and the page in the run's folder, and mirrors them to W&B."""
+    from medlat.report.compile import Inputs, compile_report
+
+    found = made["evaluation"].path
+    numbers = json.loads((found / "metrics.json").read_text())
+    tracker.result({name: math.nan if value is None else value for name, value in numbers.items()})
+    shutil.copy(made["directions"].path / "directions.safetensors", folder)
+    shutil.copy(found / "semantics.csv", folder)
+    environment = json.loads((folder / "environment.json").read_text())
+    training = [vars(record) for record in read_records(curves(made["generator"]))]
+    _, _, spec = load_data(config, made)
+    info = json.loads((made["slices"].path / "slices.json").read_text())
+    inputs = Inputs(
+        evaluation=found,
+        curves=training,
+        grids={shown: physical_values(x, spec) for shown, x in grids(made["generator"]).items()},
+        controls=[place.removeprefix("controls/") for place in methods if place.startswith("controls/")],
+        measurements=[(m.name, m.unit, m.factor) for m in MEASUREMENTS],
+        window=tuple(config.report.window_hu),
+        directions=config.report.directions,
+        gifs=config.report.gifs,
+        active_kl=config.evaluation.active_kl,
+        title=f"{config.name}: what the latent directions mean",
+        run=_run_facts(environment, info),
+        warnings=_warnings(config, info) + _training_warnings(training),
+    )
+    pictures = compile_report(inputs, folder)
+    tracker.images("figures", pictures)
+    with open(folder / "semantics.csv", newline="") as file:
+        tracker.table("semantics", list(csv.DictReader(file)))
+    tracker.artifact(f"{config.name}-directions", "directions", folder / "directions.safetensors")
+    log.info("report: %s", folder / "report" / "index.html")
+
+
+def _run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "command": environment["command"],
+        "data": f"{info['slices']:,} slices of {len(info['patients']):,} patients",
+        "seed": str(environment["seed"]),
+        "device": f"{environment['device']}, {environment['cores']} cores, {environment['precision']}",
+        "medlat": f"{environment['medlat']} ({(environment['commit'] or 'wheel')[:12]})",
+        "torch": environment["libraries"]["torch"],
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _warnings(config: DictConfig, info: Mapping[str, Any]) -> list[str]:
+    found = []
+    patients = len(info["patients"])
+    if "phantom" in str(config.data.source["_target_"]):
+        found.append("Phantom data: computed images stand in for patients.")
+    elif patients < 20:
+        found.append(
+            f"Only {patients} patient{'s' * (patients > 1)}: numbers on held-out slices say little about others."
+        )
+    if config.data.split.by == "slab":
+        found.append("Training and held-out slices are of the same patients: the results flatter.")
+    if info["damaged"]:
+        found.append(f"{info['damaged']} damaged files were left out.")
+    return found
+
+
+def _training_warnings(records: list[dict[str, Any]]) -> list[str]:
+    spreads = [record["value"] for record in records if record["name"] == "validation/spread"]
+    if not spreads or spreads[-1] >= COLLAPSED:
+        return []
+    return [f"The generator has collapsed: its images differ by {spreads[-1]:.2f} of what real ones do."]
