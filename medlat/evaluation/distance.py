@@ -12,14 +12,11 @@ of the real images (by patient) at the same number of images, which an ideal gen
 left out, and a distance that too few rows are left for is NaN.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medlat.evaluation.features import Inception
 from medlat.evaluation.reconstruction import ms_ssim
 from medlat.randomness import derive_seed, generator_for
 
@@ -225,8 +222,3 @@ def diversity(images: Tensor, pairs: int, seed: int, batch: int = 64) -> float:
 def _finite(x: np.ndarray) -> np.ndarray:
     """The rows without a NaN, float64."""
     return x[np.isfinite(x).all(axis=1)].astype(np.float64)
-
-
-def inception_features(images: Tensor, weights: Path, batch: int = 32) -> np.ndarray:
-    """Features [N, D] of an Inception network in TorchScript: `features.Inception` for one call."""
-    return Inception(weights, key="evaluation.inception", batch=batch)(images)

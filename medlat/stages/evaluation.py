@@ -22,7 +22,7 @@ from medlat.progress import track
 from medlat.spaces import ImageSpec
 from medlat.stages import distances
 from medlat.stages.data import Made, load_data
-from medlat.stages.generator import BATCH, inference_precision, load_generator, sample_images
+from medlat.stages.generator import BATCH, load_generator, sample_images
 from medlat.stages.regressor import load_regressor
 from medlat.stages.semantics import fit_readout, physical_values, semantics, summaries
 
@@ -33,26 +33,24 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
     """Reads everything before it; leaves numbers, tables and the images for figures."""
     opened, parts, spec = load_data(config, made)
     settings = config.evaluation
-    hardware = build.hardware(config)
-    device = hardware.device
+    device = build.hardware(config).device
     model = load_generator(made["generator"], device)
     regressor = load_regressor(made["regressor"], device)
     extractors = [*([RegressorFeatures(regressor)] if regressor else []), *build.features(config)]
     numbers: dict[str, float] = {}
-    with inference_precision(hardware):
-        if hasattr(model, "encode"):
-            numbers |= _reconstruction(opened, parts, spec, model, device, settings.active_kl, out)
-        samples = sample_images(model, settings.samples, config.seed)
-        real, measured = _measured(opened, parts, spec)
-        sampled = measure(physical_values(samples, spec), spec.spacing_mm)
-        compared = distances.compare(opened, parts, spec, samples, sampled, measured["test"])
-        if compared is not None:
-            rows_of_distances = distances.all_distances(compared, model, extractors, config.seed)
-            _write_rows(out / "distances.csv", distances.table(rows_of_distances))
-            numbers |= distances.numbers(rows_of_distances)
-        readout = fit_readout(opened, parts, measured, numbers)
-        seen = np.concatenate([measured["test"], measured["train"]])
-        rows = semantics(config, methods, made, model, spec, seen, readout, out)
+    if hasattr(model, "encode"):
+        numbers |= _reconstruction(opened, parts, spec, model, device, settings.active_kl, out)
+    samples = sample_images(model, settings.samples, config.seed)
+    real, measured = _measured(opened, parts, spec)
+    sampled = measure(physical_values(samples, spec), spec.spacing_mm)
+    compared = distances.compare(opened, parts, spec, samples, sampled, measured["test"])
+    if compared is not None:
+        rows_of_distances = distances.all_distances(compared, model, extractors, config.seed)
+        _write_rows(out / "distances.csv", distances.table(rows_of_distances))
+        numbers |= distances.numbers(rows_of_distances)
+    readout = fit_readout(opened, parts, measured, numbers)
+    seen = np.concatenate([measured["test"], measured["train"]])
+    rows = semantics(config, methods, made, model, spec, seen, readout, out)
     for kind in sorted({row.kind for row in rows}):
         numbers |= summaries(rows, kind, config.seed)
     _write_rows(out / "semantics.csv", [row.row() for row in rows])

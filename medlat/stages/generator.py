@@ -11,7 +11,6 @@ from torch import Tensor
 from medlat import build
 from medlat.data.batches import SliceData
 from medlat.generators.checkpoint import read_generator, save_generator
-from medlat.generators.settings import Hardware
 from medlat.randomness import generator_for
 from medlat.spaces import LatentModel
 from medlat.stages.data import Made, load_data
@@ -59,11 +58,6 @@ def load_generator(artefact: Artefact, device: torch.device) -> Any:
     network.load_state_dict(weights)
     network.eval().requires_grad_(False)
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def inference_precision(hardware: Hardware) -> Any:
-    """bf16 where training used it on a GPU; float32 on the CPU, where decoding is cheap and numbers are to be exact."""
-    return torch.autocast("cuda", torch.bfloat16, enabled=hardware.device.type == "cuda")
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -11,6 +12,9 @@ from medlat import build
 from medlat.config.locate import config_dir
 from medlat.config.preflight import problems
 from medlat.config.schema import Root
+from medlat.errors import ConfigErrors
+from medlat.generators.checkpoint import save_generator
+from medlat.spaces import ImageSpec, LatentModel
 
 CONF = Path(config_dir())
 EXPERIMENTS = sorted(
@@ -33,6 +37,11 @@ def composed(*overrides: str):
 def check(config, tmp_path) -> None:
     if OmegaConf.is_missing(config.data, "root"):
         config.data.root = str(tmp_path)
+    if OmegaConf.is_missing(config.generator, "weights"):
+        config.generator.weights = str(tmp_path / "generator.safetensors")
+        spec = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)
+        recipe = {"_target_": "medlat.generators.dcgan.networks.DCGAN", "latent_dim": 4, "capacity": 2}
+        save_generator(Path(config.generator.weights), build.network_from(recipe, spec), recipe, spec)
     assert problems(config, Root, build.PROVIDED) == []
     build.check_values(config)
 
@@ -49,16 +58,37 @@ def test_option(option, tmp_path):
 
 
 def test_there_is_something_to_test():
-    assert "ct_vae_sefa" in EXPERIMENTS
+    assert {"ct_vae_sefa", "ct_stylegan_sefa", "ct_dcgan_sefa"} <= set(EXPERIMENTS)
     assert {"data=ct_dicom", "generator=vae_resnet", "directions=random", "scale=paper"} <= set(OPTIONS)
+
+
+@pytest.mark.parametrize("kind", ["none", "ct", "histology", "published"])
+def test_augmentation(kind, tmp_path):
+    check(
+        composed("generator=stylegan2", f"generator/ada@generator.module.augmentation={kind}", "scale=tiny"), tmp_path
+    )
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "inception"])
+def test_features(kind, tmp_path):
+    path = tmp_path / "network.pt"
+    torch.jit.script(torch.nn.Flatten()).save(str(path))
+    place = "evaluation.features.mine"
+    check(composed(f"+features@{place}={kind}", f"{place}.path={path}", "scale=tiny"), tmp_path)
+    with pytest.raises(ConfigErrors, match=r"evaluation.features.mine.path=/nowhere.pt: no such file"):
+        build.check_values(composed(f"+features@{place}={kind}", f"{place}.path=/nowhere.pt", "scale=tiny"))
+
+
+def test_networks_are_checked_before_data_are_read():
+    config = composed("generator=stylegan2", "generator.network.z_dim=0", "generator.module.discriminator.channel_max=0")
+    with pytest.raises(ConfigErrors, match=r"generator.network.z_dim=0"):
+        build.check_values(config)
 
 
 def test_the_lightning_module_of_every_generator_is_built():
     import pytorch_lightning as pl
 
-    from medlat.spaces import ImageSpec, LatentModel
-
-    for option in (o for o in OPTIONS if o.startswith("generator=")):
+    for option in (o for o in OPTIONS if o.startswith("generator=") and o != "generator=pretrained"):
         config = composed(option, "scale=tiny")
         network = build.network(config, ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5))
         assert isinstance(network, LatentModel)
@@ -66,8 +96,6 @@ def test_the_lightning_module_of_every_generator_is_built():
 
 
 def test_weights_begin_with_the_seed():
-    from medlat.spaces import ImageSpec
-
     spec = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)
     first = [build.network(composed("scale=tiny", f"seed={s}"), spec).entry.weight for s in (0, 0, 1)]
     assert first[0].equal(first[1])

@@ -1,15 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from medlat.errors import UserError
 from medlat.evaluation.distance import (
     diversity,
     enough,
     frechet,
-    inception_features,
     kernel_distance,
     laplacian_pyramid,
     mmd2,
@@ -83,27 +79,6 @@ def test_frechet_without_enough_numbers(rng):
     gone[2:] = np.nan
     assert np.isnan(frechet(gone, a))
     assert np.isfinite(frechet(np.ones((10, 1)), np.ones((10, 1))))
-
-
-class Means(torch.nn.Module):
-    def forward(self, x):
-        return x.mean(dim=(2, 3))
-
-
-def test_inception_takes_a_torchscript_file(tmp_path):
-    path = tmp_path / "net.pt"
-    torch.jit.script(Means()).save(str(path))
-    images = torch.stack([torch.full((1, 32, 32), v) for v in (-1.0, 0.0, 1.0)])
-    features = inception_features(images, path)
-    assert np.allclose(features, [[0.0] * 3, [127.5] * 3, [255.0] * 3], atol=1e-3)
-
-
-def test_inception_refuses_other_files(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        inception_features(torch.zeros(1, 1, 8, 8), Path("/nowhere.pt"))
-    (tmp_path / "x.pt").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match="not a TorchScript file"):
-        inception_features(torch.zeros(1, 1, 8, 8), tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("dimensions", [16, 64])

@@ -23,6 +23,7 @@ def read_pickle(file: BinaryIO) -> object:
     def from_bytes(data: bytes) -> object:
         if not isinstance(data, bytes):
             raise TypeError("a storage that is not bytes")
+        budget.take(len(data))
         return _read_legacy(Bounded(io.BytesIO(data)))
 
     return Unpickler(source, source.size, from_bytes=from_bytes).load()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from medlat.generators.stylegan2.networks import channel_widths, check_positive, smallest_map
-from medlat.generators.stylegan2.ops import Conv, Linear, minibatch_deviation
+from medlat.generators.stylegan2.ops import Conv, Linear, at_least_float32, minibatch_deviation
 from medlat.spaces import ImageSpec
 
 
@@ -55,5 +55,5 @@ class Discriminator(nn.Module):
         # A single channel leaves the memory format open, and the convolution would choose the slow one.
         x = self.blocks(self.from_image(images).contiguous(memory_format=torch.channels_last))
         with torch.autocast(x.device.type, enabled=False):  # the last, cheap layers at full precision
-            x = self.conv(minibatch_deviation(x.float(), self.group))
+            x = self.conv(minibatch_deviation(at_least_float32(x), self.group))
             return self.output(self.hidden(x.flatten(1)))[:, 0]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.errors import UserError
-from medlat.generators.stylegan2.ops import SQRT2, Linear, modulated_conv, normalise, upsample
+from medlat.generators.stylegan2.ops import SQRT2, Linear, at_least_float32, modulated_conv, normalise, upsample
 from medlat.spaces import ImageSpec, LatentSpace
 
 Noise = Literal["random", "fixed", "off"]
@@ -28,10 +28,10 @@ class Mapping(nn.Module):
         self.layers = nn.ModuleList(Linear(a, b, lr_multiplier=lr_multiplier, lrelu=True) for a, b in pairwise(sizes))
 
     def forward(self, z: Tensor) -> Tensor:
-        x = normalise(z.float())
+        x = normalise(at_least_float32(z))
         for layer in self.layers:
             x = layer(x)
-        return x.float()
+        return at_least_float32(x)
 
 
 class StyledConv(nn.Module):
@@ -76,7 +76,7 @@ class ToImage(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         y, _ = modulated_conv(x, self.weight, style * self.gain, demodulate=False)
-        y = y.float() + self.bias[None, :, None, None]
+        y = at_least_float32(y) + self.bias[None, :, None, None]
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
 
@@ -114,7 +114,7 @@ class Synthesis(nn.Module):
 
     def styles(self, codes: Tensor) -> list[Tensor]:
         """Codes of w+ [N, L, w_dim] -> the style [N, I] of each modulated layer."""
-        return [layer.affine(codes[:, i]).float() for layer, i in self.modulated()]
+        return [at_least_float32(layer.affine(codes[:, i])) for layer, i in self.modulated()]
 
     def forward(self, styles: Sequence[Tensor], noise: Sequence[Tensor | None]) -> Tensor:
         """styles: of each modulated layer; noise: of each convolution -> images [N, C, H, W] float32, not clamped."""

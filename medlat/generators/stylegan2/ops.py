@@ -117,12 +117,17 @@ def modulated_conv(
     if demodulate:
         if x.dtype == torch.float16:  # what demodulation takes back is kept out of half precision's narrow range
             style = style / style.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
-        energy = weight.float().square().sum(dim=(2, 3))  # [O, I]
-        demodulation = (style.float().square() @ energy.T + 1e-8).rsqrt()
+        energy = at_least_float32(weight).square().sum(dim=(2, 3))  # [O, I]
+        demodulation = (at_least_float32(style).square() @ energy.T + 1e-8).rsqrt()
     x = x * style.to(x.dtype)[:, :, None, None]
     if up:
         return upsample_conv(x, weight), demodulation
     return F.conv2d(x, weight, padding=weight.shape[-1] // 2), demodulation
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision in float32, the rest as it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def normalise(x: Tensor) -> Tensor:
@@ -136,7 +141,7 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     """
     n, _, height, width = x.shape
     size = max(g for g in range(1, min(group, n) + 1) if n % g == 0)
-    y = x.float().unflatten(0, (size, n // size))
+    y = at_least_float32(x).unflatten(0, (size, n // size))
     deviation = (y.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [N / size]
     extra = deviation.repeat(size)[:, None, None, None].expand(-1, 1, height, width)
     return torch.cat([x, extra.to(x.dtype)], dim=1)

@@ -187,6 +187,7 @@ def nvidia_tensor(data: bytes, size: tuple, stride: tuple, offset: int = 0) -> b
     [
         ((5,), (1,), 0),
         ((4,), (2,), 0),
+        ((4, 4), (0, 0), 0),
         ((4,), (1,), 1),
         ((1 << 40,), (0,), 0),
         ((-1,), (1,), 0),
