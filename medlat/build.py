@@ -135,7 +135,7 @@ def check_values(config: DictConfig) -> None:
         except UserError as error:
             problems.append(str(error))
     if problems:
-        raise ConfigErrors(problems)
+        raise ConfigErrors(list(dict.fromkeys(problems)))
 
 
 def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
@@ -145,7 +145,7 @@ def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
         checks.append(partial(pretrained, config))
     else:
         sections += [s for s in _parts(config) if not s.get("_partial_")]
-        checks += [partial(_networks, config), partial(schedule, config)]
+        checks += [partial(_module, config)]
     checks += [lambda: hardware(config).device, partial(augment, config), partial(features, config)]
     return [*checks, *(partial(build, section) for section in sections)]
 
@@ -155,16 +155,14 @@ def _parts(config: DictConfig) -> list[DictConfig]:
     return [s for s in config.generator.module.values() if isinstance(s, DictConfig) and "_target_" in s]
 
 
-def _networks(config: DictConfig) -> None:
-    """The networks without their numbers: their sizes are checked."""
+def _module(config: DictConfig) -> None:
+    """The network and what trains it, without their numbers: sizes are checked, and what does not go together."""
     import torch
 
+    from medlat.generators.training import check_hardware
     from medlat.spaces import ImageSpec
 
-    side = config.data.image_size
-    image = ImageSpec(1, side, side, -1.0, 1.0, "HU", 1.0)
+    side, how_long = config.data.image_size, schedule(config)
     with torch.device("meta"):
-        build(config.generator.network, image=image)
-        for section in _parts(config):
-            if section.get("_partial_"):
-                build(section, image=image)
+        network = build(config.generator.network, image=ImageSpec(1, side, side, -1.0, 1.0, "HU", 1.0))
+        check_hardware(module(config, network, how_long.steps), how_long, hardware(config))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from medlat.data.ct.export import write_dicom_series, write_nifti_volumes
 from medlat.data.ct.phantom import CTPhantom
@@ -31,7 +32,7 @@ LEFT = [
         f"figures/{name}.png"
         for name in ("reconstructions", "purity", "distances", "latent_usage", "semantics_measurements")
     ),
-    *("figures/overview_sefa.gif", "figures/sefa_00.gif"),
+    *("figures/training_grid.png", "figures/overview_sefa.gif", "figures/sefa_00.gif"),
 ]
 QUICK = (
     "generator.training.images=64",
@@ -82,6 +83,7 @@ def test_what_a_run_leaves(finished):
         "directions",
         "controls/random",
         "controls/coordinate",
+        "regressor",
         "evaluation",
     }
     assert all((finished / "store" / entry["path"] / "artifact.json").exists() for entry in artifacts.values())
@@ -122,7 +124,7 @@ def test_directions_of_a_run_fit_its_generator(finished):
 def test_the_same_command_reuses_everything(finished, medlat, tmp_path):
     code, _, err = medlat(*TINY, "seed=0", store=str(finished / "store"))
     assert code == 0, err
-    assert err.count("reused") == 7
+    assert err.count("reused") == 8
     again = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert again == json.loads((finished / "run" / "metrics.json").read_text())
     names = {json.loads(line)["name"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()}
@@ -193,6 +195,66 @@ def test_a_diverging_training_says_so_and_keeps_nothing_bad(medlat, tmp_path):
     assert not list(tmp_path.glob("store/generator/*/generator.safetensors"))
 
 
+# --- other generators -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("experiment", "spaces"), [("ct_stylegan_sefa", 32), ("ct_dcgan_sefa", 8)])
+def test_a_gan_goes_through_the_whole_pipeline(medlat, tmp_path, experiment, spaces):
+    settings = [f"+experiment={experiment}", "scale=tiny", *QUICK, "directions.count=2", "controls.random.count=2"]
+    code, _, err = medlat(*settings, "controls.coordinate.count=2", "generator.training.images=640")
+    assert code == 0, err
+    run = tmp_path / "run"
+    for name in ("samples", "distances", "training_grid", "training_curves", "traversal_sefa"):
+        assert (run / f"figures/{name}.png").exists(), name
+    assert not (run / "figures/reconstructions.png").exists(), "there is no encoder"
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["distance/swd_32"] > metrics["distance/swd_32_floor"]
+    assert 0.0 <= metrics["distance/recall_factors"] <= 1.0
+    assert metrics["distance/ppl_factors"] > 0.0
+    names = {json.loads(line)["name"] for line in (run / "metrics.jsonl").read_text().splitlines()}
+    assert {"train/generator", "train/discriminator", "validation/swd", "validation/spread"} <= names
+    assert Directions.load(run / "directions.safetensors").vectors.shape == (2, spaces)
+
+
+def test_a_generator_from_a_file(finished, medlat, tmp_path):
+    """medlat's own weights, taken from a store, give the numbers of the run that trained them."""
+    path = next((finished / "store").glob("generator/*/generator.safetensors"))
+    store = tmp_path / "copy"
+    shutil.copytree(finished / "store", store)
+    code, _, err = medlat(*TINY, "generator=pretrained", f"generator.weights={path}", store=str(store))
+    assert code == 0, err
+    ours, theirs = (
+        json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", finished / "run")
+    )
+    assert ours == theirs
+    code, _, err = medlat(*TINY, "generator=pretrained", f"generator.weights={path}", "data.window_hu=[-1000,1000]")
+    assert code == 2
+    assert "data.window_hu" in err
+
+
+def test_the_users_own_features(finished, medlat, tmp_path):
+    path, place = tmp_path / "network.pt", "evaluation.features.mine"
+    torch.jit.script(torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten())).save(str(path))
+    store = tmp_path / "copy"
+    shutil.copytree(finished / "store", store)
+    code, _, err = medlat(*TINY, f"+features@{place}=torchscript", f"{place}.path={path}", store=str(store))
+    assert code == 0, err
+    with open(tmp_path / "run" / "figures" / "distances.csv", newline="") as file:
+        rows = {row["key"]: row for row in csv.DictReader(file)}
+    assert rows["fid_mine"]["name"] == "FID (mine)"
+    assert float(rows["fid_mine"]["value"]) > 0.0
+    assert "samples are few" in rows["fid_factors"]["warning"]
+    assert rows["fid_mine"]["warning"].startswith("8 samples are few"), "4 features of 8 images"
+
+
+def test_a_diverging_gan_says_so(medlat, tmp_path):
+    settings = ["+experiment=ct_stylegan_sefa", "scale=tiny", *QUICK, "generator.training.images=640"]
+    code, _, err = medlat(*settings, "generator.module.generator_adam.learning_rate=1e30")
+    assert code == 2
+    assert re.search(r"training diverged at step \d+ of 40 .*generator_adam.learning_rate=1e\+30", err)
+    assert not list(tmp_path.glob("store/generator/*/generator.safetensors"))
+
+
 # --- wrong input ------------------------------------------------------------------------------------------------
 
 WRONG = {
@@ -208,7 +270,16 @@ WRONG = {
     "resolution": ([*TINY, "data.image_size=50"], "nearest: 64"),
     "store": ([*TINY, "store=/proc/medlat"], "store=/proc/medlat"),
     "count": ([*TINY, "directions.count=0"], "directions.count=0"),
-    "inception": ([*TINY, "evaluation.inception=/nowhere.pt"], "evaluation.inception=/nowhere.pt"),
+    "features": (
+        [*TINY, "+features@evaluation.features.mine=torchscript", "evaluation.features.mine.path=/nowhere.pt"],
+        "evaluation.features.mine.path=/nowhere.pt: no such file",
+    ),
+    "weights": ([*TINY, "generator=pretrained", "generator.weights=/nowhere.pkl"], "generator.weights=/nowhere.pkl"),
+    "processes": ([*TINY, *QUICK, "trainer.devices=2"], "trainer.devices=2: VAEModule trains in one"),
+    "augmentation": (
+        ["+experiment=ct_stylegan_sefa", "scale=tiny", "ada@generator.module.augmentation=histology"],
+        "expected images of 3 channels (RGB), found 1",
+    ),
 }
 
 

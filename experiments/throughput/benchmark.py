@@ -14,11 +14,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import torch
+from hydra import compose, initialize_config_dir
 
+from medlat import build
+from medlat.config.locate import config_dir
 from medlat.data.batches import ShuffledBatches
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.export import write_dicom_series
@@ -77,6 +81,41 @@ def training(side: int, seconds: float) -> list[dict]:
         row(name, "whole step, float32", rate(lambda: whole(torch.float32), seconds), "images/s", found),
         row(name, f"share of the step in convolutions: {convolutions(lambda: whole(fast)):.0%}", float("nan"), ""),
     ]
+
+
+def gan(name: str, option: str, side: int, seconds: float) -> list[dict]:
+    """The step of a GAN at its laptop size: whole, in float32, and with its penalties left out."""
+    module, images = _gan(option, side)
+    optimisers, _ = module.configure_optimizers()
+    fast = torch.bfloat16 if cpu_has_bf16() else torch.float32
+
+    def step(number: int, dtype: torch.dtype) -> int:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            module._turn(module.discriminator, optimisers[1], module._discriminator_terms, [images], number)
+            module._turn(module.network, optimisers[0], module._generator_terms, [images], number)
+        return len(images)
+
+    def sixteen(dtype: torch.dtype) -> int:
+        return sum(step(number, dtype) for number in range(16))
+
+    found = rate(lambda: sixteen(fast), seconds)
+    what, precision = f"{name} training step, {side}²", str(fast).removeprefix("torch.")
+    return [
+        row(what, f"mean of 16 steps, one with R1 if it has that, {precision}", found, "images/s"),
+        row(what, f"a step without penalties, {precision}", rate(lambda: step(1, fast), seconds), "images/s", found),
+        row(what, "mean of 16 steps, float32", rate(lambda: sixteen(torch.float32), seconds), "images/s", found),
+        row(what, f"share of the step in convolutions: {convolutions(lambda: step(1, fast)):.0%}", float("nan"), ""),
+    ]
+
+
+def _gan(option: str, side: int) -> tuple[Any, torch.Tensor]:
+    """The module of a generator's default configuration, outside a Trainer, and a batch."""
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        config = compose("config", overrides=[f"generator={option}", f"data.image_size={side}"])
+    network = build.network(config, ImageSpec(1, side, side, -1000.0, 2000.0, "HU", 400 / side))
+    module: Any = build.module(config, network, steps=1).to(memory_format=torch.channels_last)
+    module.manual_backward = lambda loss: loss.backward()
+    return module, torch.rand(build.schedule(config).batch_size, 1, side, side) * 2 - 1
 
 
 def convolutions(step: Callable[[], int]) -> float:
@@ -200,6 +239,8 @@ def main() -> None:
         folder = Path(name)
         rows = memory(folder)  # first: it forks, which threads would forbid
         rows += batches(folder, seconds) + dicom(folder, seconds) + training(64, seconds) + training(128, seconds)
+        rows += gan("StyleGAN2", "stylegan2", 64, seconds) + gan("StyleGAN2", "stylegan2", 128, seconds)
+        rows += gan("DCGAN", "dcgan", 64, seconds) + gan("DCGAN", "dcgan", 128, seconds)
     print(f"{platform.processor() or platform.machine()}, {CORES} cores, torch {torch.__version__}\n")
     print("| what | part | value | of the whole |\n| --- | --- | ---: | ---: |")
     for r in rows:

@@ -10,7 +10,9 @@ _GROUPS = {
     "experiment": "Experiments (+experiment=NAME)",
     "data": "Data sources (data=NAME)",
     "generator": "Generators (generator=NAME)",
+    "ada": "Augmentation of a StyleGAN2's training (ada@generator.module.augmentation=NAME)",
     "directions": "Direction methods (directions=NAME)",
+    "features": "Feature extractors for distances (+features@evaluation.features.ANY=NAME)",
     "scale": "Scales (scale=NAME)",
 }
 _HEAD = """\

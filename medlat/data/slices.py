@@ -42,6 +42,7 @@ class SliceStore:
     patient:  [N] int64, a patient's number.
     columns:  name -> [N] float64: `position_mm`, `factor.<name>`, `label.<name>`, ...
     patients: pseudonym of each patient number.
+    folder:   that it was opened from: a pickle holds this place, and no image.
     """
 
     images: np.ndarray
@@ -49,6 +50,7 @@ class SliceStore:
     columns: dict[str, np.ndarray]
     patients: list[str]
     info: dict[str, Any]
+    folder: Path
 
     @classmethod
     def open(cls, folder: Path) -> "SliceStore":
@@ -63,7 +65,10 @@ class SliceStore:
             raise UserError(f"{folder}: damaged slice store ({error}); delete the folder and run again") from error
         if not np.array_equal(rows, np.arange(len(images))):
             images = _Rows(images, rows)
-        return cls(images, index["patient"], columns, info["patients"], info)
+        return cls(images, index["patient"], columns, info["patients"], info, folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).open, (self.folder,)
 
     def __len__(self) -> int:
         return len(self.patient)

@@ -23,10 +23,8 @@ class RandomDirections:
 
     def find(self, model: LatentModel) -> Directions:
         space = chosen_space(model, self.space)
-        normal = torch.randn(
-            space.size, space.size, generator=generator_for(self.seed, "random directions"), dtype=torch.float64
-        )
-        q, r = torch.linalg.qr(normal)
-        q = q * torch.sign(torch.diagonal(r))  # makes the distribution uniform
-        vectors = q.T[: self.count]
+        count = min(self.count, space.size)
+        generator = generator_for(self.seed, "random directions")
+        q, r = torch.linalg.qr(torch.randn(count, space.size, generator=generator, dtype=torch.float64).T)
+        vectors = (q * torch.sign(torch.diagonal(r))).T  # the signs make the distribution uniform
         return Directions.ranked(vectors, torch.zeros(len(vectors)), "random", space)

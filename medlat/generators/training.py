@@ -4,24 +4,28 @@ import logging
 import os
 import pickle
 import shutil
+import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
+from torch.multiprocessing.spawn import ProcessException
 
 from medlat.data.batches import SliceData
 from medlat.errors import UserError
-from medlat.generators.gan.processes import EqualProcesses
+from medlat.generators.gan.processes import EqualProcesses, user_error
 from medlat.generators.settings import Hardware, Schedule
 from medlat.randomness import generator_for
 from medlat.tracking import Record, read_records, to_line
@@ -35,11 +39,13 @@ class GeneratorModule(pl.LightningModule):
     """What trains a generator.
 
     optimisers: whose steps Lightning counts, each, in every batch. several_processes: whether it trains in more than
-                one. headline: the metric that a line of progress shows, and how.
+                one; compiles: whether it can use torch.compile. headline: the metric that a line of progress shows,
+                and how.
     """
 
     optimisers = 1
     several_processes = False
+    compiles = False
     headline: tuple[str, str]
 
     @property
@@ -48,8 +54,8 @@ class GeneratorModule(pl.LightningModule):
         raise NotImplementedError
 
     def compile_networks(self) -> None:
-        """Let torch.compile make it faster. Raises UserError where that is not supported."""
-        raise UserError(f"trainer.compile=true: {type(self).__name__} does not use torch.compile; expected false")
+        """Let torch.compile make it faster, where `compiles`."""
+        raise NotImplementedError
 
 
 def train(
@@ -66,7 +72,7 @@ def train(
     file is written). Images of fixed codes go to `folder/grid/<images shown>.npy` at each validation. Raises UserError
     where the training diverges or a checkpoint is damaged.
     """
-    _check_processes(module, schedule, hardware)
+    check_hardware(module, schedule, hardware)
     progress = folder / "progress"
     last, steps = _last_checkpoint(progress), module.optimisers * schedule.steps
     data.start = _step_of(last) // module.optimisers if last else 0
@@ -77,7 +83,7 @@ def train(
     trainer = pl.Trainer(
         accelerator=hardware.device.type.replace("cuda", "gpu"),
         devices=hardware.devices,
-        strategy="auto" if alone else EqualProcesses(start_method="spawn"),
+        strategy="auto" if alone else EqualProcesses(_begin_like_this_process(hardware)),
         precision=hardware.lightning_precision(),  # type: ignore[arg-type]
         max_steps=steps,
         val_check_interval=max(1, schedule.steps // schedule.validations),
@@ -86,11 +92,14 @@ def train(
         log_every_n_steps=max(1, schedule.steps // 200),
         logger=curves,
         callbacks=[
-            _checkpoints(progress, schedule.checkpoint_every_s),
             FixedGrid(folder / "grid", schedule.batch_size),
+            Checkpoints(progress, schedule.checkpoint_every_s),
+            *([_Compile()] if hardware.compile else []),
             *_progress_display(schedule),
         ],
-        plugins=[AtomicCheckpoints()],
+        # A cluster's own environment would insist on starting the processes itself.
+        plugins=[AtomicCheckpoints(), LightningEnvironment()],
+        enable_checkpointing=False,  # by `Checkpoints` instead
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
         enable_autolog_hparams=False,
@@ -98,22 +107,27 @@ def train(
         use_distributed_sampler=False,
     )
     module.to(memory_format=torch.channels_last)
-    if hardware.compile:
-        module.compile_networks()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(last) if last else None, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
+        if trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGKILL)
         raise KeyboardInterrupt from None
-    assert trainer.global_step == steps, f"ended at step {trainer.global_step} of {steps}"
+    except ProcessException as error:
+        raise user_error(error) or error from None
     shutil.rmtree(progress, ignore_errors=True)
 
 
-def _check_processes(module: GeneratorModule, schedule: Schedule, hardware: Hardware) -> None:
+def check_hardware(module: GeneratorModule, schedule: Schedule, hardware: Hardware) -> None:
     """Raises UserError where the module cannot be trained as asked."""
-    if hardware.devices > 1 and not getattr(module, "several_processes", False):
+    if hardware.devices > 1 and not module.several_processes:
         raise UserError(
             f"trainer.devices={hardware.devices}: {type(module).__name__} trains in one process; expected 1"
         )
+    if hardware.compile and not module.compiles:
+        raise UserError(f"trainer.compile=true: {type(module).__name__} does not use torch.compile; expected false")
+    if hardware.device.type == "cuda" and hardware.devices > torch.cuda.device_count():
+        raise UserError(f"trainer.devices={hardware.devices}: found {torch.cuda.device_count()} GPU(s)")
     if schedule.batch_size % hardware.devices:
         raise UserError(
             f"generator.training.batch_size={schedule.batch_size}: expected a multiple of trainer.devices="
@@ -123,6 +137,34 @@ def _check_processes(module: GeneratorModule, schedule: Schedule, hardware: Hard
 
 def _nowhere(records: list[Record]) -> None:
     """Where values go that another process reports."""
+
+
+def _begin_like_this_process(hardware: Hardware) -> Callable[[int], None]:
+    """What makes a started process use as many threads as asked for, and the first of several talk as this one does."""
+    formatters = [handler.formatter for handler in logging.getLogger().handlers if handler.formatter]
+    style = {"format": formatters[0]._fmt, "datefmt": formatters[0].datefmt} if formatters else {}
+    return partial(_begin, hardware, logging.getLogger("medlat").getEffectiveLevel(), style)
+
+
+def _begin(hardware: Hardware, level: int, style: dict[str, Any], rank: int) -> None:
+    hardware.limit_threads()
+    logging.basicConfig(**style)
+    logging.getLogger("medlat").setLevel(level if rank == 0 else logging.CRITICAL)
+    _quieten_lightning()
+
+
+def _quieten_lightning() -> None:
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class _Compile(Callback):
+    """In each process, as what torch.compile made cannot be sent there."""
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        assert isinstance(module, GeneratorModule)
+        module.compile_networks()
 
 
 class FixedGrid(Callback):
@@ -176,17 +218,40 @@ class AtomicCheckpoints(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def _checkpoints(folder: Path, every_s: float) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="{step:09d}",
-        auto_insert_metric_name=False,
-        monitor="step",
-        mode="max",
-        save_top_k=2,
-        train_time_interval=timedelta(seconds=every_s),
-        enable_version_counter=False,
-    )
+class Checkpoints(Callback):
+    """The two newest checkpoints, `folder/<optimisers' steps>.ckpt`, one every so many seconds.
+
+    Where a step ends with a validation, the checkpoint is written after it: what goes on from there does not validate
+    that step again.
+    """
+
+    def __init__(self, folder: Path, every_s: float) -> None:
+        self.folder, self.every_s = folder, every_s
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.last = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        assert isinstance(module, GeneratorModule)
+        assert isinstance(trainer.val_check_batch, int)
+        if trainer.global_step // module.optimisers % trainer.val_check_batch:
+            self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._save_if_due(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert trainer.global_step == trainer.max_steps, f"ended at step {trainer.global_step} of {trainer.max_steps}"
+
+    def _save_if_due(self, trainer: pl.Trainer) -> None:
+        due = trainer.strategy.broadcast(time.monotonic() - self.last >= self.every_s)  # one clock decides
+        if not due or trainer.global_step == trainer.max_steps:
+            return
+        trainer.save_checkpoint(self.folder / f"{trainer.global_step:09d}.ckpt")
+        self.last = time.monotonic()
+        if trainer.is_global_zero:
+            for old in sorted(self.folder.glob("*.ckpt"), key=_step_of)[:-2]:
+                old.unlink()
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
@@ -198,8 +263,7 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def _progress_display(schedule: Schedule) -> list[Callback]:
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    _quieten_lightning()
     return [TQDMProgressBar(refresh_rate=5)] if sys.stderr.isatty() else [_ProgressLines(schedule)]
 
 
@@ -271,6 +335,7 @@ class _Curves(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The configuration is recorded by the run."""
 
+    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         now = time.time()
         images = ((step or 0) + 1) * self.batch_size

@@ -31,7 +31,7 @@ def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
     data = SliceData(opened, parts, spec, schedule.batch_size, schedule.steps, config.seed, build.augment(config))
     train(module, data, schedule, hardware, out, tracker.replay)
     recipe = build.plain(config.generator.network)
-    save_generator(out / "generator.safetensors", module.result, recipe, spec)  # type: ignore[arg-type]
+    save_generator(out / "generator.safetensors", module.result, recipe, spec)
 
 
 def pretrained(config: DictConfig, made: Made, out: Path) -> None:

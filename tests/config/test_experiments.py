@@ -64,9 +64,7 @@ def test_there_is_something_to_test():
 
 @pytest.mark.parametrize("kind", ["none", "ct", "histology", "published"])
 def test_augmentation(kind, tmp_path):
-    check(
-        composed("generator=stylegan2", f"generator/ada@generator.module.augmentation={kind}", "scale=tiny"), tmp_path
-    )
+    check(composed("generator=stylegan2", f"ada@generator.module.augmentation={kind}", "scale=tiny"), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "inception"])
@@ -80,7 +78,9 @@ def test_features(kind, tmp_path):
 
 
 def test_networks_are_checked_before_data_are_read():
-    config = composed("generator=stylegan2", "generator.network.z_dim=0", "generator.module.discriminator.channel_max=0")
+    config = composed(
+        "generator=stylegan2", "generator.network.z_dim=0", "generator.module.discriminator.channel_max=0"
+    )
     with pytest.raises(ConfigErrors, match=r"generator.network.z_dim=0"):
         build.check_values(config)
 

@@ -29,7 +29,8 @@ class DCGAN(nn.Module):
         self.image = image
         self.spaces = {"z": LatentSpace("z", (latent_dim,))}
         widths = _widths(image, capacity)[::-1]
-        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, widths[0], BASE, bias=False)]
+        self.entry = nn.ConvTranspose2d(latent_dim, widths[0], BASE, bias=False)
+        layers: list[nn.Module] = []
         for inputs, outputs in zip(widths, [*widths[1:], image.channels], strict=True):
             layers += [nn.BatchNorm2d(inputs), nn.ReLU(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False)]
         self.layers = nn.Sequential(*layers)
@@ -37,19 +38,17 @@ class DCGAN(nn.Module):
 
     def decode(self, codes: Tensor, space: str = "z") -> Tensor:
         """Codes [N, D] -> images [N, C, H, W] in [-1, 1] (tanh)."""
-        return torch.tanh(self.layers(codes[:, :, None, None]).float())
+        # Maps of one pixel leave the memory format open, and the convolutions would choose the slow one.
+        h = self.entry(codes[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        return torch.tanh(self.layers(h).float())
 
     def sample(self, n: int, space: str = "z", generator: torch.Generator | None = None) -> Tensor:
         """n codes from the prior N(0, 1), [n, D]."""
-        return torch.randn(n, *self.spaces[space].shape, generator=generator).to(self._entry.device)
+        return torch.randn(n, *self.spaces[space].shape, generator=generator).to(self.entry.weight.device)
 
     def latent_affines(self, space: str = "z") -> list[Tensor]:
         """The one weight matrix [C·16, D] that codes enter through."""
-        return [self._entry.flatten(1).T]
-
-    @property
-    def _entry(self) -> Tensor:
-        return self.layers[0].weight  # type: ignore[return-value]
+        return [self.entry.weight.flatten(1).T]
 
 
 class DCGANDiscriminator(nn.Module):
@@ -62,14 +61,16 @@ class DCGANDiscriminator(nn.Module):
         super().__init__()
         _check_positive("module.discriminator", capacity=capacity)
         widths = _widths(image, capacity)
-        layers: list[nn.Module] = [nn.Conv2d(image.channels, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
+        self.entry = nn.Conv2d(image.channels, widths[0], 4, 2, 1, bias=False)
+        layers: list[nn.Module] = [nn.LeakyReLU(0.2)]
         for inputs, outputs in pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, BASE, bias=False))
         self.apply(_first_weights)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images).float().flatten()
+        h = self.entry(images).contiguous(memory_format=torch.channels_last)  # as of the generator
+        return self.layers(h).float().flatten()
 
 
 def _widths(image: ImageSpec, capacity: int) -> list[int]:

@@ -25,10 +25,12 @@ class Pipeline(Protocol):
 
     Called with images [B, C, H, W] in [-1, 1] (generated ones may exceed it), the probability p of each transformation
     for each image, a CPU generator and what the images are. Returns images of the same shape and type, differentiable
-    twice in the images; with p = 0 the very same tensor. Raises UserError for images that it is not made for.
+    twice in the images; with p = 0 the very same tensor. `check` raises UserError for images that it is not made for.
     """
 
     def __call__(self, images: Tensor, p: float, generator: torch.Generator, image: ImageSpec) -> Tensor: ...
+
+    def check(self, image: ImageSpec) -> None: ...
 
 
 class Transformations(ABC):

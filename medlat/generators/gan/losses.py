@@ -34,4 +34,4 @@ def path_lengths(images: Tensor, codes: Tensor, noise: Tensor) -> Tensor:
     """
     y = noise / (images.shape[2] * images.shape[3]) ** 0.5
     (gradient,) = torch.autograd.grad((images * y).sum(), codes, create_graph=True)
-    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+    return gradient.square().sum(dim=2).mean(dim=1).clamp_min(1e-16).sqrt()  # the root has no derivative at 0

@@ -38,6 +38,7 @@ class GANModule(GeneratorModule):
 
     optimisers = 2
     several_processes = True
+    compiles = True
     headline = ("validation/swd", "sliced Wasserstein distance {:.0f}")  # what a line of progress shows
 
     def __init__(
@@ -53,14 +54,17 @@ class GANModule(GeneratorModule):
         accumulate: int = 1,
     ) -> None:
         super().__init__()
+        image: Any = network.image
         if accumulate < 1:
             raise UserError(f"generator.module.accumulate={accumulate}: expected a whole number of at least 1")
+        if augmentation is not None:
+            augmentation.pipeline.check(image)
         self.automatic_optimization = False
         self.network: Any = network
         self.seed, self.steps, self.accumulate = seed, steps, accumulate
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "discriminator"))
-            self.discriminator = discriminator(image=network.image)
+            self.discriminator = discriminator(image=image)
         self.averaged = None if averaging is None else copy.deepcopy(network).requires_grad_(False)
         self.generator_adam, self.discriminator_adam = generator_adam, discriminator_adam
         self.averaging, self.augmentation = averaging, augmentation
@@ -70,6 +74,7 @@ class GANModule(GeneratorModule):
         self.augment_p: Tensor
         self.signs: Tensor
         self._held_out: list[Tensor] = []
+        self._latest: dict[str, float] = {}  # losses; some are not computed at every step
 
     @property
     def result(self) -> Any:
@@ -110,15 +115,19 @@ class GANModule(GeneratorModule):
         generator_optimiser, discriminator_optimiser = cast(list[Any], self.optimizers())
         values = self._turn(self.discriminator, discriminator_optimiser, self._discriminator_terms, parts, step)
         values |= self._turn(self.network, generator_optimiser, self._generator_terms, parts, step)
-        self._refuse_nan({name: float(value) for name, value in values.items()})
+        means = share_mean(torch.stack([value.float() for value in values.values()]))
+        self._latest |= zip(values, means.tolist(), strict=True)
+        self._refuse_nan(self._latest)
+        share_buffers(self.discriminator)
+        share_buffers(self.network)
         shown = len(images) * self.trainer.world_size
         if self.averaging is not None and self.averaged is not None:
-            share_buffers(self.network)
             self.averaging.update(self.averaged, self.network, self.averaging.decay(step * shown, shown))
-        if self.augmentation is not None and (step + 1) % self.augmentation.interval == 0:
-            self._adapt(self.augmentation, shown)
-            values["augment_p"] = self.augment_p.float()
-        self.log_dict({f"train/{k}": v for k, v in values.items()}, batch_size=len(images), sync_dist=True)
+        if self.augmentation is not None:
+            if (step + 1) % self.augmentation.interval == 0:
+                self._adapt(self.augmentation, shown)
+            self._latest["augment_p"] = float(self.augment_p)
+        self.log_dict({f"train/{k}": v for k, v in self._latest.items()}, batch_size=len(images))
 
     def random(self, purpose: str, step: int, part: int) -> torch.Generator:
         """The random numbers of a purpose at a step, on the module's device."""
@@ -140,10 +149,13 @@ class GANModule(GeneratorModule):
         self.network.requires_grad_(network is self.network)
         optimiser.zero_grad(set_to_none=True)
         values: dict[str, Tensor] = {}
+        images = sum(map(len, parts))
         for number, part in enumerate(parts):
-            share = 1.0 / len(parts)
+            share = len(part) / images
             for name, loss in terms(part, step, number):
-                self.manual_backward(loss * share)
+                # Outside autocast, which would compute the derivatives of derivatives in half precision.
+                with torch.autocast(self.device.type, enabled=False):
+                    self.manual_backward(loss * share)
                 values[name] = values.get(name, 0.0) + loss.detach() * share
         share_gradients(network)
         optimiser.step()
@@ -153,7 +165,7 @@ class GANModule(GeneratorModule):
         with torch.no_grad():
             fakes = self.generate(len(images), self.random("fakes", step, part))
         fake, real = self.judge(fakes, "fakes", step, part), self.judge(images, "real", step, part)
-        self.signs += torch.stack([real.detach().sign().sum(), real.new_tensor(len(real))])
+        self.signs += share_mean(torch.stack([real.detach().sign().sum(), real.new_tensor(len(real))]))
         yield "discriminator", self.discriminator_loss(real, fake, self.random("labels", step, part))
         yield from self.discriminator_penalty(images, step, part)
 
@@ -164,7 +176,6 @@ class GANModule(GeneratorModule):
 
     def _adapt(self, augmentation: Adaptive, shown: int) -> None:
         """Move p by the share of real images that the discriminator knows as such."""
-        self.signs.copy_(share_mean(self.signs))
         total, number = self.signs.tolist()
         self.augment_p.fill_(augmentation.updated(float(self.augment_p), total / number, shown * augmentation.interval))
         self.signs.zero_()
@@ -182,8 +193,12 @@ class GANModule(GeneratorModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only good weights are saved: the losses of a step are finite before the update that breaks the weights."""
-        if not all(torch.isfinite(p).all() for p in self.parameters()):
+        if not all(torch.isfinite(tensor).all() for tensor in self.state_dict().values()):
             self._refuse_nan({"weights": float("nan")})
+        checkpoint["latest"] = self._latest
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._latest = checkpoint["latest"]
 
     # --- validation ----------------------------------------------------------------------------------------------
 

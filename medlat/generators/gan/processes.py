@@ -1,20 +1,41 @@
 """Several processes that train one GAN: the sums that keep them equal, and Lightning's strategy without its wrapper."""
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessException
+
+from medlat.errors import UserError
 
 
 class EqualProcesses(DDPStrategy):
     """Lightning's DDP without the wrapper that averages gradients during each backward pass: a GAN's step has several,
     some of them of gradients. `share_gradients` averages once, when all are summed up.
+
+    begin: what each process does first, given its number; as it is sent to the process, it must be picklable.
     """
+
+    def __init__(self, begin: Callable[[int], None]) -> None:
+        super().__init__(start_method="spawn")
+        self._begin = begin
+
+    def setup_environment(self) -> None:
+        self._begin(self.local_rank)
+        super().setup_environment()
 
     def configure_ddp(self) -> None:
         assert self.model is not None
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             dist.broadcast(tensor.detach(), 0)
+
+
+def user_error(error: ProcessException) -> UserError | None:
+    """The UserError that ended a process, if one did: all that is left of it is the end of a traceback."""
+    _, found, message = str(error).rpartition(f"{UserError.__module__}.{UserError.__qualname__}: ")
+    return UserError(message.strip()) if found else None
 
 
 def share_gradients(network: nn.Module) -> None:
@@ -31,12 +52,15 @@ def share_gradients(network: nn.Module) -> None:
 
 def share_buffers(network: nn.Module) -> None:
     """Every process gets the mean of all processes' floating-point buffers (running means)."""
-    if _alone():
+    buffers = [b for b in network.buffers() if b.is_floating_point()]
+    if _alone() or not buffers:
         return
-    for buffer in network.buffers():
-        if buffer.is_floating_point():
-            dist.all_reduce(buffer)
-            buffer /= dist.get_world_size()
+    # In float64 the mean of equal numbers is that number, for any number of processes: constants stay what they are.
+    flat = torch.cat([b.flatten().double() for b in buffers])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for buffer, part in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+        buffer.copy_(part.view_as(buffer))
 
 
 def share_mean(value: Tensor) -> Tensor:

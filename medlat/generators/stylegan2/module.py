@@ -63,7 +63,7 @@ class StyleGAN2Module(GANModule):
         self.path_mean: Tensor
 
     def generate(self, n: int, generator: torch.Generator) -> Tensor:
-        return self._synthesise(self._codes(n, generator), generator)
+        return saturate(self._synthesise(self._codes(n, generator), generator))
 
     def discriminator_penalty(self, images: Tensor, step: int, part: int) -> Terms:
         if self.r1 > 0.0 and step % self.r1_every == 0:
@@ -110,6 +110,18 @@ class StyleGAN2Module(GANModule):
         network: StyleGAN2 = self.network
         noise = network.noise_maps(len(codes), "random", generator)
         return network.synthesis(network.synthesis.styles(codes), noise)
+
+
+def saturate(images: Tensor) -> Tensor:
+    """Images clamped to [-1, 1], with the gradient of those outside as far as it leads back.
+
+    The synthesis has no bound, real images end at the window: air is -1 exactly, and a discriminator would know the
+    generator by what is left of noise in it. A plain clamp would have no gradient where an image is wrongly saturated.
+    """
+    if images.requires_grad:
+        outward = images.detach().clamp(-1.0, 1.0) - images.detach()  # sign of the way back, 0 inside
+        images.register_hook(lambda gradient: torch.where(outward * gradient > 0.0, 0.0, gradient))
+    return images + (images.detach().clamp(-1.0, 1.0) - images.detach())
 
 
 def _check(good: bool, name: str, value: float, expected: str) -> None:
