@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 log = logging.getLogger(__name__)
 
 
@@ -74,6 +76,13 @@ class Tracker:
 
             kind = {".gif": lambda p: wandb.Video(p, format="gif"), ".png": lambda p: wandb.Image(p)}
             self._wandb.log({f"{name}/{path.stem}": kind[path.suffix](str(path)) for path in paths})
+
+    def image(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """One picture [H, W] of grey values from 0 to 1 for W&B, after so many images of training."""
+        if self._wandb is not None:
+            import wandb
+
+            self._wandb.log({name: wandb.Image((255.0 * pixels).astype(np.uint8)), "images": step})
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows as a W&B table."""

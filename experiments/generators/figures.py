@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from medlat.report.rendering import shown
+from medlat.report.rendering import windowed
 from medlat.report.style import INK, MUTED, PAGE, PALETTE, new_figure, save_figure, styled
 
 HERE = Path(__file__).parent
@@ -69,7 +69,7 @@ def samples(runs: Runs) -> Figure:
     for row, (name, images) in enumerate(blocks.items()):
         axes = figure.add_subplot(grid[row])
         pair = [np.concatenate(list(images[i * COLUMNS : (i + 1) * COLUMNS]), axis=1) for i in range(2)]
-        axes.imshow(shown(np.concatenate(pair), WINDOW), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(windowed(np.concatenate(pair), WINDOW), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.set_ylabel(name, fontsize=9, color=INK)

@@ -21,6 +21,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
 from medlat.data.batches import SliceData
@@ -33,6 +34,7 @@ from medlat.tracking import Record, read_records, to_line
 log = logging.getLogger(__name__)
 
 Report = Callable[[list[Record]], None]
+Show = Callable[[int, Tensor], None]  # images shown so far, images [N, C, H, W] in [-1, 1] of the fixed codes
 
 
 class GeneratorModule(pl.LightningModule):
@@ -65,12 +67,13 @@ def train(
     hardware: Hardware,
     folder: Path,
     report: Report,
+    show: Show | None = None,
 ) -> None:
     """Train to the end, from the last checkpoint in `folder/progress` if there is one.
 
-    Every logged value goes to `folder/metrics.jsonl` and, live, to `report` (of one process only; of several, only the
-    file is written). Images of fixed codes go to `folder/grid/<images shown>.npy` at each validation. Raises UserError
-    where the training diverges or a checkpoint is damaged.
+    Every logged value goes to `folder/metrics.jsonl` and, live, to `report`; images of fixed codes to
+    `folder/grid/<images shown>.npy` at each validation and, live, to `show` (of several processes, only the files are
+    written). Raises UserError where the training diverges or a checkpoint is damaged.
     """
     check_hardware(module, schedule, hardware)
     progress = folder / "progress"
@@ -92,7 +95,7 @@ def train(
         log_every_n_steps=max(1, schedule.steps // 200),
         logger=curves,
         callbacks=[
-            FixedGrid(folder / "grid", schedule.batch_size),
+            FixedGrid(folder / "grid", schedule.batch_size, show if alone else None),
             Checkpoints(progress, schedule.checkpoint_every_s),
             *([_Compile()] if hardware.compile else []),
             *_progress_display(schedule),
@@ -172,8 +175,8 @@ class FixedGrid(Callback):
 
     SIDE = 6
 
-    def __init__(self, folder: Path, batch_size: int) -> None:
-        self.folder, self.batch_size = folder, batch_size
+    def __init__(self, folder: Path, batch_size: int, show: Show | None = None) -> None:
+        self.folder, self.batch_size, self.show = folder, batch_size, show
 
     @torch.inference_mode()
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -185,7 +188,10 @@ class FixedGrid(Callback):
         codes = model.sample(self.SIDE**2, space, generator_for("fixed grid")).to(module.device)
         self.folder.mkdir(exist_ok=True)
         shown = trainer.global_step // module.optimisers * self.batch_size
-        np.save(self.folder / f"{shown:010d}.npy", model.decode(codes, space).half().cpu().numpy())
+        images = model.decode(codes, space).float().cpu()
+        np.save(self.folder / f"{shown:010d}.npy", images.half().numpy())
+        if self.show is not None:
+            self.show(shown, images)
 
 
 class AtomicCheckpoints(CheckpointIO):
@@ -264,7 +270,22 @@ def _step_of(checkpoint: Path) -> int:
 
 def _progress_display(schedule: Schedule) -> list[Callback]:
     _quieten_lightning()
-    return [TQDMProgressBar(refresh_rate=5)] if sys.stderr.isatty() else [_ProgressLines(schedule)]
+    return [_ProgressBar(schedule.batch_size)] if sys.stderr.isatty() else [_ProgressLines(schedule)]
+
+
+class _ProgressBar(TQDMProgressBar):
+    """Lightning's bar, with what was shown and how fast beside the time left."""
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__(refresh_rate=5)
+        self.batch_size = batch_size
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        assert isinstance(pl_module, GeneratorModule)
+        kimg = trainer.global_step // pl_module.optimisers * self.batch_size / 1000
+        rate = (self.train_progress_bar.format_dict["rate"] or 0.0) * self.batch_size
+        shown = {"kimg": f"{kimg:.1f}", "images/s": f"{rate:.0f}"}
+        return shown | {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
 
 
 def duration(seconds: float) -> str:

@@ -203,7 +203,7 @@ def training_grid(
         for column, image in enumerate(grids[moment][:columns]):
             _grey(axes[row][column], image, window)
         _row_name(axes[row][0], f"{number(moment / 1000)} thousand")
-    axes[0][0].set_title("images shown to the discriminator or encoder so far", loc="left", fontsize=8, pad=5)
+    axes[0][0].set_title("the same codes after so many images of training", loc="left", fontsize=8, pad=5)
     _bar(figure, ANATOMY, window, f"{unit}, display window")
     return figure
 

@@ -30,7 +30,18 @@ from medlat.report.style import (
 )
 
 Row = Mapping[str, Any]
-QUANTITIES = {"psnr": "PSNR (dB)", "kl": "KL (nats per latent dimension)"}  # titles that a name alone does not give
+QUANTITIES = {  # titles that a name alone does not give
+    "psnr": "PSNR (dB)",
+    "kl": "KL (nats per latent dimension)",
+    "discriminator": "loss of the discriminator",
+    "generator": "loss of the generator",
+    "r1": "R1 penalty, as weighted in its steps",
+    "path_length": "path-length penalty, as weighted",
+    "augment_p": "probability p of an augmentation",
+    "swd": "sliced Wasserstein distance (×10⁻³)",
+    "spread": "spread of samples, relative to real",
+    "discriminator_real": "mean logit of held-out images",
+}
 
 
 def purity_table(

@@ -122,8 +122,8 @@ def _over_features(c: Compared, features: Features, seed: int) -> Iterator[Dista
     few = distance.enough(c.n, reference.shape[1]) or ""
     fid = [distance.frechet(x, reference) for x in (samples, other)]
     yield Distance(f"FID {of}", f"fid_{name}", fid[0], fid[1], warning=few)
-    kid = [1000.0 * distance.kernel_distance(x, reference, seed=seed)[0] for x in (samples, other)]
-    yield Distance(f"KID {of}", f"kid_{name}", kid[0], kid[1], unit="×10⁻³")
+    kid = [distance.kernel_distance(x, reference, seed=seed)[0] for x in (samples, other)]
+    yield Distance(f"KID {of}", f"kid_{name}", kid[0], kid[1])
     shared = [distance.precision_recall(reference, x, NEIGHBOURS) for x in (samples, other)]
     for i, what in enumerate(("precision", "recall")):
         yield Distance(f"{what} {of}", f"{what}_{name}", shared[0][i], shared[1][i], better="higher")

@@ -12,6 +12,7 @@ from medlat import build
 from medlat.data.batches import SliceData
 from medlat.generators.checkpoint import read_generator, save_generator
 from medlat.randomness import generator_for
+from medlat.report.rendering import windowed
 from medlat.spaces import LatentModel
 from medlat.stages.data import Made, load_data
 from medlat.store import Artefact
@@ -22,14 +23,19 @@ BATCH = 256  # images at once where nothing is learnt
 
 def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
     """Reads slices and split; leaves the trained generator, the curves of its training, and what it made on the way."""
-    from medlat.generators.training import train
+    from medlat.generators.training import FixedGrid, train
 
     opened, parts, spec = load_data(config, made)
     network = build.network(config, spec)
     schedule, hardware = build.schedule(config), build.hardware(config)
     module = build.module(config, network, schedule.steps)
     data = SliceData(opened, parts, spec, schedule.batch_size, schedule.steps, config.seed, build.augment(config))
-    train(module, data, schedule, hardware, out, tracker.replay)
+
+    def show(so_far: int, images: Tensor) -> None:
+        rows = [torch.cat(list(row), dim=1) for row in spec.to_physical(images[:, 0]).split(FixedGrid.SIDE)]
+        tracker.image("training/fixed_codes", windowed(torch.cat(rows).numpy(), tuple(config.report.window_hu)), so_far)
+
+    train(module, data, schedule, hardware, out, tracker.replay, show)
     recipe = build.plain(config.generator.network)
     save_generator(out / "generator.safetensors", module.result, recipe, spec)
 

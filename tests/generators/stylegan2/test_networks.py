@@ -190,3 +190,10 @@ def test_the_discriminator_sees_whether_images_differ():
     one = torch.randn(1, 1, 16, 16)
     same, mixed = one.repeat(2, 1, 1, 1), torch.cat([one, torch.randn(1, 1, 16, 16)])
     assert (discriminator(same)[0] - discriminator(mixed)[0]).abs() > 1e-4
+
+
+def test_a_thousand_pixels():
+    network = StyleGAN2(image(1024), z_dim=4, w_dim=4, mapping_layers=1, channel_base=1024, channel_max=4)
+    assert network.decode(network.sample(1)).shape == (1, 1, 1024, 1024)
+    assert len(network.synthesis.convs) == 17
+    assert network.spaces["w+"].shape == (18, 4), "18 codes at 1024², as in the paper"
