@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from medlat.errors import ConfigErrors, UserError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from medlat.data.batches import Augment
     from medlat.data.source import SliceSource
     from medlat.directions.finder import Finder
@@ -18,10 +20,10 @@ if TYPE_CHECKING:
     from medlat.generators.pretrained.convert import Pretrained
     from medlat.generators.settings import Hardware, Schedule
     from medlat.generators.training import GeneratorModule
-    from medlat.generators.vae.networks import VAE
     from medlat.spaces import ImageSpec
 
 # What the program itself passes to constructors, by section: the configuration need not, and must not, hold it.
+SMALLEST_IMAGE = 16  # pixels
 PROVIDED = {
     "generator.network": {"image"},
     "generator.module": {"network", "seed", "steps"},
@@ -48,7 +50,7 @@ def source(config: DictConfig) -> "SliceSource":
     return build(config.data.source)
 
 
-def network(config: DictConfig, image: "ImageSpec") -> "VAE":
+def network(config: DictConfig, image: "ImageSpec") -> "nn.Module":
     """The generator's network, untrained. Its first weights depend on the run's seed alone."""
     import torch
 
@@ -59,12 +61,12 @@ def network(config: DictConfig, image: "ImageSpec") -> "VAE":
         return build(config.generator.network, image=image)
 
 
-def network_from(recipe: dict[str, Any], image: "ImageSpec") -> "VAE":
+def network_from(recipe: dict[str, Any], image: "ImageSpec") -> "nn.Module":
     """The network a checkpoint describes."""
     return build(OmegaConf.create(recipe), image=image)
 
 
-def module(config: DictConfig, network: "VAE", steps: int) -> "GeneratorModule":
+def module(config: DictConfig, network: "nn.Module", steps: int) -> "GeneratorModule":
     """The LightningModule that trains the network."""
     return build(config.generator.module, network=network, seed=config.seed, steps=steps)
 
@@ -81,7 +83,10 @@ def pretrained(config: DictConfig) -> "Pretrained":
 
 def features(config: DictConfig) -> list["Features"]:
     """The user's feature extractors, by the names they are given."""
-    return [build(section, name=name) for name, section in config.evaluation.features.items()]
+    sections = config.evaluation.features
+    if "factors" in sections:
+        raise UserError("evaluation.features.factors: the data set's own regressor has that name; choose another")
+    return [build(section, name=name) for name, section in sections.items()]
 
 
 def augment(config: DictConfig) -> "Augment | None":
@@ -163,6 +168,10 @@ def _module(config: DictConfig) -> None:
     from medlat.spaces import ImageSpec
 
     side, how_long = config.data.image_size, schedule(config)
+    if side < SMALLEST_IMAGE:
+        raise UserError(
+            f"data.image_size={side}: expected at least {SMALLEST_IMAGE}; what is smaller cannot be measured"
+        )
     with torch.device("meta"):
         network = build(config.generator.network, image=ImageSpec(1, side, side, -1.0, 1.0, "HU", 1.0))
         check_hardware(module(config, network, how_long.steps), how_long, hardware(config))

@@ -146,6 +146,16 @@ class Directions:
             raise UserError(f"{path}: not a readable file of directions ({error})") from error
 
 
+PIXELS_AT_ONCE = 2**20  # of images decoded together: 256 of 64², 1 of 1024²
+
+
+def decode_in_parts(model: LatentModel, codes: Tensor, space: str) -> Tensor:
+    """Any number of codes [N, *shape] -> images [N, C, H, W] float32 in [-1, 1] on the CPU, without gradients."""
+    size = max(1, PIXELS_AT_ONCE // (model.image.height * model.image.width))
+    with torch.inference_mode():
+        return torch.cat([model.decode(part, space).float().cpu() for part in codes.split(size)])
+
+
 def stack_steps(code: Tensor, vectors: Tensor, steps: Sequence[float]) -> Tensor:
     """Codes of a traversal: code [N, *s] moved along vectors [K, *s] by each step -> [N, K, len(steps), *s]."""
     moves = torch.as_tensor(steps, dtype=vectors.dtype, device=vectors.device)

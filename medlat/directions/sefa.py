@@ -22,7 +22,10 @@ class SeFa:
 
     def find(self, model: LatentModel) -> Directions:
         space = chosen_space(model, self.space)
-        weights = torch.cat([w.detach().double().cpu() for w in model.latent_affines(space.name)])
-        values, vectors = torch.linalg.eigh(weights.T @ weights)  # ascending
+        gram = torch.zeros(space.size, space.size, dtype=torch.float64)
+        for weight in model.latent_affines(space.name):
+            rows = weight.detach().double().cpu()
+            gram += rows.T @ rows
+        values, vectors = torch.linalg.eigh(gram)  # ascending
         best = vectors.T.flip(0)[: self.count]
         return Directions.ranked(best, values.flip(0)[: self.count], "sefa", space)

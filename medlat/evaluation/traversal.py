@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from medlat.spaces import Directions, LatentModel, stack_steps
+from medlat.spaces import Directions, LatentModel, decode_in_parts, stack_steps
 
 EMPIRICAL_SAMPLES = 4096
 
@@ -28,5 +28,5 @@ def traverse(
     """For each direction the images [N, S, C, H, W] in [-1, 1] of N base codes at S steps (in σ of the space)."""
     for vector, scale in zip(directions.vectors, sigma, strict=True):
         moved = stack_steps(codes.cpu(), (vector * scale)[None], steps)[:, 0]  # [N, S, *shape]
-        images = model.decode(moved.flatten(0, 1).to(codes.device), directions.space.name)
-        yield images.float().cpu().unflatten(0, moved.shape[:2])
+        images = decode_in_parts(model, moved.flatten(0, 1).to(codes.device), directions.space.name)
+        yield images.unflatten(0, moved.shape[:2])

@@ -73,10 +73,12 @@ class Adam:
     """
 
     def __init__(self, learning_rate: float, betas: list[float] | None = None, epsilon: float = 1e-8) -> None:
-        _check(learning_rate > 0.0, "learning_rate", learning_rate, "a number above 0")
+        _check(learning_rate > 0.0, "learning_rate", learning_rate, "a number above 0", "*_adam")
+        _check(epsilon > 0.0, "epsilon", epsilon, "a number above 0", "*_adam")
         self.learning_rate, self.epsilon = learning_rate, epsilon
         self.betas = tuple(map(float, betas or (0.9, 0.999)))
-        _check(len(self.betas) == 2 and all(0.0 <= b < 1.0 for b in self.betas), "betas", betas, "two numbers below 1")
+        good = len(self.betas) == 2 and all(0.0 <= b < 1.0 for b in self.betas)
+        _check(good, "betas", betas, "two numbers below 1", "*_adam")
 
     def of(self, network: nn.Module) -> torch.optim.Adam:
         """The optimiser of a network."""

@@ -29,10 +29,12 @@ from medlat.errors import UserError
 from medlat.generators.gan.processes import EqualProcesses, user_error
 from medlat.generators.settings import Hardware, Schedule
 from medlat.randomness import generator_for
+from medlat.spaces import decode_in_parts
 from medlat.tracking import Record, read_records, to_line
 
 log = logging.getLogger(__name__)
 
+OUT_OF_MEMORY = ("out of memory", "OutOfMemoryError", "MemoryError", "can't allocate memory")
 Report = Callable[[list[Record]], None]
 Show = Callable[[int, Tensor], None]  # images shown so far, images [N, C, H, W] in [-1, 1] of the fixed codes
 
@@ -116,9 +118,22 @@ def train(
         if trainer.strategy.launcher is not None:
             trainer.strategy.launcher.kill(signal.SIGKILL)
         raise KeyboardInterrupt from None
-    except ProcessException as error:
-        raise user_error(error) or error from None
+    except (torch.OutOfMemoryError, MemoryError, ProcessException, RuntimeError) as error:
+        raise _explained(error, module, schedule) from error
     shutil.rmtree(progress, ignore_errors=True)
+
+
+def _explained(error: Exception, module: GeneratorModule, schedule: Schedule) -> Exception:
+    """The user's error behind one of training, or the error itself."""
+    if isinstance(error, ProcessException) and (found := user_error(error)):
+        return found
+    if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+        return error
+    parts = getattr(module, "accumulate", None)
+    split = (
+        "" if parts is None else f", or raise generator.module.accumulate={parts}, the parts a batch is divided into"
+    )
+    return UserError(f"out of memory: lower generator.training.batch_size={schedule.batch_size}{split}")
 
 
 def check_hardware(module: GeneratorModule, schedule: Schedule, hardware: Hardware) -> None:
@@ -135,6 +150,12 @@ def check_hardware(module: GeneratorModule, schedule: Schedule, hardware: Hardwa
         raise UserError(
             f"generator.training.batch_size={schedule.batch_size}: expected a multiple of trainer.devices="
             f"{hardware.devices}, which share a batch"
+        )
+    parts = getattr(module, "accumulate", 1)
+    if schedule.batch_size // hardware.devices % parts:
+        raise UserError(
+            f"generator.module.accumulate={parts}: expected a divisor of the {schedule.batch_size // hardware.devices} "
+            f"images that a process has in each step"
         )
 
 
@@ -188,7 +209,7 @@ class FixedGrid(Callback):
         codes = model.sample(self.SIDE**2, space, generator_for("fixed grid")).to(module.device)
         self.folder.mkdir(exist_ok=True)
         shown = trainer.global_step // module.optimisers * self.batch_size
-        images = model.decode(codes, space).float().cpu()
+        images = decode_in_parts(model, codes, space)
         np.save(self.folder / f"{shown:010d}.npy", images.half().numpy())
         if self.show is not None:
             self.show(shown, images)

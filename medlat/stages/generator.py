@@ -11,9 +11,10 @@ from torch import Tensor
 from medlat import build
 from medlat.data.batches import SliceData
 from medlat.generators.checkpoint import read_generator, save_generator
+from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.randomness import generator_for
 from medlat.report.rendering import windowed
-from medlat.spaces import LatentModel
+from medlat.spaces import LatentModel, decode_in_parts
 from medlat.stages.data import Made, load_data
 from medlat.store import Artefact
 from medlat.tracking import read_records
@@ -63,15 +64,15 @@ def load_generator(artefact: Artefact, device: torch.device) -> Any:
     network = build.network_from(recipe, image)
     network.load_state_dict(weights)
     network.eval().requires_grad_(False)
+    if isinstance(network, StyleGAN2) and network.noise == "random":
+        network.noise = "fixed"  # what is measured is a function of the code
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-@torch.inference_mode()
 def sample_images(model: LatentModel, n: int, seed: int) -> Tensor:
     """n images from the prior of the default space, [n, C, H, W] in [-1, 1], on the CPU."""
     space = next(iter(model.spaces))
-    codes = model.sample(n, space, generator_for(seed, "samples"))
-    return torch.cat([model.decode(part, space).float().cpu() for part in codes.split(BATCH)])
+    return decode_in_parts(model, model.sample(n, space, generator_for(seed, "samples")), space)
 
 
 def grids(generator: Artefact) -> dict[int, Tensor]:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from medlat.evaluation.traversal import latent_sigma, traverse
 from medlat.measure.ct import MEASUREMENTS, measure
 from medlat.progress import track
 from medlat.randomness import generator_for
-from medlat.spaces import Directions, ImageSpec, LatentModel
+from medlat.spaces import Directions, ImageSpec, LatentModel, decode_in_parts
 from medlat.stages.data import Made
 
 READABLE = 0.5  # R² on held-out patients from which a factor counts
@@ -101,8 +100,7 @@ def _factor_quantities(readout: Readout) -> list[Quantity]:
 
 def _typical(model: LatentModel, codes: Tensor, space: str, spec: ImageSpec) -> int:
     """The base code whose image is nearest to the median in all measurements: the one that figures show."""
-    with torch.inference_mode():
-        values = measure(physical_values(model.decode(codes, space).float().cpu(), spec), spec.spacing_mm)
+    values = measure(physical_values(decode_in_parts(model, codes, space), spec), spec.spacing_mm)
     centre, scale = centre_and_scale(values)
     far = np.abs(values - centre) / scale
     return int(np.argmin(np.where(np.isfinite(far), far, 3.0).mean(axis=1)))

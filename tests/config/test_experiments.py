@@ -62,7 +62,7 @@ def test_there_is_something_to_test():
     assert {"data=ct_dicom", "generator=vae_resnet", "directions=random", "scale=paper"} <= set(OPTIONS)
 
 
-@pytest.mark.parametrize("kind", ["none", "ct", "histology", "published"])
+@pytest.mark.parametrize("kind", ["none", "ct", "published"])  # H&E needs a source of RGB images
 def test_augmentation(kind, tmp_path):
     check(composed("generator=stylegan2", f"ada@generator.module.augmentation={kind}", "scale=tiny"), tmp_path)
 
@@ -83,6 +83,29 @@ def test_networks_are_checked_before_data_are_read():
     )
     with pytest.raises(ConfigErrors, match=r"generator.network.z_dim=0"):
         build.check_values(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("generator.module.accumulate=5", "generator.module.accumulate=5: expected a divisor of the 16 images"),
+        ("generator.module.generator_adam.learning_rate=-1", "generator.module.*_adam.learning_rate=-1"),
+        ("generator.network.clamp=-1", "generator.network.clamp=-1: expected a number above 0"),
+        ("data.image_size=8", "data.image_size=8: expected at least 16"),
+        ("trainer.devices=3", "generator.training.batch_size=16: expected a multiple of trainer.devices=3"),
+        ("ada@generator.module.augmentation=histology", "expected images of 3 channels"),
+        ("+features@evaluation.features.factors=torchscript", "evaluation.features.factors"),
+    ],
+)
+def test_what_does_not_go_together_is_said_before_data_are_read(override, words):
+    more = ["evaluation.features.factors.path=x"] if "factors" in override else []
+    with pytest.raises(ConfigErrors) as caught:
+        build.check_values(composed("generator=stylegan2", "scale=tiny", override, *more))
+    assert words in str(caught.value)
+
+
+def test_another_base_grid():
+    build.check_values(composed("generator=stylegan2", "data.image_size=48", "generator.network.base=[3,3]"))
 
 
 def test_the_lightning_module_of_every_generator_is_built():

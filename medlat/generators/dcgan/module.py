@@ -31,11 +31,11 @@ class DCGANModule(GANModule):
         averaging: Averaging | None = None,
         augmentation: Adaptive | None = None,
         accumulate: int = 1,
-        real_labels: list[float] | None = None,
+        real_labels: tuple[float, float] = (0.9, 1.0),
     ) -> None:
         adams = (generator_adam, discriminator_adam)
         super().__init__(network, seed, steps, discriminator, *adams, averaging, augmentation, accumulate)
-        low, high = real_labels or (0.9, 1.0)
+        low, high = real_labels
         if not 0.0 < low <= high <= 1.0:
             raise UserError(
                 f"generator.module.real_labels=[{low}, {high}]: expected two rising numbers above 0, up to 1"

@@ -220,6 +220,11 @@ class Adaptive:
         self.pipeline, self.target, self.initial = pipeline, target, initial
         self.ramp_images, self.interval, self.maximum = ramp_images, interval, maximum
 
+    @property
+    def used(self) -> bool:
+        """Whether p is, or may become, more than 0."""
+        return self.target is not None or self.initial > 0.0
+
     def updated(self, p: float, sign: float, images: int) -> float:
         """p after `images` more images with mean sign(D(real)) `sign`: up or down at constant speed."""
         if self.target is None:

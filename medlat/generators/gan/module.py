@@ -17,6 +17,7 @@ from medlat.generators.gan.processes import share_buffers, share_gradients, shar
 from medlat.generators.optimisation import Adam, Averaging
 from medlat.generators.training import GeneratorModule
 from medlat.randomness import derive_seed, generator_for
+from medlat.spaces import decode_in_parts
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class GANModule(GeneratorModule):
         image: Any = network.image
         if accumulate < 1:
             raise UserError(f"generator.module.accumulate={accumulate}: expected a whole number of at least 1")
-        if augmentation is not None:
+        if augmentation is not None and augmentation.used:
             augmentation.pipeline.check(image)
         self.automatic_optimization = False
         self.network: Any = network
@@ -191,10 +192,16 @@ class GANModule(GeneratorModule):
             f"good checkpoint is kept. Lower the learning rates, or set trainer.precision=32-true"
         )
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Only good weights are saved: the losses of a step are finite before the update that breaks the weights."""
+    def on_train_end(self) -> None:
+        self._refuse_broken_weights()
+
+    def _refuse_broken_weights(self) -> None:
+        """The losses of a step are finite before the update that breaks the weights."""
         if not all(torch.isfinite(tensor).all() for tensor in self.state_dict().values()):
             self._refuse_nan({"weights": float("nan")})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._refuse_broken_weights()
         checkpoint["latest"] = self._latest
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -210,9 +217,10 @@ class GANModule(GeneratorModule):
         real, self._held_out = torch.cat(self._held_out), []
         space = next(iter(self.result.spaces))
         codes = self.result.sample(len(real), space, generator_for(self.seed, "validation"))
-        fake = torch.cat([self.result.decode(part, space).float() for part in codes.to(self.device).split(64)])
+        fake = decode_in_parts(self.result, codes.to(self.device), space)
         logits = torch.cat([self.discriminator(part) for part in real.split(64)])
-        distances = patch_distance(fake.cpu(), real.cpu())
+        real = real.cpu()
+        distances = patch_distance(fake, real)
         spread = relative_spread(fake, real)
         values: dict[str, Any] = {
             "swd": sum(distances.values()) / len(distances),

@@ -65,18 +65,19 @@ class Pretrained:
     """A generator that was trained before, here or elsewhere.
 
     weights:    the file.
-    truncation: ψ of the truncation trick, for a StyleGAN2.
-    noise:      what a StyleGAN2 adds: "fixed" maps of the file, "random" ones, or none ("off").
+    truncation: ψ of the truncation trick, of a StyleGAN2; null: as in the file, 1 where it does not say.
+    noise:      what a StyleGAN2 adds: "fixed" maps of the file, "random" ones, or none ("off"); null: as in the file,
+                fixed where it does not say.
 
     Raises UserError where the file is missing or of another kind. No more than its first bytes are read.
     """
 
-    def __init__(self, weights: str, truncation: float = 1.0, noise: Noise = "fixed") -> None:
-        if not 0.0 <= truncation <= 1.0:
+    def __init__(self, weights: str, truncation: float | None = None, noise: Noise | None = None) -> None:
+        if truncation is not None and not 0.0 <= truncation <= 1.0:
             raise UserError(f"generator.truncation={truncation:g}: expected a number from 0 to 1")
-        if noise not in get_args(Noise):
+        if noise is not None and noise not in get_args(Noise):
             raise UserError(f"generator.noise={noise}{did_you_mean(str(noise), get_args(Noise))}")
-        self.path, self.truncation, self.noise = Path(weights).expanduser(), float(truncation), noise
+        self.path, self.truncation, self.noise = Path(weights).expanduser(), truncation, noise
         self.kind = kind_of(self.path)
 
     def fingerprint(self) -> str:
@@ -98,8 +99,11 @@ class Pretrained:
         _check_shape(self.path, shape, image)
         if own is not None:
             _check_window(self.path, own, image)
-        if recipe["_target_"] == STYLEGAN2:
-            recipe = recipe | {"truncation": self.truncation, "noise": self.noise}
+        given = {"truncation": self.truncation, "noise": self.noise}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        if chosen and recipe["_target_"] != STYLEGAN2:
+            raise UserError(f"generator.{next(iter(chosen))}: only a StyleGAN2 has it; this is a {recipe['_target_']}")
+        recipe = recipe | chosen
         save_generator(out, _network(self.path, recipe, image, weights), recipe, image)
 
 

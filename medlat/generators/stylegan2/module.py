@@ -15,7 +15,8 @@ from medlat.generators.gan.processes import share_mean
 from medlat.generators.optimisation import Adam, Averaging
 from medlat.generators.stylegan2.networks import StyleGAN2
 
-PATH_DECAY = 0.99  # of the running mean path length
+PATH_DECAY = 0.99  # of the running mean path length, per step
+W_DECAY = 0.998  # of the running mean of w
 
 
 class StyleGAN2Module(GANModule):
@@ -80,7 +81,9 @@ class StyleGAN2Module(GANModule):
             images = self._synthesise(codes, generator)
             noise = torch.randn(images.shape, generator=generator, device=generator.device)
             lengths = path_lengths(images, codes, noise)
-        mean = torch.lerp(self.path_mean, share_mean(lengths.detach().mean()), 1.0 - PATH_DECAY)
+        mean = torch.lerp(
+            self.path_mean, share_mean(lengths.detach().mean()), 1.0 - PATH_DECAY ** (1.0 / self.accumulate)
+        )
         self.path_mean.copy_(mean)
         yield "path_length", (lengths - mean).square().mean() * (self.path_length * self.path_every)
 
@@ -101,7 +104,7 @@ class StyleGAN2Module(GANModule):
         mixed = draws[0] < self.style_mixing
         w = network.mapping(z if mixed else z[:n])
         if torch.is_grad_enabled():  # in the generator's turn
-            network.track_mean(w[:n])
+            network.track_mean(w[:n], W_DECAY ** (1.0 / self.accumulate))
         cut = 1 + math.floor(draws[1] * (layers - 1)) if mixed else layers
         first, second = network.broadcast(w[:n]), network.broadcast(w[-n:])
         return torch.cat([first[:, :cut], second[:, cut:]], dim=1)

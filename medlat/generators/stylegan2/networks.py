@@ -12,7 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.errors import UserError
-from medlat.generators.stylegan2.ops import SQRT2, Linear, at_least_float32, modulated_conv, normalise, upsample
+from medlat.generators.stylegan2.ops import (
+    SQRT2,
+    Linear,
+    at_least_float32,
+    clamped,
+    modulated_conv,
+    normalise,
+    upsample,
+)
 from medlat.spaces import ImageSpec, LatentSpace
 
 Noise = Literal["random", "fixed", "off"]
@@ -61,7 +69,7 @@ class StyledConv(nn.Module):
         if noise is not None:
             y = y + (SQRT2 * self.noise_strength * noise).to(y.dtype)
         y = F.leaky_relu(y, 0.2)
-        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
+        return clamped(y, self.clamp)
 
 
 class ToImage(nn.Module):
@@ -77,7 +85,7 @@ class ToImage(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         y, _ = modulated_conv(x, self.weight, style * self.gain, demodulate=False)
         y = at_least_float32(y) + self.bias[None, :, None, None]
-        return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
+        return clamped(y, self.clamp)
 
 
 class Synthesis(nn.Module):
@@ -141,7 +149,7 @@ class StyleGAN2(nn.Module):
     base:             [height, width] of the smallest feature map.
     truncation:       ψ of the truncation trick: sampled codes are moved to the mean w by 1 - ψ (1: not at all).
     noise:            what `decode` adds: "fixed" maps that belong to the network, "random" ones, or none ("off").
-    clamp:            largest magnitude of features, for half precision (256 in StyleGAN2-ADA); null: none.
+    clamp:            largest magnitude of features; null: 256 in fp16, else none.
     """
 
     def __init__(
@@ -162,6 +170,9 @@ class StyleGAN2(nn.Module):
         check_positive("network", z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers, channel_max=channel_max)
         if not 0.0 <= truncation <= 1.0:
             raise UserError(f"generator.network.truncation={truncation:g}: expected a number from 0 to 1")
+        for name, value in {"mapping_lr_multiplier": mapping_lr_multiplier, "clamp": clamp}.items():
+            if value is not None and not value > 0.0:
+                raise UserError(f"generator.network.{name}={value:g}: expected a number above 0")
         base = smallest_map(base)
         widths = channel_widths(image, base, channel_base, channel_max)
         self.image, self.base, self.truncation, self.noise = image, base, truncation, noise

@@ -7,6 +7,7 @@ work of upsample-then-convolve); blur, then a stride-2 convolution.
 """
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +15,21 @@ from torch import Tensor, nn
 
 TAPS = (0.125, 0.375, 0.375, 0.125)  # [1, 3, 3, 1] / 8
 SQRT2 = math.sqrt(2.0)
+HALF_LIMIT = 256.0
 
 
 def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
     """Filter each channel with the normalised 4x4 kernel: [N, C, H, W] -> [N, C, H + 2·padding - 3, ...]."""
-    taps = torch.tensor(TAPS, dtype=x.dtype, device=x.device)
-    kernel = (gain * torch.outer(taps, taps)).expand(x.shape[1], 1, 4, 4).contiguous()
+    kernel = (gain * _kernel(x.dtype, x.device)).expand(x.shape[1], 1, 4, 4).contiguous()
     return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
+
+
+@cache
+def _kernel(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Made once: on a GPU each new one would wait for the CPU."""
+    with torch.inference_mode(False):
+        taps = torch.tensor(TAPS, dtype=dtype, device=device)
+        return torch.outer(taps, taps)
 
 
 def upsample(x: Tensor) -> Tensor:
@@ -102,7 +111,7 @@ class Conv(nn.Module):
         padding = weight.shape[-1] // 2
         y = downsample_conv(x, weight, bias) if self.down else F.conv2d(x, weight, bias, padding=padding)
         y = F.leaky_relu(y, 0.2) if self.lrelu else y
-        return y if self.clamp is None else y.clamp(-self.clamp * gain, self.clamp * gain)
+        return clamped(y, None if self.clamp is None else self.clamp * gain)
 
 
 def modulated_conv(
@@ -115,7 +124,7 @@ def modulated_conv(
     """
     demodulation = None
     if demodulate:
-        if x.dtype == torch.float16:  # what demodulation takes back is kept out of half precision's narrow range
+        if in_half_precision(x):  # what demodulation takes back is kept out of half precision's narrow range
             style = style / style.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
         energy = at_least_float32(weight).square().sum(dim=(2, 3))  # [O, I]
         demodulation = (at_least_float32(style).square() @ energy.T + 1e-8).rsqrt()
@@ -123,6 +132,19 @@ def modulated_conv(
     if up:
         return upsample_conv(x, weight), demodulation
     return F.conv2d(x, weight, padding=weight.shape[-1] // 2), demodulation
+
+
+def in_half_precision(x: Tensor) -> bool:
+    """Whether a convolution of x computes in fp16, whose largest number is 65504."""
+    kind = x.device.type
+    autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    return x.dtype == torch.float16 or autocast
+
+
+def clamped(x: Tensor, limit: float | None) -> Tensor:
+    """Features within ±limit; in fp16 within ±256 in any case, as in StyleGAN2-ADA."""
+    limit = HALF_LIMIT if limit is None and x.dtype == torch.float16 else limit
+    return x if limit is None else x.clamp(-limit, limit)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

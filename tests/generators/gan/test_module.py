@@ -32,7 +32,7 @@ def rng(seed=0):
 # --- the parts of a batch ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("accumulate", "batch"), [(2, 4), (4, 4), (2, 5), (9, 4)])
+@pytest.mark.parametrize(("accumulate", "batch"), [(2, 4), (4, 4), (2, 6)])
 def test_the_gradients_of_parts_add_up_to_those_of_the_batch(store, tmp_path, accumulate, batch):
     whole = tiny.run(tiny.ToyGAN(2), store, tmp_path / "whole", batch=batch)
     parts = tiny.run(tiny.ToyGAN(2, accumulate), store, tmp_path / "parts", batch=batch)

@@ -144,12 +144,16 @@ def test_own_files_are_passed_on(tmp_path, kind):
         network = StyleGAN2(SPEC, z_dim=8, w_dim=8, channel_max=8).eval()
     path = tmp_path / "generator.safetensors"
     save_generator(path, network, recipe, SPEC)
-    again = converted(path, SPEC, tmp_path / "out", truncation=0.5, noise="off")
+    given = {"truncation": 0.5, "noise": "off"} if kind == "stylegan2" else {}
+    again = converted(path, SPEC, tmp_path / "out", **given)
     assert {n: t.tolist() for n, t in again.state_dict().items()} == {
         n: t.tolist() for n, t in network.state_dict().items()
     }
     if kind == "stylegan2":
         assert (again.truncation, again.noise) == (0.5, "off")
+    else:
+        with pytest.raises(UserError, match=r"generator.truncation: only a StyleGAN2 has it"):
+            converted(path, SPEC, tmp_path / "refused", truncation=0.5)
     assert read_pretrained(path)[0] == recipe
 
 
