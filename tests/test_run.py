@@ -295,15 +295,6 @@ def test_wrong_input(medlat, tmp_path, case):
     assert not list(tmp_path.glob("store/*/.*.partial")), "nothing half-written"
 
 
-def test_a_batch_too_large_for_memory(medlat):
-    """The message says what to lower."""
-    code, _, err = medlat("+experiment=ct_dcgan_sefa", "scale=tiny", "generator.training.batch_size=500000000")
-    assert code == 2
-    assert "out of memory: lower generator.training.batch_size=500000000" in err
-    assert "generator.module.accumulate=1" in err
-    assert "Traceback" not in err
-
-
 def test_everything_wrong_at_once(medlat):
     code, _, err = medlat(*TINY, "data.window_hu=[1,0]", "data.image_size=50", "directions.count=0")
     assert code == 2

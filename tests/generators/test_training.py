@@ -203,3 +203,15 @@ def test_records_are_json_lines(store, tmp_path):
     tiny.run(tiny.dcgan(2), store, tmp_path)
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
         assert json.loads(line).keys() == {"name", "step", "value", "time"}
+
+
+class Greedy(tiny.ToyGAN):
+    def generate(self, n, generator):
+        return super().generate(n, generator) + torch.empty(2**50)[0]
+
+
+def test_a_batch_too_large_for_memory_says_what_to_lower(store, tmp_path):
+    with pytest.raises(
+        UserError, match=r"out of memory: lower generator.training.batch_size=4, or raise .*accumulate=1"
+    ):
+        tiny.run(Greedy(2), store, tmp_path / "run")
