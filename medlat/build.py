@@ -28,7 +28,7 @@ PROVIDED = {
     "generator.network": {"image"},
     "generator.module": {"network", "seed", "steps"},
     "generator.module.discriminator": {"image"},
-    "evaluation.features.*": {"name", "key"},
+    "evaluation.features.*": {"name"},
 }
 
 

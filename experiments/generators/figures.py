@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+from omegaconf import OmegaConf
 
 from medlat.report.rendering import windowed
 from medlat.report.style import INK, MUTED, PAGE, PALETTE, new_figure, save_figure, styled
@@ -97,6 +99,11 @@ def curves(runs: Runs) -> Figure:
     axes.set(
         xlabel="thousands of images shown", ylabel="sliced Wasserstein distance, ×10⁻³", yscale="log", xscale="log"
     )
+    axes.set_xticks([3, 10, 30, 100])
+    axes.set_yticks([10, 20, 50, 100, 200, 400])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
+        axis.minorticks_off()
     axes.legend(fontsize=7)
     return figure
 
@@ -113,8 +120,7 @@ def _records(run: Path) -> list[dict]:
 
 
 def _evaluation(run: Path) -> Path:
-    config = (run / "config.yaml").read_text()
-    store = next(line.split(": ", 1)[1] for line in config.splitlines() if line.startswith("store: "))
+    store = OmegaConf.load(run / "config.yaml").store
     place = json.loads((run / "artifacts.json").read_text())["evaluation"]["path"]
     return next(
         root / store / place for root in (Path.cwd(), *run.resolve().parents) if (root / store / place).exists()

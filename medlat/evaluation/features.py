@@ -5,6 +5,7 @@ features [N, D]. The user's own network comes as a file in TorchScript or ONNX, 
 run where the images are (ONNX: on the CPU).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -32,7 +33,7 @@ class Features(Protocol):
         ...
 
 
-class _FromFile:
+class _FromFile(ABC):
     """What networks from files share: fitting images to the network's input, and checking its output.
 
     name:      results are called by it.
@@ -41,7 +42,6 @@ class _FromFile:
     channels:  that the network takes: greyscale is repeated; null: as many as the images have.
     low, high: what the network takes for -1 and +1, e.g. 0 and 1, or 0 and 255.
     batch:     images at a time.
-    key:       the configuration key that errors name; null: evaluation.features.<name>.path.
 
     Raises UserError where the file is missing or of another format, and, when called, where images do not fit or the
     output is not one row of finite numbers per image.
@@ -56,11 +56,10 @@ class _FromFile:
         low: float = -1.0,
         high: float = 1.0,
         batch: int = 32,
-        key: str | None = None,
     ) -> None:
         self.name, self.path = name, Path(path).expanduser()
         self.size, self.channels, self.low, self.high, self.batch = size, channels, low, high, batch
-        self.label = f"{key or f'evaluation.features.{name}.path'}={path}"
+        self.label = f"evaluation.features.{name}.path={path}"
         for argument, value in (("size", size), ("channels", channels), ("batch", batch)):
             if value is not None and value < 1:
                 raise self.error(f"{argument}: {value}, expected a whole number of at least 1")
@@ -70,13 +69,13 @@ class _FromFile:
             raise self.error("no such file")
         self.load()
 
+    @abstractmethod
     def load(self) -> None:
         """Open the file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, batch: Tensor) -> Any:
         """The network's output for a batch of fitted images."""
-        raise NotImplementedError
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> np.ndarray:
@@ -140,8 +139,8 @@ class TorchScript(_FromFile):
 class Inception(TorchScript):
     """An Inception network in TorchScript that takes RGB [N, 3, 299, 299] in [0, 255] and gives [N, D]."""
 
-    def __init__(self, path: str | Path, name: str = "inception", batch: int = 32, key: str | None = None) -> None:
-        super().__init__(name, path, size=299, channels=3, low=0.0, high=255.0, batch=batch, key=key)
+    def __init__(self, path: str | Path, name: str = "inception", batch: int = 32) -> None:
+        super().__init__(name, path, size=299, channels=3, low=0.0, high=255.0, batch=batch)
 
 
 class ONNX(_FromFile):

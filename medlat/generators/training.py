@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from medlat.data.batches import SliceData
 from medlat.errors import UserError
-from medlat.generators.gan.processes import EqualProcesses, user_error
+from medlat.generators.processes import EqualProcesses, user_error
 from medlat.generators.settings import Hardware, Schedule
 from medlat.randomness import generator_for
 from medlat.spaces import decode_in_parts
@@ -39,7 +40,7 @@ Report = Callable[[list[Record]], None]
 Show = Callable[[int, Tensor], None]  # images shown so far, images [N, C, H, W] in [-1, 1] of the fixed codes
 
 
-class GeneratorModule(pl.LightningModule):
+class GeneratorModule(pl.LightningModule, ABC):
     """What trains a generator.
 
     optimisers: whose steps Lightning counts, each, in every batch. several_processes: whether it trains in more than
@@ -53,13 +54,13 @@ class GeneratorModule(pl.LightningModule):
     headline: tuple[str, str]
 
     @property
+    @abstractmethod
     def result(self) -> Any:
         """The LatentModel that the training is for."""
-        raise NotImplementedError
 
     def compile_networks(self) -> None:
-        """Let torch.compile make it faster, where `compiles`."""
-        raise NotImplementedError
+        """Let torch.compile make it faster; overridden where `compiles`."""
+        assert not self.compiles, type(self)
 
 
 def train(

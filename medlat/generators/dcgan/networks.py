@@ -3,13 +3,12 @@
 At 128² with 32 latent dimensions and 128 channels it is the GAN of Schön et al. 2022 (arXiv 2207.09740).
 """
 
-import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from medlat.errors import UserError
+from medlat.generators.sizes import check_positive, doublings
 from medlat.spaces import ImageSpec, LatentSpace
 
 BASE = 4  # pixels: side of the smallest feature map
@@ -25,7 +24,7 @@ class DCGAN(nn.Module):
 
     def __init__(self, image: ImageSpec, latent_dim: int = 32, capacity: int = 128) -> None:
         super().__init__()
-        _check_positive("network", latent_dim=latent_dim, capacity=capacity)
+        check_positive("network", latent_dim=latent_dim, capacity=capacity)
         self.image = image
         self.spaces = {"z": LatentSpace("z", (latent_dim,))}
         widths = _widths(image, capacity)[::-1]
@@ -59,7 +58,7 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(self, image: ImageSpec, capacity: int = 128) -> None:
         super().__init__()
-        _check_positive("module.discriminator", capacity=capacity)
+        check_positive("module.discriminator", capacity=capacity)
         widths = _widths(image, capacity)
         self.entry = nn.Conv2d(image.channels, widths[0], 4, 2, 1, bias=False)
         layers: list[nn.Module] = [nn.LeakyReLU(0.2)]
@@ -75,15 +74,7 @@ class DCGANDiscriminator(nn.Module):
 
 def _widths(image: ImageSpec, capacity: int) -> list[int]:
     """Channels at half, a quarter, ... of the image's resolution, down to BASE."""
-    levels = round(math.log2(max(image.height / BASE, 1.0)))
-    if levels < 1 or (image.height, image.width) != (BASE * 2**levels, BASE * 2**levels):
-        sizes = [BASE * 2**n for n in range(1, 9)]
-        best = min(sizes, key=lambda side: abs(side - image.height))
-        raise UserError(
-            f"data.image_size={image.height}: DCGAN halves the image down to {BASE} pixels and needs one of "
-            f"{', '.join(map(str, sizes))}; nearest: {best}"
-        )
-    return [capacity * 2**i for i in range(levels)]
+    return [capacity * 2**i for i in range(doublings(image, (BASE, BASE)))]
 
 
 def _first_weights(layer: nn.Module) -> None:
@@ -91,9 +82,3 @@ def _first_weights(layer: nn.Module) -> None:
         nn.init.normal_(layer.weight, 0.0, DEVIATION)
     elif isinstance(layer, nn.BatchNorm2d):
         nn.init.normal_(layer.weight, 1.0, DEVIATION)
-
-
-def _check_positive(section: str, **arguments: int) -> None:
-    for name, value in arguments.items():
-        if value < 1:
-            raise UserError(f"generator.{section}.{name}={value}: expected a whole number of at least 1")

@@ -13,8 +13,8 @@ from medlat.evaluation.distance import patch_distance
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.collapse import COLLAPSED, relative_spread
 from medlat.generators.gan.losses import discriminator_logistic, generator_logistic
-from medlat.generators.gan.processes import share_buffers, share_gradients, share_mean
 from medlat.generators.optimisation import Adam, Averaging
+from medlat.generators.processes import share_buffers, share_gradients, share_mean
 from medlat.generators.training import GeneratorModule
 from medlat.randomness import derive_seed, generator_for
 from medlat.spaces import decode_in_parts

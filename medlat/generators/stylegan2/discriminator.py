@@ -6,7 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from medlat.generators.stylegan2.networks import channel_widths, check_positive, smallest_map
+from medlat.generators.sizes import check_positive
+from medlat.generators.stylegan2.networks import channel_widths, smallest_map
 from medlat.generators.stylegan2.ops import Conv, Linear, at_least_float32, minibatch_deviation
 from medlat.spaces import ImageSpec
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.errors import UserError
+from medlat.generators.sizes import check_positive, doublings
 from medlat.generators.stylegan2.ops import (
     SQRT2,
     Linear,
@@ -261,7 +262,7 @@ def _in_columns(weight: Tensor, place: int, codes: int) -> Tensor:
 
 def channel_widths(image: ImageSpec, base: tuple[int, int], channel_base: int, channel_max: int) -> list[int]:
     """Channels at each resolution, from the base to the image's."""
-    levels = _levels(image, base)
+    levels = doublings(image, base)
     longer = max(base)
     widths = [min(channel_base // (longer * 2**i), channel_max) for i in range(levels + 1)]
     if widths[-1] < 1:
@@ -278,24 +279,3 @@ def smallest_map(base: Sequence[int] | None) -> tuple[int, int]:
     if min(height, width) < 1:
         raise UserError(f"generator.network.base=[{height}, {width}]: expected two whole numbers of at least 1")
     return int(height), int(width)
-
-
-def _levels(image: ImageSpec, base: tuple[int, int]) -> int:
-    levels = round(math.log2(max(image.height / base[0], 1.0)))
-    if levels < 1 or (image.height, image.width) != (base[0] * 2**levels, base[1] * 2**levels):
-        sizes = [
-            f"{base[0] * 2**n}" if base[0] == base[1] else f"{base[0] * 2**n}x{base[1] * 2**n}" for n in range(1, 9)
-        ]
-        best = min(range(8), key=lambda n: abs(base[0] * 2 ** (n + 1) - image.height))
-        raise UserError(
-            f"data.image_size={image.height}: this network doubles a map of {base[0]}x{base[1]} and needs one of "
-            f"{', '.join(sizes)}; nearest: {sizes[best]}"
-        )
-    return levels
-
-
-def check_positive(section: str, **arguments: int) -> None:
-    """Raises UserError for an argument of the generator's section below 1."""
-    for name, value in arguments.items():
-        if value < 1:
-            raise UserError(f"generator.{section}.{name}={value}: expected a whole number of at least 1")

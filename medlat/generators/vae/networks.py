@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.errors import UserError
+from medlat.generators.sizes import check_positive
 from medlat.spaces import ImageSpec, LatentSpace
 
 Norm = Literal["none", "batch"]
@@ -79,7 +80,7 @@ class VAE(nn.Module):
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        _check_positive(latent_dim=latent_dim, capacity=capacity, max_width=max_width)
+        check_positive("network", latent_dim=latent_dim, capacity=capacity, max_width=max_width)
         if stem_stride not in (1, 2, 4):
             raise UserError(f"generator.network.stem_stride={stem_stride}: expected 1, 2 or 4")
         self.image = image
@@ -146,9 +147,3 @@ def _levels(image: ImageSpec, stem_stride: int) -> int:
             f"one of {', '.join(map(str, sizes))}; nearest: {best}"
         )
     return levels
-
-
-def _check_positive(**arguments: int) -> None:
-    for name, value in arguments.items():
-        if value < 1:
-            raise UserError(f"generator.network.{name}={value}: expected a whole number of at least 1")

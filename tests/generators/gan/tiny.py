@@ -19,8 +19,8 @@ from medlat.generators.dcgan.networks import DCGAN, DCGANDiscriminator
 from medlat.generators.gan.augmentation import CT, Adaptive
 from medlat.generators.gan.losses import gradient_penalty, path_lengths
 from medlat.generators.gan.module import GANModule, Terms
-from medlat.generators.gan.processes import share_buffers, share_gradients, share_mean
 from medlat.generators.optimisation import Adam, Averaging
+from medlat.generators.processes import share_buffers, share_gradients, share_mean
 from medlat.generators.settings import Hardware, Schedule
 from medlat.generators.stylegan2.discriminator import Discriminator
 from medlat.generators.stylegan2.module import StyleGAN2Module
@@ -58,9 +58,14 @@ class Stopping:
             raise Stopped
         super().on_validation_epoch_end()
 
-    def on_train_end(self) -> None:
+    def teardown(self, stage: str) -> None:
         if self.witness is not None:
-            values = {"digest": digest(self), "world": self.trainer.world_size, "threads": torch.get_num_threads()}
+            values = {
+                "digest": digest(self),
+                "world": self.trainer.world_size,
+                "threads": torch.get_num_threads(),
+                "connected": dist.is_initialized(),
+            }
             (self.witness / f"{self.global_rank}.json").write_text(json.dumps(values))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.trainer.states import TrainerStatus
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException
 
@@ -30,6 +31,15 @@ class EqualProcesses(DDPStrategy):
         assert self.model is not None
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             dist.broadcast(tensor.detach(), 0)
+
+    def teardown(self) -> None:
+        super().teardown()
+        # Threads of gloo that still hold a tensor when the interpreter ends abort the process (pytorch/pytorch#179291).
+        # After an error the others may be waiting in a sum for this process, and would wait for ever: it just ends.
+        assert self.lightning_module is not None
+        if dist.is_initialized() and self.lightning_module.trainer.state.status == TrainerStatus.RUNNING:
+            dist.barrier()
+            dist.destroy_process_group()
 
 
 def user_error(error: ProcessException) -> UserError | None:

@@ -1,0 +1,27 @@
+"""Sizes that networks of several generators are made of, and what is said where they do not fit."""
+
+import math
+
+from medlat.errors import UserError
+from medlat.spaces import ImageSpec
+
+
+def check_positive(section: str, **arguments: int) -> None:
+    """Raises UserError for an argument of the generator's section ("network", ...) below 1."""
+    for name, value in arguments.items():
+        if value < 1:
+            raise UserError(f"generator.{section}.{name}={value}: expected a whole number of at least 1")
+
+
+def doublings(image: ImageSpec, base: tuple[int, int] = (4, 4)) -> int:
+    """How often a map of the base's [height, width] doubles to the image's. Raises UserError where none fits."""
+    levels = round(math.log2(max(image.height / base[0], 1.0)))
+    if levels >= 1 and (image.height, image.width) == (base[0] * 2**levels, base[1] * 2**levels):
+        return levels
+    both = [(base[0] * 2**n, base[1] * 2**n) for n in range(1, 9)]
+    sizes = [f"{height}" if height == width else f"{height}x{width}" for height, width in both]
+    best = min(range(8), key=lambda n: abs(both[n][0] - image.height))
+    raise UserError(
+        f"data.image_size={image.height}: this network doubles a map of {base[0]}x{base[1]} and needs one of "
+        f"{', '.join(sizes)}; nearest: {sizes[best]}"
+    )
