@@ -53,8 +53,7 @@ class Discriminator(nn.Module):
         self.output = Linear(widths[-1], 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        # A single channel leaves the memory format open, and the convolution would choose the slow one.
-        x = self.blocks(self.from_image(images).contiguous(memory_format=torch.channels_last))
+        x = self.blocks(self.from_image(images))
         with torch.autocast(x.device.type, enabled=False):  # the last, cheap layers at full precision
             x = self.conv(minibatch_deviation(at_least_float32(x), self.group))
             return self.output(self.hidden(x.flatten(1)))[:, 0]

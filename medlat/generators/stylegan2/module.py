@@ -89,10 +89,11 @@ class StyleGAN2Module(GANModule):
 
     @contextmanager
     def twice_differentiable(self) -> Iterator[None]:
-        """Full precision, as half precision would lose small gradients; without torch.compile, which has no second
-        derivatives.
-        """
-        with torch.autocast(self.device.type, enabled=False), torch.compiler.set_stance("force_eager"):
+        """Not in fp16, which would lose small gradients; without torch.compile, which has no second derivatives."""
+        kind = self.device.type
+        bf16 = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
+        precision = torch.autocast(kind, torch.bfloat16, enabled=bf16)
+        with precision, torch.compiler.set_stance("force_eager"):
             yield
 
     def _codes(self, n: int, generator: torch.Generator) -> Tensor:

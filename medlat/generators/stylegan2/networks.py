@@ -19,6 +19,7 @@ from medlat.generators.stylegan2.ops import (
     at_least_float32,
     clamped,
     modulated_conv,
+    modulated_linear,
     normalise,
     upsample,
 )
@@ -63,10 +64,9 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         y, demodulation = modulated_conv(x, self.weight, style, up=self.up)
-        assert demodulation is not None
         # The gain sqrt(2) behind the leaky ReLU goes to what stands before it.
-        scale = (SQRT2 * demodulation).to(y.dtype)[:, :, None, None]
-        y = torch.addcmul((SQRT2 * self.bias).to(y.dtype)[None, :, None, None], y, scale)
+        y = y * (SQRT2 * demodulation).to(y.dtype)[:, :, None, None]
+        y = y + (SQRT2 * self.bias).to(y.dtype)[:, None, None]
         if noise is not None:
             y = y + (SQRT2 * self.noise_strength * noise).to(y.dtype)
         y = F.leaky_relu(y, 0.2)
@@ -84,7 +84,7 @@ class ToImage(nn.Module):
         self.gain, self.clamp = 1.0 / math.sqrt(inputs), clamp
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        y, _ = modulated_conv(x, self.weight, style * self.gain, demodulate=False)
+        y = modulated_linear(x, self.weight[:, :, 0, 0] * self.gain, style)
         y = at_least_float32(y) + self.bias[None, :, None, None]
         return clamped(y, self.clamp)
 

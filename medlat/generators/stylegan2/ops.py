@@ -8,6 +8,7 @@ work of upsample-then-convolve); blur, then a stride-2 convolution.
 
 import math
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +21,23 @@ HALF_LIMIT = 256.0
 
 def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
     """Filter each channel with the normalised 4x4 kernel: [N, C, H, W] -> [N, C, H + 2·padding - 3, ...]."""
-    kernel = (gain * _kernel(x.dtype, x.device)).expand(x.shape[1], 1, 4, 4).contiguous()
-    return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
+    return _Blur.apply(x, padding, gain)
+
+
+class _Blur(torch.autograd.Function):
+    """The kernel is symmetric: the gradient is a blur as well, as often as one differentiates. Left to autograd, a
+    second derivative computes the kernel's own as well, channel by channel.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, padding: int, gain: float) -> Tensor:
+        ctx.padding, ctx.gain = padding, gain
+        kernel = (gain * _kernel(x.dtype, x.device)).expand(x.shape[1], 1, 4, 4).contiguous()
+        return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return blur(gradient, 3 - ctx.padding, ctx.gain), None, None
 
 
 @cache
@@ -108,30 +124,38 @@ class Conv(nn.Module):
         total = gain * (SQRT2 if self.lrelu else 1.0)
         weight = self.weight * (self.gain * total)
         bias = None if self.bias is None else self.bias * total
-        padding = weight.shape[-1] // 2
-        y = downsample_conv(x, weight, bias) if self.down else F.conv2d(x, weight, bias, padding=padding)
+        if self.down:
+            y = downsample_conv(x, weight, bias)
+        elif weight.shape[-1] == 1:  # a convolution of one or few channels is slow
+            y = F.linear(x.permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
+        else:
+            y = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
         y = F.leaky_relu(y, 0.2) if self.lrelu else y
         return clamped(y, None if self.clamp is None else self.clamp * gain)
 
 
-def modulated_conv(
-    x: Tensor, weight: Tensor, style: Tensor, demodulate: bool = True, up: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """Convolution with weights modulated by the style of each sample (section 2.2, equations 1 to 3): the input is
-    scaled instead of the weights, and the output by the second result, which the caller applies.
+def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, up: bool = False) -> tuple[Tensor, Tensor]:
+    """Convolution with weights modulated by the style of each sample and demodulated (section 2.2, equations 1 to 3):
+    the input is scaled instead of the weights, and the output by the second result, which the caller applies.
 
-    x: [N, I, H, W], weight: [O, I, k, k], style: [N, I] -> [N, O, H', W'] and demodulation [N, O], or None.
+    x: [N, I, H, W], weight: [O, I, k, k], style: [N, I] -> [N, O, H', W'] and demodulation [N, O].
     """
-    demodulation = None
-    if demodulate:
-        if in_half_precision(x):  # what demodulation takes back is kept out of half precision's narrow range
-            style = style / style.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
-        energy = at_least_float32(weight).square().sum(dim=(2, 3))  # [O, I]
-        demodulation = (at_least_float32(style).square() @ energy.T + 1e-8).rsqrt()
+    if in_half_precision(x):  # what demodulation takes back is kept out of half precision's narrow range
+        style = style / style.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
+    energy = at_least_float32(weight).square().sum(dim=(2, 3))  # [O, I]
+    demodulation = (at_least_float32(style).square() @ energy.T + 1e-8).rsqrt()
     x = x * style.to(x.dtype)[:, :, None, None]
-    if up:
-        return upsample_conv(x, weight), demodulation
-    return F.conv2d(x, weight, padding=weight.shape[-1] // 2), demodulation
+    y = upsample_conv(x, weight) if up else F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+    return y, demodulation
+
+
+def modulated_linear(x: Tensor, weight: Tensor, style: Tensor) -> Tensor:
+    """Each pixel by weights that are modulated by the style of its sample: [N, I, H, W], weight [O, I], style [N, I] ->
+    [N, O, H, W]. The outputs are few: modulating the weights is cheaper than the input.
+    """
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view of channels_last
+    y = pixels @ (weight * style[:, None]).transpose(1, 2).to(x.dtype)
+    return y.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
 
 def in_half_precision(x: Tensor) -> bool:

@@ -120,25 +120,33 @@ def test_the_share_is_at_least_one_image():
     assert list(tiny.stylegan2(8, path_length=0.0).generator_penalty(4, 0, 0)) == []
 
 
-def test_penalties_leave_mixed_precision(images):
-    """Values and second derivatives are those of full precision, also inside autocast."""
+def test_penalties_are_not_differentiated_in_fp16(images):
+    """Values and second derivatives are those of full precision in fp16; in bf16, whose range is as wide, nearly so."""
 
-    def gradients(mixed):
+    def gradients(precision):
         module = tiny.stylegan2(8)
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed, cache_enabled=False):
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32, cache_enabled=False):
             found = [*module.discriminator_penalty(images, 0, 0), *module.generator_penalty(4, 0, 0)]
         for _, loss in found:
             loss.backward()
+        assert [loss.dtype for _, loss in found] == [torch.float32] * 2
         return [loss.detach() for _, loss in found] + [p.grad for p in module.parameters() if p.grad is not None]
 
-    pairs = list(zip(gradients(True), gradients(False), strict=True))
-    assert len(pairs) > 20
-    assert all(torch.equal(a, b) for a, b in pairs)
+    full, fp16, bf16 = map(gradients, (torch.float32, torch.float16, torch.bfloat16))
+    assert len(full) > 20
+    assert all(torch.equal(a, b) for a, b in zip(full, fp16, strict=True))
+    assert 1e-4 < distance(bf16, full) < 0.1
+
+
+def distance(found, expected):
+    """Relative, of all gradients together."""
+    a, b = (torch.cat([x.flatten() for x in tensors]) for tensors in (found, expected))
+    return float((a - b).norm() / b.norm())
 
 
 @pytest.mark.skipif(not cpu_has_bf16(), reason="the CPU has no bf16")
-def test_a_training_differentiates_penalties_in_full_precision(store, tmp_path):
-    """The discriminator's gradients where R1 is the only loss: mixed precision changes nothing."""
+def test_a_training_differentiates_penalties_in_bf16(store, tmp_path):
+    """The discriminator's gradients where R1 is the only loss."""
 
     class OnlyR1(tiny.StoppingStyleGAN2):
         def discriminator_loss(self, real, fake, generator):
@@ -155,7 +163,7 @@ def test_a_training_differentiates_penalties_in_full_precision(store, tmp_path):
 
     full, mixed = gradients("32-true"), gradients("bf16-mixed")
     assert sum(g.abs().max() > 0.0 for g in full) > 8
-    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-7 * a.abs().max()) for a, b in zip(full, mixed, strict=True))
+    assert 1e-4 < distance(mixed, full) < 0.05
 
 
 @pytest.mark.parametrize(

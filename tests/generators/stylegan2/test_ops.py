@@ -71,23 +71,29 @@ def test_downsampling_convolution(size, kernel):
 
 
 @pytest.mark.parametrize("up", [False, True])
-@pytest.mark.parametrize("demodulate", [False, True])
-def test_modulated_convolution_is_a_grouped_one(up, demodulate):
+def test_modulated_convolution_is_a_grouped_one(up):
     """Karras et al. 2020, equations 1 to 3: w'_ijk = s_i w_ijk, w''_ijk = w'_ijk / sqrt(sum w'² + ε), per sample."""
     n, inputs, outputs, size = 3, 4, 5, 6
     x, weight, style = torch.randn(n, inputs, size, size), torch.randn(outputs, inputs, 3, 3), torch.randn(n, inputs)
     kernels = weight[None] * style[:, None, :, None, None]
-    if demodulate:
-        kernels = kernels * (kernels.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    kernels = kernels * (kernels.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
     if up:
         expected = torch.cat([ops.upsample_conv(x[i : i + 1], kernels[i]) for i in range(n)])
     else:
         grouped = F.conv2d(x.reshape(1, -1, size, size), kernels.flatten(0, 1), padding=1, groups=n)
         expected = grouped.reshape(n, outputs, size, size)
-    found, demodulation = ops.modulated_conv(x, weight, style, demodulate, up)
-    if demodulate:
-        found = found * demodulation[:, :, None, None]
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    found, demodulation = ops.modulated_conv(x, weight, style, up)
+    torch.testing.assert_close(found * demodulation[:, :, None, None], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_modulated_linear_is_a_grouped_convolution_of_single_pixels():
+    n, inputs, outputs = 3, 4, 2
+    x, weight, style = torch.randn(n, inputs, 6, 8), torch.randn(outputs, inputs), torch.randn(n, inputs)
+    kernels = (weight[None] * style[:, None]).flatten(0, 1)[:, :, None, None]
+    expected = F.conv2d(x.reshape(1, -1, 6, 8), kernels, groups=n).reshape(n, outputs, 6, 8)
+    for format in (torch.contiguous_format, torch.channels_last):
+        found = ops.modulated_linear(x.contiguous(memory_format=format), weight, style)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_modulated_convolution_in_half_precision_keeps_large_styles():
