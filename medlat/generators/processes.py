@@ -1,5 +1,6 @@
-"""Several processes that train one GAN: the sums that keep them equal, and Lightning's strategy without its wrapper."""
+"""Several processes that train one generator: how they begin and end, and the sums that keep them equal."""
 
+import signal
 from collections.abc import Callable
 
 import torch
@@ -34,12 +35,19 @@ class EqualProcesses(DDPStrategy):
 
     def teardown(self) -> None:
         super().teardown()
-        # Threads of gloo that still hold a tensor when the interpreter ends abort the process (pytorch/pytorch#179291).
-        # After an error the others may be waiting in a sum for this process, and would wait for ever: it just ends.
+        # Threads of gloo that still hold a tensor when the interpreter ends abort the process (pytorch/pytorch#179291);
+        # the barrier: none hangs up on another's last sum. After an error the others may wait for this process in vain.
         assert self.lightning_module is not None
         if dist.is_initialized() and self.lightning_module.trainer.state.status == TrainerStatus.RUNNING:
-            dist.barrier()
+            self.barrier()
             dist.destroy_process_group()
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process when its parent dies. torch asks for a SIGINT, which is ignored by what a
+    script starts in the background: it would train on beside the run that replaces it.
+    """
+    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
 
 
 def user_error(error: ProcessException) -> UserError | None:

@@ -1,4 +1,4 @@
-"""Sizes that networks of several generators are made of, and what is said where they do not fit."""
+"""Sizes that GANs and VAEs are made of, and what is said where they do not fit."""
 
 import math
 
@@ -13,7 +13,7 @@ def check_positive(section: str, **arguments: int) -> None:
             raise UserError(f"generator.{section}.{name}={value}: expected a whole number of at least 1")
 
 
-def doublings(image: ImageSpec, base: tuple[int, int] = (4, 4)) -> int:
+def doublings(image: ImageSpec, base: tuple[int, int]) -> int:
     """How often a map of the base's [height, width] doubles to the image's. Raises UserError where none fits."""
     levels = round(math.log2(max(image.height / base[0], 1.0)))
     if levels >= 1 and (image.height, image.width) == (base[0] * 2**levels, base[1] * 2**levels):

@@ -27,7 +27,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from medlat.data.batches import SliceData
 from medlat.errors import UserError
-from medlat.generators.processes import EqualProcesses, user_error
+from medlat.generators.processes import EqualProcesses, end_with_parent, user_error
 from medlat.generators.settings import Hardware, Schedule
 from medlat.randomness import generator_for
 from medlat.spaces import decode_in_parts
@@ -60,7 +60,7 @@ class GeneratorModule(pl.LightningModule, ABC):
 
     def compile_networks(self) -> None:
         """Let torch.compile make it faster; overridden where `compiles`."""
-        assert not self.compiles, type(self)
+        raise TypeError(f"{type(self).__name__} has no networks to compile")
 
 
 def train(
@@ -165,13 +165,16 @@ def _nowhere(records: list[Record]) -> None:
 
 
 def _begin_like_this_process(hardware: Hardware) -> Callable[[int], None]:
-    """What makes a started process use as many threads as asked for, and the first of several talk as this one does."""
+    """What makes a started process end with this one and use as many threads as asked for, and the first of several
+    talk as this one does.
+    """
     formatters = [handler.formatter for handler in logging.getLogger().handlers if handler.formatter]
     style = {"format": formatters[0]._fmt, "datefmt": formatters[0].datefmt} if formatters else {}
     return partial(_begin, hardware, logging.getLogger("medlat").getEffectiveLevel(), style)
 
 
 def _begin(hardware: Hardware, level: int, style: dict[str, Any], rank: int) -> None:
+    end_with_parent()
     hardware.limit_threads()
     logging.basicConfig(**style)
     logging.getLogger("medlat").setLevel(level if rank == 0 else logging.CRITICAL)

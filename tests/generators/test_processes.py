@@ -1,6 +1,10 @@
-"""Several processes that train one GAN: equal at the end, and as one process would have done it."""
+"""Several processes that train one generator: equal at the end, and as one process would have done it."""
 
 import json
+import os
+import select
+import signal
+import time
 
 import pytest
 import torch
@@ -10,7 +14,7 @@ from torch.multiprocessing import start_processes
 from torch.multiprocessing.spawn import ProcessException
 
 from medlat.errors import UserError
-from medlat.generators.processes import share_buffers, share_gradients, share_mean, user_error
+from medlat.generators.processes import end_with_parent, share_buffers, share_gradients, share_mean, user_error
 from medlat.generators.settings import Hardware
 
 TWO = Hardware(accelerator="cpu", precision="32-true", devices=2, threads=1)
@@ -38,6 +42,23 @@ def test_a_process_alone_shares_nothing():
     assert network.running_var.tolist() == [1.0, 1.0]
     value = torch.ones(3)
     assert share_mean(value) is value
+
+
+def test_a_started_process_ends_with_its_parent():
+    read, write = os.pipe()
+    if (parent := os.fork()) == 0:
+        if os.fork() == 0:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            end_with_parent()
+            os.write(write, b"ready")
+        time.sleep(60)
+        os._exit(1)
+    os.close(write)
+    assert os.read(read, 5) == b"ready"
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert select.select([read], [], [], 30)[0], "the child still holds the pipe"
+    assert os.read(read, 1) == b"", "nobody is left to write"
 
 
 def test_a_user_error_of_another_process_is_found():

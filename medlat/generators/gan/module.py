@@ -154,7 +154,7 @@ class GANModule(GeneratorModule):
         for number, part in enumerate(parts):
             share = len(part) / images
             for name, loss in terms(part, step, number):
-                # Outside autocast, which would compute the derivatives of derivatives in half precision.
+                # Outside autocast: derivatives keep the precision that the forward pass had.
                 with torch.autocast(self.device.type, enabled=False):
                     self.manual_backward(loss * share)
                 values[name] = values.get(name, 0.0) + loss.detach() * share

@@ -21,7 +21,13 @@ HALF_LIMIT = 256.0
 
 def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
     """Filter each channel with the normalised 4x4 kernel: [N, C, H, W] -> [N, C, H + 2·padding - 3, ...]."""
-    return _Blur.apply(x, padding, gain)
+    # torch.compile cannot trace a function with its own forward mode; what it makes is differentiated once only.
+    return _filter(x, padding, gain) if torch.compiler.is_compiling() else _Blur.apply(x, padding, gain)
+
+
+def _filter(x: Tensor, padding: int, gain: float) -> Tensor:
+    kernel = (gain * _kernel(x.dtype, x.device)).expand(x.shape[1], 1, 4, 4).contiguous()
+    return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
 
 
 class _Blur(torch.autograd.Function):
@@ -29,15 +35,23 @@ class _Blur(torch.autograd.Function):
     second derivative computes the kernel's own as well, channel by channel.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, padding: int, gain: float) -> Tensor:
-        ctx.padding, ctx.gain = padding, gain
-        kernel = (gain * _kernel(x.dtype, x.device)).expand(x.shape[1], 1, 4, 4).contiguous()
-        return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
+    def forward(x: Tensor, padding: int, gain: float) -> Tensor:
+        return _filter(x, padding, gain)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int, float], output: Tensor) -> None:
+        _, ctx.padding, ctx.gain = inputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return blur(gradient, 3 - ctx.padding, ctx.gain), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return blur(tangent, ctx.padding, ctx.gain)
 
 
 @cache
@@ -126,7 +140,7 @@ class Conv(nn.Module):
         bias = None if self.bias is None else self.bias * total
         if self.down:
             y = downsample_conv(x, weight, bias)
-        elif weight.shape[-1] == 1:  # a convolution of one or few channels is slow
+        elif weight.shape[-1] == 1:  # a product over pixels: the convolution is slow for the few channels of images
             y = F.linear(x.permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
         else:
             y = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
@@ -188,6 +202,7 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     n, _, height, width = x.shape
     size = max(g for g in range(1, min(group, n) + 1) if n % g == 0)
     y = at_least_float32(x).unflatten(0, (size, n // size))
-    deviation = (y.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [N / size]
+    variance = (y - y.mean(dim=0)).square().mean(dim=0)  # Tensor.var over the first dimension is slow
+    deviation = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))  # [N / size]
     extra = deviation.repeat(size)[:, None, None, None].expand(-1, 1, height, width)
     return torch.cat([x, extra.to(x.dtype)], dim=1)

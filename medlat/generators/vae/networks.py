@@ -1,7 +1,8 @@
 """Residual variational autoencoders (Kingma & Welling 2014), one family from laptop to paper size.
 
-Schön et al. 2022 (arXiv 2207.09740) use the residual VAE with batch normalisation, 64 channels at full
-resolution and 32 latent dimensions: `stem_stride=1, capacity=64`. The fast member begins at a quarter of the
+Schön et al. 2022 (arXiv 2207.09740) use a residual VAE with batch normalisation and 32 latent dimensions, whose encoder
+has 64 channels at half the resolution, doubled at each halving up to 512: `stem_stride=2, capacity=64` follows it, with
+nothing learnt at the full resolution and 1x1 shortcuts for 3x3 ones. The fast member begins at a quarter of the
 resolution: `stem_stride=4`. Without normalisation the residual branches start at zero (SkipInit, De & Smith 2020,
 arXiv 2002.10444).
 """

@@ -120,7 +120,7 @@ def test_the_share_is_at_least_one_image():
     assert list(tiny.stylegan2(8, path_length=0.0).generator_penalty(4, 0, 0)) == []
 
 
-def test_penalties_are_not_differentiated_in_fp16(images):
+def test_penalties_know_the_precision(images):
     """Values and second derivatives are those of full precision in fp16; in bf16, whose range is as wide, nearly so."""
 
     def gradients(precision):
@@ -135,11 +135,11 @@ def test_penalties_are_not_differentiated_in_fp16(images):
     full, fp16, bf16 = map(gradients, (torch.float32, torch.float16, torch.bfloat16))
     assert len(full) > 20
     assert all(torch.equal(a, b) for a, b in zip(full, fp16, strict=True))
-    assert 1e-4 < distance(bf16, full) < 0.1
+    assert 1e-4 < relative_difference(bf16, full) < 0.1
 
 
-def distance(found, expected):
-    """Relative, of all gradients together."""
+def relative_difference(found, expected):
+    """Of all tensors together."""
     a, b = (torch.cat([x.flatten() for x in tensors]) for tensors in (found, expected))
     return float((a - b).norm() / b.norm())
 
@@ -163,7 +163,7 @@ def test_a_training_differentiates_penalties_in_bf16(store, tmp_path):
 
     full, mixed = gradients("32-true"), gradients("bf16-mixed")
     assert sum(g.abs().max() > 0.0 for g in full) > 8
-    assert 1e-4 < distance(mixed, full) < 0.05
+    assert 1e-4 < relative_difference(mixed, full) < 0.05
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ class Stopping:
         super().on_validation_epoch_end()
 
     def teardown(self, stage: str) -> None:
+        super().teardown(stage)
         if self.witness is not None:
             values = {
                 "digest": digest(self),

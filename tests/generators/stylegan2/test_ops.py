@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.func import functional_call
 
 from medlat.generators.stylegan2 import ops
 
@@ -91,9 +92,10 @@ def test_modulated_linear_is_a_grouped_convolution_of_single_pixels():
     x, weight, style = torch.randn(n, inputs, 6, 8), torch.randn(outputs, inputs), torch.randn(n, inputs)
     kernels = (weight[None] * style[:, None]).flatten(0, 1)[:, :, None, None]
     expected = F.conv2d(x.reshape(1, -1, 6, 8), kernels, groups=n).reshape(n, outputs, 6, 8)
-    for format in (torch.contiguous_format, torch.channels_last):
-        found = ops.modulated_linear(x.contiguous(memory_format=format), weight, style)
+    for images in (x, x.contiguous(memory_format=torch.channels_last)):
+        found = ops.modulated_linear(images, weight, style)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_modulated_convolution_in_half_precision_keeps_large_styles():
@@ -153,12 +155,46 @@ def test_minibatch_deviation_by_hand():
         lambda x, w: ops.upsample_conv(x, w),
         lambda x, w: ops.downsample_conv(x, w),
         lambda x, w: ops.modulated_conv(x, w, x.mean(dim=(2, 3)) + 2.0)[0],
+        lambda x, w: ops.modulated_linear(x, w[:, :, 0, 0], x.mean(dim=(2, 3)) + 2.0),
+        lambda x, w: functional_call(ops.Conv(2, 2, 1, bias=False), {"weight": w[:, :, :1, :1]}, x),
         lambda x, w: ops.minibatch_deviation(x, 2),
     ],
-    ids=["blur", "upsample", "upsample_conv", "downsample_conv", "modulated_conv", "minibatch_deviation"],
+    ids=[
+        "blur",
+        "upsample",
+        "upsample_conv",
+        "downsample_conv",
+        "modulated_conv",
+        "modulated_linear",
+        "pixelwise",
+        "minibatch_deviation",
+    ],
 )
 def test_second_derivatives(operation):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 2, 4, 4, dtype=torch.float64, generator=generator, requires_grad=True)
     weight = torch.randn(2, 2, 3, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda a, b: operation(a, b), (x, weight), atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_features_are_in_channels_last_whatever_the_images_are(channels):
+    assert ops.Conv(channels, 8, 1)(torch.ones(2, channels, 4, 4)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_torch_compile_traces_the_blur_whole():
+    torch.compile(ops.blur, fullgraph=True, backend="eager")(torch.ones(1, 2, 4, 4, requires_grad=True), 1)
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+def test_the_blur_is_linear_to_every_way_of_differentiating(padding):
+    """Reverse and forward mode, vectorised: the Jacobian is what the blur does to each unit image."""
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64)
+
+    def filtered(images):
+        return ops.blur(images, padding, 3.0)
+
+    units = torch.eye(32, dtype=torch.float64).unflatten(1, (1, 2, 4, 4))
+    expected = torch.stack([filtered(unit) for unit in units], dim=-1).unflatten(-1, (1, 2, 4, 4))
+    torch.testing.assert_close(torch.func.jacrev(filtered)(x), expected)
+    torch.testing.assert_close(torch.func.jacfwd(filtered)(x), expected)
