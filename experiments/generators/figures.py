@@ -99,7 +99,7 @@ def curves(runs: Runs) -> Figure:
     axes.set(
         xlabel="thousands of images shown", ylabel="sliced Wasserstein distance, ×10⁻³", yscale="log", xscale="log"
     )
-    axes.set_xticks([3, 10, 30, 100])
+    axes.set_xticks([3, 10, 30, 100, 300])
     axes.set_yticks([10, 20, 50, 100, 200, 400])
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(ScalarFormatter())

@@ -6,8 +6,8 @@
 
 CHECKOUT: a clone of that repository, whose code this runs, on the CPU: in float32, and in the plain operations that
 StyleGAN2's falls back to. Both sides take the same steps on the same batches. The networks of `stylegan2` and `dcgan`
-are the same on both sides; of `vae`, medlat's has the widths of the authors' encoder, but nothing learnt at 128² and 1x1
-shortcuts for 3x3 ones, about half the parameters.
+are the same on both sides; of `vae`, medlat's has the widths of the authors' encoder, but nothing learnt at 128² and
+1x1 shortcuts for 3x3 ones, about half the parameters.
 """
 
 import argparse
