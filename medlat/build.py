@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from medlat.generators.training import GeneratorModule
     from medlat.spaces import ImageSpec
 
-# What the program itself passes to constructors, by section: the configuration need not, and must not, hold it.
 SMALLEST_IMAGE = 16  # pixels
+# What the program itself passes to constructors, by section: the configuration need not, and must not, hold it.
 PROVIDED = {
     "generator.network": {"image"},
     "generator.module": {"network", "seed", "steps"},

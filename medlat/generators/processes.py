@@ -35,10 +35,12 @@ class EqualProcesses(DDPStrategy):
 
     def teardown(self) -> None:
         super().teardown()
+        if not dist.is_initialized():
+            return
         # Threads of gloo that still hold a tensor when the interpreter ends abort the process (pytorch/pytorch#179291);
         # the barrier: none hangs up on another's last sum. After an error the others may wait for this process in vain.
         assert self.lightning_module is not None
-        if dist.is_initialized() and self.lightning_module.trainer.state.status == TrainerStatus.RUNNING:
+        if self.lightning_module.trainer.state.status == TrainerStatus.RUNNING:
             self.barrier()
             dist.destroy_process_group()
 
