@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from medlat.directions.finder import Finder
     from medlat.evaluation.features import Features
     from medlat.generators.pretrained.convert import Pretrained
-    from medlat.generators.settings import Hardware, Schedule
-    from medlat.generators.training import GeneratorModule
+    from medlat.training.settings import Hardware, Schedule
+    from medlat.training.loop import GeneratorModule
     from medlat.spaces import ImageSpec
 
 SMALLEST_IMAGE = 16  # pixels
@@ -97,14 +97,14 @@ def augment(config: DictConfig) -> "Augment | None":
 
 def schedule(config: DictConfig) -> "Schedule":
     """The length of the generator's training."""
-    from medlat.generators.settings import Schedule
+    from medlat.training.settings import Schedule
 
     return Schedule(**plain(config.generator.training))
 
 
 def hardware(config: DictConfig) -> "Hardware":
     """Where to compute."""
-    from medlat.generators.settings import Hardware
+    from medlat.training.settings import Hardware
 
     return Hardware(**plain(config.trainer))
 
@@ -121,10 +121,10 @@ def plain(section: DictConfig) -> dict[str, Any]:
 
 def window(config: DictConfig) -> tuple[float, float]:
     """What the network sees as [-1, 1], in HU. Raises UserError where it is not low < high."""
-    low, high = config.data.window_hu
+    low, high = config.data.window
     if not low < high:
         raise UserError(
-            f"data.window_hu=[{low:g}, {high:g}]: expected [low, high] with low below high, e.g. [-1000, 2000]"
+            f"data.window=[{low:g}, {high:g}]: expected [low, high] with low below high, e.g. [-1000, 2000]"
         )
     return float(low), float(high)
 
@@ -164,7 +164,7 @@ def _module(config: DictConfig) -> None:
     """The network and what trains it, without their numbers: sizes are checked, and what does not go together."""
     import torch
 
-    from medlat.generators.training import check_hardware
+    from medlat.training.loop import check_hardware
     from medlat.spaces import ImageSpec
 
     side, how_long = config.data.image_size, schedule(config)

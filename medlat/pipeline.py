@@ -44,7 +44,7 @@ class Plan:
     def generator(self) -> Recipe:
         if build.is_pretrained(self.config):
             section = build.plain(self.config.generator) | {"weights": build.pretrained(self.config).fingerprint()}
-            config = {"pretrained": section, "window_hu": build.plain(self.config.data.window_hu)}
+            config = {"pretrained": section, "window": build.plain(self.config.data.window)}
             return Recipe("generator", config, {"slices": self._content()})
         sections = build.plain(self.config.generator)
         shown = {
@@ -54,7 +54,7 @@ class Plan:
         }
         config = {"network": sections["network"], "module": sections["module"], "training": shown}
         data = build.plain(self.config.data)
-        config |= {"window_hu": data["window_hu"], "augment": data["augment"], "seed": self.config.seed}
+        config |= {"window": data["window"], "augment": data["augment"], "seed": self.config.seed}
         return Recipe("generator", config, {"slices": self._content(), "split": self._key("split")})
 
     def directions(self, section: DictConfig) -> Recipe:
@@ -62,7 +62,7 @@ class Plan:
 
     def regressor(self) -> Recipe:
         data = self.config.data
-        config = {"steps": self.config.evaluation.regressor_steps, "window_hu": build.plain(data.window_hu)}
+        config = {"steps": self.config.evaluation.regressor_steps, "window": build.plain(data.window)}
         return Recipe("regressor", config, {"slices": self._content(), "split": self._key("split")})
 
     def evaluation(self) -> Recipe:

@@ -20,7 +20,7 @@ NUMERICAL = sorted(
         "data/splits.py",
         "generators/*/networks.py",
         "generators/*/objective.py",
-        "generators/optimisation.py",
+        "training/optimisation.py",
         "report/*.py",
     )
     for path in (ROOT / "medlat").glob(pattern)

@@ -29,8 +29,8 @@ from medlat.data.ct.export import write_dicom_series
 from medlat.data.ct.phantom import CTPhantom
 from medlat.data.ct.resample import ToGrid
 from medlat.data.slices import Preparation, SliceStore, prepare
-from medlat.generators.optimisation import Optimisation
-from medlat.generators.settings import cpu_has_bf16
+from medlat.training.optimisation import Optimisation
+from medlat.training.settings import cpu_has_bf16
 from medlat.generators.vae.networks import VAE
 from medlat.generators.vae.objective import VAEObjective
 from medlat.spaces import ImageSpec

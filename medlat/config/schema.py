@@ -22,7 +22,8 @@ class Data:
     source: Component  # where slices come from
     image_size: int  # pixels along each side of an image
     field_of_view_mm: float | None  # square cut out about the image's centre; null: the whole slice
-    window_hu: tuple[float, float]  # what the network sees as [-1, 1]
+    window: tuple[float, float]  # physical values that the network sees as [-1, 1]
+    display: tuple[float, float]  # physical values that figures show as black and white
     max_damaged: float  # share of unreadable slices above which the run stops
     damaged_list: str | None  # a file for the paths of damaged files
     salt: str | None  # for hashing patient identities
@@ -57,7 +58,7 @@ class Evaluation:
 
 @dataclass
 class Report:
-    window_hu: tuple[float, float]  # what the figures show
+    window: tuple[float, float]  # what the figures show
     directions: int  # shown of each method
     gifs: int
 

@@ -3,7 +3,7 @@
 A source knows files and anatomy; it knows nothing of the store, of splits or of networks. `medlat.data.slices`
 drives it: scan once, order the patients, read every chunk in parallel into one memory-mapped array.
 
-Adding a source = one class with these three methods, one YAML in `conf/data/`, one test.
+Adding a source = one class with a modality and these methods, one YAML in `conf/data/`, one test.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,10 +17,34 @@ import numpy as np
 ParallelMap = Callable[[Callable[[Any], Any], Iterable[Any], str], Iterator[Any]]
 
 
-class Slice(NamedTuple):
-    """One axial slice as a radiologist sees it: row 0 is anterior, column 0 is the patient's right."""
+@dataclass(frozen=True)
+class Modality:
+    """What the values of a source's images are.
 
-    pixels: np.ndarray  # [H, W] float32, Hounsfield units
+    unit:      "HU", "RGB" or "grey"; it decides which measurements are taken.
+    channels:  1, or 3.
+    dtype:     of the slice store: "int16" or "uint8".
+    fill:      the value where an image ends: air, glass, black.
+    low, high: values are clipped to these before anything else.
+    """
+
+    unit: str
+    channels: int
+    dtype: str
+    fill: float
+    low: float
+    high: float
+
+
+CT = Modality("HU", 1, "int16", -1024.0, -1024.0, 3071.0)
+HISTOLOGY = Modality("RGB", 3, "uint8", 255.0, 0.0, 255.0)
+GREY = Modality("grey", 1, "uint8", 0.0, 0.0, 255.0)
+
+
+class Slice(NamedTuple):
+    """One image as its reader sees it: of an axial slice, row 0 is anterior and column 0 the patient's right."""
+
+    pixels: np.ndarray  # [H, W] float32 (HU or grey), or [H, W, 3] uint8 or float32 (RGB, 0 to 255)
     spacing_mm: tuple[float, float]  # distance between rows, between columns
 
 
@@ -38,7 +62,9 @@ class Chunk:
     patient: the identity as the source has it; it is hashed before anything is written.
     items:   one picklable item per slice, whatever the source's `read` wants.
     columns: numbers known per slice before it is read, each [len(items)] float64. `position_mm` (along the
-             patient axis, feet to head) is always there; known factors are `factor.<name>`, labels `label.<name>`.
+             patient axis, feet to head; 0 where there is no such thing) is always there; known factors are
+             `factor.<name>`, labels `label.<name>` (a class by its number), and `split` is the part that whoever
+             published the data gave a slice to: 0 training, 1 validation, 2 test.
     """
 
     patient: str
@@ -48,15 +74,25 @@ class Chunk:
 
 @dataclass
 class Scan:
-    """What a source found. `skipped` counts what is not meant to be read, by reason ("not DICOM": 3)."""
+    """What a source found.
+
+    skipped: counts what is not meant to be read, by reason ("not DICOM": 3).
+    classes: label -> names of its classes, in the order of their numbers; a label that is not here is a quantity.
+    """
 
     chunks: list[Chunk] = field(default_factory=list)
     damaged: list[Damaged] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class SliceSource(Protocol):
-    """Where slices come from. Constructor arguments are explicit and typed, and are checked there (UserError)."""
+    """Where slices come from. Constructor arguments are explicit and typed, and are checked there (UserError).
+
+    modality: what the values are; an attribute of the class or of the object.
+    """
+
+    modality: Modality
 
     def fingerprint(self) -> str:
         """A hash of what the slices depend on beside the constructor's arguments (e.g. the files below the root)."""

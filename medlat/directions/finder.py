@@ -3,10 +3,17 @@
 Adding a method = one class here with explicit arguments and `find`, one YAML in `conf/directions/`, one test.
 """
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
-from medlat.errors import UserError
+import numpy as np
+from torch import Tensor
+
+from medlat.errors import UserError, did_you_mean
 from medlat.spaces import Directions, LatentModel, LatentSpace
+
+Origin = Literal["real", "samples", "both"]
 
 
 class Finder(Protocol):
@@ -15,6 +22,71 @@ class Finder(Protocol):
     def find(self, model: LatentModel) -> Directions:
         """Unit directions, ranked; at most as many as the space has dimensions for methods that find a basis."""
         ...
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a supervised method learns from: codes and what a classifier predicts for their images.
+
+    codes:        [N, *space.shape], of real images, samples or both.
+    values:       [N] predictions on a scale without bounds: logits of probabilities, other values as they are.
+    threshold:    the value at which the prediction is said to have changed.
+    score:        images [N, C, H, W] in [-1, 1] -> values [N], differentiable in the images where `differentiable`.
+    measured:     [N, M] measurements of the codes' images, NaN where there is none; measurements: their names.
+    sigma:        [*space.shape] standard deviation of each coordinate of the codes that the generator knows.
+    """
+
+    codes: Tensor
+    values: Tensor
+    threshold: float
+    score: Callable[[Tensor], Tensor]
+    differentiable: bool
+    measured: np.ndarray
+    measurements: Sequence[str]
+    sigma: Tensor
+
+    def need_gradients(self, method: str) -> None:
+        """Raises UserError where the classifier has no gradients."""
+        if not self.differentiable:
+            raise UserError(
+                f"directions={method}: needs gradients, and the classifier is a black box without; "
+                f"expected linear, svm, style_channels or conditional, or a differentiable classifier"
+            )
+
+    def column(self, measurement: str) -> np.ndarray:
+        """[N] of one measurement. Raises UserError where there is none of that name."""
+        if measurement not in self.measurements:
+            raise UserError(
+                f"directions.confounders: no measurement '{measurement}'{did_you_mean(measurement, self.measurements)}"
+            )
+        return self.measured[:, list(self.measurements).index(measurement)]
+
+
+class SupervisedFinder(Protocol):
+    """Finds the directions along which a classifier's prediction changes; vectors point to higher values.
+
+    space: name of the latent space; None: that of the inverted images. origin: which codes it learns from.
+    """
+
+    space: str | None
+    origin: Origin
+
+    def find(self, model: LatentModel, evidence: Evidence) -> Directions:
+        """At least one direction; the first is the one to follow, and points to higher values."""
+        ...
+
+
+class LocalFinder(SupervisedFinder, Protocol):
+    """A supervised finder whose direction differs from image to image; that of `find` is the mean of them."""
+
+    def directions_at(self, model: LatentModel, evidence: Evidence, codes: Tensor) -> Tensor:
+        """Codes [N, *space.shape] -> unit directions [N, *space.shape], towards higher values."""
+        ...
+
+
+def is_supervised(finder: object) -> bool:
+    """Whether `find` wants evidence."""
+    return hasattr(finder, "origin")
 
 
 def check_count(count: int) -> None:

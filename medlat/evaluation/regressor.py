@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from medlat.errors import UserError
 from medlat.generators.checkpoint import read_generator, save_generator
-from medlat.generators.optimisation import Optimisation
-from medlat.generators.settings import cpu_has_bf16
+from medlat.training.optimisation import Optimisation
+from medlat.training.settings import cpu_has_bf16
 from medlat.randomness import derive_seed
 from medlat.spaces import ImageSpec
 

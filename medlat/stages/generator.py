@@ -24,7 +24,7 @@ BATCH = 256  # images at once where nothing is learnt
 
 def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
     """Reads slices and split; leaves the trained generator, the curves of its training, and what it made on the way."""
-    from medlat.generators.training import FixedGrid, train
+    from medlat.training.loop import FixedGrid, train
 
     opened, parts, spec = load_data(config, made)
     network = build.network(config, spec)
@@ -34,7 +34,7 @@ def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
 
     def show(so_far: int, images: Tensor) -> None:
         rows = [torch.cat(list(row), dim=1) for row in spec.to_physical(images[:, 0]).split(FixedGrid.SIDE)]
-        tracker.image("training/fixed_codes", windowed(torch.cat(rows).numpy(), tuple(config.report.window_hu)), so_far)
+        tracker.image("training/fixed_codes", windowed(torch.cat(rows).numpy(), tuple(config.report.window)), so_far)
 
     train(module, data, schedule, hardware, out, tracker.replay, show)
     recipe = build.plain(config.generator.network)

@@ -41,7 +41,7 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
         grids={shown: physical_values(x, spec) for shown, x in grids(made["generator"]).items()},
         controls=[place.removeprefix("controls/") for place in methods if place.startswith("controls/")],
         measurements=[(m.name, m.unit, m.factor) for m in MEASUREMENTS],
-        window=tuple(config.report.window_hu),
+        window=tuple(config.report.window),
         directions=config.report.directions,
         gifs=config.report.gifs,
         active_kl=config.evaluation.active_kl,

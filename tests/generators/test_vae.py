@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medlat.errors import UserError
-from medlat.generators.optimisation import Optimisation
+from medlat.training.optimisation import Optimisation
 from medlat.generators.vae.networks import VAE, kl_per_dimension
 from medlat.generators.vae.objective import VAEObjective
 from medlat.spaces import ImageSpec

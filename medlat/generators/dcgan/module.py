@@ -10,7 +10,7 @@ from medlat.errors import UserError
 from medlat.generators.dcgan.networks import DCGAN
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.module import GANModule
-from medlat.generators.optimisation import Adam, Averaging
+from medlat.training.optimisation import Adam, Averaging
 
 
 class DCGANModule(GANModule):

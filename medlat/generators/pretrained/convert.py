@@ -156,7 +156,7 @@ def _check_window(path: Path, own: ImageSpec, image: ImageSpec) -> None:
     if (own.low, own.high, own.unit) != (image.low, image.high, image.unit):
         raise UserError(
             f"{_where(path)}: it was trained on images of [{own.low:g}, {own.high:g}] {own.unit}, the data are of "
-            f"[{image.low:g}, {image.high:g}] {image.unit}; set data.window_hu=[{own.low:g}, {own.high:g}]"
+            f"[{image.low:g}, {image.high:g}] {image.unit}; set data.window=[{own.low:g}, {own.high:g}]"
         )
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from medlat.errors import UserError
 from medlat.evaluation.reconstruction import psnr
-from medlat.generators.optimisation import Optimisation
-from medlat.generators.training import GeneratorModule
+from medlat.training.optimisation import Optimisation
+from medlat.training.loop import GeneratorModule
 from medlat.generators.vae.networks import VAE, kl_per_dimension
 from medlat.generators.vae.objective import VAEObjective
 from medlat.randomness import generator_for

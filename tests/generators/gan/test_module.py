@@ -11,8 +11,8 @@ from medlat.errors import UserError
 from medlat.generators.gan.augmentation import CT, Adaptive
 from medlat.generators.gan.collapse import COLLAPSED, relative_spread
 from medlat.generators.gan.losses import gradient_penalty, path_lengths
-from medlat.generators.optimisation import Adam, Averaging
-from medlat.generators.settings import Hardware, cpu_has_bf16
+from medlat.training.optimisation import Adam, Averaging
+from medlat.training.settings import Hardware, cpu_has_bf16
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ from torch.multiprocessing.spawn import ProcessException
 
 from medlat.data.batches import SliceData
 from medlat.errors import UserError
-from medlat.generators.processes import EqualProcesses, end_with_parent, user_error
-from medlat.generators.settings import Hardware, Schedule
+from medlat.training.processes import EqualProcesses, end_with_parent, user_error
+from medlat.training.settings import Hardware, Schedule
 from medlat.randomness import generator_for
 from medlat.spaces import decode_in_parts
 from medlat.tracking import Record, read_records, to_line

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from medlat.errors import UserError
-from medlat.generators.settings import Hardware
+from medlat.training.settings import Hardware
 
 
 def test_threads_are_limited_as_asked():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medlat.errors import UserError
-from medlat.generators.optimisation import Adam, Averaging
+from medlat.training.optimisation import Adam, Averaging
 
 
 def weights(value):

@@ -14,8 +14,8 @@ from torch.multiprocessing import start_processes
 from torch.multiprocessing.spawn import ProcessException
 
 from medlat.errors import UserError
-from medlat.generators.processes import end_with_parent, share_buffers, share_gradients, share_mean, user_error
-from medlat.generators.settings import Hardware
+from medlat.training.processes import end_with_parent, share_buffers, share_gradients, share_mean, user_error
+from medlat.training.settings import Hardware
 
 TWO = Hardware(accelerator="cpu", precision="32-true", devices=2, threads=1)
 

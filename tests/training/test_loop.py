@@ -11,9 +11,9 @@ from generators.gan import tiny
 
 from medlat.errors import UserError
 from medlat.generators.gan.augmentation import CT, Adaptive
-from medlat.generators.optimisation import Optimisation
-from medlat.generators.settings import Hardware, Schedule, cpu_has_bf16
-from medlat.generators.training import train
+from medlat.training.optimisation import Optimisation
+from medlat.training.settings import Hardware, Schedule, cpu_has_bf16
+from medlat.training.loop import train
 from medlat.generators.vae.module import VAEModule
 from medlat.generators.vae.networks import VAE
 from medlat.generators.vae.objective import VAEObjective

@@ -1,0 +1,88 @@
+"""What is explained: a black box, images in and predictions out, and the one number of it that a question is about."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from medlat.errors import UserError, did_you_mean
+
+Task = Literal["binary", "multiclass", "ordinal", "regression"]
+PIXELS_AT_ONCE = 2**20  # of images that are predicted together
+LOGIT_LIMIT = 1e-6  # probabilities nearer to 0 or 1 than this have the logit of this
+
+
+class BlackBox(Protocol):
+    """Any classifier or regressor, as explanations see it.
+
+    task:           what the predictions are. binary: the probability of the second class, one column. multiclass,
+                    ordinal: a probability for each class, rows sum to 1; ordinal classes are in rising order.
+                    regression: one value.
+    outputs:        a name for each column of the predictions; for binary that of the second class.
+    differentiable: whether gradients of the predictions in the images can be taken.
+    """
+
+    task: Task
+    outputs: tuple[str, ...]
+    differentiable: bool
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> predictions [N, len(outputs)] float32, finite, on the images' device.
+
+        Where it is differentiable, gradients flow as torch's grad mode says; else the result has none.
+        Raises UserError where the images do not fit or the network returns what it should not.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """The number of a black box that is explained: the probability of a class, the expected grade, or the value.
+
+    column: of the predictions; None: the expected class number of an ordinal task, from 0 to K - 1.
+    """
+
+    black_box: BlackBox
+    column: int | None = 0
+
+    @property
+    def name(self) -> str:
+        return "expected grade" if self.column is None else self.black_box.outputs[self.column]
+
+    @property
+    def is_probability(self) -> bool:
+        return self.black_box.task != "regression" and self.column is not None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> [N]; with gradients where the black box has them."""
+        predictions = self.black_box(images)
+        if self.column is not None:
+            return predictions[:, self.column]
+        return predictions @ torch.arange(predictions.shape[1], dtype=predictions.dtype, device=predictions.device)
+
+    def linear(self, predictions: Tensor) -> Tensor:
+        """Predictions on a scale without bounds: the logit of a probability, other values as they are."""
+        if not self.is_probability:
+            return predictions
+        return predictions.clamp(LOGIT_LIMIT, 1.0 - LOGIT_LIMIT).logit()
+
+
+def target_of(black_box: BlackBox, name: str | None) -> Target:
+    """The target of that name; None: the only one, the expected grade of an ordinal task, or the last class.
+
+    Raises UserError where there is none of that name.
+    """
+    outputs = black_box.outputs
+    if name is None:
+        return Target(black_box, None if black_box.task == "ordinal" else len(outputs) - 1)
+    if name not in outputs:
+        raise UserError(f"explain.target={name}: the classifier predicts no such thing{did_you_mean(name, outputs)}")
+    return Target(black_box, outputs.index(name))
+
+
+@torch.no_grad()
+def predict(target: Target, images: Tensor, device: torch.device) -> Tensor:
+    """Any number of images [N, C, H, W] in [-1, 1] -> [N] float32 on the CPU, without gradients."""
+    size = max(1, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1]))
+    return torch.cat([target(part.to(device)).float().cpu() for part in images.split(size)])
