@@ -13,14 +13,15 @@ from medlat.errors import ConfigErrors, UserError
 if TYPE_CHECKING:
     from torch import nn
 
+    from medlat.classifiers.black_box import BlackBox
     from medlat.data.batches import Augment
     from medlat.data.source import SliceSource
-    from medlat.directions.finder import Finder
+    from medlat.directions.finder import Finder, SupervisedFinder
     from medlat.evaluation.features import Features
     from medlat.generators.pretrained.convert import Pretrained
+    from medlat.spaces import ImageSpec, LatentModel
+    from medlat.training.loop import GeneratorModule, TrainedModule
     from medlat.training.settings import Hardware, Schedule
-    from medlat.training.loop import GeneratorModule
-    from medlat.spaces import ImageSpec
 
 SMALLEST_IMAGE = 16  # pixels
 # What the program itself passes to constructors, by section: the configuration need not, and must not, hold it.
@@ -28,6 +29,10 @@ PROVIDED = {
     "generator.network": {"image"},
     "generator.module": {"network", "seed", "steps"},
     "generator.module.discriminator": {"image"},
+    "classifier.network": {"image", "task", "classes"},
+    "classifier.module": {"network", "seed", "steps"},
+    "inversion.encoder.network": {"image", "space_shape"},
+    "inversion.encoder.module": {"network", "model", "space", "seed", "steps"},
     "evaluation.features.*": {"name"},
 }
 
@@ -52,13 +57,7 @@ def source(config: DictConfig) -> "SliceSource":
 
 def network(config: DictConfig, image: "ImageSpec") -> "nn.Module":
     """The generator's network, untrained. Its first weights depend on the run's seed alone."""
-    import torch
-
-    from medlat.randomness import derive_seed
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "weights"))
-        return build(config.generator.network, image=image)
+    return _seeded(config, "weights", config.generator.network, image=image)
 
 
 def network_from(recipe: dict[str, Any], image: "ImageSpec") -> "nn.Module":
@@ -95,11 +94,86 @@ def augment(config: DictConfig) -> "Augment | None":
     return None if section is None else build(section)
 
 
-def schedule(config: DictConfig) -> "Schedule":
-    """The length of the generator's training."""
+def schedule(config: DictConfig, section: str = "generator") -> "Schedule":
+    """The length of a training: of the generator, or of another section."""
     from medlat.training.settings import Schedule
 
-    return Schedule(**plain(config.generator.training))
+    return Schedule(**plain(OmegaConf.select(config, f"{section}.training")), section=section)
+
+
+def is_own_classifier(config: DictConfig) -> bool:
+    """Whether the classifier is the user's own: its section is then that of one object."""
+    return config.classifier is not None and "_target_" in config.classifier
+
+
+def own_classifier(config: DictConfig, image: "ImageSpec") -> "BlackBox":
+    """The user's classifier. Raises UserError where it does not take such images or returns what it should not."""
+    from medlat.classifiers.adapters import check
+
+    black_box = build(config.classifier)
+    check(black_box, image)
+    return black_box
+
+
+def classifier_network(config: DictConfig, image: "ImageSpec", task: str, classes: list[str]) -> Any:
+    """The classifier's network, untrained. Its first weights depend on the run's seed alone."""
+    return _seeded(config, "classifier", config.classifier.network, image=image, task=task, classes=classes)
+
+
+def classifier_module(config: DictConfig, network: "nn.Module", steps: int) -> "TrainedModule":
+    """The LightningModule that trains the classifier."""
+    return build(config.classifier.module, network=network, seed=config.seed, steps=steps)
+
+
+def needs_encoder(config: DictConfig) -> bool:
+    """Whether some method of inversion begins with an encoder."""
+    return any(build(section).needs_encoder for section in _inversions(config))
+
+
+def _inversions(config: DictConfig) -> list[DictConfig]:
+    return [config.inversion.method, *config.inversion.others.values()]
+
+
+def inversion_space(config: DictConfig, model: "LatentModel") -> str:
+    """The space that real images are inverted into. Raises UserError where the generator has none of that name."""
+    from medlat.inversion.inverter import chosen_space
+
+    return chosen_space(model, config.inversion.method.get("space")).name
+
+
+def fitting_method(config: DictConfig) -> Any:
+    """How the many training images are inverted that directions are found from: by the encoder alone where the method
+    begins with one, else by the method itself.
+    """
+    from medlat.inversion.encode import Encode
+
+    method = build(config.inversion.method)
+    return Encode(method.space) if method.needs_encoder else method
+
+
+def encoder_network(config: DictConfig, model: "LatentModel", space: str) -> Any:
+    """The encoder's network, untrained."""
+    shape = list(model.spaces[space].shape)
+    return _seeded(config, "encoder", config.inversion.encoder.network, image=model.image, space_shape=shape)
+
+
+def encoder_module(
+    config: DictConfig, network: "nn.Module", model: "LatentModel", space: str, steps: int
+) -> "TrainedModule":
+    """The LightningModule that trains the encoder."""
+    section = config.inversion.encoder.module
+    return build(section, network=network, model=model, space=space, seed=config.seed, steps=steps)
+
+
+def _seeded(config: DictConfig, purpose: str, section: DictConfig, **provided: Any) -> Any:
+    """An object with random weights that depend on the run's seed and the purpose alone."""
+    import torch
+
+    from medlat.randomness import derive_seed
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, purpose))
+        return build(section, **provided)
 
 
 def hardware(config: DictConfig) -> "Hardware":
@@ -109,9 +183,16 @@ def hardware(config: DictConfig) -> "Hardware":
     return Hardware(**plain(config.trainer))
 
 
-def finder(section: DictConfig) -> "Finder":
+def finder(section: DictConfig) -> "Finder | SupervisedFinder":
     """A direction method."""
     return build(section)
+
+
+def is_supervised(section: DictConfig) -> bool:
+    """Whether a direction method learns from a classifier."""
+    from medlat.directions.finder import is_supervised
+
+    return is_supervised(build(section))
 
 
 def plain(section: DictConfig) -> dict[str, Any]:
@@ -144,20 +225,87 @@ def check_values(config: DictConfig) -> None:
 
 
 def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
-    sections = [config.directions, *config.controls.values()]
+    sections = [config.directions, *config.others.values(), *config.controls.values()]
     checks: list[Callable[[], Any]] = [partial(source, config), partial(window, config)]
     if is_pretrained(config):
         checks.append(partial(pretrained, config))
     else:
-        sections += [s for s in _parts(config) if not s.get("_partial_")]
+        sections += [s for s in _parts(config.generator) if not s.get("_partial_")]
         checks += [partial(_module, config)]
     checks += [lambda: hardware(config).device, partial(augment, config), partial(features, config)]
-    return [*checks, *(partial(build, section) for section in sections)]
+    checks += [partial(build, section) for section in sections]
+    return checks + _explanation_checks(config)
 
 
-def _parts(config: DictConfig) -> list[DictConfig]:
-    """What the generator's module is built from."""
-    return [s for s in config.generator.module.values() if isinstance(s, DictConfig) and "_target_" in s]
+def _explanation_checks(config: DictConfig) -> list[Callable[[], Any]]:
+    methods = {"directions": config.directions} | {f"others.{name}": s for name, s in config.others.items()}
+    if config.classifier is None:
+        return [partial(_refuse_supervised, key, section) for key, section in methods.items()]
+    checks: list[Callable[[], Any]] = [partial(build, section) for section in _inversions(config)]
+    checks.append(partial(_check_explain, config))
+    if is_own_classifier(config):
+        return [*checks, partial(_own_classifier_check, config, methods)]
+    return [*checks, partial(_classifier_check, config), *(partial(build, s) for s in _parts(config.classifier))]
+
+
+def _refuse_supervised(key: str, section: DictConfig) -> None:
+    if is_supervised(section):
+        raise UserError(
+            f"{key}: {section['_target_'].rpartition('.')[2]} learns from a classifier, and there is none; expected "
+            f"classifier=densenet, resnet, torchscript, onnx, python or medlat"
+        )
+
+
+def _check_explain(config: DictConfig) -> None:
+    asked = config.explain
+    steps = list(asked.steps)
+    if steps != sorted(set(steps)) or 0.0 not in steps or len(steps) < 3:
+        raise UserError(f"explain.steps={steps}: expected at least three rising numbers, 0 among them")
+    for name in ("images", "codes", "controls", "shown"):
+        if asked[name] < (10 if name == "codes" else 1):
+            raise UserError(f"explain.{name}={asked[name]}: expected at least {10 if name == 'codes' else 1}")
+
+
+def _own_classifier_check(config: DictConfig, methods: dict[str, DictConfig]) -> None:
+    """Run the user's classifier on made-up images, and refuse methods that need gradients it does not have."""
+    black_box = own_classifier(config, _image(config))
+    for key, section in methods.items():
+        if getattr(build(section), "needs_gradients", False) and not black_box.differentiable:
+            raise UserError(
+                f"{key}: {section['_target_'].rpartition('.')[2]} needs gradients, and the classifier is a black box "
+                f"without; expected linear, logistic, svm, style_channels or conditional"
+            )
+
+
+def _classifier_check(config: DictConfig) -> None:
+    """The classifier's network without its numbers."""
+    import torch
+
+    from medlat.training.loop import check_hardware
+
+    section, how_long = config.classifier, schedule(config, "classifier")
+    with torch.device("meta"):
+        task = section.task or "binary"
+        classes = ["0", "1"] if task == "binary" else ["value"] if task == "regression" else ["0", "1", "2"]
+        network = build(section.network, image=_image(config), task=task, classes=classes)
+        check_hardware(classifier_module(config, network, how_long.steps), how_long, hardware(config))
+
+
+def _parts(section: DictConfig) -> list[DictConfig]:
+    """What a trained network's module is built from."""
+    return [s for s in section.module.values() if isinstance(s, DictConfig) and "_target_" in s]
+
+
+def _image(config: DictConfig) -> "ImageSpec":
+    """What images of the source will be, as far as it is known before any is read."""
+    from medlat.spaces import ImageSpec
+
+    side, modality = config.data.image_size, source(config).modality
+    if side < SMALLEST_IMAGE:
+        raise UserError(
+            f"data.image_size={side}: expected at least {SMALLEST_IMAGE}; what is smaller cannot be measured"
+        )
+    return ImageSpec(modality.channels, side, side, *window(config), modality.unit, 1.0)
 
 
 def _module(config: DictConfig) -> None:
@@ -165,13 +313,8 @@ def _module(config: DictConfig) -> None:
     import torch
 
     from medlat.training.loop import check_hardware
-    from medlat.spaces import ImageSpec
 
-    side, how_long = config.data.image_size, schedule(config)
-    if side < SMALLEST_IMAGE:
-        raise UserError(
-            f"data.image_size={side}: expected at least {SMALLEST_IMAGE}; what is smaller cannot be measured"
-        )
+    image, how_long = _image(config), schedule(config)
     with torch.device("meta"):
-        network = build(config.generator.network, image=ImageSpec(1, side, side, -1.0, 1.0, "HU", 1.0))
+        network = build(config.generator.network, image=image)
         check_hardware(module(config, network, how_long.steps), how_long, hardware(config))

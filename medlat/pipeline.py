@@ -14,9 +14,13 @@ from omegaconf import DictConfig
 
 from medlat import build
 from medlat.errors import UserError
+from medlat.places import SHUFFLED, judge_of, name_of
 from medlat.store import Artefact, Recipe, Store, hash_of
 
 log = logging.getLogger(__name__)
+
+PLACES = ("root", "path")  # of a source: where its files lie; their content is told by its fingerprint
+NOT_LEARNT_FROM = ("checkpoint_every_s", "validations")  # settings of a training that its result does not depend on
 
 
 @dataclass
@@ -33,7 +37,7 @@ class Plan:
 
     def slices(self) -> Recipe:
         data = build.plain(self.config.data)
-        source = {name: value for name, value in data["source"].items() if name != "root"}
+        source = {name: value for name, value in data["source"].items() if name not in PLACES}
         config = {"source": source, "salt": data["salt"] and hash_of(data["salt"])}
         config |= {name: data[name] for name in ("image_size", "field_of_view_mm")}
         return Recipe("slices", config, {"files": self.source.fingerprint()})
@@ -46,19 +50,45 @@ class Plan:
             section = build.plain(self.config.generator) | {"weights": build.pretrained(self.config).fingerprint()}
             config = {"pretrained": section, "window": build.plain(self.config.data.window)}
             return Recipe("generator", config, {"slices": self._content()})
-        sections = build.plain(self.config.generator)
-        shown = {
-            name: value
-            for name, value in sections["training"].items()
-            if name not in ("checkpoint_every_s", "validations")
-        }
-        config = {"network": sections["network"], "module": sections["module"], "training": shown}
-        data = build.plain(self.config.data)
-        config |= {"window": data["window"], "augment": data["augment"], "seed": self.config.seed}
+        config = self._trained(build.plain(self.config.generator))
         return Recipe("generator", config, {"slices": self._content(), "split": self._key("split")})
 
-    def directions(self, section: DictConfig) -> Recipe:
-        return Recipe("directions", build.plain(section), {"generator": self._key("generator")})
+    def classifier(self, shuffled: bool = False) -> Recipe:
+        section = build.plain(self.config.classifier)
+        if build.is_own_classifier(self.config):
+            if "path" in section:
+                section["path"] = file_hash(section["path"], "classifier.path")
+            config = {"own": section, "window": build.plain(self.config.data.window), "seed": self.config.seed}
+        else:
+            config = self._trained(section) | {"task": section["task"], "bias": section["bias"], "shuffled": shuffled}
+        config["label"] = self.config.explain.label
+        return Recipe("classifier", config, {"slices": self._content(), "split": self._key("split")})
+
+    def encoder(self) -> Recipe:
+        config = {"encoder": None}
+        if build.needs_encoder(self.config):
+            section = build.plain(self.config.inversion.encoder)
+            config = self._trained(section) | {"space": self.config.inversion.method.get("space")}
+        inputs = {"slices": self._content()} | {name: self._key(name) for name in ("split", "generator")}
+        return Recipe("encoder", config, inputs)
+
+    def inversion(self) -> Recipe:
+        section = build.plain(self.config.inversion)
+        config = {name: section[name] for name in ("method", "others", "compared")}
+        config |= {name: self.config.explain[name] for name in ("images", "codes")}
+        inputs = {"slices": self._content()} | {name: self._key(name) for name in ("split", "generator", "encoder")}
+        return Recipe("inversion", config, inputs)
+
+    def directions(self, section: DictConfig, judge: str = "classifier", name: str | None = None) -> Recipe:
+        config, inputs = build.plain(section), {"generator": self._key("generator")}
+        if name is not None:
+            config["name"] = name
+        if build.is_supervised(section):
+            asked = build.plain(self.config.explain)
+            config |= {"explain": {name: asked[name] for name in ("target", "threshold", "wanted")}}
+            config["seed"] = self.config.seed
+            inputs |= {"classifier": self._key(judge), "inversion": self._key("inversion")}
+        return Recipe("directions", config, inputs)
 
     def regressor(self) -> Recipe:
         data = self.config.data
@@ -73,20 +103,52 @@ class Plan:
                 section["path"] = file_hash(section["path"], f"evaluation.features.{name}.path")
         return Recipe("evaluation", config, inputs | {"slices": self._content()})
 
+    def explanation(self) -> Recipe:
+        names = ("split", "classifier", "generator", "encoder", "inversion", *self.methods())
+        config = build.plain(self.config.explain) | {"seed": self.config.seed}
+        return Recipe("explanation", config, {"slices": self._content()} | {name: self._key(name) for name in names})
+
+    @property
+    def explains(self) -> bool:
+        """Whether there is a classifier to explain."""
+        return self.config.classifier is not None
+
     def methods(self) -> dict[str, DictConfig]:
-        """Direction methods by their place: the one asked for, then the controls, without one that is that method."""
+        """Direction methods by their place: the one asked for, others beside it, then the controls, without one that is
+        that method. With a classifier, one that knows nothing is a control of supervised directions.
+        """
         chosen = self.config.directions
-        others = {name: s for name, s in self.config.controls.items() if s["_target_"] != chosen["_target_"]}
-        return {"directions": chosen} | {f"controls/{name}": section for name, section in others.items()}
+        controls = {name: s for name, s in self.config.controls.items() if s["_target_"] != chosen["_target_"]}
+        found = {"directions": chosen} | {f"others/{name}": s for name, s in self.config.others.items()}
+        found |= {f"controls/{name}": section for name, section in controls.items()}
+        return found | ({SHUFFLED: chosen} if self._has_shuffled() else {})
+
+    def judges(self) -> dict[str, bool]:
+        """The classifiers by their place, with whether it learns from shuffled labels."""
+        return {"classifier": False} | ({"shuffled": True} if self._has_shuffled() else {}) if self.explains else {}
+
+    def _has_shuffled(self) -> bool:
+        asked = self.explains and self.config.explain.shuffled and not build.is_own_classifier(self.config)
+        return asked and build.is_supervised(self.config.directions)
 
     def stages(self) -> dict[str, Callable[[], Recipe]]:
         """Every stage in order, with what makes its recipe."""
-        finders = {name: partial(self.directions, section) for name, section in self.methods().items()}
-        return (
-            {"slices": self.slices, "split": self.split, "generator": self.generator}
-            | finders
-            | {"regressor": self.regressor, "evaluation": self.evaluation}
-        )
+        stages: dict[str, Callable[[], Recipe]] = {"slices": self.slices, "split": self.split}
+        stages |= {name: partial(self.classifier, shuffled) for name, shuffled in self.judges().items()}
+        stages["generator"] = self.generator
+        if self.explains:
+            stages |= {"encoder": self.encoder, "inversion": self.inversion}
+        for name, section in self.methods().items():
+            stages[name] = partial(self.directions, section, judge_of(name), name_of(name))
+        stages |= {"regressor": self.regressor, "evaluation": self.evaluation}
+        return stages | ({"explanation": self.explanation} if self.explains else {})
+
+    def _trained(self, section: dict[str, Any]) -> dict[str, Any]:
+        """What a trained network depends on beside its inputs."""
+        shown = {name: value for name, value in section["training"].items() if name not in NOT_LEARNT_FROM}
+        config = {"network": section["network"], "module": section["module"], "training": shown}
+        data = build.plain(self.config.data)
+        return config | {"window": data["window"], "augment": data["augment"], "seed": self.config.seed}
 
     def _key(self, stage: str) -> str:
         return self.made[stage].key
@@ -103,24 +165,47 @@ def plan(config: DictConfig) -> Plan:
 def run(config: DictConfig, folder: Path) -> None:
     """Make every artefact that does not exist yet, then the report; the record of the run goes to `folder`."""
     from medlat.record import recorded
-    from medlat.stages import data, directions, evaluation, generator, regressor, report
+    from medlat.stages import (
+        classifier,
+        data,
+        directions,
+        evaluation,
+        explanation,
+        generator,
+        inversion,
+        regressor,
+        report,
+    )
 
     todo = plan(config)
     build.hardware(config).limit_threads()
     make, made, methods = todo.store.make, todo.made, todo.methods()
     with recorded(config, folder, todo) as tracker:
         made["slices"] = make(todo.slices(), lambda out: data.slices(config, todo.source, todo.store, out))
-        made["split"] = make(todo.split(), lambda out: data.split(config, made, out))
+        made["split"] = make(todo.split(), lambda out: data.split(config, made, todo.source, out))
+        for name, shuffled in todo.judges().items():
+            training = partial(classifier.classifier, config, made, tracker, shuffled=shuffled)
+            made[name] = make(todo.classifier(shuffled), training, resumable=True)
         if build.is_pretrained(config):
             made["generator"] = make(todo.generator(), lambda out: generator.pretrained(config, made, out))
         else:
             training = partial(generator.generator, config, made, tracker)
             made["generator"] = make(todo.generator(), training, resumable=True)
         generator.replay_curves(made["generator"], tracker)
+        if todo.explains:
+            made["encoder"] = make(todo.encoder(), partial(inversion.encoder, config, made, tracker), resumable=True)
+            made["inversion"] = make(todo.inversion(), lambda out: inversion.inversion(config, made, out))
         for name, section in methods.items():
-            made[name] = make(todo.directions(section), partial(directions.directions, config, section, made))
+            how: dict[str, Any] = {"judge": judge_of(name), "name": name_of(name)}
+            made[name] = make(
+                todo.directions(section, **how), partial(directions.directions, config, section, made, **how)
+            )
         made["regressor"] = make(todo.regressor(), lambda out: regressor.regressor(config, made, out))
         made["evaluation"] = make(todo.evaluation(), lambda out: evaluation.evaluation(config, methods, made, out))
+        if todo.explains:
+            made["explanation"] = make(
+                todo.explanation(), lambda out: explanation.explanation(config, methods, made, out)
+            )
         report.report(config, methods, made, tracker, folder)
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -47,8 +48,17 @@ class ImageSpec:
         """Network images -> float32 physical values in [low, high]."""
         return images.to(torch.float32).clamp(-1.0, 1.0).add(1.0).mul(self.range / 2.0).add(self.low)
 
+    def pictures(self, images: Tensor) -> np.ndarray:
+        """Network images [N, C, H, W] -> physical values as measurements and figures take them: see `pictures`."""
+        return pictures(self.to_physical(images).numpy())
+
     def to_dict(self) -> dict:
         return asdict(self)
+
+
+def pictures(values: np.ndarray) -> np.ndarray:
+    """[N, 1, H, W] -> [N, H, W]; in colour [N, 3, H, W] -> [N, H, W, 3]."""
+    return values[:, 0] if values.shape[1] == 1 else np.ascontiguousarray(values.transpose(0, 2, 3, 1))
 
 
 @dataclass(frozen=True)
@@ -115,15 +125,26 @@ class Directions:
         return len(self.vectors)
 
     @classmethod
-    def ranked(cls, vectors: Tensor, scores: Tensor, method: str, space: LatentSpace) -> "Directions":
-        """Normalise, fix the sign (largest entry positive), sort by descending score and name."""
+    def ranked(
+        cls, vectors: Tensor, scores: Tensor, method: str, space: LatentSpace, signed: bool = False
+    ) -> "Directions":
+        """Normalise, fix the sign (largest entry positive), sort by descending score and name.
+
+        signed: the vectors' own signs mean something and stay.
+        """
         flat = vectors.detach().to(torch.float32).flatten(1)
         flat = flat / flat.norm(dim=1, keepdim=True)
-        peak = flat.gather(1, flat.abs().argmax(dim=1, keepdim=True))
-        flat = flat * torch.where(peak < 0, -1.0, 1.0)
+        if not signed:
+            peak = flat.gather(1, flat.abs().argmax(dim=1, keepdim=True))
+            flat = flat * torch.where(peak < 0, -1.0, 1.0)
         order = torch.argsort(scores, descending=True, stable=True)
         names = [f"{method} {i:02d}" for i in range(len(flat))]
         return cls(flat[order].reshape(-1, *space.shape), scores[order].to(torch.float32), names, method, space)
+
+    def renamed(self, method: str) -> "Directions":
+        """The same directions under another name."""
+        names = [f"{method} {i:02d}" for i in range(len(self))]
+        return Directions(self.vectors, self.scores, names, method, self.space)
 
     def save(self, path: Path) -> None:
         """One safetensors file with JSON metadata."""

@@ -11,7 +11,7 @@ DARKEST = 1.0 / 255.0  # transmitted light below one grey level has no measurabl
 
 
 def stain_vectors() -> np.ndarray:
-    """Rows: haematoxylin, eosin, the rest (at right angles to both): unit vectors in optical density, [3, 3] float64."""
+    """Unit vectors in optical density: haematoxylin, eosin, the rest (at right angles to both), [3, 3] float64."""
     vectors = np.array([HAEMATOXYLIN, EOSIN, np.cross(HAEMATOXYLIN, EOSIN)])
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 

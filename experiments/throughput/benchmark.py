@@ -27,13 +27,13 @@ from medlat.data.batches import ShuffledBatches
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.export import write_dicom_series
 from medlat.data.ct.phantom import CTPhantom
-from medlat.data.ct.resample import ToGrid
+from medlat.data.resample import ToGrid
 from medlat.data.slices import Preparation, SliceStore, prepare
-from medlat.training.optimisation import Optimisation
-from medlat.training.settings import cpu_has_bf16
 from medlat.generators.vae.networks import VAE
 from medlat.generators.vae.objective import VAEObjective
 from medlat.spaces import ImageSpec
+from medlat.training.optimisation import Optimisation
+from medlat.training.settings import cpu_has_bf16
 
 CORES = os.cpu_count() or 1
 BATCH = 32  # of the default experiment

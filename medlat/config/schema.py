@@ -14,7 +14,7 @@ class Split:
     test: float  # share of the patients held out for evaluation
     validation: float  # share of the patients for the curves during training
     seed: int  # of the draw of patients
-    by: Literal["patient", "slab"]  # what is held out together
+    by: Literal["patient", "slab", "given"]  # what is held out together
 
 
 @dataclass
@@ -44,6 +44,50 @@ class Generator:
     network: Component
     module: Component  # how the network is trained
     training: Training
+
+
+@dataclass
+class Bias:
+    column: str  # of the slice store, e.g. factor.table_height
+    share: float  # of the training images in which the label goes with a high value of it, 0.5 to 1
+
+
+@dataclass
+class Classifier:
+    task: Literal["binary", "multiclass", "ordinal", "regression"] | None  # null: by the label's classes
+    network: Component
+    module: Component  # how it is trained
+    training: Training
+    bias: Bias | None  # train on a biased choice of images: an audit of the explanation
+
+
+@dataclass
+class Encoder:
+    network: Component
+    module: Component  # how it is trained
+    training: Training
+
+
+@dataclass
+class Inversion:
+    method: Component
+    encoder: Encoder  # trained where the method needs one and the generator has none of its own
+    others: dict[str, Component]  # methods that the table compares
+    compared: int  # images that the others are tried on
+
+
+@dataclass
+class Explain:
+    label: str | None  # of the data that the classifier is about
+    target: str | None  # the output that is explained
+    threshold: float | None  # prediction at which an image is said to have changed side
+    wanted: tuple[float, float] | None  # predictions that images are moved to
+    steps: list[float]  # of a series, in standard deviations of the latent space
+    images: int  # held-out images that are explained
+    codes: int  # training images that directions are found from
+    controls: int  # directions of each control that are followed
+    shuffled: bool  # a control: the same classifier trained on shuffled labels
+    shown: int  # images in the figure
 
 
 @dataclass
@@ -89,8 +133,12 @@ class Root:
     debug: bool  # show the traceback of a user error
     data: Data
     generator: Generator
+    classifier: Classifier | None  # what is explained, trained here or the user's own
+    inversion: Inversion
     directions: Component
-    controls: dict[str, Component]  # methods that every result is compared with
+    others: dict[str, Component]  # further methods beside the main one
+    controls: dict[str, Component]  # methods that know nothing, which every result is compared with
+    explain: Explain
     evaluation: Evaluation
     report: Report
     scale: dict[str, Any]  # sizes that other sections read

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -18,15 +19,21 @@ Augment = Callable[[Tensor, int], Tensor]  # images [B, C, H, W] and a seed -> i
 
 
 class Slices(Dataset):
-    """Whole batches: `dataset[(indices, seed)]` is a tensor [B, C, H, W] in [-1, 1]."""
+    """Whole batches: `dataset[(indices, seed)]` is a tensor [B, C, H, W] in [-1, 1], with targets (a number for every
+    slice of the store) a pair of that and their [B] float64.
+    """
 
-    def __init__(self, store: SliceStore, spec: ImageSpec, augment: Augment | None = None) -> None:
-        self.store, self.spec, self.augment = store, spec, augment
+    def __init__(
+        self, store: SliceStore, spec: ImageSpec, augment: Augment | None = None, targets: np.ndarray | None = None
+    ) -> None:
+        self.store, self.spec, self.augment, self.targets = store, spec, augment, targets
 
-    def __getitem__(self, batch: tuple[np.ndarray, int]) -> Tensor:
+    def __getitem__(self, batch: tuple[np.ndarray, int]) -> Tensor | tuple[Tensor, Tensor]:
         indices, seed = batch
         images = self.store.fetch(indices, self.spec)
-        return images if self.augment is None else self.augment(images, seed)
+        if self.augment is not None:
+            images = self.augment(images, seed)
+        return images if self.targets is None else (images, torch.from_numpy(self.targets[indices]))
 
 
 class ShuffledBatches(Sampler):
@@ -66,10 +73,11 @@ class ShuffledBatches(Sampler):
 
 
 class SliceData(pl.LightningDataModule):
-    """Training and validation batches for a generator.
+    """Training and validation batches.
 
     batch_size: images per step of all processes together; steps: of the whole training; augment: applied to training
-    batches only. `start`, the step to go on from, is set by what trains.
+    batches only; targets: a number for every slice of the store, which batches then hold as well. `start`, the step to
+    go on from, is set by what trains.
     """
 
     VALIDATION_IMAGES = 256
@@ -83,16 +91,17 @@ class SliceData(pl.LightningDataModule):
         steps: int,
         seed: int,
         augment: Augment | None = None,
+        targets: np.ndarray | None = None,
     ) -> None:
         super().__init__()
-        self.store, self.split, self.spec, self.augment = store, split, spec, augment
+        self.store, self.split, self.spec, self.augment, self.targets = store, split, spec, augment, targets
         self.batch_size, self.steps, self.seed, self.start = batch_size, steps, seed, 0
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         size = self.batch_size // world
         batches = ShuffledBatches(self.split.train, size, self.steps, self.seed, self.start, rank, world)
-        return DataLoader(Slices(self.store, self.spec, self.augment), sampler=batches, batch_size=None)
+        return DataLoader(Slices(self.store, self.spec, self.augment, self.targets), sampler=batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list:
         """Evenly spaced validation slices, the same each time; nothing where the split has none."""
@@ -101,7 +110,7 @@ class SliceData(pl.LightningDataModule):
             return []
         picked = held_out[np.linspace(0, len(held_out) - 1, min(len(held_out), self.VALIDATION_IMAGES)).astype(int)]
         batches = [(part, 0) for part in np.array_split(picked, -(-len(picked) // self.batch_size))]
-        return DataLoader(Slices(self.store, self.spec), sampler=batches, batch_size=None)
+        return DataLoader(Slices(self.store, self.spec, None, self.targets), sampler=batches, batch_size=None)
 
 
 def in_batches(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -1,7 +1,8 @@
-"""The slice store: every slice of a data set, resampled once, in one memory-mapped array with an index.
+"""The slice store: every image of a data set, resampled once, in one memory-mapped array with an index.
 
-`images.npy` [N, 1, S, S] int16 Hounsfield units; `index.npz` a number per slice and column; `slices.json` the rest.
-Memory does not grow with the data set: workers write into the map, batches are read from it.
+`images.npy` [N, C, S, S], int16 Hounsfield units or uint8 colours and grey values; `index.npz` a number per slice and
+column; `slices.json` the rest. Memory does not grow with the data set: workers write into the map, batches are read
+from it.
 """
 
 import hashlib
@@ -23,22 +24,21 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, SliceSource
+from medlat.data.source import Chunk, Damaged, Modality, ParallelMap, Scan, SliceSource
 from medlat.errors import UserError
 from medlat.progress import track
-from medlat.spaces import ImageSpec
+from medlat.spaces import ImageSpec, pictures
 
 log = logging.getLogger(__name__)
 
 INLINE_BELOW = 64  # items: starting worker processes costs more than reading these
-AIR_HU = -1024
 
 
 @dataclass
 class SliceStore:
     """An open slice store.
 
-    images:   [N, C, H, W], memory-mapped, physical values (HU).
+    images:   [N, C, H, W], memory-mapped, physical values (HU, RGB or grey).
     patient:  [N] int64, a patient's number.
     columns:  name -> [N] float64: `position_mm`, `factor.<name>`, `label.<name>`, ...
     patients: pseudonym of each patient number.
@@ -74,7 +74,7 @@ class SliceStore:
         return len(self.patient)
 
     def spec(self, window: tuple[float, float]) -> ImageSpec:
-        """The image specification for a window (low, high) in HU."""
+        """The image specification for a window (low, high) of physical values."""
         channels, height, width = self.images.shape[1:]
         return ImageSpec(channels, height, width, window[0], window[1], self.info["unit"], self.info["spacing_mm"])
 
@@ -83,12 +83,20 @@ class SliceStore:
         return spec.to_network(torch.from_numpy(self.images[indices]))
 
     def physical(self, indices: np.ndarray, spec: ImageSpec) -> np.ndarray:
-        """Slices as measurements see them: [B, H, W] float32 HU, clipped to the window."""
-        return np.clip(self.images[indices][:, 0].astype(np.float32), spec.low, spec.high)
+        """Images as measurements see them: [B, H, W] or in colour [B, H, W, 3] float32, clipped to the window."""
+        return pictures(np.clip(self.images[indices].astype(np.float32), spec.low, spec.high))
 
     def factors(self) -> dict[str, np.ndarray]:
         """Known factors by name, each [N]; empty for real data."""
         return {n.removeprefix("factor."): v for n, v in self.columns.items() if n.startswith("factor.")}
+
+    def labels(self) -> dict[str, np.ndarray]:
+        """Labels by name, each [N]; a class by its number."""
+        return {n.removeprefix("label."): v for n, v in self.columns.items() if n.startswith("label.")}
+
+    def classes(self, label: str) -> list[str] | None:
+        """The names of a label's classes in the order of their numbers; None where it is a quantity."""
+        return self.info["classes"].get(label)
 
 
 class _Rows:
@@ -121,7 +129,7 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
         spacing, damaged = _fill_images(source, scan, how, folder, parallel_map)
     damaged = scan.damaged + damaged
     _report_damage(damaged, scan, how)
-    _write_index(scan, spacing, how, folder, damaged)
+    _write_index(source.modality, scan, spacing, how, folder, damaged)
 
 
 def pseudonym(patient: str, salt: str) -> str:
@@ -159,9 +167,9 @@ def _fill_images(
 ) -> tuple[np.ndarray, list[Damaged]]:
     """Read all chunks into images.npy. Returns the spacing of each row (NaN: damaged) and the damaged files."""
     starts = np.cumsum([0, *(len(chunk.items) for chunk in scan.chunks)])
-    shape = (int(starts[-1]), 1, how.image_size, how.image_size)
+    shape = (int(starts[-1]), source.modality.channels, how.image_size, how.image_size)
     path = folder / "images.npy"
-    _allocate(path, shape)
+    _allocate(path, shape, source.modality)
     read = partial(_read_chunk, source, how.image_size, how.field_of_view_mm, str(path))
     spacing = np.full(shape[0], np.nan)
     damaged: list[Damaged] = []
@@ -172,9 +180,9 @@ def _fill_images(
     return spacing, damaged
 
 
-def _allocate(path: Path, shape: tuple[int, ...]) -> None:
-    """An int16 .npy file whose blocks are on the disk: writing to a map on a full disk would kill the process."""
-    np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=shape).flush()
+def _allocate(path: Path, shape: tuple[int, ...], modality: Modality) -> None:
+    """A .npy file whose blocks are on the disk: writing to a map on a full disk would kill the process."""
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(modality.dtype), shape=shape).flush()
     with open(path, "r+b") as file:
         size = os.fstat(file.fileno()).st_size
         if hasattr(os, "posix_fallocate"):
@@ -184,19 +192,19 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> None:
 def _read_chunk(
     source: SliceSource, size: int, field_of_view_mm: float | None, path: str, job: tuple[Chunk, int]
 ) -> tuple[np.ndarray, list[Damaged]]:
-    from medlat.data.ct.resample import ToGrid
+    from medlat.data.resample import ToGrid
 
     chunk, start = job
-    grid = ToGrid(size, field_of_view_mm)
+    grid = ToGrid(size, field_of_view_mm, source.modality)
     images = np.lib.format.open_memmap(path, mode="r+")
     spacing = np.full(len(chunk.items), np.nan)
     damaged = []
     for i, result in enumerate(source.read(chunk)):
         if isinstance(result, Damaged):
             damaged.append(result)
-            images[start + i] = AIR_HU
+            images[start + i] = source.modality.fill
         else:
-            images[start + i, 0] = grid(result)
+            images[start + i] = grid(result)
             spacing[i] = _pixel_mm(result, size, field_of_view_mm)
     return spacing, damaged
 
@@ -204,8 +212,8 @@ def _read_chunk(
 def _pixel_mm(item: Any, size: int, field_of_view_mm: float | None) -> float:
     if field_of_view_mm is not None:
         return field_of_view_mm / size
-    extents = [n * mm for n, mm in zip(item.pixels.shape, item.spacing_mm, strict=True)]
-    return float(np.mean(extents)) / size
+    extents = [n * mm for n, mm in zip(item.pixels.shape[:2], item.spacing_mm, strict=True)]
+    return float(max(extents)) / size
 
 
 def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None:
@@ -229,7 +237,9 @@ def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None
         )
 
 
-def _write_index(scan: Scan, spacing: np.ndarray, how: Preparation, folder: Path, damaged: list[Damaged]) -> None:
+def _write_index(
+    modality: Modality, scan: Scan, spacing: np.ndarray, how: Preparation, folder: Path, damaged: list[Damaged]
+) -> None:
     order: dict[str, int] = {}
     patient = np.concatenate([[order.setdefault(c.patient, len(order))] * len(c.items) for c in scan.chunks])
     names = set.intersection(*(set(chunk.columns) for chunk in scan.chunks))
@@ -242,12 +252,14 @@ def _write_index(scan: Scan, spacing: np.ndarray, how: Preparation, folder: Path
     index = {"row": rows, "patient": patient} | {name: values[rows] for name, values in columns.items()}
     np.savez(folder / "index.npz", **index)
     info = {
-        "unit": "HU",
+        "unit": modality.unit,
         "spacing_mm": float(np.median(spacing[rows])),
         "slices": len(rows),
         "patients": [pseudonym(identities[i], how.salt) for i in kept],
         "damaged": len(damaged),
         "skipped": scan.skipped,
+        "classes": scan.classes,
+        "units": scan.units,
         "digest": _digest(folder / "images.npy", index),
     }
     (folder / "slices.json").write_text(json.dumps(info, indent=2) + "\n")

@@ -78,12 +78,14 @@ class Scan:
 
     skipped: counts what is not meant to be read, by reason ("not DICOM": 3).
     classes: label -> names of its classes, in the order of their numbers; a label that is not here is a quantity.
+    units:   factor -> its unit.
     """
 
     chunks: list[Chunk] = field(default_factory=list)
     damaged: list[Damaged] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
 
 
 class SliceSource(Protocol):

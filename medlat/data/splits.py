@@ -9,7 +9,7 @@ import numpy as np
 
 from medlat.errors import UserError
 
-By = Literal["patient", "slab"]
+By = Literal["patient", "slab", "given"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,13 @@ class Split:
 
 
 def split(
-    patient: np.ndarray, position: np.ndarray, test: float, validation: float, seed: int, by: By = "patient"
+    patient: np.ndarray,
+    position: np.ndarray,
+    test: float,
+    validation: float,
+    seed: int,
+    by: By = "patient",
+    given: np.ndarray | None = None,
 ) -> Split:
     """Divide slices.
 
@@ -42,9 +48,13 @@ def split(
     test, validation: shares of the patients, in [0, 1); at least one patient is held out for the test, and one for
               validation where there are four or more.
     by:       "patient", or "slab": of each patient the slices in the middle test, a gap on either side is left out, the
-              rest train. For a single patient; its slices resemble each other, so the result flatters.
-    Raises UserError where there are too few patients or slices.
+              rest train. For a single patient; its slices resemble each other, so the result flatters. "given": the
+              parts that the data were published in.
+    given:    [N] 0 training, 1 validation, 2 test, where the data have such parts.
+    Raises UserError where there are too few patients or slices, or where a given split divides a patient.
     """
+    if by == "given":
+        return _as_given(patient, given)
     for name, share in (("test", test), ("validation", validation)):
         if not 0.0 <= share < 1.0:
             raise UserError(f"data.split.{name}={share}: expected a share from 0 to below 1")
@@ -66,6 +76,24 @@ def split(
     groups = np.split(order, [n_test, n_test + n_validation])
     tested, validated, trained = (np.flatnonzero(np.isin(patient, group)) for group in groups)
     return Split(trained, validated, tested)
+
+
+def _as_given(patient: np.ndarray, given: np.ndarray | None) -> Split:
+    if given is None:
+        raise UserError("data.split.by=given: these data are not published in parts; expected patient")
+    parts = [np.flatnonzero(given == number) for number in range(3)]
+    if min(len(parts[0]), len(parts[2])) == 0:
+        raise UserError(
+            f"data.split.by=given: the given parts hold {len(parts[0])} training and {len(parts[2])} test images; "
+            f"expected some of each"
+        )
+    of_part = np.stack([np.isin(np.arange(patient.max() + 1), patient[part]) for part in parts])
+    if (divided := int((of_part.sum(axis=0) > 1).sum())) > 0:
+        raise UserError(
+            f"data.split.by=given: {divided} group{'s' * (divided > 1)} (patients) stand in more than one part, so "
+            f"that held-out images resemble training ones; mend the split, or set data.split.by=patient"
+        )
+    return Split(*parts)
 
 
 def _by_slab(patient: np.ndarray, position: np.ndarray, test: float) -> Split:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from medlat.errors import UserError, did_you_mean
@@ -28,22 +29,44 @@ class Finder(Protocol):
 class Evidence:
     """What a supervised method learns from: codes and what a classifier predicts for their images.
 
-    codes:        [N, *space.shape], of real images, samples or both.
+    space:        of the codes. codes: [N, *space.shape], of real images, samples or both.
     values:       [N] predictions on a scale without bounds: logits of probabilities, other values as they are.
     threshold:    the value at which the prediction is said to have changed.
     score:        images [N, C, H, W] in [-1, 1] -> values [N], differentiable in the images where `differentiable`.
-    measured:     [N, M] measurements of the codes' images, NaN where there is none; measurements: their names.
-    sigma:        [*space.shape] standard deviation of each coordinate of the codes that the generator knows.
+    measure:      gives [N, M] measurements of the codes' images, NaN where there is none; measurements: their names.
+    groups:       [N] whose image a code is, so that no patient stands on both sides of a cross-validation.
+    sigma:        [*space.shape] standard deviation of each coordinate over the codes that the generator knows.
     """
 
+    space: LatentSpace
     codes: Tensor
     values: Tensor
     threshold: float
     score: Callable[[Tensor], Tensor]
     differentiable: bool
-    measured: np.ndarray
+    measure: Callable[[], np.ndarray]
     measurements: Sequence[str]
+    groups: np.ndarray
     sigma: Tensor
+
+    def standardised(self) -> np.ndarray:
+        """The codes [N, D] float64 in standard deviations: what is far is the same in every coordinate."""
+        return (self.codes / self.sigma).flatten(1).double().cpu().numpy()
+
+    def directions(self, weights: np.ndarray, scores: Tensor, method: str) -> Directions:
+        """Directions [K, D] of the standardised space as directions of the codes, their signs kept."""
+        vectors = torch.from_numpy(weights).float().reshape(-1, *self.space.shape) * self.sigma.cpu()
+        return Directions.ranked(vectors, scores, method, self.space, signed=True)
+
+    def above(self) -> np.ndarray:
+        """[N] bool: which predictions lie above the threshold. Raises UserError where all lie on one side."""
+        side = (self.values > self.threshold).cpu().numpy()
+        if side.all() or not side.any():
+            raise UserError(
+                f"explain.threshold: the predictions of all {len(side)} codes lie on one side of it, so there is "
+                f"nothing to tell apart; expected a value between {self.values.min():.3g} and {self.values.max():.3g}"
+            )
+        return side
 
     def need_gradients(self, method: str) -> None:
         """Raises UserError where the classifier has no gradients."""
@@ -59,15 +82,17 @@ class Evidence:
             raise UserError(
                 f"directions.confounders: no measurement '{measurement}'{did_you_mean(measurement, self.measurements)}"
             )
-        return self.measured[:, list(self.measurements).index(measurement)]
+        return self.measure()[:, list(self.measurements).index(measurement)]
 
 
 class SupervisedFinder(Protocol):
     """Finds the directions along which a classifier's prediction changes; vectors point to higher values.
 
-    space: name of the latent space; None: that of the inverted images. origin: which codes it learns from.
+    space: name of the latent space; None: the first of `preferred` that the generator has, else that of the inverted
+           images. origin: which codes it learns from.
     """
 
+    preferred: tuple[str, ...] = ()
     space: str | None
     origin: Origin
 

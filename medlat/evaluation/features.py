@@ -5,18 +5,14 @@ features [N, D]. The user's own network comes as a file in TorchScript or ONNX, 
 run where the images are (ONNX: on the CPU).
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from medlat.errors import UserError
+from medlat.external import Culprit, Fitting, ONNXFile, TorchScriptFile
 
 if TYPE_CHECKING:
     from medlat.evaluation.regressor import FactorRegressor
@@ -33,8 +29,8 @@ class Features(Protocol):
         ...
 
 
-class _FromFile(ABC):
-    """What networks from files share: fitting images to the network's input, and checking its output.
+class _FromFile:
+    """What extractors from files share: fitting images to the network's input, and checking its output.
 
     name:      results are called by it.
     path:      of the network's file.
@@ -47,6 +43,8 @@ class _FromFile(ABC):
     output is not one row of finite numbers per image.
     """
 
+    kind: type[TorchScriptFile | ONNXFile]
+
     def __init__(
         self,
         name: str,
@@ -57,83 +55,39 @@ class _FromFile(ABC):
         high: float = 1.0,
         batch: int = 32,
     ) -> None:
-        self.name, self.path = name, Path(path).expanduser()
-        self.size, self.channels, self.low, self.high, self.batch = size, channels, low, high, batch
-        self.label = f"evaluation.features.{name}.path={path}"
-        for argument, value in (("size", size), ("channels", channels), ("batch", batch)):
-            if value is not None and value < 1:
-                raise self.error(f"{argument}: {value}, expected a whole number of at least 1")
-        if not low < high:
-            raise self.error(f"low: {low:g}, high: {high:g}, expected low below high")
-        if not self.path.is_file():
-            raise self.error("no such file")
-        self.load()
-
-    @abstractmethod
-    def load(self) -> None:
-        """Open the file."""
-
-    @abstractmethod
-    def run(self, batch: Tensor) -> Any:
-        """The network's output for a batch of fitted images."""
+        self.name = name
+        label = f"evaluation.features.{name}.path={path}"
+        self.culprit = Culprit(label, f"{label}: ")
+        self.fitting = Fitting(self.culprit, size, channels, low, high, batch)
+        self.network = self.kind(Path(path).expanduser(), self.culprit)
+        self.fitting.batch = self.network.fixed_batch or batch
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> np.ndarray:
         """Images [N, C, H, W] in [-1, 1] -> features [N, D] float32. Output of more axes is flattened."""
-        assert images.dim() == 4, images.shape
-        assert len(images), "no images"
-        parts = [self._rows(self.run(self._fit(part)), len(part)) for part in images.split(self.batch)]
-        return np.concatenate(parts)
-
-    def error(self, problem: str) -> UserError:
-        """A UserError that names the key and the file."""
-        return UserError(f"{self.label}: {problem}")
-
-    def _fit(self, images: Tensor) -> Tensor:
-        """Channels, range and size that the network takes: [N, C, H, W] in [-1, 1] -> [N, channels, size, size]."""
-        channels = self.channels or images.shape[1]
-        if images.shape[1] not in (1, channels):
-            raise self.error(f"channels: {channels}, but the images have {images.shape[1]}; expected 1 or {channels}")
-        x = (images.float() + 1.0) * ((self.high - self.low) / 2.0) + self.low
-        if self.size is not None and x.shape[-2:] != (self.size, self.size):
-            x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        return x.expand(-1, channels, -1, -1)
+        return np.concatenate([self._rows(self.network(part), len(part)) for part in self.fitting.batches(images)])
 
     def _rows(self, output: Any, n: int) -> np.ndarray:
         """The output as [n, D] float32."""
         if isinstance(output, Tensor):
             output = output.float().cpu().numpy()
         if not isinstance(output, np.ndarray):
-            raise self.error(f"the network returns a {type(output).__name__}; expected one tensor [N, D]")
+            raise self.culprit.error(f"the network returns a {type(output).__name__}; expected one tensor [N, D]")
         if output.ndim < 2 or len(output) != n:
-            raise self.error(f"the network returns {list(output.shape)} for {n} images; expected [{n}, D]")
+            raise self.culprit.error(f"the network returns {list(output.shape)} for {n} images; expected [{n}, D]")
         rows = np.ascontiguousarray(output.reshape(n, -1), dtype=np.float32)
         if not np.isfinite(rows).all():
             bad = int((~np.isfinite(rows)).any(axis=1).sum())
-            raise self.error(f"the network returns NaN or infinite features for {bad} of {n} images")
+            raise self.culprit.error(f"the network returns NaN or infinite features for {bad} of {n} images")
         return rows
 
 
 class TorchScript(_FromFile):
-    """The user's network in a TorchScript file (`torch.jit.script(network).save(...)`); arguments as above.
-
-    `torch.jit.load` builds tensors, plain values and TorchScript's own classes, and refuses pickled Python objects: a
-    file cannot call Python. But it is a program that is run, and its operators can read and write files (`torch.save`
-    is one of them): take files from where you would take a program.
+    """The user's network in a TorchScript file; arguments as above. Take files from where you would take a program: see
+    `medlat.external`.
     """
 
-    def load(self) -> None:
-        try:
-            self.network = torch.jit.load(self.path, map_location="cpu").eval()
-        except (RuntimeError, ValueError) as error:
-            raise self.error(f"not a TorchScript file ({_first_line(error)})") from error
-
-    def run(self, batch: Tensor) -> Any:
-        self.network.to(batch.device)
-        try:
-            return self.network(batch)
-        except RuntimeError as error:
-            raise self.error(f"the network fails on images {list(batch.shape)} ({_last_line(error)})") from error
+    kind = TorchScriptFile
 
 
 class Inception(TorchScript):
@@ -147,45 +101,9 @@ class ONNX(_FromFile):
     """The user's network in an ONNX file, run by onnxruntime on the CPU; arguments as above.
 
     It must have one input, float32 [N, C, H, W]; the first output is taken. Where the file fixes N, that is the batch.
-    An ONNX file is a graph of operators and holds no code; operators of one's own are not loaded.
     """
 
-    def load(self) -> None:
-        self.session = self._open(_onnxruntime(self.error))
-        inputs = self.session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
-            found = ", ".join(f"{i.name} {i.type}" for i in inputs)
-            raise self.error(f"the network's inputs are {found}; expected one of float32 [N, C, H, W]")
-        self.input = inputs[0].name
-        first = inputs[0].shape[0] if inputs[0].shape else None
-        self.fixed = first if isinstance(first, int) else None
-        self.batch = self.fixed or self.batch
-
-    def run(self, batch: Tensor) -> Any:
-        x, n = batch.cpu().numpy(), len(batch)
-        if self.fixed is not None and n < self.fixed:  # the last batch is filled up
-            x = np.concatenate([x, np.repeat(x[-1:], self.fixed - n, axis=0)])
-        try:
-            output = self.session.run(None, {self.input: np.ascontiguousarray(x)})[0]
-        except Exception as error:  # onnxruntime's own exceptions have no common base
-            raise self.error(f"the network fails on images {list(x.shape)} ({_last_line(error)})") from error
-        return output[:n] if self.fixed is not None and output.shape[:1] == (self.fixed,) else output
-
-    def _open(self, runtime: Any) -> Any:
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors only
-        try:
-            return runtime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # as above
-            raise self.error(f"not an ONNX file that onnxruntime can run ({_first_line(error)})") from error
-
-
-def _onnxruntime(error: Callable[[str], UserError]) -> Any:
-    try:
-        return import_module("onnxruntime")
-    except ImportError as missing:
-        raise error('onnxruntime is not installed; pip install "medlat[onnx]"') from missing
+    kind = ONNXFile
 
 
 class RegressorFeatures:
@@ -202,12 +120,3 @@ class RegressorFeatures:
         device = next(self.network.parameters()).device
         parts = [self.network.features(part.to(device)).float().cpu() for part in images.split(self.batch)]
         return torch.cat(parts).numpy()
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _last_line(error: Exception) -> str:
-    """TorchScript puts its own traceback before what went wrong."""
-    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)

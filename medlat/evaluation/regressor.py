@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from medlat.errors import UserError
 from medlat.generators.checkpoint import read_generator, save_generator
-from medlat.training.optimisation import Optimisation
-from medlat.training.settings import cpu_has_bf16
 from medlat.randomness import derive_seed
 from medlat.spaces import ImageSpec
+from medlat.training.optimisation import Optimisation
+from medlat.training.settings import cpu_has_bf16
 
 STEM = 2  # stride of the first convolution
 GRID = 4  # positions a side that the last feature map keeps: shifts and levels are factors

@@ -13,6 +13,7 @@ from medlat.evaluation.semantics import PURE, Effect, purity, summary
 from medlat.report.style import (
     BLUE,
     COLUMN,
+    CONTROL_SHADE,
     CONTROLS,
     INK,
     MUTED,
@@ -86,7 +87,7 @@ def purity_chart(
     for x, row in enumerate(table):
         colour = MUTED if row["control"] else BLUE
         if row["control"]:
-            axes.axvspan(x - 0.5, x + 0.5, color="#f2f2f2", zorder=0, linewidth=0)
+            axes.axvspan(x - 0.5, x + 0.5, color=CONTROL_SHADE, zorder=0, linewidth=0)
         strongest = purity([Effect.from_row(r) for r in rows_per_method[row["method"]]], kind)
         points = [best.share for best in strongest.values()]
         axes.scatter(

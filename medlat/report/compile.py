@@ -12,6 +12,7 @@ import numpy as np
 
 from medlat.evaluation.semantics import CHANCE
 from medlat.report import anatomy, charts, gif, heatmap
+from medlat.report.explained import Explanation, explanation_sections, key_numbers, sliders
 from medlat.report.page import (
     KeyNumber,
     Picture,
@@ -23,7 +24,7 @@ from medlat.report.page import (
     semantics_table,
     write_page,
 )
-from medlat.report.rendering import zero_index
+from medlat.report.rendering import Look, zero_index
 from medlat.report.style import in_order, number, save_figure, with_unit
 
 KEY_DISTANCES = ("swd_", "fd_", "fid_", "recall_")  # that stand at the top of the page
@@ -35,11 +36,12 @@ class Inputs:
     """What a report is made of.
 
     evaluation: folder with metrics.json, semantics.csv, distances.csv and the arrays; curves: metrics.jsonl of the
-                training. grids: images of the same codes as it went on, images shown -> [N, H, W] physical values.
+                training. grids: images of the same codes as it went on, images shown -> [N, H, W(, 3)] physical values.
     controls:   names of the direction methods that know nothing. measurements: (name, unit, known
                 factor that it reads) as measured.
-    window:     physical values shown as black and white; directions, gifs: shown of each method.
+    look:       how images are shown; directions, gifs: shown of each method.
     title, run, warnings: for the page.
+    explanation, classifier: folders of an explained classifier, where there is one (`explained.Explanation.load`).
     """
 
     evaluation: Path
@@ -47,14 +49,15 @@ class Inputs:
     grids: Mapping[int, np.ndarray]
     controls: Sequence[str]
     measurements: Sequence[tuple[str, str, str | None]]
-    window: tuple[float, float]
+    look: Look
     directions: int
     gifs: int
     active_kl: float
     title: str
     run: Mapping[str, str]
     warnings: Sequence[str] = ()
-    unit: str = "HU"
+    explanation: Path | None = None
+    classifier: Path | None = None
 
 
 @dataclass
@@ -95,16 +98,18 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     _meaning(work, traversals)
     _generator(work)
     _training(work)
+    explained = Explanation.load(inputs.explanation, inputs.classifier) if inputs.explanation is not None else None
+    found = verdict(work.numbers, work.main, work.methods, work.kind)
     report = Report(
         title=inputs.title,
-        verdict=verdict(work.numbers, work.main, work.methods, work.kind),
+        verdict=f"{explained.sentence}\n\n{found}" if explained else found,
         run=inputs.run,
         warnings=inputs.warnings,
-        key_numbers=_key_numbers(work),
-        traversal_sets=[_sliders(work, method, arrays) for method, arrays in traversals.items()],
-        steps=traversals[work.main]["steps"].tolist(),
-        window=inputs.window,
-        unit=inputs.unit,
+        key_numbers=(key_numbers(explained) if explained else []) + _key_numbers(work),
+        traversal_sets=([sliders(explained)] if explained else [])
+        + [_sliders(work, method, arrays) for method, arrays in traversals.items()],
+        look=inputs.look,
+        opening=explanation_sections(explained, inputs.look, figures) if explained else [],
         semantics=semantics_table(work.rows, folder / "semantics.csv", inputs.controls),
         sections=work.sections,
     )
@@ -193,21 +198,20 @@ def _traversal_pictures(work: _Work, method: str, arrays: Any) -> list[Picture]:
     for number_, part in enumerate(anatomy.pages(len(names))):
         stem = f"traversal_{method}" + (f"_{number_ + 1}" if number_ else "")
         rows = [row for name in names[part] for row in work.of(method, name)]
-        figure = anatomy.traversal_grid(images[part], steps, names[part], captions[part], inputs.window, inputs.unit)
+        figure = anatomy.traversal_grid(images[part], steps, names[part], captions[part], inputs.look)
         pictures.append(Picture.saved(save_figure(figure, work.figures, stem, rows), f"Traversals: {method}"))
         if method in inputs.controls:
             continue
-        figure = anatomy.difference_maps(images[part], steps, names[part], zero, inputs.unit)
-        table = anatomy.difference_table(images[part], steps, names[part], zero)
+        figure = anatomy.difference_maps(images[part], steps, names[part], zero, inputs.look)
+        table = anatomy.difference_table(images[part], steps, names[part], zero, inputs.look)
         paths = save_figure(figure, work.figures, stem.replace("traversal", "difference"), table)
         pictures.append(Picture.saved(paths, f"Differences to the base image: {method}"))
     if method not in inputs.controls and inputs.gifs > 0:
         for name, image, caption in list(zip(names, images, captions, strict=True))[: inputs.gifs]:
-            gif.traversal_gif(
-                image, work.figures / f"{name.replace(' ', '_')}.gif", inputs.window, steps, f"{name}: {caption}"
-            )
+            path = work.figures / f"{name.replace(' ', '_')}.gif"
+            gif.traversal_gif(image, path, inputs.look, steps, f"{name}: {caption}")
         some = slice(0, inputs.gifs)
-        gif.overview_gif(images[some], work.figures / f"overview_{method}.gif", inputs.window, steps, names[some])
+        gif.overview_gif(images[some], work.figures / f"overview_{method}.gif", inputs.look, steps, names[some])
     return pictures
 
 
@@ -215,9 +219,9 @@ def _generator(work: _Work) -> None:
     """Samples, distances, and of a generator with an encoder its reconstructions and use of the latent space."""
     inputs = work.inputs
     images = np.load(inputs.evaluation / "images.npz")
-    figure = anatomy.samples_grid(images["real"], images["samples"], inputs.window, inputs.unit)
+    figure = anatomy.samples_grid(images["real"], images["samples"], inputs.look)
     paths = save_figure(figure, work.figures, "samples")
-    pictures = [Picture.saved(paths, "Held-out and sampled slices", "None picked by hand.")]
+    pictures = [Picture.saved(paths, f"Held-out and sampled {inputs.look.noun}", "None picked by hand.")]
     tables = []
     if (inputs.evaluation / "distances.csv").exists():
         rows = _distances(inputs.evaluation / "distances.csv")
@@ -226,7 +230,7 @@ def _generator(work: _Work) -> None:
             "Samples against held-out patients; the floor is the same between two halves of the held-out patients, "
             "which an ideal generator would reach."
         )
-        pictures.append(Picture.saved(paths, "Distance of samples to real slices", note))
+        pictures.append(Picture.saved(paths, f"Distance of samples to real {inputs.look.noun}", note))
         tables.append(_distance_table(rows))
     if (inputs.evaluation / "reconstruction.npz").exists():
         pictures = _encoder(work) + pictures
@@ -239,15 +243,15 @@ def _encoder(work: _Work) -> list[Picture]:
     inputs = work.inputs
     arrays = np.load(inputs.evaluation / "reconstruction.npz")
     shown = arrays["shown"]
-    figure = anatomy.reconstructions(
-        arrays["real"], arrays["decoded"], arrays["psnr"][shown], inputs.window, inputs.unit
-    )
+    figure = anatomy.reconstructions(arrays["real"], arrays["decoded"], arrays["psnr"][shown], inputs.look)
     table = [
         {"slice": i, "psnr_db": p, "ms_ssim": s}
         for i, (p, s) in enumerate(zip(arrays["psnr"], arrays["ms_ssim"], strict=True))
     ]
     paths = save_figure(figure, work.figures, "reconstructions", table)
-    pictures = [Picture.saved(paths, "Reconstructions of held-out slices", "Best, median and worst by PSNR.")]
+    pictures = [
+        Picture.saved(paths, f"Reconstructions of held-out {inputs.look.noun}", "Best, median and worst by PSNR.")
+    ]
     figure = charts.latent_usage(arrays["kl"], inputs.active_kl)
     paths = save_figure(figure, work.figures, "latent_usage", charts.usage_table(arrays["kl"], inputs.active_kl))
     return [*pictures, Picture.saved(paths, "Use of the latent space")]
@@ -271,7 +275,7 @@ def _training(work: _Work) -> None:
         paths = save_figure(figure, work.figures, "training_curves", inputs.curves)
         pictures.append(Picture.saved(paths, "Training curves"))
     if inputs.grids:
-        figure = anatomy.training_grid(inputs.grids, inputs.window, inputs.unit)
+        figure = anatomy.training_grid(inputs.grids, inputs.look)
         paths = save_figure(figure, work.figures, "training_grid")
         pictures.append(Picture.saved(paths, "The same codes as the training went on"))
     if pictures:
@@ -304,7 +308,7 @@ def _sliders(work: _Work, method: str, arrays: Any) -> TraversalSet:
         if mean is not None
         else ""
     )
-    return TraversalSet(method, traversals, control, note)
+    return TraversalSet(method, traversals, arrays["steps"].tolist(), control, note)
 
 
 def _strongest_measurement(work: _Work, method: str, direction: str) -> int:
@@ -321,7 +325,7 @@ def _key_numbers(work: _Work) -> list[KeyNumber]:
     n, kind = work.numbers, work.kind
     what = "known factors" if kind == "factor" else "measurements"
     encoder = {
-        "psnr": ("PSNR", "dB", "held-out slices against their reconstructions, range 2"),
+        "psnr": ("PSNR", "dB", f"held-out {work.inputs.look.noun} against their reconstructions, range 2"),
         "ms_ssim": ("MS-SSIM", "", "structural similarity of the same, 1 at best"),
         "active_units": ("active latent dimensions", "", "dimensions that the encoder uses"),
     }

@@ -1,4 +1,4 @@
-"""Traversals as GIFs: there and back, the step marked, all in one palette of greys so that the file stays small."""
+"""Traversals as GIFs: there and back, the step marked, all frames in one palette so that the file stays small."""
 
 import io
 from collections.abc import Sequence
@@ -9,29 +9,29 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from medlat.report.rendering import Window, shown
+from medlat.report.rendering import Look
 from medlat.report.style import step_label
 
 LARGEST_BYTES = 300_000
-GREYS = (96, 64, 48, 32, 24, 16)  # tried in turn until the file is small enough
+SHADES = (96, 64, 48, 32, 24, 16)  # greys or colours, tried in turn until the file is small enough
 INK, DIM, ACCENT, PAPER = (240, 240, 240), (120, 120, 120), (86, 180, 233), (0, 0, 0)
 MOVE_MS, END_MS = 140, 500
 LINE = 16  # pixels: the height of a line of text
 MARKS = 26  # pixels: the strip of step marks at the bottom
 
 
-def traversal_gif(images: np.ndarray, path: Path, window: Window, steps: Sequence[float], caption: str) -> None:
-    """One direction, images [S, H, W] of physical values: at least 256 pixels wide, with step marks and caption."""
+def traversal_gif(images: np.ndarray, path: Path, look: Look, steps: Sequence[float], caption: str) -> None:
+    """One direction, images [S, H, W(, 3)]: at least 256 pixels wide, with step marks and caption."""
     frames = [
-        _framed([image], [caption], window, steps, index, side=256) for index, image in enumerate(np.asarray(images))
+        _framed([image], [caption], look, steps, index, side=256) for index, image in enumerate(np.asarray(images))
     ]
-    _write(path, frames, steps)
+    _write(path, frames, look)
 
 
 def overview_gif(
-    images: np.ndarray,  # [K, S, H, W] physical values
+    images: np.ndarray,  # [K, S, H, W(, 3)] physical values
     path: Path,
-    window: Window,
+    look: Look,
     steps: Sequence[float],
     names: Sequence[str],  # [K]
 ) -> None:
@@ -39,20 +39,20 @@ def overview_gif(
     images = np.asarray(images)
     assert images.shape[:2] == (len(names), len(steps)), images.shape
     side = 256 if len(names) == 1 else 192 if len(names) <= 3 else 128
-    frames = [_framed(images[:, index], names, window, steps, index, side) for index in range(len(steps))]
-    _write(path, frames, steps)
+    frames = [_framed(images[:, index], names, look, steps, index, side) for index in range(len(steps))]
+    _write(path, frames, look)
 
 
 def _framed(
     images: Sequence[np.ndarray] | np.ndarray,
     captions: Sequence[str],
-    window: Window,
+    look: Look,
     steps: Sequence[float],
     index: int,
     side: int,
 ) -> Image.Image:
     """One RGB frame: tiles in rows of four with their captions, below them one line of step marks."""
-    tiles = [Image.fromarray(np.rint(shown(image, window, side) * 255).astype(np.uint8)) for image in images]
+    tiles = [Image.fromarray(np.rint(look.tile(image, side) * 255).astype(np.uint8)) for image in images]
     columns, (width, height) = min(4, len(tiles)), tiles[0].size
     rows = -(-len(tiles) // columns)
     texts = [_wrapped(caption, width - 8) for caption in captions]
@@ -109,13 +109,13 @@ def _shortened(text: str, width: int) -> str:
     return f"{text.rstrip()}…"
 
 
-def _write(path: Path, frames: Sequence[Image.Image], steps: Sequence[float]) -> None:
-    """Ping-pong, with a pause at either end, in as many greys as the size allows."""
+def _write(path: Path, frames: Sequence[Image.Image], look: Look) -> None:
+    """Ping-pong, with a pause at either end, in as many greys or colours as the size allows."""
     order = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
     ends = {0, len(frames) - 1}
     durations = [END_MS if index in ends else MOVE_MS for index in order]
-    for greys in GREYS:
-        palette = _palette(greys)
+    for shades in SHADES:
+        palette = _palette(_colours(frames, shades) if look.colour else _greys(shades))
         indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
         buffer = io.BytesIO()
         first, *rest = (indexed[index] for index in order)
@@ -126,10 +126,21 @@ def _write(path: Path, frames: Sequence[Image.Image], steps: Sequence[float]) ->
     path.write_bytes(buffer.getvalue())
 
 
-def _palette(greys: int) -> Image.Image:
-    """`greys` evenly spaced greys and the accent colour, as the palette of a dummy image."""
-    levels = np.rint(np.linspace(0, 255, greys)).astype(int)
-    colours = [value for level in levels for value in (level, level, level)] + list(ACCENT)
+def _greys(count: int) -> list[int]:
+    """R, G, B of so many evenly spaced greys."""
+    return [int(level) for level in np.rint(np.linspace(0, 255, count)).repeat(3)]
+
+
+def _colours(frames: Sequence[Image.Image], count: int) -> list[int]:
+    """R, G, B of so many colours that suit all frames together, and of the text's."""
+    pixels = np.concatenate([np.asarray(frame)[::2, ::2].reshape(-1, 3) for frame in frames])
+    fitted = Image.fromarray(pixels[None]).quantize(count, Image.Quantize.MEDIANCUT).getpalette()
+    assert fitted is not None
+    return [*fitted[: 3 * count], *INK, *DIM, *PAPER]
+
+
+def _palette(colours: list[int]) -> Image.Image:
+    """The colours and the accent, as the palette of a dummy image."""
     palette = Image.new("P", (1, 1))
-    palette.putpalette([int(value) for value in colours])
+    palette.putpalette([*colours, *ACCENT])
     return palette

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from medlat.report.heatmap import is_significant
-from medlat.report.rendering import Window, differences, symmetric_limit, zero_index
+from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
 from medlat.report.sprites import data_uri, difference_sprite, diverging_palette, figure_uri, image_sprite
 from medlat.report.style import CONTROLS, number, step_label, with_unit
 
@@ -69,7 +69,7 @@ class Traversal:
     """One slider: a direction's images, and what was measured at each step."""
 
     name: str
-    images: np.ndarray  # [S, H, W] physical values
+    images: np.ndarray  # [S, H, W(, 3)] physical values
     caption: str = ""  # e.g. "rotation +3.1°/σ [2.8, 3.4], R² 0.92, purity 0.71"
     measurement: str = ""  # what `values` are
     unit: str = ""
@@ -82,6 +82,7 @@ class TraversalSet:
 
     method: str
     traversals: Sequence[Traversal]
+    steps: Sequence[float]  # [S] in σ
     control: bool = False
     note: str = ""  # e.g. "mean purity 0.30: this is what chance looks like"
 
@@ -101,18 +102,18 @@ class Report:
     verdict: the finding in one or two honest sentences; they open the page.
     warnings: plain words, e.g. "Phantom data: no patients were involved."
     run: what was run, in order of display, e.g. {"command": ..., "seed": "0", "date": ...}.
-    steps: [S] in σ, shared by all traversals; window: physical values shown as black and white.
+    look:    how all images are shown.
+    opening: sections that stand before the sliders.
     """
 
     title: str
     verdict: str
     run: Mapping[str, str]
+    look: Look
     warnings: Sequence[str] = ()
     key_numbers: Sequence[KeyNumber] = ()
     traversal_sets: Sequence[TraversalSet] = ()
-    steps: Sequence[float] = ()
-    window: Window = (-1000.0, 1000.0)
-    unit: str = "HU"
+    opening: Sequence[Section] = ()
     semantics: Table | None = None
     sections: Sequence[Section] = field(default_factory=list)
 
@@ -165,29 +166,33 @@ def semantics_table(
 
 def _sliders(report: Report) -> list[dict[str, Any]]:
     """The traversals as the template wants them: sprites, labels, and one scale of differences for all methods."""
-    steps = list(report.steps)
-    sets = [group for group in report.traversal_sets if group.traversals]
-    if not sets or not steps:
+    look = report.look
+    sets = [group for group in report.traversal_sets if group.traversals and len(group.steps)]
+    if not sets:
         return []
-    zero = zero_index(steps)
-    change = [differences(item.images, zero).ravel() for group in sets for item in group.traversals]
+    change = [
+        differences(look.scalar(item.images), zero_index(group.steps)).ravel()
+        for group in sets
+        for item in group.traversals
+    ]
     limit = symmetric_limit(np.concatenate(change))
     return [
         {
             "method": group.method,
             "control": group.control,
             "note": group.note,
-            "items": [_slider(item, steps, zero, report.window, limit) for item in group.traversals],
-            "labels": [step_label(step) for step in steps],
-            "limit": f"{number(limit)} {report.unit}",
+            "items": [_slider(item, list(group.steps), look, limit) for item in group.traversals],
+            "labels": [step_label(step) for step in group.steps],
+            "limit": f"{number(limit)} {look.change_unit}",
             "colours": _css_gradient(),
         }
         for group in sets
     ]
 
 
-def _slider(item: Traversal, steps: Sequence[float], zero: int, window: Window, limit: float) -> dict[str, Any]:
+def _slider(item: Traversal, steps: Sequence[float], look: Look, limit: float) -> dict[str, Any]:
     images = np.asarray(item.images, np.float32)
+    height, width = look.size(images)
     assert images.shape[0] == len(steps), (item.name, images.shape, len(steps))
     values = list(item.values) if item.values is not None else []
     assert not values or len(values) == len(steps), item.name
@@ -197,10 +202,10 @@ def _slider(item: Traversal, steps: Sequence[float], zero: int, window: Window, 
         "measurement": item.measurement.replace("_", " "),
         "readings": _readings(values, item.unit),
         "curve": _curve(values, steps),
-        "width": images.shape[2],
-        "height": images.shape[1],
-        "images": data_uri(image_sprite(images, window)),
-        "differences": data_uri(difference_sprite(images, zero, limit)),
+        "width": width,
+        "height": height,
+        "images": data_uri(image_sprite(images, look)),
+        "differences": data_uri(difference_sprite(look.scalar(images), zero_index(steps), limit)),
     }
 
 

@@ -1,12 +1,69 @@
-"""From physical values to what is shown: windows, symmetric ranges, smooth upscaling. NumPy and Pillow only."""
+"""From physical values to what is shown: looks, windows, symmetric ranges, smooth upscaling. NumPy and Pillow only."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from medlat.stains import stains
+
 Window = tuple[float, float]  # physical values shown as black and white
+CHANGE_UNITS = {"HU": "HU", "grey": "grey levels", "RGB": "OD haematoxylin"}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the images of a data set are shown, and what differences between them are taken of.
+
+    unit:   "HU" or "grey": images are [..., H, W]; "RGB": [..., H, W, 3] from 0 to 255.
+    window: physical values shown as black and white; pictures in colour are shown as they are.
+    """
+
+    unit: str
+    window: Window
+
+    @property
+    def colour(self) -> bool:
+        return self.unit == "RGB"
+
+    @property
+    def noun(self) -> str:
+        """What the images are called: "slices" or "images"."""
+        return "slices" if self.unit == "HU" else "images"
+
+    @property
+    def change_unit(self) -> str:
+        """The unit of `scalar`, and so of differences."""
+        return CHANGE_UNITS.get(self.unit, self.unit)
+
+    def size(self, images: np.ndarray) -> tuple[int, int]:
+        """(H, W) of images of any number of leading dimensions."""
+        height, width = images.shape[-3:-1] if self.colour else images.shape[-2:]
+        return int(height), int(width)
+
+    def scalar(self, images: np.ndarray) -> np.ndarray:
+        """Images -> [..., H, W] float32 of what differences are taken of: the value itself, of colour the optical
+        density of haematoxylin.
+        """
+        return stains(images)[..., 0] if self.colour else np.asarray(images, np.float32)
+
+    def levels(self, images: np.ndarray) -> np.ndarray:
+        """Images -> uint8 of the same shape as they are shown, not enlarged; what is not finite is black."""
+        return to_grey(images, (0.0, 255.0) if self.colour else self.window)
+
+    def tile(self, image: np.ndarray, side: int = 256) -> np.ndarray:
+        """One image -> what is shown of it in [0, 1], enlarged: [h, w], of colour [h, w, 3]."""
+        if not self.colour:
+            return shown(image, self.window, side)
+        channels = np.moveaxis(windowed(image, (0.0, 255.0)), -1, 0)
+        return np.stack([upscale(channel, side) for channel in channels], axis=-1)
+
+    def lightness(self, image: np.ndarray, side: int = 256) -> np.ndarray:
+        """One image as `tile` shows it, without its colours: [h, w] in [0, 1] (Rec. 601 luma)."""
+        tile = self.tile(image, side)
+        return tile @ np.array([0.299, 0.587, 0.114], np.float32) if self.colour else tile
 
 
 def windowed(values: np.ndarray, window: Window) -> np.ndarray:
@@ -50,10 +107,17 @@ def zero_index(steps: Sequence[float]) -> int:
     return int(np.argmin(np.abs(np.asarray(steps, np.float64))))
 
 
-def differences(images: np.ndarray, zero: int) -> np.ndarray:
-    """[..., S, H, W] -> signed differences to step `zero`, same shape and unit; 0 where either is not finite."""
-    images = np.asarray(images, np.float32)
-    return np.nan_to_num(images - images[..., zero : zero + 1, :, :], nan=0.0, posinf=0.0, neginf=0.0)
+def differences(values: np.ndarray, zero: int) -> np.ndarray:
+    """[..., S, H, W] (`Look.scalar`) -> signed differences to step `zero`, same shape and unit; 0 where either is not
+    finite.
+    """
+    values = np.asarray(values, np.float32)
+    return finite(values - values[..., zero : zero + 1, :, :])
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """The values with 0 for those that are not finite."""
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def symmetric_limit(values: np.ndarray, percentile: float = 97.0) -> float:

@@ -1,6 +1,7 @@
 """All steps of a traversal in one small PNG, beside each other: what the page's sliders show.
 
-Kept at the generator's own resolution; the browser enlarges it smoothly. 8 bits in the display window, lossless.
+Kept at the generator's own resolution; the browser enlarges it smoothly. 8 bits in the display window or a colour,
+lossless.
 """
 
 import base64
@@ -11,22 +12,26 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from medlat.report.rendering import Window, differences, to_grey
+from medlat.report.rendering import Look, differences
 from medlat.report.style import DIVERGING
 
 MIDDLE, REACH = 128, 127  # palette index of no change; distance from it to the largest change shown
 LOSSLESS_BYTES = 150_000  # a figure whose lossless copy is larger is photographs, and is embedded at quality 88
 
 
-def image_sprite(images: np.ndarray, window: Window) -> bytes:
-    """Images [S, H, W] of physical values -> grey PNG [H, S * W]: pixel v means low + v/255 * (high - low)."""
-    return _png(Image.fromarray(_beside(to_grey(images, window))))
+def image_sprite(images: np.ndarray, look: Look) -> bytes:
+    """Images [S, H, W] of physical values -> grey PNG [H, S * W]: pixel v means low + v/255 * (high - low) of the
+    window; pictures [S, H, W, 3] -> RGB PNG of their own values.
+    """
+    return _png(Image.fromarray(_beside(look.levels(images))))
 
 
-def difference_sprite(images: np.ndarray, zero: int, limit: float) -> bytes:
-    """Images [S, H, W] -> palette PNG [H, S * W]: index i is a change by (i - 128) / 127 * limit from step `zero`."""
+def difference_sprite(values: np.ndarray, zero: int, limit: float) -> bytes:
+    """[S, H, W] (`Look.scalar`) -> palette PNG [H, S * W]: index i is a change by (i - 128) / 127 * limit from step
+    `zero`.
+    """
     assert limit > 0, limit
-    scaled = (differences(images, zero) / limit).clip(-1.0, 1.0)
+    scaled = (differences(values, zero) / limit).clip(-1.0, 1.0)
     indexed = Image.fromarray(_beside(np.rint(MIDDLE + REACH * scaled).astype(np.uint8)))
     indexed.putpalette(diverging_palette())  # turns the grey image into a palette image
     return _png(indexed)
@@ -55,9 +60,8 @@ def data_uri(data: bytes, kind: str = "image/png") -> str:
 
 
 def _beside(images: np.ndarray) -> np.ndarray:
-    """[S, H, W] -> [H, S * W]."""
-    steps, height, width = images.shape
-    return np.ascontiguousarray(images.transpose(1, 0, 2).reshape(height, steps * width))
+    """[S, H, W(, 3)] -> [H, S * W(, 3)]."""
+    return np.ascontiguousarray(np.concatenate(list(images), axis=1))
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -27,7 +27,9 @@ PNG_DPI = 200
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 INK, MUTED, RULE = "#1a1a1a", "#6b6b6b", "#d4d4d4"
+CONTROL_SHADE = "#f2f2f2"  # behind what knows nothing
 SEQUENTIAL, DIVERGING, ANATOMY = "viridis", "RdBu_r", "gray"
+PREDICTION = "coolwarm"  # blue 0, red 1; its middle is a grey that shows on white
 
 CONTROLS = ("random", "coordinate")  # the direction methods that know nothing: what chance looks like
 

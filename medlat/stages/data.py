@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from medlat import build
+from medlat.data.duplicates import refuse_leaks
 from medlat.data.slices import Preparation, SliceStore, prepare
 from medlat.data.source import SliceSource
 from medlat.data.splits import Split
@@ -29,10 +30,14 @@ def slices(config: DictConfig, source: SliceSource, store: Store, out: Path) -> 
     prepare(source, how, out)
 
 
-def split(config: DictConfig, made: Made, out: Path) -> None:
-    """Reads the slice store; leaves the indices of training, validation and test slices."""
+def split(config: DictConfig, made: Made, source: SliceSource, out: Path) -> None:
+    """Reads the slice store; leaves the indices of training, validation and test slices, after a look for images that
+    stand in two of them.
+    """
     opened = SliceStore.open(made["slices"].path)
-    parts = divide(opened.patient, opened.columns["position_mm"], **build.plain(config.data.split))
+    given = opened.columns.get("split")
+    parts = divide(opened.patient, opened.columns["position_mm"], **build.plain(config.data.split), given=given)
+    refuse_leaks(opened, parts, source)
     parts.save(out / "split.json")
     log.info(
         "split: %d training, %d validation, %d test slices", len(parts.train), len(parts.validation), len(parts.test)

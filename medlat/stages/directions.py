@@ -1,15 +1,138 @@
-"""Directions in the generator's latent space."""
+"""Directions in the generator's latent space, with or without a classifier to say which."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from medlat import build
-from medlat.stages.data import Made
+from medlat.classifiers.black_box import Target, predict
+from medlat.data.slices import SliceStore
+from medlat.directions.finder import Evidence, SupervisedFinder, is_supervised
+from medlat.errors import UserError
+from medlat.explain.series import Wanted
+from medlat.inversion.carry import carry, code_statistics
+from medlat.measure.rulers import ruler
+from medlat.randomness import generator_for
+from medlat.spaces import Directions, ImageSpec, LatentModel, decode_in_parts
+from medlat.stages.classifier import load_target, predicted
+from medlat.stages.data import Made, load_data
 from medlat.stages.generator import load_generator
+from medlat.stages.inversion import load_codes
+
+FILE = "directions.safetensors"
+SIGMA_SAMPLES = 4096
+REACHED = (0.1, 0.9)  # of a probability; of other predictions the percentiles over training images
 
 
-def directions(config: DictConfig, section: DictConfig, made: Made, out: Path) -> None:
-    """Reads the generator; leaves directions."""
+def directions(
+    config: DictConfig,
+    section: DictConfig,
+    made: Made,
+    out: Path,
+    judge: str = "classifier",
+    name: str | None = None,
+) -> None:
+    """Reads the generator, and for a supervised method the codes of training images and the classifier; leaves
+    directions. judge: the classifier's place among the artefacts. name: of the method, where not its own.
+    """
     model = load_generator(made["generator"], build.hardware(config).device)
-    build.finder(section).find(model).save(out / "directions.safetensors")
+    finder: Any = build.finder(section)
+    if is_supervised(finder):
+        found: Directions = finder.find(model, evidence_for(config, finder, made, model, judge))
+    else:
+        found = finder.find(model)
+    (found if name is None else found.renamed(name)).save(out / FILE)
+
+
+def evidence_for(
+    config: DictConfig, finder: SupervisedFinder, made: Made, model: LatentModel, judge: str = "classifier"
+) -> Evidence:
+    """What a supervised method learns from: codes of training images, samples, or both, and their predictions."""
+    opened, _, spec = load_data(config, made)
+    device = build.hardware(config).device
+    target = load_target(config, made[judge], spec)
+    space = finder_space(config, finder, model)
+    fit_codes, rows = real_codes(config, made, model, space, "fit")
+    real = predicted(target, opened, rows, spec, device)
+    wanted = wanted_of(config, target, real)
+    codes, values, groups, sources = [], [], [], []
+    if finder.origin in ("real", "both"):
+        codes, values, groups = [fit_codes], [real], [opened.patient[rows]]
+        sources.append(lambda: _measured_rows(opened, rows, spec))
+    if finder.origin in ("samples", "both"):
+        drawn = model.sample(len(rows), space, generator_for(config.seed, "evidence"))
+        images = decode_in_parts(model, drawn, space)
+        codes.append(drawn.cpu())
+        values.append(predict(target, images, device))
+        groups.append(-1 - np.arange(len(drawn)))  # each its own
+        sources.append(lambda: ruler(spec.unit).measure(spec.pictures(images), spec.spacing_mm))
+    return Evidence(
+        space=model.spaces[space],
+        codes=torch.cat(codes).to(device),
+        values=target.linear(torch.cat(values)),
+        threshold=float(target.linear(torch.tensor(wanted.threshold))),
+        score=lambda x: target.linear(target(x)),
+        differentiable=target.black_box.differentiable,
+        measure=_all_of(sources),
+        measurements=[m.name for m in ruler(spec.unit).measurements],
+        groups=np.concatenate(groups),
+        sigma=space_sigma(model, space),
+    )
+
+
+def finder_space(config: DictConfig, finder: Any, model: LatentModel) -> str:
+    """The space a supervised method works in. Raises UserError where the generator has none of that name."""
+    if finder.space is not None and finder.space not in model.spaces:
+        raise UserError(f"directions.space={finder.space}: this generator has {', '.join(model.spaces)}")
+    preferred = [name for name in getattr(finder, "preferred", ()) if name in model.spaces]
+    return finder.space or next(iter(preferred), None) or build.inversion_space(config, model)
+
+
+def real_codes(config: DictConfig, made: Made, model: LatentModel, space: str, which: str) -> tuple[Tensor, np.ndarray]:
+    """Codes of real images, carried to a space: "fit" or "explained"; and their rows in the slice store."""
+    codes, arrays = load_codes(made["inversion"])
+    device = build.hardware(config).device
+    parts = codes[which].to(device).split(4096)
+    carried = [carry(model, part, build.inversion_space(config, model), space).cpu() for part in parts]
+    return torch.cat(carried), arrays[f"{which}_rows"]
+
+
+def space_sigma(model: LatentModel, space: str) -> Tensor:
+    """[*shape]: of each coordinate; 1 under a standard normal prior."""
+    if model.spaces[space].prior == "normal":
+        return torch.ones(model.spaces[space].shape)
+    sigma = code_statistics(model, space, SIGMA_SAMPLES, generator_for("sigma"))[1].cpu()
+    return torch.where(sigma > 0.0, sigma, 1.0)
+
+
+def wanted_of(config: DictConfig, target: Target, predictions: Tensor) -> Wanted:
+    """Threshold and wanted predictions, from the configuration or from the training images' predictions [N].
+
+    Raises UserError where they do not enclose the threshold.
+    """
+    asked = config.explain
+    low, median, high = torch.quantile(predictions, torch.tensor([REACHED[0], 0.5, REACHED[1]])).tolist()
+    if target.is_probability:
+        low, median, high = REACHED[0], 0.5, REACHED[1]
+    threshold = median if asked.threshold is None else asked.threshold
+    if asked.wanted is not None:
+        low, high = asked.wanted
+    if not low <= threshold <= high:
+        raise UserError(
+            f"explain.wanted=[{low:.3g}, {high:.3g}]: expected a prediction below and one above "
+            f"explain.threshold={threshold:.3g}"
+        )
+    return Wanted(threshold, low, high)
+
+
+def _measured_rows(opened: SliceStore, rows: np.ndarray, spec: ImageSpec) -> np.ndarray:
+    return ruler(spec.unit).measure(opened.physical(rows, spec), spec.spacing_mm)
+
+
+def _all_of(sources: list[Callable[[], np.ndarray]]) -> Callable[[], np.ndarray]:
+    return lambda: np.concatenate([source() for source in sources])

@@ -17,14 +17,14 @@ from medlat.data.slices import SliceStore
 from medlat.data.splits import Split
 from medlat.evaluation.features import RegressorFeatures
 from medlat.evaluation.reconstruction import Reconstruction, reconstruct
-from medlat.measure.ct import measure
+from medlat.measure.rulers import ruler
 from medlat.progress import track
 from medlat.spaces import ImageSpec
 from medlat.stages import distances
 from medlat.stages.data import Made, load_data
 from medlat.stages.generator import BATCH, load_generator, sample_images
 from medlat.stages.regressor import load_regressor
-from medlat.stages.semantics import fit_readout, physical_values, semantics, summaries
+from medlat.stages.semantics import fit_readout, semantics, summaries
 
 READOUT_IMAGES = 4000
 
@@ -42,7 +42,7 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
         numbers |= _reconstruction(opened, parts, spec, model, device, settings.active_kl, out)
     samples = sample_images(model, settings.samples, config.seed)
     real, measured = _measured(opened, parts, spec)
-    sampled = measure(physical_values(samples, spec), spec.spacing_mm)
+    sampled = ruler(spec.unit).measure(spec.pictures(samples), spec.spacing_mm)
     compared = distances.compare(opened, parts, spec, samples, sampled, measured["test"])
     if compared is not None:
         rows_of_distances = distances.all_distances(compared, model, extractors, config.seed)
@@ -50,11 +50,11 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
         numbers |= distances.numbers(rows_of_distances)
     readout = fit_readout(opened, parts, measured, numbers)
     seen = np.concatenate([measured["test"], measured["train"]])
-    rows = semantics(config, methods, made, model, spec, seen, readout, out)
+    rows = semantics(config, methods, made, model, spec, seen, readout, opened.info["units"], out)
     for kind in sorted({row.kind for row in rows}):
         numbers |= summaries(rows, kind, config.seed)
     _write_rows(out / "semantics.csv", [row.row() for row in rows])
-    np.savez(out / "images.npz", real=real, samples=physical_values(samples[: len(real)], spec))
+    np.savez(out / "images.npz", real=real, samples=spec.pictures(samples[: len(real)]))
     clean = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
     (out / "metrics.json").write_text(json.dumps(clean, indent=2) + "\n")
 
@@ -66,7 +66,7 @@ def _reconstruction(
     result: Reconstruction = reconstruct(
         model, track(batches, "reconstructing held-out slices", -(-len(parts.test) // BATCH)), device
     )
-    decoded = physical_values(torch.from_numpy(result.images), spec)
+    decoded = spec.pictures(torch.from_numpy(result.images))
     order = np.argsort(result.psnr)
     shown = np.unique(np.concatenate([order[:2], order[len(order) // 2 - 1 : len(order) // 2 + 1], order[-2:]]))
     np.savez(
@@ -84,7 +84,7 @@ def _reconstruction(
 def _measured(opened: SliceStore, parts: Split, spec: ImageSpec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Some held-out images for figures, and measurements of test and training images."""
     seen = parts.train[np.linspace(0, len(parts.train) - 1, min(len(parts.train), READOUT_IMAGES)).astype(int)]
-    measured = {}
+    measure, measured = ruler(spec.unit).measure, {}
     for name, rows in (("test", parts.test), ("train", seen)):
         batches = track(in_batches(rows, BATCH), f"measuring {name} slices", -(-len(rows) // BATCH))
         measured[name] = np.concatenate([measure(opened.physical(part, spec), spec.spacing_mm) for part in batches])

@@ -12,7 +12,7 @@ from medlat.data.splits import Split
 from medlat.evaluation.readout import Readout, centre_and_scale
 from medlat.evaluation.semantics import CHANCE, Effect, Quantity, effects, gain, summary
 from medlat.evaluation.traversal import latent_sigma, traverse
-from medlat.measure.ct import MEASUREMENTS, measure
+from medlat.measure.rulers import ruler
 from medlat.progress import track
 from medlat.randomness import generator_for
 from medlat.spaces import Directions, ImageSpec, LatentModel, decode_in_parts
@@ -45,13 +45,17 @@ def semantics(
     spec: ImageSpec,
     real: np.ndarray,
     readout: Readout | None,
+    units: Mapping[str, str],
     out: Path,
 ) -> list[Effect]:
-    settings = config.evaluation
+    """Measure what every direction does. units: of the known factors."""
+    settings, rule = config.evaluation, ruler(spec.unit)
     steps = list(settings.steps)
     _, std = centre_and_scale(real)
-    quantities = [Quantity(m.name, m.unit, "measurement", float(s)) for m, s in zip(MEASUREMENTS, std, strict=True)]
-    factors = [] if readout is None else _factor_quantities(readout)
+    quantities = [
+        Quantity(m.name, m.unit, "measurement", float(s)) for m, s in zip(rule.measurements, std, strict=True)
+    ]
+    factors = [] if readout is None else _factor_quantities(readout, units)
     rows: list[Effect] = []
     for place in methods:
         found = Directions.load(made[place].path / "directions.safetensors")
@@ -63,12 +67,12 @@ def semantics(
         for name, images in zip(
             found.names, track(traversals, f"measuring {found.method} directions", len(found)), strict=True
         ):
-            values_hu = physical_values(images.flatten(0, 1), spec)
-            values = measure(values_hu, spec.spacing_mm).reshape(len(codes), len(steps), -1)
+            seen = spec.pictures(images.flatten(0, 1))
+            values = rule.measure(seen, spec.spacing_mm).reshape(len(codes), len(steps), -1)
             rows += effects(values, steps, quantities, found.method, name, config.seed)
             if readout is not None:
                 rows += effects(readout.predict(values), steps, factors, found.method, name, config.seed)
-            shown.append(values_hu.reshape(*images.shape[:2], *values_hu.shape[1:])[base])
+            shown.append(seen.reshape(*images.shape[:2], *seen.shape[1:])[base])
             readings.append(values[base])
         np.savez(
             out / f"traversal_{found.method}.npz",
@@ -91,21 +95,14 @@ def summaries(rows: list[Effect], kind: str, seed: int) -> dict[str, float]:
     return numbers
 
 
-def _factor_quantities(readout: Readout) -> list[Quantity]:
-    from medlat.data.ct.phantom import FACTORS
-
-    units = {factor.name: factor.unit for factor in FACTORS}
+def _factor_quantities(readout: Readout, units: Mapping[str, str]) -> list[Quantity]:
     return [Quantity(n, units.get(n, ""), "factor", float(s)) for n, s in zip(readout.names, readout.std, strict=True)]
 
 
 def _typical(model: LatentModel, codes: Tensor, space: str, spec: ImageSpec) -> int:
     """The base code whose image is nearest to the median in all measurements: the one that figures show."""
-    values = measure(physical_values(decode_in_parts(model, codes, space), spec), spec.spacing_mm)
+    images = spec.pictures(decode_in_parts(model, codes, space))
+    values = ruler(spec.unit).measure(images, spec.spacing_mm)
     centre, scale = centre_and_scale(values)
     far = np.abs(values - centre) / scale
     return int(np.argmin(np.where(np.isfinite(far), far, 3.0).mean(axis=1)))
-
-
-def physical_values(images: Tensor, spec: ImageSpec) -> np.ndarray:
-    """Network images [N, 1, H, W] -> [N, H, W] in physical units."""
-    return spec.to_physical(images)[:, 0].numpy()

@@ -1,4 +1,4 @@
-"""Training of any generator with Lightning: continues where it was interrupted, and ends as if it never had been."""
+"""Training of anything with Lightning: continues where it was interrupted, and ends as if it never had been."""
 
 import logging
 import os
@@ -27,11 +27,11 @@ from torch.multiprocessing.spawn import ProcessException
 
 from medlat.data.batches import SliceData
 from medlat.errors import UserError
-from medlat.training.processes import EqualProcesses, end_with_parent, user_error
-from medlat.training.settings import Hardware, Schedule
 from medlat.randomness import generator_for
 from medlat.spaces import decode_in_parts
 from medlat.tracking import Record, read_records, to_line
+from medlat.training.processes import EqualProcesses, end_with_parent, user_error
+from medlat.training.settings import Hardware, Schedule
 
 log = logging.getLogger(__name__)
 
@@ -40,31 +40,36 @@ Report = Callable[[list[Record]], None]
 Show = Callable[[int, Tensor], None]  # images shown so far, images [N, C, H, W] in [-1, 1] of the fixed codes
 
 
-class GeneratorModule(pl.LightningModule, ABC):
-    """What trains a generator.
+class TrainedModule(pl.LightningModule, ABC):
+    """What trains a network: a generator, an encoder, a classifier.
 
     optimisers: whose steps Lightning counts, each, in every batch. several_processes: whether it trains in more than
                 one; compiles: whether it can use torch.compile. headline: the metric that a line of progress shows,
-                and how.
+                and how. section: of the configuration, for messages.
     """
 
     optimisers = 1
     several_processes = False
     compiles = False
     headline: tuple[str, str]
+    section = "generator"
 
     @property
     @abstractmethod
     def result(self) -> Any:
-        """The LatentModel that the training is for."""
+        """The network that the training is for."""
 
     def compile_networks(self) -> None:
         """Let torch.compile make it faster; overridden where `compiles`."""
         raise TypeError(f"{type(self).__name__} has no networks to compile")
 
 
+class GeneratorModule(TrainedModule):
+    """What trains a generator: its result is a `LatentModel`, whose images of fixed codes are kept as it goes on."""
+
+
 def train(
-    module: GeneratorModule,
+    module: TrainedModule,
     data: SliceData,
     schedule: Schedule,
     hardware: Hardware,
@@ -82,10 +87,12 @@ def train(
     progress = folder / "progress"
     last, steps = _last_checkpoint(progress), module.optimisers * schedule.steps
     data.start = _step_of(last) // module.optimisers if last else 0
-    alone = hardware.devices == 1
+    alone, grows = hardware.devices == 1, isinstance(module, GeneratorModule)
     curves = _Curves(folder / "metrics.jsonl", schedule.batch_size, report if alone else _nowhere, data.start)
     if last is not None:
-        log.info("training: continues at step %d of %d", data.start, schedule.steps)
+        log.info(
+            "training the %s: continues at step %d of %d", module.section.split(".")[-1], data.start, schedule.steps
+        )
     trainer = pl.Trainer(
         accelerator=hardware.device.type.replace("cuda", "gpu"),
         devices=hardware.devices,
@@ -98,7 +105,7 @@ def train(
         log_every_n_steps=max(1, schedule.steps // 200),
         logger=curves,
         callbacks=[
-            FixedGrid(folder / "grid", schedule.batch_size, show if alone else None),
+            *([FixedGrid(folder / "grid", schedule.batch_size, show if alone else None)] if grows else []),
             Checkpoints(progress, schedule.checkpoint_every_s),
             *([_Compile()] if hardware.compile else []),
             *_progress_display(schedule),
@@ -124,20 +131,19 @@ def train(
     shutil.rmtree(progress, ignore_errors=True)
 
 
-def _explained(error: Exception, module: GeneratorModule, schedule: Schedule) -> Exception:
+def _explained(error: Exception, module: TrainedModule, schedule: Schedule) -> Exception:
     """The user's error behind one of training, or the error itself."""
     if isinstance(error, ProcessException) and (found := user_error(error)):
         return found
     if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
         return error
     parts = getattr(module, "accumulate", None)
-    split = (
-        "" if parts is None else f", or raise generator.module.accumulate={parts}, the parts a batch is divided into"
-    )
-    return UserError(f"out of memory: lower generator.training.batch_size={schedule.batch_size}{split}")
+    key = f"{module.section}.module.accumulate={parts}"
+    split = "" if parts is None else f", or raise {key}, the parts a batch is divided into"
+    return UserError(f"out of memory: lower {module.section}.training.batch_size={schedule.batch_size}{split}")
 
 
-def check_hardware(module: GeneratorModule, schedule: Schedule, hardware: Hardware) -> None:
+def check_hardware(module: TrainedModule, schedule: Schedule, hardware: Hardware) -> None:
     """Raises UserError where the module cannot be trained as asked."""
     if hardware.devices > 1 and not module.several_processes:
         raise UserError(
@@ -149,14 +155,14 @@ def check_hardware(module: GeneratorModule, schedule: Schedule, hardware: Hardwa
         raise UserError(f"trainer.devices={hardware.devices}: found {torch.cuda.device_count()} GPU(s)")
     if schedule.batch_size % hardware.devices:
         raise UserError(
-            f"generator.training.batch_size={schedule.batch_size}: expected a multiple of trainer.devices="
+            f"{module.section}.training.batch_size={schedule.batch_size}: expected a multiple of trainer.devices="
             f"{hardware.devices}, which share a batch"
         )
     parts = getattr(module, "accumulate", 1)
     if schedule.batch_size // hardware.devices % parts:
         raise UserError(
-            f"generator.module.accumulate={parts}: expected a divisor of the {schedule.batch_size // hardware.devices} "
-            f"images that a process has in each step"
+            f"{module.section}.module.accumulate={parts}: expected a divisor of the "
+            f"{schedule.batch_size // hardware.devices} images that a process has in each step"
         )
 
 
@@ -191,7 +197,7 @@ class _Compile(Callback):
     """In each process, as what torch.compile made cannot be sent there."""
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        assert isinstance(module, GeneratorModule)
+        assert isinstance(module, TrainedModule)
         module.compile_networks()
 
 
@@ -205,7 +211,7 @@ class FixedGrid(Callback):
 
     @torch.inference_mode()
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, GeneratorModule)
+        assert isinstance(module, TrainedModule)
         if not trainer.is_global_zero:
             return
         model = module.result
@@ -263,7 +269,7 @@ class Checkpoints(Callback):
         self.last = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        assert isinstance(module, GeneratorModule)
+        assert isinstance(module, TrainedModule)
         assert isinstance(trainer.val_check_batch, int)
         if trainer.global_step // module.optimisers % trainer.val_check_batch:
             self._save_if_due(trainer)
@@ -306,7 +312,7 @@ class _ProgressBar(TQDMProgressBar):
         self.batch_size = batch_size
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        assert isinstance(pl_module, GeneratorModule)
+        assert isinstance(pl_module, TrainedModule)
         kimg = trainer.global_step // pl_module.optimisers * self.batch_size / 1000
         rate = (self.train_progress_bar.format_dict["rate"] or 0.0) * self.batch_size
         shown = {"kimg": f"{kimg:.1f}", "images/s": f"{rate:.0f}"}
@@ -336,13 +342,14 @@ class _ProgressLines(Callback):
         if now - self.last < 10.0:
             return
         self.last = now
-        assert isinstance(module, GeneratorModule)
+        assert isinstance(module, TrainedModule)
         done = self._done(trainer, module)
         speed = (done - self.first) / (now - self.start)
         name, words = module.headline
         value = trainer.callback_metrics.get(name)
         log.info(
-            "training: step %d of %d (%.1f of %.1f kimg), %.0f images/s, %s left%s",
+            "training the %s: step %d of %d (%.1f of %.1f kimg), %.0f images/s, %s left%s",
+            module.section.split(".")[-1],
             done,
             self.schedule.steps,
             done * self.schedule.batch_size / 1000,
@@ -353,7 +360,7 @@ class _ProgressLines(Callback):
         )
 
     def _done(self, trainer: pl.Trainer, module: pl.LightningModule) -> int:
-        assert isinstance(module, GeneratorModule)
+        assert isinstance(module, TrainedModule)
         return trainer.global_step // module.optimisers
 
 

@@ -53,18 +53,22 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Length of a training: images shown, images per step, seconds between checkpoints, number of validations."""
+    """Length of a training: images shown, images per step, seconds between checkpoints, number of validations.
+
+    section: of the configuration that it stands in, for messages.
+    """
 
     images: int
     batch_size: int
     checkpoint_every_s: float = 60.0
     validations: int = 20
+    section: str = "generator"
 
     def __post_init__(self) -> None:
         for name in ("images", "batch_size", "validations"):
             if getattr(self, name) < 1:
                 raise UserError(
-                    f"generator.training.{name}={getattr(self, name)}: expected a whole number of at least 1"
+                    f"{self.section}.training.{name}={getattr(self, name)}: expected a whole number of at least 1"
                 )
 
     @property

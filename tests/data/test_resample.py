@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medlat.data.ct.resample import ToGrid
+from medlat.data.resample import ToGrid
 from medlat.data.source import Slice
 from medlat.errors import UserError
 
@@ -32,7 +32,7 @@ GRIDS = [
 def test_a_ramp_in_millimetres_stays_that_ramp(
     rows: int, columns: int, spacing: tuple, size: int, field: float
 ) -> None:
-    grid = ToGrid(size, field)(ramp(rows, columns, spacing))
+    grid = ToGrid(size, field)(ramp(rows, columns, spacing))[0]
     mm = (field or rows * spacing[0]) / size
     assert grid.dtype == np.int16
     assert grid.shape == (size, size)
@@ -45,23 +45,23 @@ def test_a_ramp_in_millimetres_stays_that_ramp(
 def test_a_whole_ratio_is_the_plain_average() -> None:
     pixels = np.random.default_rng(0).integers(-1000, 2000, (64, 64)).astype(np.float32)
     average = pixels.reshape(16, 4, 16, 4).mean((1, 3))
-    np.testing.assert_allclose(ToGrid(16, None)(Slice(pixels, (1, 1))), average, atol=0.51)
+    np.testing.assert_allclose(ToGrid(16, None)(Slice(pixels, (1, 1)))[0], average, atol=0.51)
 
 
 def test_the_same_size_changes_nothing() -> None:
     pixels = np.random.default_rng(0).integers(-1000, 2000, (16, 16)).astype(np.float32)
-    np.testing.assert_array_equal(ToGrid(16, 16)(Slice(pixels, (1, 1))), pixels)
+    np.testing.assert_array_equal(ToGrid(16, 16)(Slice(pixels, (1, 1)))[0], pixels)
 
 
 def test_beyond_the_image_is_air() -> None:
-    grid = ToGrid(16, 64)(Slice(np.full((32, 32), 40, np.float32), (1, 1)))
+    grid = ToGrid(16, 64)(Slice(np.full((32, 32), 40, np.float32), (1, 1)))[0]
     expected = np.full((16, 16), -1024)
     expected[4:12, 4:12] = 40
     np.testing.assert_array_equal(grid, expected)
 
 
 def test_the_whole_of_an_oblong_slice_is_padded_to_a_square() -> None:
-    grid = ToGrid(8, None)(Slice(np.full((32, 16), 40, np.float32), (1, 1)))
+    grid = ToGrid(8, None)(Slice(np.full((32, 16), 40, np.float32), (1, 1)))[0]
     expected = np.full((8, 8), -1024)
     expected[:, 2:6] = 40
     np.testing.assert_array_equal(grid, expected)
@@ -73,7 +73,7 @@ def test_values_are_clipped_before_they_are_averaged_and_rounded_to_nearest() ->
     pixels[:2, 2:4] = -3000
     pixels[:2, 4:6] = [[1, 1], [1, 0]]  # 0.75
     pixels[4, 0] = 30000
-    grid = ToGrid(4, 8)(Slice(pixels, (1, 1)))
+    grid = ToGrid(4, 8)(Slice(pixels, (1, 1)))[0]
     assert grid[0].tolist() == [3071, -1024, 1, 0]
     assert grid[2, 0] == round(3071 / 4)
 
@@ -81,7 +81,7 @@ def test_values_are_clipped_before_they_are_averaged_and_rounded_to_nearest() ->
 def test_views_and_read_only_pixels_are_taken() -> None:
     pixels = np.arange(64, dtype=np.float32).reshape(8, 8)
     pixels.flags.writeable = False
-    np.testing.assert_array_equal(ToGrid(8, None)(Slice(pixels[::-1].T, (1, 1))), pixels[::-1].T)
+    np.testing.assert_array_equal(ToGrid(8, None)(Slice(pixels[::-1].T, (1, 1)))[0], pixels[::-1].T)
 
 
 def test_metadata_tracking_is_left_as_it_was() -> None:

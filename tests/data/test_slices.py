@@ -6,7 +6,7 @@ import torch
 
 from medlat.data.batches import ShuffledBatches, Slices
 from medlat.data.slices import Preparation, SliceStore, prepare, pseudonym
-from medlat.data.source import Chunk, Damaged, Scan, Slice
+from medlat.data.source import CT, Chunk, Damaged, Scan, Slice
 from medlat.errors import UserError
 
 HOW = Preparation(image_size=16, field_of_view_mm=32.0, max_damaged=0.5, salt="salt", workers=1)
@@ -19,6 +19,7 @@ class Levels:
     patients: int = 3
     slices: int = 4
     bad: tuple[int, ...] = ()
+    modality = CT
 
     def fingerprint(self):
         return "levels"

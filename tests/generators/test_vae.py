@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from medlat.errors import UserError
-from medlat.training.optimisation import Optimisation
 from medlat.generators.vae.networks import VAE, kl_per_dimension
 from medlat.generators.vae.objective import VAEObjective
 from medlat.spaces import ImageSpec
+from medlat.training.optimisation import Optimisation
 
 
 def image(side, channels=1):

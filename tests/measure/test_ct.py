@@ -248,14 +248,14 @@ def test_finer_pixels_give_the_same_numbers():
 @pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/data/ct_lung_dx: real CT is not at hand")
 def test_levels_of_a_real_chest_come_in_order():
     from medlat.data.ct.dicom import CTDicom
-    from medlat.data.ct.resample import ToGrid
+    from medlat.data.resample import ToGrid
     from medlat.data.source import Slice
 
     source, grid = CTDicom(str(REAL)), ToGrid(64, 400.0)
     chunks = source.scan(lambda function, items, _: map(function, items)).chunks
     position = np.concatenate([chunk.columns["position_mm"] for chunk in chunks])
     slices = [one for chunk in chunks for one in source.read(chunk) if isinstance(one, Slice)]
-    result = measure(np.stack([grid(one) for one in slices]), SPACING)
+    result = measure(np.stack([grid(one)[0] for one in slices]), SPACING)
     order = stats.spearmanr(column(result, "slice_level"), -position).statistic
     print(f"\n  A0002: Spearman of slice_level and position {order:.3f}")
     assert order > 0.9

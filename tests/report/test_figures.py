@@ -14,10 +14,11 @@ from PIL import Image
 
 from medlat.report import anatomy, charts, heatmap
 from medlat.report.gif import LARGEST_BYTES, overview_gif, traversal_gif
-from medlat.report.rendering import differences, shown, symmetric_limit, to_grey, upscale, windowed, zero_index
+from medlat.report.rendering import Look, differences, shown, symmetric_limit, to_grey, upscale, windowed, zero_index
 from medlat.report.style import bare_name, number, save_figure, step_label, with_unit
 
 WINDOW = (-1000.0, 400.0)
+CT = Look("HU", WINDOW)
 STEPS = [-2.0, -1.0, 0.0, 1.0, 2.0]
 
 
@@ -132,7 +133,7 @@ def test_figures_leave_the_callers_settings_alone_and_do_not_depend_on_them():
 
 
 def test_traversal_grid_has_a_tile_per_step_and_says_what_was_measured():
-    figure = anatomy.traversal_grid(ramp(), STEPS, ["sefa 00", "sefa 01"], ["rotation +3.1°/σ", ""], WINDOW)
+    figure = anatomy.traversal_grid(ramp(), STEPS, ["sefa 00", "sefa 01"], ["rotation +3.1°/σ", ""], CT)
     assert sum(bool(axes.images) for axes in figure.axes) == 10
     shown = texts(figure)
     for expected in ("sefa 01", "rotation +3.1°/σ", "−2σ", "+1σ", "HU, display window", "−1000", "400"):
@@ -143,16 +144,16 @@ def test_pages_split_rows_evenly_enough():
     assert [(page.start, page.stop) for page in anatomy.pages(17)] == [(0, 8), (8, 16), (16, 17)]
     assert list(anatomy.pages(0)) == []
     with pytest.raises(AssertionError, match="pages"):
-        anatomy.traversal_grid(ramp(9), STEPS, ["x"] * 9, [""] * 9, WINDOW)
+        anatomy.traversal_grid(ramp(9), STEPS, ["x"] * 9, [""] * 9, CT)
 
 
 def test_difference_maps_share_one_symmetric_scale_and_table_has_the_numbers():
-    figure = anatomy.difference_maps(ramp(), STEPS, ["a", "b"], 2)
+    figure = anatomy.difference_maps(ramp(), STEPS, ["a", "b"], 2, CT)
     limits = {axes.images[0].get_clim() for axes in figure.axes if axes.images and axes.get_xlabel()}
     assert limits == {(-400, 400)}
     assert "200 HU" in texts(figure)
     assert "reference" in texts(figure)
-    table = anatomy.difference_table(ramp(), STEPS, ["a", "b"], 2)
+    table = anatomy.difference_table(ramp(), STEPS, ["a", "b"], 2, CT)
     assert len(table) == 10
     assert table[0] == {"direction": "a", "step": -2.0, "mean": -200.0, "mean_absolute": 200.0, "max_absolute": 200.0}
     assert table[7]["max_absolute"] == 0
@@ -171,15 +172,15 @@ def test_difference_maps_share_one_symmetric_scale_and_table_has_the_numbers():
 def test_reconstructions_show_best_median_worst(psnr, expected):
     assert anatomy.ranked_reconstructions(psnr) == expected
     images = np.zeros((len(psnr), 8, 8))
-    assert isinstance(anatomy.reconstructions(images, images, psnr, WINDOW), Figure)
+    assert isinstance(anatomy.reconstructions(images, images, psnr, CT), Figure)
 
 
 def test_samples_grid_counts_both_sides():
-    figure = anatomy.samples_grid(np.zeros((5, 8, 6)), np.zeros((3, 8, 6)), WINDOW)
+    figure = anatomy.samples_grid(np.zeros((5, 8, 6)), np.zeros((3, 8, 6)), CT)
     assert "real (n = 5)" in texts(figure)
     assert "sampled from the prior (n = 3)" in texts(figure)
     assert sum(bool(axes.images) for axes in figure.axes) == 8
-    assert "no images" in texts(anatomy.samples_grid(np.zeros((0, 8, 8)), np.zeros((0, 8, 8)), WINDOW))
+    assert "no images" in texts(anatomy.samples_grid(np.zeros((0, 8, 8)), np.zeros((0, 8, 8)), CT))
 
 
 def test_purity_by_hand():
@@ -289,20 +290,20 @@ def test_distance_chart_is_logarithmic_only_far_above_a_positive_floor():
 def test_constant_images_one_direction_one_step_and_nothing_at_all(tmp_path: Path):
     flat = np.zeros((1, 1, 8, 8))
     figures = [
-        anatomy.traversal_grid(flat, [0.0], ["a"], ["b"], WINDOW),
-        anatomy.difference_maps(flat, [0.0], ["a"], 0),
-        anatomy.difference_maps(np.full((1, 1, 8, 8), np.nan), [0.0], ["a"], 0, unit=""),
+        anatomy.traversal_grid(flat, [0.0], ["a"], ["b"], CT),
+        anatomy.difference_maps(flat, [0.0], ["a"], 0, CT),
+        anatomy.difference_maps(np.full((1, 1, 8, 8), np.nan), [0.0], ["a"], 0, Look("grey", WINDOW)),
     ]
     for index, figure in enumerate(figures):
         assert save_figure(figure, tmp_path, f"figure_{index}")["png"].stat().st_size > 0
     empty = np.zeros((0, 3, 8, 8))
-    assert "no directions" in texts(anatomy.traversal_grid(empty, [0, 1, 2], [], [], WINDOW))
-    assert "no directions" in texts(anatomy.difference_maps(empty, [0, 1, 2], [], 0))
+    assert "no directions" in texts(anatomy.traversal_grid(empty, [0, 1, 2], [], [], CT))
+    assert "no directions" in texts(anatomy.difference_maps(empty, [0, 1, 2], [], 0, CT))
 
 
 def test_gif_goes_there_and_back_and_is_small(tmp_path: Path):
     noise = np.random.default_rng(0).uniform(-1000, 400, (5, 64, 64))
-    traversal_gif(noise, tmp_path / "new" / "a.gif", WINDOW, STEPS, "rotation +3.1°/σ [2.8, 3.4], a long caption " * 4)
+    traversal_gif(noise, tmp_path / "new" / "a.gif", CT, STEPS, "rotation +3.1°/σ [2.8, 3.4], a long caption " * 4)
     with Image.open(tmp_path / "new" / "a.gif") as gif:
         assert gif.n_frames == 8
         assert gif.width == 256
@@ -310,18 +311,18 @@ def test_gif_goes_there_and_back_and_is_small(tmp_path: Path):
         assert gif.info["loop"] == 0
         assert "comment" not in gif.info
     smooth = np.cumsum(np.cumsum(noise, axis=1), axis=2) / 50
-    traversal_gif(smooth, tmp_path / "b.gif", WINDOW, STEPS, "")
+    traversal_gif(smooth, tmp_path / "b.gif", CT, STEPS, "")
     assert (tmp_path / "b.gif").stat().st_size <= LARGEST_BYTES
 
 
 def test_gif_keeps_grey_values(tmp_path: Path):
-    traversal_gif(np.full((2, 64, 64), -300.0), tmp_path / "a.gif", WINDOW, [0.0, 0.0], "x")
+    traversal_gif(np.full((2, 64, 64), -300.0), tmp_path / "a.gif", CT, [0.0, 0.0], "x")
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.convert("L").getpixel((128, 100)) == pytest.approx(128, abs=2)
 
 
 def test_overview_gif_has_rows_of_four_and_one_step_is_a_still(tmp_path: Path):
-    overview_gif(np.zeros((5, 1, 16, 16)), tmp_path / "o.gif", WINDOW, [0.0], list("abcde"))
+    overview_gif(np.zeros((5, 1, 16, 16)), tmp_path / "o.gif", CT, [0.0], list("abcde"))
     with Image.open(tmp_path / "o.gif") as gif:
         assert gif.width == 4 * 128
         assert gif.n_frames == 1

@@ -25,11 +25,13 @@ from medlat.report.page import (
     semantics_table,
     write_page,
 )
+from medlat.report.rendering import Look
 from medlat.report.sprites import difference_sprite, image_sprite
 from medlat.report.style import save_figure
 
 EVIL = "<script>alert('x')</script> & \"quoted\""
 WINDOW = (-1000.0, 400.0)
+CT = Look("HU", WINDOW)
 STEPS = [-1.0, 0.0, 1.0]
 
 
@@ -76,9 +78,11 @@ def full_report(folder: Path) -> Report:
         run={"command": EVIL, "seed": "0"},
         warnings=["Phantom data: not patients.", EVIL],
         key_numbers=[KeyNumber("purity", 0.61, "", "0.30 (random)", EVIL)],
-        traversal_sets=[TraversalSet("sefa", sweep), TraversalSet("random", [Traversal("r 0", images())], True, EVIL)],
-        steps=STEPS,
-        window=WINDOW,
+        traversal_sets=[
+            TraversalSet("sefa", sweep, STEPS),
+            TraversalSet("random", [Traversal("r 0", images())], STEPS, True, EVIL),
+        ],
+        look=CT,
         semantics=semantics_table([row], saved["csv"]),
         sections=[
             Section(EVIL, EVIL, [Picture.saved(saved, EVIL, EVIL)], [Table(EVIL, ["a", "b"], [[EVIL, None], [1, 0.5]])])
@@ -177,9 +181,9 @@ def test_difference_sprite_decodes_to_signed_differences():
 
 
 def test_image_sprite_of_constants_and_nan():
-    with Image.open(io.BytesIO(image_sprite(np.full((2, 3, 3), np.nan), WINDOW))) as picture:
+    with Image.open(io.BytesIO(image_sprite(np.full((2, 3, 3), np.nan), CT))) as picture:
         assert np.asarray(picture).max() == 0
-    with Image.open(io.BytesIO(image_sprite(np.full((1, 3, 3), 400.0), WINDOW))) as picture:
+    with Image.open(io.BytesIO(image_sprite(np.full((1, 3, 3), 400.0), CT))) as picture:
         assert np.asarray(picture).min() == 255
 
 
@@ -232,7 +236,7 @@ def test_readings_keep_their_decimals_while_sliding(values, expected):
 
 
 def test_almost_nothing_to_report(tmp_path: Path):
-    write_page(tmp_path / "index.html", Report("Title", "Nothing was found.", {}))
+    write_page(tmp_path / "index.html", Report("Title", "Nothing was found.", {}, CT))
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert "Nothing was found." in page.text
     assert not page.all("input")
@@ -241,7 +245,9 @@ def test_almost_nothing_to_report(tmp_path: Path):
 
 def test_one_step_constant_images_and_no_measured_value(tmp_path: Path):
     one = Traversal("a", np.zeros((1, 4, 4)), measurement="m", values=[math.nan])
-    report = Report("t", "v", {}, traversal_sets=[TraversalSet("sefa", [one]), TraversalSet("none", [])], steps=[0.0])
+    report = Report(
+        "t", "v", {}, CT, traversal_sets=[TraversalSet("sefa", [one], [0.0]), TraversalSet("none", [], [0.0])]
+    )
     report.semantics = semantics_table([])
     write_page(tmp_path / "index.html", report)
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
@@ -254,6 +260,6 @@ def test_one_step_constant_images_and_no_measured_value(tmp_path: Path):
 
 def test_page_of_16_directions_and_two_controls_is_small(tmp_path: Path):
     smooth = np.random.default_rng(0).normal(0, 40, (7, 64, 64)).cumsum(1).cumsum(2).clip(-1000, 400)
-    sets = [TraversalSet(m, [Traversal(f"{m} {k}", smooth) for k in range(16)]) for m in ("a", "b", "c")]
-    write_page(tmp_path / "index.html", Report("t", "v", {}, traversal_sets=sets, steps=range(-3, 4), window=WINDOW))
+    sets = [TraversalSet(m, [Traversal(f"{m} {k}", smooth) for k in range(16)], range(-3, 4)) for m in ("a", "b", "c")]
+    write_page(tmp_path / "index.html", Report("t", "v", {}, CT, traversal_sets=sets))
     assert (tmp_path / "index.html").stat().st_size < 6e6

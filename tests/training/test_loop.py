@@ -11,14 +11,14 @@ from generators.gan import tiny
 
 from medlat.errors import UserError
 from medlat.generators.gan.augmentation import CT, Adaptive
-from medlat.training.optimisation import Optimisation
-from medlat.training.settings import Hardware, Schedule, cpu_has_bf16
-from medlat.training.loop import train
 from medlat.generators.vae.module import VAEModule
 from medlat.generators.vae.networks import VAE
 from medlat.generators.vae.objective import VAEObjective
 from medlat.randomness import generator_for
 from medlat.tracking import read_records
+from medlat.training.loop import train
+from medlat.training.optimisation import Optimisation
+from medlat.training.settings import Hardware, Schedule, cpu_has_bf16
 
 STEPS = 7  # validated after 3 and 6
 MIXED = pytest.param("bf16-mixed", marks=pytest.mark.skipif(not cpu_has_bf16(), reason="the CPU has no bf16"))

@@ -10,8 +10,7 @@ import numpy as np
 
 from medlat.data.ct.dicom_headers import CODECS, DEFLATED, Found, Frame, codec_missing, quiet, read_header
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
-from medlat.data.ct.resample import AIR_HU
-from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.source import CT, Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.errors import UserError
 
 CHUNK = 32  # slices one worker reads in one go
@@ -44,6 +43,8 @@ class CTDicom:
 
     Raises UserError where the root is missing or no folder, or the tilt is out of range.
     """
+
+    modality = CT
 
     def __init__(self, root: str, max_tilt_deg: float = 30.0) -> None:
         if not 0 <= max_tilt_deg <= 45:
@@ -178,8 +179,8 @@ def _hounsfield(stored: np.ndarray, frame: Frame) -> np.ndarray:
     values *= np.float32(frame.slope)
     values += np.float32(frame.intercept)
     if frame.padding is not None:
-        values[stored == frame.padding] = AIR_HU
-    return frame.turn.apply(np.maximum(values, np.float32(AIR_HU), out=values))
+        values[stored == frame.padding] = CT.fill
+    return frame.turn.apply(np.maximum(values, np.float32(CT.fill), out=values))
 
 
 def _reason(error: Exception, syntax: str) -> str:

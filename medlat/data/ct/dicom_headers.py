@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from medlat.data.ct.resample import HIGHEST_HU
-from medlat.data.source import Damaged
+from medlat.data.source import CT, Damaged
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -309,7 +308,7 @@ def _padding(tags: "Dataset", slope: float, intercept: float) -> int | None:
     bits = _integer(tags, "BitsAllocated") or 16
     if _integer(tags, "PixelRepresentation") == 1 and value >= 1 << (bits - 1):
         value -= 1 << bits  # written as unsigned, as some scanners do
-    return value if value * slope + intercept > HIGHEST_HU else None
+    return value if value * slope + intercept > CT.high else None
 
 
 def _syntax(dataset: "Dataset") -> str:

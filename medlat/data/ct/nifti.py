@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
-from medlat.data.ct.resample import AIR_HU
-from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.source import CT, Chunk, Damaged, ParallelMap, Scan, Slice
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -36,6 +35,8 @@ class CTNifti:
     Files that are no volume of three dimensions of plain numbers are skipped and counted; broken ones are `Damaged`.
     One volume is in memory at a time, as stored in the file. Raises UserError where the root is missing or no folder.
     """
+
+    modality = CT
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -87,8 +88,8 @@ class CTNifti:
         rows, columns = (float(mm) for mm in np.linalg.norm(affine[:3, :2], axis=0))
         for item in chunk.items:
             values = stored[:, :, item.level].astype(np.float32) * np.float32(slope) + np.float32(intercept)
-            values = np.nan_to_num(values, nan=AIR_HU, copy=False)
-            yield Slice(np.ascontiguousarray(np.maximum(values, np.float32(AIR_HU))), (rows, columns))
+            values = np.nan_to_num(values, nan=CT.fill, copy=False)
+            yield Slice(np.ascontiguousarray(np.maximum(values, np.float32(CT.fill))), (rows, columns))
 
 
 def _header(path: str) -> Chunk | Damaged | str:

@@ -13,7 +13,7 @@ from medlat.data.ct.phantom_anatomy import Scene, paint_thorax
 from medlat.data.ct.phantom_canvas import Canvas, Tissue
 from medlat.data.ct.phantom_person import LENGTH, Nodule, Person
 from medlat.data.ct.phantom_shapes import Build
-from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.source import CT, Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.errors import UserError, did_you_mean
 
 VERSION = "1"  # of the renderer: raise it with every change of what is painted
@@ -152,6 +152,8 @@ class CTPhantom:
     so about one slice in six is positive; slices of one patient belong together: split by patient.
     """
 
+    modality = CT
+
     def __init__(
         self,
         patients: int,
@@ -184,7 +186,10 @@ class CTPhantom:
 
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """One chunk per patient; draws factors, paints nothing, and needs no workers."""
-        return Scan([self._chunk(patient) for patient in range(self.patients)])
+        chunks = [self._chunk(patient) for patient in range(self.patients)]
+        return Scan(
+            chunks, classes={"nodule": ("no nodule", "nodule")}, units={factor.name: factor.unit for factor in FACTORS}
+        )
 
     def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
         """Render the chunk's slices, HU float32 [size, size]."""

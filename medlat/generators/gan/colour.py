@@ -7,10 +7,7 @@ from torch import Tensor
 
 from medlat.generators.gan.linear import linear_map
 from medlat.spaces import ImageSpec
-
-# Optical density per unit of haematoxylin, of eosin (Ruifrok & Johnston 2001), and of what neither explains.
-HAEMATOXYLIN, EOSIN = (0.650, 0.704, 0.286), (0.072, 0.990, 0.105)
-DARKEST = 1.0 / 255.0  # transmitted light below one grey level has no measurable density
+from medlat.stains import DARKEST, stain_vectors
 
 
 def brightness(shift: Tensor) -> Tensor:
@@ -75,21 +72,13 @@ def rescale_hu(images: Tensor, gain: Tensor, offset_hu: Tensor, image: ImageSpec
     return gain * images + shift
 
 
-def stain_vectors(like: Tensor) -> Tensor:
-    """Rows: haematoxylin, eosin, the rest (at right angles to both): unit vectors in optical density of R, G, B."""
-    known = torch.tensor([HAEMATOXYLIN, EOSIN], dtype=torch.float64)
-    rest = torch.linalg.cross(known[0], known[1])
-    vectors = torch.cat([known, rest[None]])
-    return (vectors / vectors.norm(dim=1, keepdim=True)).to(device=like.device, dtype=like.dtype)
-
-
 def concentrations(images: Tensor) -> Tensor:
     """Images [B, 3, H, W] in [-1, 1] -> concentrations of haematoxylin, eosin and the rest, [B, 3, H, W].
 
     Beer-Lambert: the optical density -log10((x + 1) / 2) is the concentrations times the stain vectors.
     """
     density = -_light(images).log10()
-    unmix = torch.linalg.inv(stain_vectors(images)).mT.contiguous()
+    unmix = torch.linalg.inv(_vectors(images)).mT.contiguous()
     return _mixed(density, unmix)
 
 
@@ -101,7 +90,7 @@ def restain(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     scale, shift = (v.to(device=images.device, dtype=images.dtype)[..., None, None] for v in (scale, shift))
     stains, rest = concentrations(images).split([2, 1], dim=1)
     changed = torch.cat([scale * stains + shift, rest], dim=1)
-    density = _mixed(changed, stain_vectors(images).mT)
+    density = _mixed(changed, _vectors(images).mT)
     return images + 2.0 * (10.0**-density - _light(images))
 
 
@@ -117,3 +106,8 @@ def _mixed(images: Tensor, matrices: Tensor) -> Tensor:
 def _light(images: Tensor) -> Tensor:
     """The share of light that passes, from `DARKEST`."""
     return ((images + 1.0) / 2.0).clamp(min=DARKEST)
+
+
+def _vectors(like: Tensor) -> Tensor:
+    """The stain vectors as a tensor [3, 3] beside another."""
+    return torch.from_numpy(stain_vectors()).to(device=like.device, dtype=like.dtype)

@@ -13,11 +13,11 @@ from medlat.evaluation.distance import patch_distance
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.collapse import COLLAPSED, relative_spread
 from medlat.generators.gan.losses import discriminator_logistic, generator_logistic
-from medlat.training.optimisation import Adam, Averaging
-from medlat.training.processes import share_buffers, share_gradients, share_mean
-from medlat.training.loop import GeneratorModule
 from medlat.randomness import derive_seed, generator_for
 from medlat.spaces import decode_in_parts
+from medlat.training.loop import GeneratorModule
+from medlat.training.optimisation import Adam, Averaging
+from medlat.training.processes import share_buffers, share_gradients, share_mean
 
 log = logging.getLogger(__name__)
 

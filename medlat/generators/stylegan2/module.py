@@ -11,9 +11,9 @@ from medlat.errors import UserError
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.losses import gradient_penalty, path_lengths
 from medlat.generators.gan.module import GANModule, Terms
+from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.training.optimisation import Adam, Averaging
 from medlat.training.processes import share_mean
-from medlat.generators.stylegan2.networks import StyleGAN2
 
 PATH_DECAY = 0.99  # of the running mean path length, per step
 W_DECAY = 0.998  # of the running mean of w

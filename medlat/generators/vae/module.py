@@ -7,11 +7,11 @@ from torch import Tensor
 
 from medlat.errors import UserError
 from medlat.evaluation.reconstruction import psnr
-from medlat.training.optimisation import Optimisation
-from medlat.training.loop import GeneratorModule
 from medlat.generators.vae.networks import VAE, kl_per_dimension
 from medlat.generators.vae.objective import VAEObjective
 from medlat.randomness import generator_for
+from medlat.training.loop import GeneratorModule
+from medlat.training.optimisation import Optimisation
 
 
 class VAEModule(GeneratorModule):

@@ -10,6 +10,7 @@ from medlat.errors import UserError
 from medlat.generators.gan import colour, geometry
 from medlat.generators.gan.augmentation import CT, Adaptive, Draws, Histology, Published
 from medlat.spaces import ImageSpec
+from medlat.stains import stain_vectors
 
 PATCH = ImageSpec(3, 16, 16, 0.0, 255.0, "RGB", 0.001)
 SLICE = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 25.0)
@@ -369,7 +370,7 @@ def test_haematoxylin_alone_is_scaled():
 
 
 def test_pure_stains_are_unmixed():
-    vectors = colour.stain_vectors(torch.zeros(1, dtype=torch.float64))
+    vectors = torch.from_numpy(stain_vectors())
     for stain in (0, 1):
         images = 2.0 * 10.0 ** (-0.7 * vectors[stain]).reshape(1, 3, 1, 1) - 1.0
         expected = torch.zeros(3, dtype=torch.float64)

@@ -19,14 +19,14 @@ from medlat.generators.dcgan.networks import DCGAN, DCGANDiscriminator
 from medlat.generators.gan.augmentation import CT, Adaptive
 from medlat.generators.gan.losses import gradient_penalty, path_lengths
 from medlat.generators.gan.module import GANModule, Terms
-from medlat.training.optimisation import Adam, Averaging
-from medlat.training.processes import share_buffers, share_gradients, share_mean
-from medlat.training.settings import Hardware, Schedule
 from medlat.generators.stylegan2.discriminator import Discriminator
 from medlat.generators.stylegan2.module import StyleGAN2Module
 from medlat.generators.stylegan2.networks import StyleGAN2
-from medlat.training.loop import train
 from medlat.spaces import ImageSpec, LatentSpace
+from medlat.training.loop import train
+from medlat.training.optimisation import Adam, Averaging
+from medlat.training.processes import share_buffers, share_gradients, share_mean
+from medlat.training.settings import Hardware, Schedule
 
 SPEC = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 25.0)
 BATCH = 4

@@ -1,4 +1,4 @@
-"""From a CT slice of any size and spacing to a square grid of Hounsfield units."""
+"""From an image of any size and spacing to the square grid of the slice store."""
 
 import functools
 import math
@@ -7,51 +7,51 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from medlat.data.source import Slice
+from medlat.data.source import CT, Modality, Slice
 from medlat.errors import UserError
-
-AIR_HU = -1024.0  # air, and everything outside the scanned circle
-HIGHEST_HU = 3071.0  # of 12-bit CT
 
 
 class ToGrid:
-    """Resample the central square of a slice to [size, size] int16 HU in [-1024, 3071].
+    """Resample the central square of an image to [C, size, size] in the limits and the dtype of its modality.
 
-    The square of `field_of_view_mm` about the image's centre is cut out to the nearest pixel (air where the image
+    The square of `field_of_view_mm` about the image's centre is cut out to the nearest pixel (filled where the image
     ends), so that every result has the isotropic spacing field_of_view_mm / size whatever the slice's own spacing.
 
     size:             rows and columns of the result.
-    field_of_view_mm: side of the square. None: the whole slice, padded with air to a square; the spacing of the
-                      result then differs from slice to slice.
+    field_of_view_mm: side of the square. None: the whole image, padded to a square; the spacing of the result then
+                      differs from image to image.
+    modality:         limits, dtype and what an image is padded with.
 
     Raises UserError where size or field of view is not positive.
     """
 
-    def __init__(self, size: int, field_of_view_mm: float | None) -> None:
+    def __init__(self, size: int, field_of_view_mm: float | None, modality: Modality = CT) -> None:
         if size < 1:
             raise UserError(f"size: found {size}, expected at least 1 pixel")
         if field_of_view_mm is not None and not 0 < field_of_view_mm < math.inf:
             raise UserError(f"field_of_view_mm: found {field_of_view_mm}, expected more than 0 mm, e.g. 400")
-        self.size = size
-        self.field_of_view_mm = field_of_view_mm
+        self.size, self.field_of_view_mm, self.modality = size, field_of_view_mm, modality
 
     def __call__(self, image: Slice) -> np.ndarray:
-        """A slice of any size and spacing -> [size, size] int16 HU."""
+        """An image of any size and spacing -> [C, size, size]."""
         import torch
 
-        spacing = image.spacing_mm
-        field = self.field_of_view_mm or max(n * mm for n, mm in zip(image.pixels.shape, spacing, strict=True))
+        kind, spacing = self.modality, image.spacing_mm
+        field = self.field_of_view_mm or max(n * mm for n, mm in zip(image.pixels.shape[:2], spacing, strict=True))
         rows, columns = (max(1, round(field / mm)) for mm in spacing)
         # clipped before it is averaged: one metal pixel of 30,000 HU would otherwise colour its whole surroundings
-        grid = torch.from_numpy(np.clip(image.pixels, AIR_HU, HIGHEST_HU)).unsqueeze(0)
+        values = np.clip(image.pixels.astype(np.float32, copy=False), kind.low, kind.high)
+        channels = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+        assert len(channels) == kind.channels, (image.pixels.shape, kind)
+        grid = torch.from_numpy(np.ascontiguousarray(channels))
         with _without_metadata():
-            for step in _steps(rows, columns, self.size):
+            for step in _steps(rows, columns, self.size, kind.fill):
                 grid = step(grid)
-        return grid[0].round().to(torch.int16).numpy()
+        return grid.round().numpy().astype(kind.dtype)
 
 
 @functools.lru_cache(maxsize=1024)
-def _steps(rows: int, columns: int, size: int) -> tuple[Callable, ...]:
+def _steps(rows: int, columns: int, size: int, fill: float) -> tuple[Callable, ...]:
     """Crop or pad to rows x columns, interpolate to the next multiple of `size`, average that down to `size`.
 
     Averaging alone is exact only where the ratio is whole; with the interpolation before it, it is nearly so for any.
@@ -61,7 +61,7 @@ def _steps(rows: int, columns: int, size: int) -> tuple[Callable, ...]:
     from monai.transforms import Resize, ResizeWithPadOrCrop
 
     fine = tuple(size * math.ceil(n / size) for n in (rows, columns))
-    crop = ResizeWithPadOrCrop((rows, columns), mode="constant", value=AIR_HU)
+    crop = ResizeWithPadOrCrop((rows, columns), mode="constant", value=fill)
     return crop, Resize(fine, mode="bilinear"), Resize((size, size), mode="area")
 
 

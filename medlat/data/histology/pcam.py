@@ -1,0 +1,146 @@
+"""PatchCamelyon: 96² tiles of lymph nodes in HDF5 files (Veeling et al., MICCAI 2018, arXiv 1806.03962)."""
+
+import csv
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import numpy as np
+
+from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
+from medlat.data.source import HISTOLOGY, Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.errors import UserError
+
+CHUNK = 64  # tiles one worker reads in one go
+PARTS = ("train", "valid", "test")
+NAME = re.compile(r"split_(train|valid|test)_(x\.h5|y\.h5|meta\.csv)$")
+
+
+class Patch(NamedTuple):
+    """The row-th tile of a file."""
+
+    path: str
+    row: int
+
+
+class PatchCamelyon:
+    """All tiles of the PatchCamelyon files below a folder, with the split they were published in (column `split`).
+
+    root: the folder; `~` is expanded. It holds camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5, unpacked: `x`
+          [N, 96, 96, 3] uint8 and `y` [N, 1, 1, 1], whether the central 32² hold tumour (`label.tumour`). Where
+          ..._meta.csv lies beside them its column `wsi` is the group; else each part is one group.
+    mpp:  micrometres per pixel: level 2 of slides scanned at 0.243.
+
+    Tiles are read one by one: memory does not grow with the files. Raises UserError where the root or a file is wrong.
+    """
+
+    modality = HISTOLOGY
+
+    def __init__(self, root: str, mpp: float = 0.972) -> None:
+        if not 0 < mpp < np.inf:
+            raise UserError(f"data.mpp={mpp}: expected more than 0 micrometres per pixel, e.g. 0.972")
+        self.root, self.folder, self.mpp = root, checked_root(root), mpp
+
+    def fingerprint(self) -> str:
+        """sha256 over path below the root, size and time of change of every file."""
+        return fingerprint(self.folder)
+
+    def expected(self) -> None:
+        """Unknown before the files are opened."""
+
+    def scan(self, parallel_map: ParallelMap) -> Scan:
+        """Read the labels and, where they are there, the slides' names."""
+        files, others = self._files()
+        if not files:
+            packed = sum(path.endswith(".h5.gz") for path in others)
+            hint = f"; unpack the {packed} .h5.gz files first (gunzip)" if packed else ""
+            expected = "PatchCamelyon file (camelyonpatch_level_2_split_train_x.h5, ...)"
+            raise nothing_found(self.root, expected, {"other files": len(others)} if others else {}, hint)
+        scan = Scan(classes={"tumour": ("normal", "tumour")}, skipped=dict(+Counter({"not PatchCamelyon": len(others)})))
+        for number, part in enumerate(PARTS):
+            if part not in files:
+                continue
+            if missing := {"x.h5", "y.h5"} - set(files[part]):
+                raise UserError(f"data.root: the part '{part}' below '{self.root}' has no ..._{part}_{missing.pop()}")
+            labels = _labels(files[part]["x.h5"], files[part]["y.h5"])
+            groups = _groups(files[part].get("meta.csv"), part, len(labels))
+            scan.chunks += list(_chunks(files[part]["x.h5"], labels, groups, number))
+        return scan
+
+    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
+        """The chunk's tiles, in order; those that cannot be decoded are `Damaged`."""
+        import h5py
+
+        spacing = (self.mpp / 1000.0,) * 2
+        with ExitStack() as stack:
+            try:
+                images = stack.enter_context(h5py.File(chunk.items[0].path, "r"))["x"]
+            except (OSError, KeyError):
+                yield from [Damaged(chunk.items[0].path, "corrupt")] * len(chunk.items)
+                return
+            for item in chunk.items:
+                try:
+                    yield Slice(images[item.row], spacing)
+                except OSError:
+                    yield Damaged(item.path, "corrupt pixel data")
+
+    def _files(self) -> tuple[dict[str, dict[str, str]], list[str]]:
+        """part -> x.h5, y.h5, meta.csv -> path; and all other files. Raises UserError where there are two of one."""
+        files: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        others = []
+        for path in sorted(entry.path for entry in walk(self.folder)):
+            match = NAME.search(os.path.basename(path))
+            if match is None:
+                others.append(path)
+            elif match[2] in files[match[1]]:
+                raise UserError(f"data.root: two files of one part below '{self.root}': '{files[match[1]][match[2]]}' and "
+                                f"'{path}'; expected one copy")
+            else:
+                files[match[1]][match[2]] = path
+        return files, others
+
+
+def _labels(images: str, labels: str) -> np.ndarray:
+    """[N] float64, 0 or 1. Raises UserError where the files are no PatchCamelyon or do not fit together."""
+    import h5py
+
+    try:
+        with h5py.File(images, "r") as file:
+            shape, dtype = file["x"].shape, file["x"].dtype
+        with h5py.File(labels, "r") as file:
+            values = np.asarray(file["y"][()]).reshape(-1).astype(np.float64)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"data.root: '{images}' or '{labels}' is damaged or no PatchCamelyon file (keys x, y)") from error
+    if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8:
+        raise UserError(f"data.root: x in '{images}' is {dtype} of shape {shape}, expected uint8 of shape (N, 96, 96, 3)")
+    if len(values) != shape[0]:
+        raise UserError(f"data.root: '{images}' holds {shape[0]} tiles, '{labels}' {len(values)} labels")
+    if not np.isin(values, (0.0, 1.0)).all():
+        raise UserError(f"data.root: y in '{labels}' holds other values than 0 and 1")
+    return values
+
+
+def _groups(meta: str | None, part: str, count: int) -> list[str]:
+    """The slide of each tile; without the list of them, the part."""
+    if meta is None:
+        return [part] * count
+    with open(meta, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if len(rows) != count or any(not row.get("wsi") for row in rows):
+        raise UserError(f"data.root: '{meta}' has {len(rows)} rows, expected {count} with the slide's name in a column wsi")
+    return [row["wsi"] for row in rows]
+
+
+def _chunks(path: str, labels: np.ndarray, groups: list[str], part: int) -> Iterator[Chunk]:
+    rows_of: defaultdict[str, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        rows_of[group].append(row)
+    for group, rows in rows_of.items():
+        for start in range(0, len(rows), CHUNK):
+            taken = rows[start : start + CHUNK]
+            columns = {"position_mm": np.zeros(len(taken)), "label.tumour": labels[taken]}
+            columns["split"] = np.full(len(taken), float(part))
+            yield Chunk(group, tuple(Patch(path, row) for row in taken), columns)

@@ -1,0 +1,124 @@
+"""Picture files and tables as users have them: decoding PNG, JPEG, TIFF and BMP, and reading CSV files."""
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
+
+import numpy as np
+
+from medlat.data.source import GREY, HISTOLOGY
+from medlat.errors import UserError, did_you_mean
+
+SEPARATORS = ",;\t"
+WHITE_16_BIT = 65535.0
+MISSING = {"", "nan", "na", "n/a", "null"}
+
+
+class Table(NamedTuple):
+    """A CSV file: its column names, and its rows as text."""
+
+    columns: tuple[str, ...]
+    rows: list[dict[str, str]]
+
+    def check_column(self, key: str, name: str) -> None:
+        """Raises UserError where there is no column of that name; `key` is the configuration's word for it."""
+        if name not in self.columns:
+            raise UserError(f"{key}: the CSV has no column '{name}'{did_you_mean(name, self.columns)}")
+
+
+def read_table(key: str, path: Path) -> Table:
+    """A CSV file with a header, separated by comma, semicolon or tab, in UTF-8; blanks about a value are dropped.
+
+    Raises UserError, beginning with the configuration's key, where it is absent, unreadable or without rows.
+    """
+    if not path.is_file():
+        there = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".csv"] if path.parent.is_dir() else []
+        raise UserError(f"{key}: there is no file '{path}'{did_you_mean(path.name, there)}")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            separator = max(SEPARATORS, key=header.count)
+            file.seek(0)
+            lines = [[cell.strip() for cell in line] for line in csv.reader(file, delimiter=separator) if any(line)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{key}: '{path}' cannot be read as a CSV file in UTF-8 ({type(error).__name__})") from error
+    if len(lines) < 2:
+        raise UserError(f"{key}: '{path}' has no rows, expected a line of column names and one line per image")
+    columns, uneven = lines[0], [i for i, line in enumerate(lines, 1) if len(line) != len(lines[0])]
+    if uneven:
+        raise UserError(f"{key}: line {uneven[0]} of '{path}' has {len(lines[uneven[0] - 1])} values, "
+                        f"expected one for each of the {len(columns)} columns")
+    return Table(tuple(columns), [dict(zip(columns, line, strict=True)) for line in lines[1:]])
+
+
+def below(root: Path, cell: str) -> Path | None:
+    """The file that a cell of a table names, relative to the root and with either slash; None where it leaves the root
+    (`..`, or an absolute path).
+    """
+    relative = PureWindowsPath(cell)
+    if relative.is_absolute() or relative.anchor or ".." in relative.parts or not relative.parts:
+        return None
+    return root / relative.as_posix()
+
+
+def some(names: Sequence[str] | Mapping[str, object], most: int = 3) -> str:
+    """The first few names, quoted, and how many more there are."""
+    shown = ", ".join(f"'{name}'" for name in list(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def number(cell: str) -> float | None:
+    """The finite number that a cell holds, or None."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def read_picture(path: str | os.PathLike[str], colour: bool, white: float | None = None) -> np.ndarray:
+    """The first image of a file, upright by its EXIF tag: [H, W, 3] uint8, or [H, W] float32 from 0 to 255.
+
+    colour: greyscale files become three equal channels; else colours become their luminance. What is transparent is
+            glass in colour, black in grey.
+    white:  the stored value of white in a greyscale file; None: 255 of 8 bits, 65535 of 16. Brighter ones are clipped.
+
+    Raises ValueError, in fixed words, where the file cannot be decoded: the messages of the library quote paths.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            deep = upright.mode[0] in "IF"
+            if upright.mode == "F" and white is None:
+                raise ValueError("floating-point pixels")
+            grey = deep or (white is not None and upright.mode == "L")
+            stored = np.asarray(upright if grey else _opaque(upright, colour))
+    except FileNotFoundError as error:
+        raise ValueError("no such file") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError("more than 179 million pixels") from error
+    except Exception as error:  # decoders raise anything on damaged files
+        fixed = str(error) == "floating-point pixels"
+        raise ValueError("floating-point pixels; data.white says which value is white" if fixed else "corrupt") from error
+    if grey:
+        scale = 255.0 / (white or (WHITE_16_BIT if deep else 255.0))
+        stored = np.clip(np.nan_to_num(stored.astype(np.float32)) * np.float32(scale), 0.0, 255.0)
+    if colour:
+        return np.repeat(np.rint(stored).astype(np.uint8)[:, :, None], 3, 2) if stored.ndim == 2 else stored
+    return stored.astype(np.float32)
+
+
+def _opaque(image, colour: bool):  # type: ignore[no-untyped-def]  # Pillow is imported where it is used
+    """An image of mode RGB or L, over the modality's fill."""
+    from PIL import Image
+
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        fill = int(HISTOLOGY.fill if colour else GREY.fill)
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (fill, fill, fill, 255)), rgba)
+    return image.convert("RGB" if colour else "L")

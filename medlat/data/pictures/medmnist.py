@@ -1,0 +1,163 @@
+"""MedMNIST: small standardised medical images, one `.npz` file a data set (Yang et al. 2023, Scientific Data 10, 41)."""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from medlat.data.source import GREY, HISTOLOGY, Chunk, Damaged, Modality, ParallelMap, Scan, Slice
+from medlat.errors import UserError, did_you_mean
+
+log = logging.getLogger(__name__)
+
+PARTS = ("train", "val", "test")
+ONE_MM = (1.0, 1.0)
+
+
+class Entry(NamedTuple):
+    """The row-th image of one part of a file."""
+
+    path: str
+    part: str
+    row: int
+
+
+class MedMNIST:
+    """All images of a 2D MedMNIST file, with the split it was published in (column `split`).
+
+    path: the `.npz` file; `~` is expanded. It holds train_images, val_images and test_images, [N, H, W] or [N, H, W, 3]
+          uint8, and train_labels, val_labels and test_labels, [N, 1] whole numbers.
+
+    The files name neither patients nor classes nor pixel sizes: each image is a group of its own, classes are called by
+    their numbers, and a pixel counts as 1 mm. A reading process unpacks the images of a part to a temporary file without
+    a name, so that memory does not grow with the data.
+
+    Raises UserError where there is no such file, and, once it is opened, where it is no such data set.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.file = Path(os.path.abspath(os.path.expanduser(path)))
+        if not self.file.exists():
+            there = [p.name for p in self.file.parent.glob("*.npz")] if self.file.parent.is_dir() else []
+            raise UserError(f"data.root: there is no file '{path}'{did_you_mean(self.file.name, there)}")
+
+    @cached_property
+    def modality(self) -> Modality:
+        """RGB or grey, as the file says."""
+        return HISTOLOGY if len(self._shapes["train"]) == 4 else GREY
+
+    def fingerprint(self) -> str:
+        """sha256 over the file's name, size and time of change."""
+        assert self._shapes
+        status = self.file.stat()
+        return hashlib.sha256(f"{self.file.name}\0{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()
+
+    def expected(self) -> int:
+        """Images of all parts."""
+        return sum(shape[0] for shape in self._shapes.values())
+
+    def scan(self, parallel_map: ParallelMap) -> Scan:
+        """Read the labels. Raises UserError where they are not one class number per image, or all the same."""
+        labels = {part: self._labels(part) for part in PARTS}
+        numbers = np.unique(np.concatenate(list(labels.values())))
+        if len(numbers) < 2:
+            raise UserError(f"data.root: every image in '{self.path}' has the same label, expected at least two classes")
+        log.info("MedMNIST names no patients: each image is a group of its own")
+        scan = Scan(classes={"label": tuple(str(n) for n in numbers.tolist())})
+        for number, part in enumerate(PARTS):
+            for row, label in enumerate(np.searchsorted(numbers, labels[part])):
+                columns = {"position_mm": 0.0, "label.label": float(label), "split": float(number)}
+                arrays = {name: np.array([value]) for name, value in columns.items()}
+                scan.chunks.append(Chunk(f"{part} {row}", (Entry(str(self.file), part, row),), arrays))
+        return scan
+
+    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
+        """The chunk's images, in order; all are `Damaged` where the archive cannot be unpacked."""
+        for item in chunk.items:
+            try:
+                image = _unpacked(item.path, item.part)[item.row]
+                yield Slice(image if image.ndim == 3 else image.astype(np.float32), ONE_MM)
+            except (OSError, EOFError, ValueError, zipfile.BadZipFile, zipfile.zlib.error):
+                yield Damaged(item.path, "corrupt archive")
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each part's images, from the headers alone."""
+        if self.file.is_dir():
+            there = sorted(p.name for p in self.file.glob("*.npz"))
+            hint = f"; did you mean '{self.file / there[0]}'?" if there else ", and there is none in it"
+            raise UserError(f"data.root: '{self.path}' is a folder, expected a MedMNIST file (.npz){hint}")
+        shapes = {}
+        try:
+            with zipfile.ZipFile(self.file) as archive:
+                for part in PARTS:
+                    name = f"{part}_images"
+                    if f"{name}.npy" not in archive.namelist():
+                        found = ", ".join(n.removesuffix(".npy") for n in archive.namelist()) or "nothing"
+                        raise UserError(f"data.root: '{self.path}' has no {name}, found {found}; expected MedMNIST's names")
+                    with archive.open(f"{name}.npy") as file:
+                        shapes[part] = _checked(self.path, name, *_header(file))
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f"data.root: '{self.path}' is no readable .npz file; expected a MedMNIST file") from error
+        if len({shape[1:] for shape in shapes.values()}) > 1:
+            raise UserError(f"data.root: the parts of '{self.path}' differ in the shape of their images: {shapes}")
+        return shapes
+
+    def _labels(self, part: str) -> np.ndarray:
+        """[N] int64 class numbers of a part."""
+        name, count = f"{part}_labels", self._shapes[part][0]
+        try:
+            with np.load(self.file, allow_pickle=False) as archive:
+                labels = archive[name]
+        except KeyError:
+            raise UserError(f"data.root: '{self.path}' has no {name}; expected MedMNIST's names") from None
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+            raise UserError(f"data.root: {name} in '{self.path}' cannot be read as numbers: Python objects are refused, "
+                            f"as they may run code, and so are damaged files") from error
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            raise UserError(f"data.root: {name} in '{self.path}' holds {labels.shape[1]} labels per image (multi-label), "
+                            f"expected one class per image, [N, 1]")
+        if labels.size != count or labels.dtype.kind not in "iu":
+            raise UserError(f"data.root: {name} in '{self.path}' is {labels.dtype} of shape {labels.shape}, expected "
+                            f"whole numbers of shape ({count}, 1)")
+        return labels.reshape(-1).astype(np.int64)
+
+
+def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:  # type: ignore[no-untyped-def]  # an open zip member
+    """Shape, whether columns come first, and dtype of a .npy stream, which then stands at the first value."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
+
+
+def _checked(path: str, name: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> tuple[int, ...]:
+    if dtype.hasobject:
+        raise UserError(f"data.root: {name} in '{path}' holds Python objects, which are refused as they may run code; "
+                        f"expected uint8")
+    flat = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
+    if not flat or dtype != np.uint8 or fortran or 0 in shape[1:]:
+        raise UserError(f"data.root: {name} in '{path}' is {dtype} of shape {shape}, expected uint8 of shape (N, H, W) or "
+                        f"(N, H, W, 3); volumes are not read")
+    return shape
+
+
+@lru_cache(maxsize=len(PARTS))
+def _unpacked(path: str, part: str) -> np.ndarray:
+    """The images of a part, memory-mapped: compressed bytes cannot be read from the middle, and images come in any
+    order.
+    """
+    with zipfile.ZipFile(path) as archive, archive.open(f"{part}_images.npy") as packed:
+        shape, _, dtype = _header(packed)
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the map)
+        shutil.copyfileobj(packed, spool, 1 << 20)
+    spool.flush()
+    return np.memmap(spool, dtype=dtype, mode="r", shape=shape)

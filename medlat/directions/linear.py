@@ -1,0 +1,55 @@
+"""The direction of a linear model from codes to predictions (Schutte et al. 2020, arXiv 2101.07563)."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from medlat.directions.finder import Evidence, Origin
+from medlat.directions.linear_models import Fitted, auc, cross_validated, logistic, r2, ridge, support_vectors
+from medlat.spaces import Directions, LatentModel
+
+
+class Linear:
+    """The weights of a linear model that predicts the classifier's output from the code.
+
+    Codes are standardised, so the direction is that of the steepest rise per standard deviation. The score is the
+    quality of the model on patients left out: R² of ridge, AUC of logistic regression.
+
+    model:  "ridge" on logits (or values); "logistic" on whether the prediction lies above the threshold.
+    space:  name of the latent space; null: that of the inverted images.
+    origin: codes to learn from: "real" images inverted, with what the classifier says of the images themselves;
+            "samples" of the generator; "both".
+    """
+
+    def __init__(
+        self, model: Literal["ridge", "logistic"] = "ridge", space: str | None = None, origin: Origin = "real"
+    ) -> None:
+        self.model, self.space, self.origin = model, space, origin
+
+    def find(self, model: LatentModel, evidence: Evidence) -> Directions:
+        x = evidence.standardised()
+        if self.model == "ridge":
+            fitted = cross_validated(ridge, x, evidence.values.double().cpu().numpy(), evidence.groups, r2)
+        else:
+            fitted = cross_validated(logistic, x, evidence.above(), evidence.groups, auc)
+        return one_direction(evidence, fitted, "linear" if self.model == "ridge" else "logistic")
+
+
+class SVM:
+    """The normal of the plane that best separates codes whose prediction lies above the threshold from the others: a
+    linear support vector machine. The score is its AUC on patients left out. space, origin: as of `Linear`.
+    """
+
+    def __init__(self, space: str | None = None, origin: Origin = "real") -> None:
+        self.space, self.origin = space, origin
+
+    def find(self, model: LatentModel, evidence: Evidence) -> Directions:
+        fitted = cross_validated(support_vectors, evidence.standardised(), evidence.above(), evidence.groups, auc)
+        return one_direction(evidence, fitted, "svm")
+
+
+def one_direction(evidence: Evidence, fitted: Fitted, method: str) -> Directions:
+    """The weights of a linear model as a direction; the first axis where all are 0."""
+    weights = fitted.weights if np.any(fitted.weights) else np.eye(len(fitted.weights))[0]
+    return evidence.directions(weights[None], torch.tensor([fitted.quality]), method)

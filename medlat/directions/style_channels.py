@@ -1,0 +1,61 @@
+"""Single coordinates that change the prediction: the search of StylEx (Lang et al. 2021, arXiv 2104.13369, AttFind)."""
+
+import torch
+from torch import Tensor
+
+from medlat.directions.finder import Evidence, Origin, check_count
+from medlat.errors import UserError
+from medlat.spaces import Directions, LatentModel, decode_in_parts
+
+
+class StyleChannels:
+    """Each coordinate of the space is moved by itself, up and down, in some images; those that change the prediction
+    most are kept. Needs no gradients.
+
+    The first direction moves the best `count` coordinates together, each by its effect; the others are these
+    coordinates alone. The score is the mean change of the logit for `step` standard deviations up, less that for as
+    many down, halved.
+
+    count: coordinates kept. codes: images that each is tried in; step: in standard deviations of the coordinate.
+    space: null: style channels `s` where the generator has them, else the space of the inverted images.
+    """
+
+    preferred = ("s",)
+
+    def __init__(
+        self, count: int = 8, codes: int = 16, step: float = 2.0, space: str | None = None, origin: Origin = "real"
+    ) -> None:
+        check_count(count)
+        if codes < 1:
+            raise UserError(f"directions.codes={codes}: expected a whole number of at least 1")
+        if not step > 0.0:
+            raise UserError(f"directions.step={step:g}: expected standard deviations, more than 0")
+        self.count, self.codes, self.step, self.space, self.origin = count, codes, step, space, origin
+
+    def find(self, model: LatentModel, evidence: Evidence) -> Directions:
+        effect = self._effects(model, evidence)
+        best = torch.argsort(effect.abs(), descending=True, stable=True)[: self.count]
+        alone = torch.zeros(len(best), evidence.space.size)
+        alone[torch.arange(len(best)), best] = torch.where(effect[best] < 0.0, -1.0, 1.0)
+        together = (alone * effect[best].abs()[:, None]).sum(dim=0, keepdim=True)
+        if not together.any():
+            raise UserError("directions=style_channels: the prediction does not change with any coordinate")
+        weights = torch.cat([together, alone]).double().numpy()
+        scores = torch.cat([effect[best].abs().sum()[None], effect[best].abs()])
+        return evidence.directions(weights, scores, "style_channels")
+
+    def _effects(self, model: LatentModel, evidence: Evidence) -> Tensor:
+        """[D]: half the difference of the mean value between both ends of each coordinate."""
+        spread = torch.linspace(0, len(evidence.codes) - 1, min(self.codes, len(evidence.codes))).long()
+        codes = evidence.codes[spread.to(evidence.codes.device)]
+        moves = self.step * evidence.sigma.to(codes.device).flatten()
+        effect = torch.zeros(len(moves))
+        for i, move in enumerate(moves):
+            changed = torch.stack([codes, codes]).flatten(2)
+            changed[0, :, i] += move
+            changed[1, :, i] -= move
+            images = decode_in_parts(model, changed.flatten(0, 1).reshape(-1, *codes.shape[1:]), evidence.space.name)
+            with torch.no_grad():
+                up, down = evidence.score(images.to(codes.device)).float().cpu().chunk(2)
+            effect[i] = (up - down).mean() / 2.0
+        return effect

@@ -1,0 +1,135 @@
+"""Whether to believe an explanation: one row per method and score, each with its 95% interval.
+
+Every score is an average over held-out images; intervals are bootstrapped over patients. The scores of counterfactuals
+(proximity to realism) are over the images whose wanted prediction was reached, and how many these are stands beside
+them: an explanation that changes nothing is near to the image and says nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+BOOTSTRAPS = 1000
+NEIGHBOURS = 5
+UNRELATED = 0.2  # |Spearman| with the prediction over real images below which a measurement should stay
+SAME = 0.02  # of the window: pixels that change by less count as unchanged
+
+
+class Score(NamedTuple):
+    """What a score is called, its unit ("" where it has none; "image" stands for that of the image) and which way is
+    better.
+    """
+
+    key: str
+    unit: str
+    better: str
+    meaning: str
+
+
+SCORES = (
+    Score("flip_rate", "", "higher", "share of images whose prediction crosses the threshold within the series"),
+    Score("reach_rate", "", "higher", "share whose wanted prediction is reached"),
+    Score("monotonicity", "", "higher", "Spearman's correlation of step and prediction"),
+    Score("proximity", "image", "lower", "mean absolute change of the counterfactual from the inverted image"),
+    Score("ms_ssim", "", "higher", "structural similarity of the two"),
+    Score("sparsity", "", "higher", "share of pixels that stay as they are (within 2% of the window)"),
+    Score("realism", "", "lower", "distance to the nearest real images of the target side, 1 for real images"),
+    Score("identity", "σ", "lower", "change of measurements that have nothing to do with the prediction"),
+    Score("inversion_drift", "", "lower", "change of the prediction by inversion alone"),
+    Score("seconds", "s", "lower", "per image: series and counterfactual"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of scorecard.csv. images: that the score is over."""
+
+    method: str
+    score: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    better: str
+    control: bool
+    images: int
+
+    def row(self) -> dict:
+        return asdict(self)
+
+
+def rows(
+    method: str, values: Mapping[str, np.ndarray], groups: np.ndarray, control: bool, unit: str, seed: int = 0
+) -> list[Row]:
+    """Average every score. values: key -> [N], NaN where an image has none; groups: [N] whose image it is."""
+    found = []
+    for score in SCORES:
+        if score.key not in values:
+            continue
+        mean, low, high = grouped_mean(values[score.key], groups, seed)
+        images = int(np.isfinite(values[score.key]).sum())
+        shown = unit if score.unit == "image" else score.unit
+        found.append(Row(method, score.key, mean, low, high, shown, score.better, control, images))
+    return found
+
+
+def grouped_mean(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of what is finite in [N], and its 95% interval by drawing whole groups with replacement."""
+    values = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(values)
+    if not known.any():
+        return (float("nan"),) * 3
+    number = np.unique(groups[known], return_inverse=True)[1]
+    sums, counts = np.bincount(number, values[known]), np.bincount(number)
+    draws = np.random.default_rng(seed).integers(0, len(sums), size=(BOOTSTRAPS, len(sums)))
+    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(values[known].mean()), float(low), float(high)
+
+
+def realism(measured: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Mean distance of each row to its nearest real rows, relative to the same among the real rows.
+
+    measured [N, M], real [R, M], both in standard deviations, NaN taken for the real median. 1: as near as real images
+    are to each other. NaN where there are too few real rows.
+    """
+    if len(real) <= NEIGHBOURS:
+        return np.full(len(measured), np.nan)
+    middle = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in real.T])
+    ours, theirs = (np.where(np.isfinite(x), x, middle) for x in (measured, real))
+    among = np.sort(_distances(theirs, theirs), axis=1)[:, 1 : NEIGHBOURS + 1].mean()
+    near = np.sort(_distances(ours, theirs), axis=1)[:, :NEIGHBOURS].mean(axis=1)
+    return near / among if among > 0.0 else np.full(len(measured), np.nan)
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2.0 * a @ b.T
+    return np.sqrt(np.maximum(squares, 0.0))
+
+
+def unrelated(measured: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """[M] bool: measurements of real images [N, M] that do not go with their predictions [N]."""
+    from scipy.stats import spearmanr
+
+    found = np.zeros(measured.shape[1], dtype=bool)
+    for i, column in enumerate(measured.T):
+        known = np.isfinite(column)
+        if known.sum() > 2 and column[known].std() > 0.0 and predictions[known].std() > 0.0:
+            found[i] = abs(spearmanr(column[known], predictions[known]).statistic) < UNRELATED
+    return found
+
+
+def identity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Mean |change| of measurements [N, M] in standard deviations, [N]; NaN where none is defined in both."""
+    change = np.abs(after - before)
+    known = np.isfinite(change)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, change, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
+
+
+def sparsity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Share of pixels of network images [N, C, H, W] that change by less than 2% of the window, [N]."""
+    change = np.abs(after - before).max(axis=1)
+    return (change < 2.0 * SAME).reshape(len(change), -1).mean(axis=1)

@@ -1,0 +1,133 @@
+"""Series of images along a direction from real images' codes, and the counterfactual on each: the image nearest to
+where it began whose prediction has changed as asked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medlat.classifiers.black_box import Target, predict
+from medlat.spaces import LatentModel, decode_in_parts
+
+BISECTIONS = 8  # the step is known to 1/256 of the distance between two steps of the series
+
+
+@dataclass(frozen=True)
+class Walk:
+    """N codes, and for each a move of one step that is to raise the prediction.
+
+    codes, moves: [N, *space.shape] on the CPU; a move is a unit direction times the space's σ along it.
+    """
+
+    model: LatentModel
+    space: str
+    codes: Tensor
+    moves: Tensor
+    target: Target
+    device: torch.device
+
+    def images(self, steps: Tensor) -> Tensor:
+        """One image of each code, `steps` [N] along its move: [N, C, H, W] in [-1, 1] on the CPU."""
+        far = steps.float().reshape(-1, *[1] * (self.codes.dim() - 1))
+        return decode_in_parts(self.model, (self.codes + far * self.moves).to(self.device), self.space)
+
+    def predictions(self, steps: Tensor) -> Tensor:
+        """Of those images, [N]."""
+        return predict(self.target, self.images(steps), self.device)
+
+    def series(self, steps: Sequence[float]) -> Tensor:
+        """Predictions at fixed steps, [N, S]."""
+        return torch.stack([self.predictions(torch.full((len(self.codes),), float(s))) for s in steps], dim=1)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a prediction is asked to become. threshold: between its two sides; low, high: how far beyond it counts as
+    reached: at most `low` for an image above the threshold, at least `high` for one below.
+    """
+
+    threshold: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Counterfactuals:
+    """For each of N images: step [N] along its move, prediction [N] there, and whether it was reached within the series
+    [N] (else the step is the furthest one in the asked sense); flipped [N]: whether some step of the series lies on
+    the other side of the threshold.
+    """
+
+    step: Tensor
+    prediction: Tensor
+    reached: Tensor
+    flipped: Tensor
+
+
+def counterfactuals(walk: Walk, steps: Sequence[float], series: Tensor, wanted: Wanted) -> Counterfactuals:
+    """Bisection between the first step of the series that reaches what is wanted and the one before it.
+
+    steps: rising, with 0 among them. series: [N, S], the predictions there.
+    """
+    places = torch.tensor(steps, dtype=torch.float64)
+    zero = int(places.abs().argmin())
+    rising = series[:, zero] <= wanted.threshold  # the ones whose prediction is to go up
+    flipped = _reached(series, rising, zero, wanted.threshold, wanted.threshold).any(dim=1)
+    there = _reached(series, rising, zero, wanted.low, wanted.high)
+    reached = there.any(dim=1)
+    order = torch.where(rising[:, None], torch.arange(len(steps)), torch.arange(len(steps)).flip(0))
+    first = torch.gather(there, 1, order).float().argmax(dim=1)  # along the way, not along the axis
+    last = torch.where(reached, first, len(steps) - 1)
+    far = places[torch.gather(order, 1, last[:, None])[:, 0]]
+    near = places[torch.gather(order, 1, (last - 1).clamp_min(0)[:, None])[:, 0]]
+    found = torch.gather(series, 1, torch.gather(order, 1, last[:, None]))[:, 0]
+    for _ in range(BISECTIONS):
+        middle = (near + far) / 2.0
+        predicted = walk.predictions(middle)
+        beyond = reached & torch.where(rising, predicted >= wanted.high, predicted <= wanted.low)
+        far, found = torch.where(beyond, middle, far), torch.where(beyond, predicted, found)
+        near = torch.where(beyond, near, middle)
+        if not reached.any():
+            break
+    return Counterfactuals(far, found, reached, flipped)
+
+
+def _reached(series: Tensor, rising: Tensor, zero: int, low: float, high: float) -> Tensor:
+    """[N, S] bool: which steps in the asked sense have a prediction of at least `high`, or at most `low`."""
+    asked = torch.arange(series.shape[1])[None] - zero
+    up = (asked > 0) & (series >= high) & (series > low)
+    down = (asked < 0) & (series <= low)
+    return torch.where(rising[:, None], up, down)
+
+
+def chosen_direction(vectors: Tensor, codes: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Signs that make unsigned directions raise a prediction, and how strongly each goes with it.
+
+    vectors [K, D], codes [N, D] standardised alike, values [N] -> signs [K], |correlation| [K]: of the codes' places
+    along each direction with the values.
+    """
+    along = (codes @ vectors.T).double()
+    along = along - along.mean(dim=0)
+    centred = (values - values.mean()).double()
+    scale = along.norm(dim=0) * centred.norm()
+    correlation = torch.where(scale > 0.0, (centred @ along) / scale.clamp_min(1e-12), 0.0)
+    return torch.where(correlation < 0.0, -1.0, 1.0).float(), correlation.abs().float()
+
+
+def sigma_along(sampled: Tensor, vectors: Tensor) -> Tensor:
+    """Standard deviation of codes [M, *shape] along each of unit vectors [K, *shape], [K]: the length of a step."""
+    return (sampled.flatten(1) @ vectors.flatten(1).T).std(dim=0)
+
+
+def monotonicity(series: np.ndarray, steps: Sequence[float]) -> np.ndarray:
+    """Spearman's correlation of step and prediction for each image, [N, S] -> [N]; 0 where nothing changes."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(series, axis=1)
+    x = rankdata(steps) - (len(steps) + 1) / 2
+    y = ranks - ranks.mean(axis=1, keepdims=True)
+    scale = np.sqrt((x**2).sum() * (y**2).sum(axis=1))
+    return np.divide(y @ x, scale, out=np.zeros(len(y)), where=scale > 0.0)

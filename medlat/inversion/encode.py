@@ -1,0 +1,33 @@
+"""Inversion in one pass of an encoder: the generator's own, or one trained for it."""
+
+import torch
+from torch import Tensor
+
+from medlat.generators.vae.networks import VAE
+from medlat.inversion.inverter import Encoder, chosen_space
+from medlat.spaces import LatentModel
+
+
+class Encode:
+    """What the encoder says.
+
+    space: name of the latent space; null: `w+` where the generator has one, else its default.
+    """
+
+    needs_encoder = True
+    tunes = False
+
+    def __init__(self, space: str | None = None) -> None:
+        self.space = space
+
+    @torch.no_grad()
+    def invert(self, model: LatentModel, images: Tensor, encoder: Encoder | None) -> Tensor:
+        assert encoder is not None
+        codes = encoder(images).float()
+        assert codes.shape[1:] == chosen_space(model, self.space).shape, codes.shape
+        return codes
+
+
+def own_encoder(model: LatentModel) -> Encoder | None:
+    """The mean of a VAE's posterior; None where a generator has no encoder of its own."""
+    return (lambda images: model.encode(images)[0]) if isinstance(model, VAE) else None

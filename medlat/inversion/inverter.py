@@ -1,0 +1,95 @@
+"""What an inverter is: from real images to codes whose decodings resemble them, for any generator.
+
+Adding a method = one class here with explicit arguments and `invert`, one YAML in `conf/inversion/`, one test.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from medlat.errors import UserError
+from medlat.evaluation.reconstruction import ms_ssim, psnr
+from medlat.spaces import PIXELS_AT_ONCE, LatentModel, LatentSpace, decode_in_parts
+
+Encoder = Callable[[Tensor], Tensor]  # images [N, C, H, W] in [-1, 1] -> codes [N, *space.shape]
+DEFAULT = "w+"  # where a generator has it: only there do StyleGAN2's images come close to real ones
+
+
+class Inverter(Protocol):
+    """Puts real images into a latent space.
+
+    space:         name of the space; None: `w+` where the generator has one, else its default.
+    needs_encoder: whether `invert` wants an encoder.
+    tunes:         whether it also has `tune`, which fits a copy of the generator to the images.
+    """
+
+    space: str | None
+    needs_encoder: bool
+    tunes: bool
+
+    def invert(self, model: LatentModel, images: Tensor, encoder: Encoder | None) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> codes [N, *space.shape] float32, on the images' device.
+
+        The code of an image does not depend on the others. Raises UserError where the generator has no such space.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """Inverted images, on the CPU.
+
+    codes: [N, *space.shape]; images: their decodings [N, C, H, W] in [-1, 1]; psnr [N] in dB (range 2) and ms_ssim [N]
+    against the real images; seconds: for an image.
+    """
+
+    codes: Tensor
+    images: Tensor
+    psnr: Tensor
+    ms_ssim: Tensor
+    seconds: float
+
+
+def invert_all(
+    inverter: Inverter, model: LatentModel, batches: Iterable[Tensor], encoder: Encoder | None, device: torch.device
+) -> Inverted:
+    """Invert every image. batches: at least one [B, C, H, W] in [-1, 1]; a large one is divided.
+
+    A model that is tuned afterwards decodes the codes better: `compare` says how well.
+    """
+    size = max(1, PIXELS_AT_ONCE // (model.image.height * model.image.width))
+    real, codes, seconds = [], [], 0.0
+    for part in (part for batch in batches for part in batch.split(size)):
+        began = time.perf_counter()
+        codes.append(inverter.invert(model, part.to(device), encoder).cpu())
+        seconds += time.perf_counter() - began
+        real.append(part.cpu())
+    images = torch.cat(real)
+    return compare(model, torch.cat(codes), chosen_space(model, inverter.space).name, images, seconds / len(images))
+
+
+def compare(model: LatentModel, codes: Tensor, space: str, images: Tensor, seconds: float) -> Inverted:
+    """What the model makes of codes [N, *shape], beside the images [N, C, H, W] that they stand for."""
+    decoded = decode_in_parts(model, codes.to(device_of(model)), space)
+    return Inverted(codes, decoded, psnr(decoded, images), ms_ssim(decoded, images), seconds)
+
+
+def chosen_space(model: LatentModel, name: str | None) -> LatentSpace:
+    """The space of that name; None: `w+` where there is one, else the model's default.
+
+    Raises UserError where there is none of that name.
+    """
+    if name is None:
+        return model.spaces.get(DEFAULT) or next(iter(model.spaces.values()))
+    if name not in model.spaces:
+        raise UserError(f"inversion.space={name}: this generator has {', '.join(model.spaces)}")
+    return model.spaces[name]
+
+
+def device_of(model: LatentModel) -> torch.device:
+    """Where the model takes its codes."""
+    return model.sample(1, next(iter(model.spaces)), torch.Generator()).device

@@ -1,0 +1,241 @@
+"""What an explained classifier adds to the page: sections, key numbers and sliders, from the files its stages left."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medlat.report import anatomy, scorecard
+from medlat.report.explanation import (
+    ROWS_PER_FIGURE,
+    SALIENCY,
+    Question,
+    Series,
+    counterfactual_strip,
+    inversion_figure,
+    mean_effect,
+    mean_effect_table,
+    strip_table,
+)
+from medlat.report.page import KeyNumber, Picture, Section, Table, Traversal, TraversalSet
+from medlat.report.rendering import Look
+from medlat.report.style import number, save_figure
+
+MOST_SHOWN = 2 * ROWS_PER_FIGURE  # images in strips and sliders
+TEXTS = {"method", "score", "unit", "better", "control"}  # columns of the CSV files that hold no number
+QUALITY = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "brier": "Brier score",
+    "ece": "calibration error (ECE)",
+    "mae": "mean absolute error",
+    "r2": "R²",
+}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the stages left, read.
+
+    method:     that explains; sentence: the finding; exposed: what the direction turned out to move, or None.
+    scores:     rows of scorecard.csv; responses: method -> [N, S] over `steps`.
+    quality:    of the classifier on held-out patients, {} where it is not known; reliability: its bins.
+    folder:     where the arrays lie that are read when they are drawn.
+    """
+
+    folder: Path
+    method: str
+    sentence: str
+    question: Question
+    controls: Sequence[str]
+    exposed: Mapping[str, Any] | None
+    series: Series
+    scores: Sequence[Mapping[str, Any]]
+    steps: Sequence[float]
+    responses: Mapping[str, np.ndarray]
+    quality: Mapping[str, float | None]
+    reliability: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def load(cls, folder: Path, classifier: Path | None) -> "Explanation":
+        """Read an explanation's folder, and the classifier's where its quality was measured."""
+        facts = json.loads((folder / "explanation.json").read_text())
+        responses = dict(np.load(folder / "responses.npz"))
+        steps = responses.pop("steps").tolist()
+        quality = classifier / "quality.json" if classifier else None
+        return cls(
+            folder,
+            facts["method"],
+            facts["sentence"],
+            Question(facts["target"], float(facts["threshold"]), bool(facts["probability"]), tuple(facts["classes"])),
+            facts["controls"],
+            facts["exposed"],
+            _series(np.load(folder / "series.npz")),
+            _rows(folder / "scorecard.csv"),
+            steps,
+            responses,
+            json.loads(quality.read_text()) if quality and quality.exists() else {},
+            _rows(classifier / "reliability.csv") if classifier else [],
+        )
+
+    def score(self, key: str, method: str) -> Mapping[str, Any] | None:
+        """The row of one score of one method, None where there is none."""
+        return next((row for row in self.scores if (row["score"], row["method"]) == (key, method)), None)
+
+
+def explanation_sections(explained: Explanation, look: Look, figures: Path) -> list[Section]:
+    """Draw every figure of an explanation into the folder `figures`; the sections that open the page."""
+    pictures = _strips(explained, look, figures)
+    question, controls = explained.question, explained.controls
+    figure = scorecard.response_curves(explained.responses, explained.steps, question, controls)
+    paths = save_figure(
+        figure, figures, "response_curves", scorecard.response_table(explained.responses, explained.steps)
+    )
+    note = "Thin lines: single images; bold: their mean with its 95% interval; dashed: the threshold. Controls on grey."
+    pictures.append(Picture.saved(paths, "How the prediction answers", note))
+    paths = save_figure(scorecard.scorecard_chart(explained.scores), figures, "scorecard", explained.scores)
+    note = "Dots with 95% intervals; the controls, on grey, show what knowing nothing gives."
+    pictures.append(Picture.saved(paths, "Does the explanation hold?", note))
+    pictures.append(_mean_effect(explained, look, figures))
+    tables = [scorecard.scorecard_table(explained.scores), *_exposed(explained)]
+    text = (
+        f"Held-out {look.noun} are put into the latent space and moved along the direction that {explained.method} "
+        f"found, until the prediction changes as asked."
+    )
+    sections = [Section(f"Why: {question.target}", text, pictures, tables)]
+    return sections + _inversion(explained, look, figures) + _quality(explained, figures)
+
+
+def key_numbers(explained: Explanation) -> list[KeyNumber]:
+    """The scores that say first whether an explanation holds, each beside the best of the controls."""
+    names = {
+        "flip_rate": ("images whose prediction flips", "share that the direction moves over the threshold"),
+        "monotonicity": ("monotonicity", "rank correlation of step and prediction, 1 at best"),
+        "inversion_drift": ("inversion drift", "how far the prediction moves by inversion alone"),
+    }
+    found = []
+    for key, (name, explanation) in names.items():
+        row = explained.score(key, explained.method)
+        if row is not None:
+            beside = [(control, explained.score(key, control)) for control in explained.controls]
+            texts = [f"{number(other['value'], 2)} ({control})" for control, other in beside if other is not None]
+            found.append(KeyNumber(name, row["value"], row["unit"], ", ".join(texts), explanation))
+    auc = explained.quality.get("auc")
+    if auc is not None:
+        found.append(KeyNumber("AUC of the classifier", auc, "", "0.5 (chance)", "on patients it never saw"))
+    return found
+
+
+def sliders(explained: Explanation) -> TraversalSet:
+    """A slider for each explained image, with its predictions as the reading."""
+    series, question = explained.series, explained.question
+    cards = []
+    for index in range(min(len(series), MOST_SHOWN)):
+        label = question.label(float(series.label[index]))
+        ends = (series.predictions[index, series.zero], series.counterfactual_prediction[index])
+        caption = f"predicted {question.text(float(ends[0]))} → {question.text(float(ends[1]))}"
+        caption += f" at {number(float(series.counterfactual_step[index]), 2, sign=True)}σ"
+        caption += "" if series.reached[index] else ", short of what was asked"
+        name = f"image {index + 1}" + (f": {label}" if label else "")
+        values = series.predictions[index].tolist()
+        cards.append(Traversal(name, series.images[index], caption, question.axis, "", values))
+    note = f"Held-out images moved along the direction that {explained.method} found; 0 is the image after inversion."
+    return TraversalSet(f"why: {question.target}", cards, series.steps.tolist(), note=note)
+
+
+def _strips(explained: Explanation, look: Look, figures: Path) -> list[Picture]:
+    series, question, pictures = explained.series, explained.question, []
+    table = strip_table(series, question, look)
+    for place, part in enumerate(anatomy.pages(min(len(series), MOST_SHOWN), ROWS_PER_FIGURE)):
+        rows = range(part.start, part.stop)
+        figure = counterfactual_strip(series, question, look, rows)
+        numbers = [row for row in table if row["image"] in rows]
+        paths = save_figure(figure, figures, "counterfactuals" + (f"_{place + 1}" if place else ""), numbers)
+        note = (
+            "Under each image its prediction, with the threshold as a mark. Spread over the predictions, none picked "
+            "for its looks."
+        )
+        pictures.append(Picture.saved(paths, "Original, inverted, moved, counterfactual", note))
+    return pictures
+
+
+def _mean_effect(explained: Explanation, look: Look, figures: Path) -> Picture:
+    arrays = np.load(explained.folder / "mean_effect.npz")
+    steps = explained.series.steps.tolist()
+    figure = mean_effect(arrays["images"], arrays["difference"], steps, look)
+    paths = save_figure(figure, figures, "mean_effect", mean_effect_table(arrays["difference"], steps))
+    note = "What the direction changes in all explained images alike; what differs from image to image averages out."
+    return Picture.saved(paths, "The mean effect", note)
+
+
+def _inversion(explained: Explanation, look: Look, figures: Path) -> list[Section]:
+    path = explained.folder / "inversion.npz"
+    if not path.exists():
+        return []
+    a = np.load(path)
+    figure = inversion_figure(
+        a["real"], a["decoded"], a["psnr"], a["prediction_real"], a["prediction_decoded"], explained.question, look
+    )
+    names = ("psnr", "prediction_real", "prediction_decoded")
+    table = [{"image": i} | {name: float(a[name][i]) for name in names} for i in range(len(a["psnr"]))]
+    paths = save_figure(figure, figures, "inversion", table)
+    picture = Picture.saved(paths, f"Inverted {look.noun}", "Best, median and worst by PSNR.")
+    text = "An explanation is of the inverted image: what inversion loses, it cannot speak of."
+    tables = [scorecard.inversion_table(_rows(explained.folder / "inversion.csv"))]
+    return [Section("Inversion", text, [picture], tables)]
+
+
+def _quality(explained: Explanation, figures: Path) -> list[Section]:
+    quality = explained.quality
+    if not quality:
+        return []
+    pictures = []
+    if explained.reliability:
+        figure = scorecard.reliability_plot(explained.reliability, quality)
+        paths = save_figure(figure, figures, "reliability", explained.reliability)
+        pictures.append(Picture.saved(paths, "Reliability", "On the diagonal predictions are frequencies."))
+    rows = []
+    for key, name in QUALITY.items():
+        value, low, high = (quality.get(f"{key}{end}") for end in ("", "_low", "_high"))
+        if value is not None:
+            interval = f"[{number(low)}, {number(high)}]" if low is not None and high is not None else ""
+            rows.append([name, float(value), interval])
+    table = Table("On held-out patients", ["", "value", "95% interval"], rows)
+    text = "How good the explained classifier is: an explanation of a bad one is an explanation of its mistakes."
+    return [Section("The classifier", text, pictures, [table])]
+
+
+def _exposed(explained: Explanation) -> list[Table]:
+    """What the direction turned out to move, where the stage looked."""
+    if not explained.exposed:
+        return []
+    rows = [[key.replace("_", " "), value] for key, value in explained.exposed.items()]
+    return [Table("What the direction exposes", ["", ""], rows)]
+
+
+def _series(arrays: Any) -> Series:
+    saliency = {name: arrays[f"saliency_{name}"] for name in SALIENCY if f"saliency_{name}" in arrays}
+    return Series(
+        **{name: arrays[name] for name in Series.__dataclass_fields__ if name != "saliency"}, saliency=saliency
+    )
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV file with their numbers as floats; [] where there is no such file."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{key: _value(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(key: str, text: str) -> Any:
+    if key == "control":
+        return text in ("True", "true", "1")
+    return text if key in TEXTS else float(text) if text else math.nan

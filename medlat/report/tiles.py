@@ -1,0 +1,152 @@
+"""What figures of images are made of: a grid of tiles, an image or a difference in a tile, names and colour bars."""
+
+import textwrap
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from medlat.report.rendering import Look, Window, shown, upscale
+from medlat.report.style import (
+    ANATOMY,
+    DIVERGING,
+    INK,
+    MUTED,
+    PAGE,
+    clear_axes,
+    new_figure,
+    number,
+    step_label,
+)
+
+BODY_HU = -300.0  # between air and fat: where the skin is
+GAP, BAR_SPACE, DIVIDER = 0.04, 0.42, 0.18  # inches
+
+
+def tile_grid(
+    rows: int,
+    columns: int,
+    size: tuple[int, int],  # (H, W) of an image
+    *,
+    left: float,  # inches, as all lengths here
+    top: float,
+    under: float,  # room below each row
+    largest: float = 1.1,  # a tile is no wider than this
+    bars: bool = True,  # room for colour bars below
+    dividers: Collection[int] = (),  # before these columns is a wider gap
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with a grid of frameless axes of exactly the image's shape."""
+    between = DIVIDER * len(dividers)
+    width = min(largest, (PAGE - left - 0.05 - between - GAP * columns) / columns)
+    height = width * size[0] / size[1]
+    right = max(left + columns * width + between + GAP * columns + 0.05, 3.4)
+    total = top + rows * (height + under + GAP) + (BAR_SPACE if bars else 0.05)
+    figure = new_figure(right, total)
+    axes: list[list[Axes]] = []
+    for row in range(rows):
+        y = total - top - row * (height + under + GAP) - height
+        x, line = left, []
+        for column in range(columns):
+            x += DIVIDER if column in dividers else 0.0
+            axis = figure.add_axes((x / right, y / total, width / right, height / total))
+            clear_axes(axis)
+            line.append(axis)
+            x += width + GAP
+        axes.append(line)
+    return figure, axes
+
+
+def draw_image(axes: Axes, image: np.ndarray, look: Look) -> None:
+    """One image as its look shows it."""
+    axes.imshow(look.tile(image), cmap=ANATOMY, vmin=0, vmax=1, aspect="auto")
+
+
+def draw_change(axes: Axes, change: np.ndarray, limit: float, reference: np.ndarray, look: Look) -> None:
+    """A signed difference [H, W] from -limit (blue) to limit (red); of CT with the body's outline in `reference`."""
+    picture = upscale(change.clip(-limit, limit), 256, -limit, limit)
+    axes.imshow(picture, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+    if look.unit == "HU":
+        _skin(axes, reference)
+
+
+def _skin(axes: Axes, image: np.ndarray) -> None:
+    """A faint outline of the body on a difference map, so that one sees where in the anatomy the change is."""
+    body = shown(image, (BODY_HU - 400, BODY_HU + 400))
+    if body.min() < 0.5 < body.max():
+        axes.contour(body, levels=[0.5], colors=MUTED, linewidths=0.35, alpha=0.8)
+
+
+def row_name(axes: Axes, name: str, width: int = 15) -> None:
+    """Text at the left of a row, wrapped to so many characters."""
+    text = "\n".join(textwrap.fill(line, width, break_long_words=True) for line in name.split("\n"))
+    axes.annotate(
+        text,
+        (0, 0.5),
+        (-6, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=7,
+    )
+
+
+def step_titles(axes: Sequence[Axes], steps: Sequence[float]) -> None:
+    """The step in σ over each column, that of the base in bold."""
+    for axis, step in zip(axes, steps, strict=True):
+        base = abs(step) < 1e-9
+        axis.set_title(
+            step_label(step), fontsize=7.5, pad=4, color=INK if base else MUTED, fontweight="bold" if base else "normal"
+        )
+
+
+def window_bar(figure: Figure, look: Look, slot: tuple[int, int] = (0, 1)) -> None:
+    """The grey scale of the display window; pictures in colour need none."""
+    if not look.colour:
+        colour_bar(figure, ANATOMY, look.window, f"{look.unit}, display window", slot)
+
+
+def change_bar(figure: Figure, limit: float, label: str, slot: tuple[int, int] = (0, 1)) -> None:
+    """The scale of signed differences."""
+    # The limit is robust: the largest changes lie beyond it.
+    colour_bar(figure, DIVERGING, (-limit, limit), label, slot, sign=True, extend="both")
+
+
+def colour_bar(
+    figure: Figure,
+    colours: str,
+    limits: Window,
+    label: str,
+    slot: tuple[int, int] = (0, 1),
+    sign: bool = False,
+    extend: str = "neither",
+) -> None:
+    """A slim horizontal colour bar in the free strip at the bottom; slot (i, n): the i-th of n beside each other."""
+    width, height = figure.get_size_inches()
+    index, of = slot
+    length = min(1.8, 0.33 * width if of == 1 else (width - 0.3) / of - 0.35)
+    x = width - 0.22 - length if of == 1 else 0.25 + index * (width - 0.3) / of
+    axes = figure.add_axes((x / width, 0.30 / height, length / width, 0.07 / height))
+    mappable = ScalarMappable(Normalize(*limits), colours)
+    bar = figure.colorbar(mappable, cax=axes, orientation="horizontal", extend=extend, extendfrac=0.04)
+    bar.outline.set_linewidth(0.4)
+    ticks = [limits[0], (limits[0] + limits[1]) / 2, limits[1]]
+    bar.set_ticks(ticks, labels=[number(tick, 3, sign=sign) for tick in ticks])
+    axes.tick_params(labelsize=6, length=1.5, pad=1.5)
+    if of > 1:
+        axes.set_xlabel(label, fontsize=6, color=MUTED, labelpad=1)
+        return
+    axes.annotate(
+        label,
+        (0, 0.5),
+        (-11, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=6.5,
+        color=MUTED,
+    )

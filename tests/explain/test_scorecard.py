@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from medlat.explain import scorecard
+
+
+def test_means_and_intervals_are_over_groups():
+    """Four images of each of two patients that differ: the interval spans the patients, however many the images."""
+    groups = np.repeat([0, 1], 4)
+    mean, low, high = scorecard.grouped_mean(np.repeat([0.0, 1.0], 4), groups)
+    assert (mean, low, high) == (0.5, 0.0, 1.0)
+    many = np.arange(400)
+    values = np.random.default_rng(0).normal(size=400)
+    mean, low, high = scorecard.grouped_mean(values, many)
+    error = values.std() / 20.0
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.1)
+
+
+def test_what_is_not_known_is_left_out():
+    mean, low, high = scorecard.grouped_mean(np.array([1.0, np.nan, 3.0]), np.arange(3))
+    assert mean == 2.0
+    assert low <= 2.0 <= high
+    assert np.isnan(scorecard.grouped_mean(np.full(3, np.nan), np.arange(3))).all()
+
+
+def test_rows_say_what_they_are():
+    rows = scorecard.rows(
+        "linear", {"flip_rate": np.ones(4), "proximity": np.array([3.0, np.nan, 5.0, 4.0])}, np.arange(4), False, "HU"
+    )
+    assert [(r.score, r.value, r.unit, r.better, r.images) for r in rows] == [
+        ("flip_rate", 1.0, "", "higher", 4),
+        ("proximity", 4.0, "HU", "lower", 3),
+    ]
+    assert (rows[0].low, rows[0].high) == (1.0, 1.0)
+
+
+def test_real_images_are_as_real_as_each_other():
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(500, 4))
+    assert scorecard.realism(rng.normal(size=(500, 4)), real).mean() == pytest.approx(1.0, abs=0.08)
+    assert scorecard.realism(rng.normal(size=(50, 4)) + 10.0, real).mean() > 5.0
+    assert np.isnan(scorecard.realism(real[:3], real[:5])).all()
+    gone = np.full((2, 4), np.nan)
+    middle = np.tile(np.median(real, axis=0), (2, 1))
+    np.testing.assert_allclose(scorecard.realism(gone, real), scorecard.realism(middle, real))
+
+
+def test_measurements_that_have_nothing_to_do_with_it():
+    rng = np.random.default_rng(0)
+    predictions = rng.normal(size=300)
+    measured = np.stack([predictions**3, rng.normal(size=300), np.ones(300), np.full(300, np.nan)], axis=1)
+    assert scorecard.unrelated(measured, predictions).tolist() == [False, True, False, False]
+
+
+def test_identity_and_sparsity():
+    before = np.array([[0.0, 1.0], [2.0, np.nan], [np.nan, np.nan]])
+    after = np.array([[1.0, 1.0], [2.5, 3.0], [0.0, 0.0]])
+    found = scorecard.identity(before, after)
+    assert found[:2].tolist() == [0.5, 0.5]
+    assert np.isnan(found[2])
+    images = np.zeros((2, 1, 4, 4))
+    changed = images.copy()
+    changed[1, 0, :2] = 0.5
+    changed[0, 0, 0, 0] = 0.039  # just under 2% of a window of 2
+    assert scorecard.sparsity(images, changed).tolist() == [1.0, 0.5]
