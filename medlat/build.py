@@ -31,7 +31,7 @@ PROVIDED = {
     "generator.module.discriminator": {"image"},
     "classifier.network": {"image", "task", "classes"},
     "classifier.module": {"network", "seed", "steps"},
-    "inversion.encoder.network": {"image", "space_shape"},
+    "inversion.encoder.network": {"image", "shape"},
     "inversion.encoder.module": {"network", "model", "space", "seed", "steps"},
     "evaluation.features.*": {"name"},
 }
@@ -134,11 +134,16 @@ def _inversions(config: DictConfig) -> list[DictConfig]:
     return [config.inversion.method, *config.inversion.others.values()]
 
 
+def inverter_space(config: DictConfig) -> str | None:
+    """The space asked for; None: the generator's default for real images."""
+    return build(config.inversion.method).space
+
+
 def inversion_space(config: DictConfig, model: "LatentModel") -> str:
     """The space that real images are inverted into. Raises UserError where the generator has none of that name."""
     from medlat.inversion.inverter import chosen_space
 
-    return chosen_space(model, config.inversion.method.get("space")).name
+    return chosen_space(model, inverter_space(config)).name
 
 
 def fitting_method(config: DictConfig) -> Any:
@@ -154,7 +159,7 @@ def fitting_method(config: DictConfig) -> Any:
 def encoder_network(config: DictConfig, model: "LatentModel", space: str) -> Any:
     """The encoder's network, untrained."""
     shape = list(model.spaces[space].shape)
-    return _seeded(config, "encoder", config.inversion.encoder.network, image=model.image, space_shape=shape)
+    return _seeded(config, "encoder", config.inversion.encoder.network, image=model.image, shape=shape)
 
 
 def encoder_module(
@@ -257,7 +262,10 @@ def _refuse_supervised(key: str, section: DictConfig) -> None:
 
 
 def _check_explain(config: DictConfig) -> None:
-    asked = config.explain
+    asked, space = config.explain, inverter_space(config)
+    for name, section in config.inversion.others.items():
+        if (other := build(section).space) != space:
+            raise UserError(f"inversion.others.{name}.space={other}: expected {space}, the space of inversion.method")
     steps = list(asked.steps)
     if steps != sorted(set(steps)) or 0.0 not in steps or len(steps) < 3:
         raise UserError(f"explain.steps={steps}: expected at least three rising numbers, 0 among them")

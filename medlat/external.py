@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,14 +80,6 @@ class Fitting:
         return x.expand(-1, channels, -1, -1)
 
 
-class Network(Protocol):
-    """A network from a file: fitted images [N, C, H, W] -> whatever it returns. fixed_batch: N where the file says."""
-
-    fixed_batch: int | None
-
-    def __call__(self, batch: Tensor) -> Any: ...
-
-
 class TorchScriptFile:
     """A network in a TorchScript file (`torch.jit.script(network).save(...)`), with gradients in the images only.
 
@@ -98,15 +90,17 @@ class TorchScriptFile:
     Raises UserError where the file is missing or of another format and, when called, where the network fails.
     """
 
-    fixed_batch = None
+    fixed_batch: int | None = None
 
     def __init__(self, path: Path, culprit: Culprit) -> None:
         self.culprit = culprit
         check_file(path, culprit)
         try:
-            self.network = torch.jit.load(path, map_location="cpu").eval().requires_grad_(False)
+            self.network = torch.jit.load(path, map_location="cpu").eval()
         except (RuntimeError, ValueError) as error:
             raise culprit.error(f"not a TorchScript file ({first_line(error)})") from error
+        for parameter in self.network.parameters():  # a scripted network has no requires_grad_ of its own
+            parameter.requires_grad_(False)
 
     def __call__(self, batch: Tensor) -> Any:
         self.network.to(batch.device)
@@ -119,8 +113,9 @@ class TorchScriptFile:
 class ONNXFile:
     """A network in an ONNX file, run by onnxruntime on the CPU, without gradients.
 
-    It must have one input, float32 [N, C, H, W]; the first output is taken. Where the file fixes N, a smaller batch is
-    filled up. An ONNX file is a graph of operators and holds no code; operators of one's own are not loaded.
+    It must have one input, float32 [N, C, H, W]; the first output is taken. Where the file fixes N
+    (`fixed_batch`), a smaller batch is filled up. An ONNX file is a graph of operators and holds no code; operators of
+    one's own are not loaded.
 
     Raises UserError where the file is missing or of another format and, when called, where the network fails.
     """
@@ -135,7 +130,7 @@ class ONNXFile:
             raise culprit.error(f"the network's inputs are {found}; expected one of float32 [N, C, H, W]")
         self.input = inputs[0].name
         first = inputs[0].shape[0] if inputs[0].shape else None
-        self.fixed_batch = first if isinstance(first, int) else None
+        self.fixed_batch: int | None = first if isinstance(first, int) else None
 
     def __call__(self, batch: Tensor) -> Any:
         x, n, fixed = batch.detach().cpu().numpy(), len(batch), self.fixed_batch

@@ -19,7 +19,12 @@ from medlat.store import Artefact, Recipe, Store, hash_of
 
 log = logging.getLogger(__name__)
 
-PLACES = ("root", "path")  # of a source: where its files lie; their content is told by its fingerprint
+PLACES = (
+    "root",
+    "path",
+    "labels",
+    "annotations",
+)  # of a source: where its files lie; their content is told by its fingerprint
 NOT_LEARNT_FROM = ("checkpoint_every_s", "validations")  # settings of a training that its result does not depend on
 
 
@@ -68,7 +73,7 @@ class Plan:
         config = {"encoder": None}
         if build.needs_encoder(self.config):
             section = build.plain(self.config.inversion.encoder)
-            config = self._trained(section) | {"space": self.config.inversion.method.get("space")}
+            config = self._trained(section) | {"space": build.inverter_space(self.config)}
         inputs = {"slices": self._content()} | {name: self._key(name) for name in ("split", "generator")}
         return Recipe("encoder", config, inputs)
 
@@ -104,7 +109,7 @@ class Plan:
         return Recipe("evaluation", config, inputs | {"slices": self._content()})
 
     def explanation(self) -> Recipe:
-        names = ("split", "classifier", "generator", "encoder", "inversion", *self.methods())
+        names = ("split", "classifier", "generator", "encoder", "inversion", "evaluation", *self.methods())
         config = build.plain(self.config.explain) | {"seed": self.config.seed}
         return Recipe("explanation", config, {"slices": self._content()} | {name: self._key(name) for name in names})
 

@@ -11,13 +11,15 @@ _GROUPS = {
     "data": "Data sources (data=NAME)",
     "generator": "Generators (generator=NAME)",
     "ada": "Augmentation in the training of GANs (ada@generator.module.augmentation=NAME)",
-    "directions": "Direction methods (directions=NAME)",
+    "classifier": "Classifiers to explain (classifier=NAME)",
+    "inversion": "From real images to codes (inversion=NAME)",
+    "directions": "Direction methods (directions=NAME; more beside it: +directions@others.ANY=NAME)",
     "features": "Feature extractors for distances (+features@evaluation.features.ANY=NAME)",
     "scale": "Scales (scale=NAME)",
 }
 _HEAD = """\
 What has a network learnt? Train a generator on medical images, find directions in its latent space,
-and measure what each of them means.
+and measure what each of them means, or why a classifier says what it says.
 
 Usage: python -m medlat.run +experiment=NAME [KEY=VALUE ...] [-m] [--config-dir DIR]
 """
@@ -27,7 +29,7 @@ values. `dry_run=true` prints the plan and stops; `--cfg job` prints the configu
 
 Examples:
   python -m medlat.run +experiment=ct_vae_sefa scale=tiny
-  python -m medlat.run +experiment=ct_vae_sefa data=ct_dicom data.root=DIR seed=3
+  python -m medlat.run +experiment=histology_vae_linear data=image_folder data.root=DIR
   python -m medlat.run -m +experiment=ct_vae_sefa directions=sefa,random seed=1,2,3
 """
 

@@ -35,3 +35,17 @@ class RandomAffine:
         maps = torch.stack([torch.stack([cos, -sin, x], 1), torch.stack([sin, cos, y], 1)], 1)  # [B, 2, 3]
         grid = F.affine_grid(maps, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+class FlipsAndTurns:
+    """One of the eight symmetries of the square for each image, all as likely: tissue has no up or down."""
+
+    def __call__(self, images: Tensor, seed: int) -> Tensor:
+        """Images [B, C, S, S]; the same seed gives the same result."""
+        which = torch.randint(8, (len(images),), generator=generator_for(seed)).to(images.device)
+        turned = images.clone()
+        for symmetry in range(1, 8):
+            of = which == symmetry
+            flipped = images[of].flip(-1) if symmetry >= 4 else images[of]
+            turned[of] = torch.rot90(flipped, symmetry % 4, (-2, -1))
+        return turned

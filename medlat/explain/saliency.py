@@ -1,5 +1,7 @@
 """Where a classifier looks, by the usual methods: Grad-CAM, Grad-CAM++ and occlusion, all MONAI's."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +19,8 @@ def grad_cam(network: nn.Module, layer: str, images: Tensor, column: int, plus: 
 
     cam = (GradCAMpp if plus else GradCAM)(nn_module=network, target_layers=layer, postprocessing=lambda x: x)
     with torch.enable_grad():
-        maps = torch.cat([cam(x=image[None], class_idx=column) for image in images])
+        leaves = [image[None].clone().requires_grad_(True) for image in images]  # the network may be frozen
+        maps = torch.cat([cam(x=leaf, class_idx=column) for leaf in leaves])
     return maps[:, 0].detach().float().clamp_min(0.0).cpu()
 
 
@@ -35,7 +38,8 @@ def occlusion(target: Target, images: Tensor) -> Tensor:
         activate=False,
     )  # fmt: skip
     maps = []
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Using a non-tuple sequence")  # MONAI's way of indexing
         for image in images:
             hidden, _ = occlude(image[None])
             change = target(image[None]) - hidden.as_tensor().reshape(side, -1)

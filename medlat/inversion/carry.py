@@ -5,7 +5,6 @@ from torch import Tensor
 
 from medlat.errors import UserError
 from medlat.generators.stylegan2.networks import StyleGAN2
-from medlat.inversion.inverter import chosen_space
 from medlat.spaces import LatentModel
 
 FORWARD = ("z", "w", "w+", "s")  # the way a code takes through StyleGAN2
@@ -19,8 +18,7 @@ def carry(model: LatentModel, codes: Tensor, source: str, target: str) -> Tensor
     Of StyleGAN2, forward alone: z (truncated as `decode` does) -> w -> w+ -> s. Raises UserError for any other way, as
     several codes, or none, may have that image.
     """
-    known = chosen_space(model, source)
-    assert codes.shape[1:] == known.shape, (codes.shape, known)
+    assert codes.shape[1:] == model.spaces[source].shape, (codes.shape, source)
     if source == target:
         return codes
     reached = _reached(model, source)
@@ -55,8 +53,7 @@ def code_statistics(model: LatentModel, space: str, n: int, generator: torch.Gen
     Of a standard normal prior they are known; of another, estimated from n samples, and a coordinate that hardly
     varies has a thousandth of the largest deviation.
     """
-    known = chosen_space(model, space)
-    if known.prior == "normal":
+    if model.spaces[space].prior == "normal":
         mean = torch.zeros_like(model.sample(1, space, generator)[0])
         return mean, torch.ones_like(mean)
     codes = model.sample(n, space, generator)

@@ -59,7 +59,7 @@ def invert_all(
 ) -> Inverted:
     """Invert every image. batches: at least one [B, C, H, W] in [-1, 1]; a large one is divided.
 
-    A model that is tuned afterwards decodes the codes better: `compare` says how well.
+    Of a model that is tuned afterwards, `compare` says how well it decodes the same codes.
     """
     size = max(1, PIXELS_AT_ONCE // (model.image.height * model.image.width))
     real, codes, seconds = [], [], 0.0
@@ -79,14 +79,16 @@ def compare(model: LatentModel, codes: Tensor, space: str, images: Tensor, secon
 
 
 def chosen_space(model: LatentModel, name: str | None) -> LatentSpace:
-    """The space of that name; None: `w+` where there is one, else the model's default.
+    """The space of that name for real images; None: `w+` where there is one, else the model's default.
 
-    Raises UserError where there is none of that name.
+    Raises UserError where there is none of that name. StyleGAN2's z is none of them: only the direction of such a code
+    counts, and of the mean code, 0, there is not even that.
     """
+    usable = [space for space in model.spaces if space != "z" or "w" not in model.spaces]
     if name is None:
-        return model.spaces.get(DEFAULT) or next(iter(model.spaces.values()))
-    if name not in model.spaces:
-        raise UserError(f"inversion.space={name}: this generator has {', '.join(model.spaces)}")
+        return model.spaces[DEFAULT if DEFAULT in usable else usable[0]]
+    if name not in usable:
+        raise UserError(f"inversion.space={name}: with this generator, images are inverted into {', '.join(usable)}")
     return model.spaces[name]
 
 

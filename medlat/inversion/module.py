@@ -10,7 +10,7 @@ from medlat.evaluation.reconstruction import psnr
 from medlat.inversion.carry import code_statistics
 from medlat.inversion.likeness import pyramid_error
 from medlat.inversion.network import CodeEncoder
-from medlat.inversion.optimise import SAMPLES
+from medlat.inversion.objective import SAMPLES
 from medlat.randomness import generator_for
 from medlat.spaces import LatentModel
 from medlat.training.loop import TrainedModule

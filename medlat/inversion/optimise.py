@@ -9,22 +9,20 @@ import torch
 from torch import Tensor
 
 from medlat.errors import UserError
-from medlat.inversion.carry import code_statistics
 from medlat.inversion.inverter import Encoder, chosen_space
-from medlat.inversion.likeness import pyramid_error
+from medlat.inversion.objective import Objective
 from medlat.randomness import generator_for
 from medlat.spaces import LatentModel
 from medlat.training.settings import cpu_has_bf16
 
-SAMPLES = 4096  # codes that an empirical prior is estimated from
 RISE = 0.05  # share of the steps over which the learning rate rises from 0
 
 
 class Optimise:
     """Adam over the codes, from the mean code; all lengths are in standard deviations of each coordinate of the space.
 
-    What is explained has to be a function of the code, so StyleGAN2's noise maps stay the network's own: they are not
-    optimised, as the paper does.
+    All images of a batch are moved at once and end as if alone: each has its own error, and all the same noise. The
+    best code that an image has come by is the result.
 
     space:         name of the latent space; null: `w+` where the generator has one, else its default.
     steps:         of Adam.
@@ -58,36 +56,22 @@ class Optimise:
         self.noise, self.noise_ramp, self.prior_weight = noise, noise_ramp, prior_weight
 
     def invert(self, model: LatentModel, images: Tensor, encoder: Encoder | None) -> Tensor:
-        return self.descend(model, images, None)
-
-    def descend(self, model: LatentModel, images: Tensor, start: Tensor | None) -> Tensor:
-        """Images [N, C, H, W], codes to start from [N, *shape] (None: the mean code) -> the best codes that were seen.
-
-        Every image has its own error and the same noise, so it ends as if it were alone.
-        """
-        space = chosen_space(model, self.space).name
-        mean, sigma = code_statistics(model, space, SAMPLES, generator_for("inversion", "statistics"))
-        mean, sigma = mean.to(images.device), sigma.to(images.device)
-        u = torch.zeros(len(images), *mean.shape, device=images.device) if start is None else (start - mean) / sigma
-        u = u.detach().clone().requires_grad_()
-        images = images.to(memory_format=torch.channels_last)
-        best, least = u.detach().clone(), torch.full([len(images)], torch.inf, device=images.device)
+        objective = Objective(model, chosen_space(model, self.space), images, self.prior_weight)
+        u = torch.zeros(len(images), *objective.mean.shape, device=images.device)
+        best, least = u.clone(), torch.full([len(u)], torch.inf, device=u.device)
         adam = torch.optim.Adam([u], lr=self.learning_rate)
         for step in range(self.steps + 1):
-            tried = u + self._noise(step) * self._draw(step, mean)
-            with torch.enable_grad(), fast(images.device):
-                error = pyramid_error(model.decode(mean + sigma * tried, space), images)
-                error = error + self.prior_weight * tried.square().flatten(1).mean(1)
-            better = error.detach() < least
-            least[better], best[better] = error.detach()[better], tried.detach()[better]
-            if step < self.steps:
-                adam.param_groups[0]["lr"] = self.learning_rate * self._factor(step)
-                (u.grad,) = torch.autograd.grad(error.sum(), u)
-                adam.step()
-        return mean + sigma * best
+            tried = u + self._noise(step) * self._draw(step, objective.mean)
+            with fast(images.device):
+                errors, u.grad = objective.errors_and_slopes(tried)
+            better = errors < least
+            least[better], best[better] = errors[better], tried[better]
+            adam.param_groups[0]["lr"] = self.learning_rate * self._factor(step)
+            adam.step()
+        return objective.codes(best)
 
     def _factor(self, step: int) -> float:
-        """Of the learning rate: a linear rise, and a cosine fall."""
+        """Of the learning rate: a linear rise, and a cosine fall to 0 at the last step."""
         fall = min(1.0, (1.0 - step / self.steps) / self.fall)
         return min(1.0, (step + 1) / (RISE * self.steps)) * (0.5 - 0.5 * math.cos(math.pi * fall))
 
@@ -99,7 +83,7 @@ class Optimise:
 
 
 def fast(device: torch.device) -> AbstractContextManager:
-    """bf16 where the hardware has it: codes move by far more than its rounding."""
+    """bf16 where the hardware has it: Adam's steps are far longer than its rounding."""
     able = cpu_has_bf16() if device.type == "cpu" else torch.cuda.is_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16, enabled=able)
 

@@ -216,8 +216,14 @@ def _exposed(explained: Explanation) -> list[Table]:
     """What the direction turned out to move, where the stage looked."""
     if not explained.exposed:
         return []
-    rows = [[key.replace("_", " "), value] for key, value in explained.exposed.items()]
-    return [Table("What the direction exposes", ["", ""], rows)]
+    rows = [[key.replace("_", " "), _text(value)] for key, value in explained.exposed.items()]
+    return [Table("What the direction exposes", ["quantity", "value"], rows)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def _series(arrays: Any) -> Series:

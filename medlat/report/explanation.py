@@ -65,7 +65,8 @@ class Question:
         """A true label as text, "" where it is not known."""
         if not math.isfinite(value):
             return ""
-        known = float(value).is_integer() and 0 <= value < len(self.classes)
+        # A single name is that of what is predicted, not of the class with number 0.
+        known = len(self.classes) > 1 and float(value).is_integer() and 0 <= value < len(self.classes)
         return self.classes[int(value)] if known else number(value)
 
     def text(self, prediction: float) -> str:
@@ -136,10 +137,11 @@ def counterfactual_strip(
         len(rows), first + 2 + len(maps), look.size(series.real), left=0.18, top=0.5, under=0.34, largest=0.85,
         dividers=dividers,
     )  # fmt: skip
-    limit = symmetric_limit(series.change(look)[list(rows)])
+    change = series.change(look)
+    limit = symmetric_limit(change[list(rows)])
     for line, index in zip(axes, rows, strict=True):
         _moved(line[: first + 1], series, index, columns, question, look)
-        _changed(line[first + 1], series, index, limit, look)
+        _changed(line[first + 1], change[index], series.images[index, series.zero], limit, look)
         for axis, name in zip(line[first + 2 :], maps, strict=True):
             _overlay(axis, series.real[index], series.saliency[name][index], look)
     _titles(axes[0], series.steps[columns].tolist(), [SALIENCY[name] for name in maps])
@@ -168,9 +170,8 @@ def _short(label: str, most: int = 14) -> str:
     return label if len(label) <= most else label[: most - 1].rstrip() + "…"
 
 
-def _changed(axis: Axes, series: Series, index: int, limit: float, look: Look) -> None:
-    change = series.change(look)[index]
-    draw_change(axis, change, limit, series.images[index, series.zero], look)
+def _changed(axis: Axes, change: np.ndarray, inverted: np.ndarray, limit: float, look: Look) -> None:
+    draw_change(axis, change, limit, inverted, look)
     mean, _, unit = with_unit(number(float(np.abs(change).mean()), 2), look.change_unit).partition(" ")
     _note(axis, mean + (f" {unit}" if len(unit) < 4 else ""), 1, MUTED)
     _note(axis, "mean |Δ|", 2, MUTED)
@@ -269,7 +270,8 @@ def chosen_steps(steps: Sequence[float], most: int) -> list[int]:
         return list(range(len(steps)))
     indices = [round(float(index)) for index in np.linspace(0, len(steps) - 1, most)]
     zero = zero_index(steps)
-    indices[int(np.argmin([abs(index - zero) for index in indices]))] = zero
+    if zero not in indices:
+        indices[1 + int(np.argmin([abs(index - zero) for index in indices[1:-1]]))] = zero
     return indices
 
 

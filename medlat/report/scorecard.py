@@ -32,6 +32,7 @@ from medlat.report.style import (
 )
 
 Row = Mapping[str, Any]
+INVERSION_UNITS = {"psnr": "dB", "ms_ssim": "", "drift": "", "seconds": "s"}
 LINES = 60  # of single images in a panel of response curves
 TITLES = {  # what the name alone does not say
     "ms_ssim": "MS-SSIM",
@@ -190,6 +191,10 @@ def scorecard_table(rows: Sequence[Row]) -> Table:
     return Table("Every method, every score", ["method", *heads], lines, caption)
 
 
+def _measured(value: float, unit: str) -> Cell:
+    return Cell(with_unit(number(value), unit), value)
+
+
 def _scored(row: Row) -> Cell:
     if not math.isfinite(row["value"]):
         return Cell("–", math.nan)
@@ -243,11 +248,7 @@ def _quality_lines(quality: Mapping[str, float | None]) -> list[str]:
 
 def inversion_table(rows: Sequence[Row]) -> Table:
     """Inversion methods × what they cost and keep. rows: {"method", "psnr", "ms_ssim", "drift", "seconds"}, means."""
-    lines = [
-        [row["method"], with_unit(number(row["psnr"]), "dB"), number(row["ms_ssim"]), number(row["drift"]),
-         with_unit(number(row["seconds"], 2), "s")]
-        for row in rows
-    ]  # fmt: skip
+    lines = [[row["method"]] + [_measured(row[key], unit) for key, unit in INVERSION_UNITS.items()] for row in rows]
     columns = ["inversion", "PSNR ↑", "MS-SSIM ↑", "prediction drift ↓", "time per image ↓"]
     caption = "Means over held-out images. Drift: how far the prediction moves by inversion alone."
     return Table("How near inversion comes", columns, lines, caption)

@@ -19,7 +19,9 @@ from medlat.classifiers.trained import Trained
 from medlat.directions.finder import is_supervised
 from medlat.evaluation.readout import centre_and_scale
 from medlat.evaluation.reconstruction import ms_ssim
+from medlat.evaluation.semantics import Effect
 from medlat.explain import scorecard
+from medlat.explain.audit import exposure, planted
 from medlat.explain.saliency import grad_cam, occlusion
 from medlat.explain.series import (
     Counterfactuals,
@@ -34,10 +36,11 @@ from medlat.measure.rulers import ruler
 from medlat.places import is_control, judge_of
 from medlat.progress import track
 from medlat.randomness import generator_for
+from medlat.report.compile import read_semantics
 from medlat.report.rendering import Look
 from medlat.report.style import write_table
 from medlat.spaces import Directions, ImageSpec, LatentModel
-from medlat.stages.classifier import label_of, load_target, predicted
+from medlat.stages.classifier import Label, label_of, load_target, predicted
 from medlat.stages.data import Made, load_data
 from medlat.stages.directions import (
     FILE,
@@ -69,6 +72,8 @@ class _Subject:
     wanted: Wanted
     real: Tensor
     predictions: Tensor
+    label: Label | None
+    rows: np.ndarray  # of the images in the slice store
     groups: np.ndarray
     centre: np.ndarray
     scale: np.ndarray
@@ -115,16 +120,47 @@ def explanation(config: DictConfig, methods: Mapping[str, DictConfig], made: Mad
     _save_series(subject, main[1], out)
     _save_mean_effect(subject, main[1].walks[0], out)
     _save_inversion(subject, main[1], out)
+    numbers, exposed, sentence = _exposed(subject, main[0].names[0])
+    flips = next(row for row in rows if row.score == "flip_rate")
     info = {
         "method": main[0].method,
         "target": subject.target.name,
         "probability": subject.target.is_probability,
         "threshold": subject.wanted.threshold,
-        "wanted": [subject.wanted.low, subject.wanted.high],
-        "fit": float(main[0].scores[0]),
-        "controls": sorted({row.method for row in rows if row.control}),
+        "classes": (subject.label.classes if subject.label else None) or [],
+        "controls": list(dict.fromkeys(row.method for row in rows if row.control)),
+        "exposed": exposed,
+        "sentence": _finding(subject, main[0].method, flips) + " " + sentence,
     }
     (out / "explanation.json").write_text(json.dumps(info, indent=2) + "\n")
+    numbers["fit"] = float(main[0].scores[0])
+    (out / "metrics.json").write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+def _finding(subject: _Subject, method: str, flips: scorecard.Row) -> str:
+    """The finding in a sentence."""
+    asked = f"the prediction of {subject.target.name}"
+    return (
+        f"Along the direction that {method} found, {asked} crosses {subject.wanted.threshold:.2g} in "
+        f"{flips.value:.0%} [{flips.low:.0%}, {flips.high:.0%}] of {flips.images} held-out images."
+    )
+
+
+def _exposed(subject: _Subject, direction: str) -> tuple[dict[str, float], dict[str, Any] | None, str]:
+    """What moves with the prediction, by name, from the measured semantics; and whether that is what was planted."""
+    rows = [Effect.from_row(row) for row in read_semantics(subject.made["evaluation"].path / "semantics.csv")]
+    moved = exposure(rows, direction)
+    most = moved.moved[0] if moved.moved else None
+    exposed = None if most is None else {"moves most": most.measurement, "share": most.share, "R²": most.r2}
+    bias = None if build.is_own_classifier(subject.config) else subject.config.classifier.bias
+    rulers = {m.name: m.factor for m in ruler(subject.spec.unit).measurements}
+    name = None if bias is None else planted(rulers, bias.column)
+    if name is None or exposed is None:
+        return {}, exposed, moved.sentence
+    words = "names it" if moved.names(name) else "does NOT name it first"
+    exposed |= {"planted": name, "named": moved.names(name)}
+    sentence = f"The classifier was trained with a planted shortcut, {name.replace('_', ' ')}: the explanation {words}."
+    return {"bias_exposed": float(moved.names(name))}, exposed, f"{moved.sentence} {sentence}"
 
 
 def _subject(config: DictConfig, made: Made) -> _Subject:
@@ -148,6 +184,8 @@ def _subject(config: DictConfig, made: Made) -> _Subject:
         wanted=wanted_of(config, target, reference),
         real=real,
         predictions=predict(target, real, device),
+        label=label_of(config, opened),
+        rows=rows,
         groups=opened.patient[rows],
         centre=centre,
         scale=scale,
@@ -255,9 +293,6 @@ def _shown(subject: _Subject) -> np.ndarray:
 
 def _save_series(subject: _Subject, explained: _Explained, out: Path) -> None:
     walk, found, chosen = explained.walks[0], explained.found[0], _shown(subject)
-    opened, _, _ = load_data(subject.config, subject.made)
-    label = label_of(subject.config, opened)
-    rows = load_codes(subject.made["inversion"])[1]["explained_rows"]
     some = Walk(walk.model, walk.space, walk.codes[chosen], walk.moves[chosen], walk.target, walk.device)
     images = [subject.spec.pictures(some.images(torch.full((len(chosen),), step))) for step in subject.steps]
     arrays = {
@@ -266,7 +301,7 @@ def _save_series(subject: _Subject, explained: _Explained, out: Path) -> None:
         "predictions": explained.series[0][chosen].numpy(),
         "real": subject.spec.pictures(subject.real[chosen]),
         "real_prediction": subject.predictions[chosen].numpy(),
-        "label": np.full(len(chosen), np.nan) if label is None else label.values[rows[chosen]],
+        "label": np.full(len(chosen), np.nan) if subject.label is None else subject.label.values[subject.rows[chosen]],
         "counterfactual": subject.spec.pictures(some.images(found.step[chosen])),
         "counterfactual_step": found.step[chosen].numpy(),
         "counterfactual_prediction": found.prediction[chosen].numpy(),

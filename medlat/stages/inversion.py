@@ -51,7 +51,7 @@ def encoder(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
         tracker.replay([replace(record, name=f"encoder/{record.name}") for record in records])
 
     train(module, data, schedule, hardware, out, report)
-    recipe = build.plain(config.inversion.encoder.network) | {"space_shape": list(model.spaces[space].shape)}
+    recipe = build.plain(config.inversion.encoder.network) | {"shape": list(model.spaces[space].shape)}
     save_generator(out / ENCODER, module.result, recipe, spec)
 
 
@@ -86,7 +86,7 @@ def inversion(config: DictConfig, made: Made, out: Path) -> None:
 
     explained = invert("explained", method, rows["explained"])
     fit = invert("training", build.fitting_method(config), rows["fit"])
-    table = [_row("tuned before" if method.tunes else _name(settings.method), explained)]
+    table = [_row("before tuning" if method.tunes else _name(settings.method), explained)]
     if method.tunes:
         model, explained = _tune(config, method, model, opened.fetch(rows["explained"], spec), explained, device)
         recipe, image, _ = read_generator(made["generator"].path / TUNED)

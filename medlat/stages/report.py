@@ -12,12 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from medlat import build
-from medlat.evaluation.semantics import Effect
-from medlat.explain.audit import exposure, planted
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.measure.rulers import ruler
-from medlat.report.compile import read_semantics
 from medlat.report.rendering import Look
 from medlat.stages.data import Made, load_data
 from medlat.stages.generator import curves, grids
@@ -41,10 +37,8 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
     info = json.loads((made["slices"].path / "slices.json").read_text())
     measurements = [(m.name, m.unit, m.factor) for m in ruler(spec.unit).measurements]
     explained = made["explanation"].path if "explanation" in made else None
-    sentence = ""
     if explained is not None:
-        numbers_of, sentence = _explanation(config, made, folder, measurements)
-        tracker.result(numbers_of)
+        tracker.result(_explanation(made, folder))
     inputs = Inputs(
         evaluation=found,
         curves=training,
@@ -60,7 +54,6 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
         warnings=_warnings(config, info) + _training_warnings(training),
         explanation=explained,
         classifier=made["classifier"].path if explained else None,
-        moved=sentence,
     )
     pictures = compile_report(inputs, folder)
     tracker.images("figures", pictures)
@@ -71,38 +64,19 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
     log.info("report: %s", folder / "report" / "index.html")
 
 
-def _explanation(
-    config: DictConfig, made: Made, folder: Path, measurements: list[tuple[str, str, str | None]]
-) -> tuple[dict[str, float], str]:
-    """The scorecard goes to the run's folder. Returns its numbers, those of the classifier and of the inversion, and
-    what moves with the prediction in words.
-    """
+def _explanation(made: Made, folder: Path) -> dict[str, float]:
+    """The scorecard goes to the run's folder. Returns its numbers, those of the classifier and of the inversion."""
     found = made["explanation"].path
     shutil.copy(found / "scorecard.csv", folder)
-    numbers = {f"classifier/{k}": v for k, v in _json(made["classifier"].path / "quality.json").items()}
-    if "shuffled" in made:
-        quality = _json(made["shuffled"].path / "quality.json")
-        numbers |= {f"classifier_shuffled/{k}": v for k, v in quality.items()}
+    numbers = {f"explanation/{k}": v for k, v in _json(found / "metrics.json").items()}
+    for place in ("classifier", "shuffled"):
+        if place in made:
+            numbers |= {f"{place}/{k}": v for k, v in _json(made[place].path / "quality.json").items()}
     for row in _table(found / "scorecard.csv"):
         numbers[f"explanation/{row['method']}/{row['score']}"] = float(row["value"])
-    numbers["explanation/fit"] = _json(found / "explanation.json")["fit"]
     for row in _table(made["inversion"].path / "methods.csv"):
         numbers |= {f"inversion/{row['method']}/{k}": float(row[k]) for k in ("psnr", "ms_ssim", "seconds")}
-    rows = [Effect.from_row(row) for row in read_semantics(folder / "semantics.csv")]
-    moved = exposure(rows, rows[0].direction)
-    bias = None if build.is_own_classifier(config) else config.classifier.bias
-    if bias is not None and (name := planted({m: factor for m, _, factor in measurements}, bias.column)):
-        numbers["explanation/bias_exposed"] = float(moved.names(name))
-        return numbers, f"{moved.sentence} {_of_bias(name, moved.names(name))}"
-    return numbers, moved.sentence
-
-
-def _of_bias(name: str, exposed: bool) -> str:
-    words = name.replace("_", " ")
-    return (
-        f"The classifier was trained with a planted shortcut, {words}; the explanation "
-        f"{'names it' if exposed else 'does NOT name it first'}."
-    )
+    return numbers
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medlat.data.augment import RandomAffine
+from medlat.data.augment import FlipsAndTurns, RandomAffine
 from medlat.errors import UserError
 
 
@@ -53,3 +53,22 @@ def test_shift_moves_by_at_most_its_share():
 def test_bad_shift():
     with pytest.raises(UserError, match=r"data.augment.shift=0.5"):
         RandomAffine(shift=0.5)
+
+
+def test_flips_and_turns_are_the_eight_symmetries_all_as_likely():
+    image = torch.arange(9.0).reshape(1, 3, 3)
+    made = FlipsAndTurns()(image.expand(4000, 1, 3, 3), 0)
+    found, counts = made.flatten(1).unique(dim=0, return_counts=True)
+    expected = [torch.rot90(flipped, k, (1, 2)) for flipped in (image, image.flip(2)) for k in range(4)]
+    assert len(found) == 8
+    assert {tuple(row.tolist()) for row in found} == {tuple(one.flatten().tolist()) for one in expected}
+    assert 400 < counts.min() <= counts.max() < 600
+
+
+def test_flips_and_turns_keep_channels_together_and_images_apart():
+    images = torch.randn(16, 1, 8, 8) + torch.zeros(16, 3, 8, 8)
+    made = FlipsAndTurns()(images, 1)
+    assert torch.equal(made[:, 0], made[:, 2])
+    assert torch.equal(made.flatten(1).sort(1).values, images.flatten(1).sort(1).values)
+    assert torch.equal(FlipsAndTurns()(images, 1), made)
+    assert not torch.equal(FlipsAndTurns()(images, 2), made)

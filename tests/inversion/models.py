@@ -44,6 +44,7 @@ def solved(model: Linear):
 def stylegan2() -> StyleGAN2:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = StyleGAN2(SPEC, z_dim=6, w_dim=4, mapping_layers=2, mapping_lr_multiplier=0.1, channel_base=64,
-                            channel_max=8)
+        network = StyleGAN2(
+            SPEC, z_dim=6, w_dim=4, mapping_layers=2, mapping_lr_multiplier=0.1, channel_base=64, channel_max=8
+        )
     return network.eval().requires_grad_(False)

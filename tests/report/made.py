@@ -54,7 +54,8 @@ def explanation(folder: Path, unit: str = "HU", images: int = 4, saliency: bool 
     table(folder / "inversion.csv", rows)
     facts = {
         "method": "linear", "target": "nodule", "threshold": 0.5, "probability": True,
-        "classes": ["healthy", "nodule"], "controls": ["random"], "exposed": {"table_height": "+3.1 mm/σ"},
+        "classes": ["healthy", "nodule"], "controls": ["random"],
+        "exposed": {"moves_most": "table height", "share": 0.612, "named": True},
         "sentence": "Nine of ten images change side.",
     }  # fmt: skip
     (folder / "explanation.json").write_text(json.dumps(facts))
@@ -104,7 +105,10 @@ def classifier(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     quality = {"auc": 0.943, "auc_low": 0.911, "auc_high": 0.968, "accuracy": 0.9, "brier": 0.08, "ece": 0.031}
     (folder / "quality.json").write_text(json.dumps(quality))
-    rows = [{"low": i / 10, "high": i / 10 + 0.1, "predicted": i / 10 + 0.05, "observed": i / 10, "count": i} for i in range(10)]
+    rows = [
+        {"low": i / 10, "high": i / 10 + 0.1, "predicted": i / 10 + 0.05, "observed": i / 10, "count": i}
+        for i in range(10)
+    ]
     table(folder / "reliability.csv", rows)
     return folder
 

@@ -28,7 +28,8 @@ class AsapAnnotation:
         self.tumour: list[np.ndarray] = []
         self.holes: list[np.ndarray] = []
         self._root: str | None = None
-        self._group, self._points = "", []  # type: tuple[str, list[tuple[float, float, float]]]
+        self._group = ""
+        self._points: list[tuple[float, float, float]] = []  # order, x, y
         self._others: Counter[str] = Counter()
         parser = expat.ParserCreate()
         parser.StartDoctypeDeclHandler = self._refuse
@@ -39,11 +40,15 @@ class AsapAnnotation:
         except expat.ExpatError as error:
             raise UserError(f"data.annotations: '{path}' is no well-formed XML ({error})") from error
         if self._others and not (self.tumour or self.holes):
-            raise UserError(f"data.annotations: the outlines in '{path}' are of the groups {', '.join(self._others)}, "
-                            f"expected Tumor, _0 or _1, and Exclusion or _2 for holes")
+            raise UserError(
+                f"data.annotations: the outlines in '{path}' are of the groups {', '.join(self._others)}, "
+                f"expected Tumor, _0 or _1, and Exclusion or _2 for holes"
+            )
 
     def _refuse(self, *declaration: Any) -> None:
-        raise UserError(f"data.annotations: '{self.path}' declares a document type or entities, expected plain ASAP XML")
+        raise UserError(
+            f"data.annotations: '{self.path}' declares a document type or entities, expected plain ASAP XML"
+        )
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if self._root is None:
@@ -56,8 +61,10 @@ class AsapAnnotation:
             try:
                 order, x, y = (float(attributes[key]) for key in ("Order", "X", "Y"))
             except (KeyError, ValueError):
-                raise UserError(f"data.annotations: a Coordinate in '{self.path}' is {attributes}, expected numbers for "
-                                f"Order, X and Y") from None
+                raise UserError(
+                    f"data.annotations: a Coordinate in '{self.path}' is {attributes}, expected numbers for "
+                    f"Order, X and Y"
+                ) from None
             self._points.append((order, x, y))
 
     def _end(self, name: str) -> None:

@@ -59,7 +59,9 @@ class PatchCamelyon:
             hint = f"; unpack the {packed} .h5.gz files first (gunzip)" if packed else ""
             expected = "PatchCamelyon file (camelyonpatch_level_2_split_train_x.h5, ...)"
             raise nothing_found(self.root, expected, {"other files": len(others)} if others else {}, hint)
-        scan = Scan(classes={"tumour": ("normal", "tumour")}, skipped=dict(+Counter({"not PatchCamelyon": len(others)})))
+        scan = Scan(
+            classes={"tumour": ("normal", "tumour")}, skipped=dict(+Counter({"not PatchCamelyon": len(others)}))
+        )
         for number, part in enumerate(PARTS):
             if part not in files:
                 continue
@@ -96,8 +98,10 @@ class PatchCamelyon:
             if match is None:
                 others.append(path)
             elif match[2] in files[match[1]]:
-                raise UserError(f"data.root: two files of one part below '{self.root}': '{files[match[1]][match[2]]}' and "
-                                f"'{path}'; expected one copy")
+                raise UserError(
+                    f"data.root: two files of one part below '{self.root}': '{files[match[1]][match[2]]}' and "
+                    f"'{path}'; expected one copy"
+                )
             else:
                 files[match[1]][match[2]] = path
         return files, others
@@ -113,9 +117,13 @@ def _labels(images: str, labels: str) -> np.ndarray:
         with h5py.File(labels, "r") as file:
             values = np.asarray(file["y"][()]).reshape(-1).astype(np.float64)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"data.root: '{images}' or '{labels}' is damaged or no PatchCamelyon file (keys x, y)") from error
+        raise UserError(
+            f"data.root: '{images}' or '{labels}' is damaged or no PatchCamelyon file (keys x, y)"
+        ) from error
     if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8:
-        raise UserError(f"data.root: x in '{images}' is {dtype} of shape {shape}, expected uint8 of shape (N, 96, 96, 3)")
+        raise UserError(
+            f"data.root: x in '{images}' is {dtype} of shape {shape}, expected uint8 of shape (N, 96, 96, 3)"
+        )
     if len(values) != shape[0]:
         raise UserError(f"data.root: '{images}' holds {shape[0]} tiles, '{labels}' {len(values)} labels")
     if not np.isin(values, (0.0, 1.0)).all():
@@ -130,7 +138,9 @@ def _groups(meta: str | None, part: str, count: int) -> list[str]:
     with open(meta, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     if len(rows) != count or any(not row.get("wsi") for row in rows):
-        raise UserError(f"data.root: '{meta}' has {len(rows)} rows, expected {count} with the slide's name in a column wsi")
+        raise UserError(
+            f"data.root: '{meta}' has {len(rows)} rows, expected {count} with the slide's name in a column wsi"
+        )
     return [row["wsi"] for row in rows]
 
 

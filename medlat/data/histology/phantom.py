@@ -36,7 +36,7 @@ FACTORS: tuple[Factor, ...] = (
 NAMES = tuple(factor.name for factor in FACTORS)
 # What a class draws its tiles from, uniformly. The ranges overlap: some tiles cannot be told by one factor alone.
 CLASSES = ("normal", "tumour")
-BY_CLASS = {"nuclear_density": ((1500.0, 3700.0), (2900.0, 5500.0)), "nuclear_size": ((6.0, 8.5), (7.5, 11.0))}
+BY_CLASS = {"nuclear_density": ((1500.0, 3600.0), (3000.0, 5500.0)), "nuclear_size": ((6.0, 8.3), (7.6, 11.0))}
 # One person's slides are stained alike: standard deviation of a tile around its patient's value.
 JITTER = {"haematoxylin": 0.02, "eosin": 0.01}
 

@@ -105,7 +105,7 @@ def _splines(size: int, mpp: float, scale_um: float) -> np.ndarray:
 def _stroma(share: float, size: int, mpp: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """How far into the stroma a pixel is, from 0 (outside, and at its edge) to 1, and the mask with that share."""
     field = smooth_noise(rng, size, mpp, 26.0) + 0.15 * smooth_noise(rng, size, mpp, 6.0)
-    edge = np.quantile(field, 1.0 - share) if share > 0 else np.inf
+    edge = float(np.quantile(field, 1.0 - share)) if share > 0 else np.inf
     return np.clip((field - edge) / 0.3, 0, 1).astype(np.float32), field > edge
 
 
@@ -114,7 +114,7 @@ def _fibres(angle: float, size: int, mpp: float, rng: np.random.Generator) -> np
     from scipy.ndimage import map_coordinates
 
     line = (np.arange(size, dtype=np.float32) + 0.5) * mpp
-    cos, sin = np.cos(angle), np.sin(angle)
+    cos, sin = float(np.cos(angle)), float(np.sin(angle))
     along = cos * line[None, :] + sin * line[:, None]
     across = cos * line[:, None] - sin * line[None, :] + 5.0 * smooth_noise(rng, size, mpp, 30.0)
     threads = rng.standard_normal((16, 64), dtype=np.float32)
@@ -127,7 +127,9 @@ def _place(tissue: Tissue, extent: float, stroma: np.ndarray, angle: float, rng:
     margin = 1.2 * tissue.diameter_um
     around = round(tissue.inside * ((1 + 2 * margin / extent) ** 2 - 1))
     count = tissue.inside + around
-    centre = np.concatenate([_points_in(tissue.inside, stroma, extent, rng), _points_around(around, margin, extent, rng)])
+    centre = np.concatenate(
+        [_points_in(tissue.inside, stroma, extent, rng), _points_around(around, margin, extent, rng)]
+    )
     radius = np.exp(SIZE_SPREAD * rng.standard_normal(count))
     radius *= tissue.diameter_um / 2 / max(radius[: tissue.inside].mean(), 1e-6) if tissue.inside else 1.0
     strength = np.exp(HAEMATOXYLIN_SPREAD * rng.standard_normal(count))

@@ -5,12 +5,15 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from medlat.data.source import GREY, HISTOLOGY
 from medlat.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 SEPARATORS = ",;\t"
 WHITE_16_BIT = 65535.0
@@ -35,7 +38,9 @@ def read_table(key: str, path: Path) -> Table:
     Raises UserError, beginning with the configuration's key, where it is absent, unreadable or without rows.
     """
     if not path.is_file():
-        there = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".csv"] if path.parent.is_dir() else []
+        there = (
+            [entry.name for entry in path.parent.iterdir() if entry.suffix == ".csv"] if path.parent.is_dir() else []
+        )
         raise UserError(f"{key}: there is no file '{path}'{did_you_mean(path.name, there)}")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -49,8 +54,10 @@ def read_table(key: str, path: Path) -> Table:
         raise UserError(f"{key}: '{path}' has no rows, expected a line of column names and one line per image")
     columns, uneven = lines[0], [i for i, line in enumerate(lines, 1) if len(line) != len(lines[0])]
     if uneven:
-        raise UserError(f"{key}: line {uneven[0]} of '{path}' has {len(lines[uneven[0] - 1])} values, "
-                        f"expected one for each of the {len(columns)} columns")
+        raise UserError(
+            f"{key}: line {uneven[0]} of '{path}' has {len(lines[uneven[0] - 1])} values, "
+            f"expected one for each of the {len(columns)} columns"
+        )
     return Table(tuple(columns), [dict(zip(columns, line, strict=True)) for line in lines[1:]])
 
 
@@ -104,7 +111,9 @@ def read_picture(path: str | os.PathLike[str], colour: bool, white: float | None
         raise ValueError("more than 179 million pixels") from error
     except Exception as error:  # decoders raise anything on damaged files
         fixed = str(error) == "floating-point pixels"
-        raise ValueError("floating-point pixels; data.white says which value is white" if fixed else "corrupt") from error
+        raise ValueError(
+            "floating-point pixels; data.white says which value is white" if fixed else "corrupt"
+        ) from error
     if grey:
         scale = 255.0 / (white or (WHITE_16_BIT if deep else 255.0))
         stored = np.clip(np.nan_to_num(stored.astype(np.float32)) * np.float32(scale), 0.0, 255.0)
@@ -113,7 +122,7 @@ def read_picture(path: str | os.PathLike[str], colour: bool, white: float | None
     return stored.astype(np.float32)
 
 
-def _opaque(image, colour: bool):  # type: ignore[no-untyped-def]  # Pillow is imported where it is used
+def _opaque(image: "PIL.Image.Image", colour: bool) -> "PIL.Image.Image":
     """An image of mode RGB or L, over the modality's fill."""
     from PIL import Image
 

@@ -97,7 +97,9 @@ class ImageFolder:
         names, value_of = self._values(pictures, problems)
         if problems:
             lines = "".join(f"\n  {line}" for line in problems)
-            raise UserError(f"data.labels: {len(problems)} problem{'s' * (len(problems) > 1)} in '{self.labels}':{lines}")
+            raise UserError(
+                f"data.labels: {len(problems)} problem{'s' * (len(problems) > 1)} in '{self.labels}':{lines}"
+            )
         if self.group_column is None:
             log.info("data.group=null: each of the %d files is a group of its own", len(pictures))
         groups: defaultdict[str, list[Picture]] = defaultdict(list)
@@ -132,7 +134,9 @@ class ImageFolder:
     def _pictures(self, table: Table, problems: list[str]) -> list[Picture]:
         """The rows, each file once; what is wrong with paths, labels, groups and parts is added to the problems."""
         outside: list[str] = []
-        faults: dict[str, list[str]] = {word: [] for word in ("no such file", "no label", "no group", "two rows", "part")}
+        faults: dict[str, list[str]] = {
+            word: [] for word in ("no such file", "no label", "no group", "two rows", "part")
+        }
         found: dict[str, Picture] = {}
         for row in table.rows:
             cell = row[self.path_column]
@@ -185,8 +189,10 @@ class ImageFolder:
         if len(occurring) == 1:
             problems.append(f"every label is '{occurring[0]}', expected at least two classes")
         if len(names) > MOST_CLASSES:
-            problems.append(f"{len(names)} different labels, expected at most {MOST_CLASSES} classes; a number is read "
-                            f"by data.kind=quantity")
+            problems.append(
+                f"{len(names)} different labels, expected at most {MOST_CLASSES} classes; a number is read "
+                f"by data.kind=quantity"
+            )
         return tuple(names), {text: float(names.index(name)) for text, name in name_of.items() if name in names}
 
     def _columns(self, pictures: list[Picture], value_of: dict[str, float]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""MedMNIST: small standardised medical images, one `.npz` file a data set (Yang et al. 2023, Scientific Data 10, 41)."""
+"""MedMNIST: small standardised medical images, one `.npz` file a data set (Yang et al. 2023, Sci. Data 10, 41)."""
 
 import hashlib
 import logging
@@ -6,10 +6,11 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -37,8 +38,8 @@ class MedMNIST:
           uint8, and train_labels, val_labels and test_labels, [N, 1] whole numbers.
 
     The files name neither patients nor classes nor pixel sizes: each image is a group of its own, classes are called by
-    their numbers, and a pixel counts as 1 mm. A reading process unpacks the images of a part to a temporary file without
-    a name, so that memory does not grow with the data.
+    their numbers, and a pixel counts as 1 mm. A reading process unpacks the images of a part to a temporary file
+    without a name, so that memory does not grow with the data.
 
     Raises UserError where there is no such file, and, once it is opened, where it is no such data set.
     """
@@ -70,7 +71,9 @@ class MedMNIST:
         labels = {part: self._labels(part) for part in PARTS}
         numbers = np.unique(np.concatenate(list(labels.values())))
         if len(numbers) < 2:
-            raise UserError(f"data.root: every image in '{self.path}' has the same label, expected at least two classes")
+            raise UserError(
+                f"data.root: every image in '{self.path}' has the same label, expected at least two classes"
+            )
         log.info("MedMNIST names no patients: each image is a group of its own")
         scan = Scan(classes={"label": tuple(str(n) for n in numbers.tolist())})
         for number, part in enumerate(PARTS):
@@ -86,7 +89,7 @@ class MedMNIST:
             try:
                 image = _unpacked(item.path, item.part)[item.row]
                 yield Slice(image if image.ndim == 3 else image.astype(np.float32), ONE_MM)
-            except (OSError, EOFError, ValueError, zipfile.BadZipFile, zipfile.zlib.error):
+            except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
                 yield Damaged(item.path, "corrupt archive")
 
     @cached_property
@@ -103,7 +106,9 @@ class MedMNIST:
                     name = f"{part}_images"
                     if f"{name}.npy" not in archive.namelist():
                         found = ", ".join(n.removesuffix(".npy") for n in archive.namelist()) or "nothing"
-                        raise UserError(f"data.root: '{self.path}' has no {name}, found {found}; expected MedMNIST's names")
+                        raise UserError(
+                            f"data.root: '{self.path}' has no {name}, found {found}; expected MedMNIST's names"
+                        )
                     with archive.open(f"{name}.npy") as file:
                         shapes[part] = _checked(self.path, name, *_header(file))
         except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
@@ -120,19 +125,25 @@ class MedMNIST:
                 labels = archive[name]
         except KeyError:
             raise UserError(f"data.root: '{self.path}' has no {name}; expected MedMNIST's names") from None
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zipfile.zlib.error) as error:
-            raise UserError(f"data.root: {name} in '{self.path}' cannot be read as numbers: Python objects are refused, "
-                            f"as they may run code, and so are damaged files") from error
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(
+                f"data.root: {name} in '{self.path}' cannot be read as numbers: Python objects are refused, "
+                f"as they may run code, and so are damaged files"
+            ) from error
         if labels.ndim == 2 and labels.shape[1] > 1:
-            raise UserError(f"data.root: {name} in '{self.path}' holds {labels.shape[1]} labels per image (multi-label), "
-                            f"expected one class per image, [N, 1]")
+            raise UserError(
+                f"data.root: {name} in '{self.path}' holds {labels.shape[1]} labels per image (multi-label), "
+                f"expected one class per image, [N, 1]"
+            )
         if labels.size != count or labels.dtype.kind not in "iu":
-            raise UserError(f"data.root: {name} in '{self.path}' is {labels.dtype} of shape {labels.shape}, expected "
-                            f"whole numbers of shape ({count}, 1)")
+            raise UserError(
+                f"data.root: {name} in '{self.path}' is {labels.dtype} of shape {labels.shape}, expected "
+                f"whole numbers of shape ({count}, 1)"
+            )
         return labels.reshape(-1).astype(np.int64)
 
 
-def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:  # type: ignore[no-untyped-def]  # an open zip member
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether columns come first, and dtype of a .npy stream, which then stands at the first value."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -141,12 +152,16 @@ def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:  # type: ignore[no-
 
 def _checked(path: str, name: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> tuple[int, ...]:
     if dtype.hasobject:
-        raise UserError(f"data.root: {name} in '{path}' holds Python objects, which are refused as they may run code; "
-                        f"expected uint8")
+        raise UserError(
+            f"data.root: {name} in '{path}' holds Python objects, which are refused as they may run code; "
+            f"expected uint8"
+        )
     flat = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
     if not flat or dtype != np.uint8 or fortran or 0 in shape[1:]:
-        raise UserError(f"data.root: {name} in '{path}' is {dtype} of shape {shape}, expected uint8 of shape (N, H, W) or "
-                        f"(N, H, W, 3); volumes are not read")
+        raise UserError(
+            f"data.root: {name} in '{path}' is {dtype} of shape {shape}, expected uint8 of shape (N, H, W) or "
+            f"(N, H, W, 3); volumes are not read"
+        )
     return shape
 
 

@@ -1,0 +1,272 @@
+"""The user's own classifier as a black box: a file (TorchScript, ONNX), a Python function, or a medlat checkpoint."""
+
+import os
+import pkgutil
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medlat.classifiers.black_box import BlackBox, Task
+from medlat.classifiers.networks import outputs_of
+from medlat.classifiers.trained import Trained, load
+from medlat.errors import UserError, did_you_mean
+from medlat.external import Culprit, Fitting, ONNXFile, TorchScriptFile, check_file, first_line, last_line
+from medlat.spaces import ImageSpec
+
+Output = Literal["probabilities", "logits"]
+TOLERANCE = 1e-2  # by which probabilities may miss 0, 1 and their sum: half precision
+
+
+class _Own:
+    """What classifiers of the user's own share: fitting images to the input, and making predictions of the output.
+
+    path:           of the file.
+    task, classes:  what it predicts, see `BlackBox`; regression: the name of the value.
+    output:         "probabilities" or "logits", of which sigmoid or softmax are taken here; regression ignores it.
+    size:           pixels a side that images are resized to (bilinear, antialiased); null: as they are.
+    channels:       that it takes: greyscale is repeated; null: as many as the images have.
+    low, high:      what it takes for -1 and +1, e.g. 0 and 1, or 0 and 255.
+    batch:          images at a time.
+
+    It may return [N, K] with K the number of classes; binary also [N] or [N, 1] for the second class, regression [N].
+
+    Raises UserError for arguments that make no sense and, when called, where images do not fit or the output is not
+    what is declared.
+    """
+
+    differentiable = False
+
+    def __init__(self, culprit: Culprit, task: Task, classes: list[str], output: Output, fitting: Fitting) -> None:
+        if output not in ("probabilities", "logits"):
+            raise culprit.wrong("output", f"'{output}', expected probabilities or logits")
+        self.culprit, self.task, self.classes = culprit, task, classes
+        self.output, self.fitting = output, fitting
+        self.outputs = outputs_of(task, classes)
+
+    def run(self, batch: Tensor) -> Any:
+        """The network's output for a batch of fitted images."""
+        raise NotImplementedError
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> predictions [N, len(outputs)] float32 on the images' device."""
+        if self.differentiable:
+            return torch.cat([self._predictions(self._run(part), part) for part in self.fitting.batches(images)])
+        with torch.no_grad():
+            return torch.cat([self._predictions(self._run(part), part) for part in self.fitting.batches(images)])
+
+    def _run(self, batch: Tensor) -> Any:
+        try:
+            return self.run(batch)
+        except UserError as error:
+            if self.fitting.channels is not None or batch.shape[1] != 1:
+                raise
+            hint = "; images have 1 channel: if it takes colour, expected classifier.channels=3"
+            raise UserError(f"{error}{hint}") from error.__cause__
+
+    def _predictions(self, output: Any, batch: Tensor) -> Tensor:
+        values = self._columns(output, len(batch)).to(batch.device, torch.float32)
+        if not torch.isfinite(values).all():
+            bad = int((~torch.isfinite(values)).any(dim=1).sum())
+            raise self.culprit.error(f"it returns NaN or infinity for {bad} of {len(batch)} images")
+        if self.task == "regression":
+            return values
+        if self.output == "logits":
+            values = values.sigmoid() if values.shape[1] == 1 else values.softmax(dim=1)
+        else:
+            values = self._probabilities(values)
+        return values[:, -1:] if self.task == "binary" else values
+
+    def _columns(self, output: Any, n: int) -> Tensor:
+        """The output as [n, K], K as many as the task can have."""
+        if not isinstance(output, Tensor | np.ndarray):
+            raise self.culprit.error(f"it returns a {type(output).__name__}; expected one tensor [N, K]")
+        values = torch.as_tensor(output)
+        if values.dim() == 1 and len(self.outputs) == 1:
+            values = values[:, None]
+        widths = (1, 2) if self.task == "binary" else (len(self.outputs),)
+        if values.dim() == 2 and len(values) == n and values.shape[1] in widths:
+            return values
+        found = f"it returns {list(values.shape)} for {n} images"
+        expected = " or ".join(str([n, width]) for width in widths)
+        raise self.culprit.wrong("classes", f"{self.classes} with task {self.task}, but {found}; expected {expected}")
+
+    def _probabilities(self, values: Tensor) -> Tensor:
+        low, high = values.min().item(), values.max().item()
+        if low < -TOLERANCE or high > 1.0 + TOLERANCE:
+            raise self.culprit.wrong(
+                "output",
+                f"probabilities, but it returns values from {low:.3g} to {high:.3g}; expected 0 to 1, or "
+                f"classifier.output=logits",
+            )
+        if values.shape[1] == 1:
+            return values.clamp(0.0, 1.0)
+        sums = values.sum(dim=1)
+        worst = sums[(sums - 1.0).abs().argmax()].item()
+        if abs(worst - 1.0) > TOLERANCE:
+            raise self.culprit.wrong(
+                "output",
+                f"probabilities, but those of an image sum to {worst:.3g}; expected 1, or classifier.output=logits",
+            )
+        values = values.clamp(0.0, 1.0)
+        return values / values.sum(dim=1, keepdim=True)
+
+
+class TorchScriptClassifier(_Own):
+    """The user's classifier in a TorchScript file; arguments as above. Take files from where you would take a program:
+    see `medlat.external`.
+
+    differentiable: whether gradients in the images can be taken; false for a network that cuts them off.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        task: Task,
+        classes: list[str],
+        output: Output = "probabilities",
+        size: int | None = None,
+        channels: int | None = None,
+        low: float = -1.0,
+        high: float = 1.0,
+        batch: int = 64,
+        differentiable: bool = True,
+    ) -> None:
+        culprit = Culprit(f"classifier.path={path}", "classifier.")
+        super().__init__(culprit, task, classes, output, Fitting(culprit, size, channels, low, high, batch))
+        self.run = TorchScriptFile(Path(path).expanduser(), culprit)  # type: ignore[method-assign]
+        self.differentiable = differentiable
+
+
+class ONNXClassifier(_Own):
+    """The user's classifier in an ONNX file, run by onnxruntime on the CPU; arguments as above.
+
+    It must have one input, float32 [N, C, H, W]; the first output is taken. Where the file fixes N, that is the batch.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        task: Task,
+        classes: list[str],
+        output: Output = "probabilities",
+        size: int | None = None,
+        channels: int | None = None,
+        low: float = -1.0,
+        high: float = 1.0,
+        batch: int = 64,
+    ) -> None:
+        culprit = Culprit(f"classifier.path={path}", "classifier.")
+        super().__init__(culprit, task, classes, output, Fitting(culprit, size, channels, low, high, batch))
+        network = ONNXFile(Path(path).expanduser(), culprit)
+        self.run = network  # type: ignore[method-assign]
+        self.fitting.batch = network.fixed_batch or batch
+
+
+class PythonClassifier(_Own):
+    """The user's classifier as a function; other arguments as above.
+
+    function:       "package.module:function", imported from where Python looks, or from the folder of the command. It
+                    gets float32 images [N, C, H, W] in [low, high] on their device, and returns a tensor or array.
+    differentiable: whether gradients in the images can be taken of what it returns.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        task: Task,
+        classes: list[str],
+        output: Output = "probabilities",
+        size: int | None = None,
+        channels: int | None = None,
+        low: float = -1.0,
+        high: float = 1.0,
+        batch: int = 64,
+        differentiable: bool = False,
+    ) -> None:
+        culprit = Culprit(f"classifier.function={function}", "classifier.")
+        super().__init__(culprit, task, classes, output, Fitting(culprit, size, channels, low, high, batch))
+        self.function = _imported(function, culprit)
+        self.differentiable = differentiable
+
+    def run(self, batch: Tensor) -> Any:
+        try:
+            return self.function(batch.contiguous())  # repeated channels share memory, and it may write
+        except Exception as error:  # whatever the user's code raises
+            kind, text = type(error).__name__, last_line(error)
+            raise self.culprit.error(f"it raises {kind} on images {list(batch.shape)} ({text})") from error
+
+
+class MedlatClassifier(Trained):
+    """A classifier that medlat trained, from its file. Raises UserError where it is missing or something else."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.culprit = Culprit(f"classifier.path={path}", "classifier.")
+        file = Path(path).expanduser()
+        check_file(file, self.culprit)
+        try:
+            super().__init__(load(file).network)
+        except UserError as error:
+            raise self.culprit.error(str(error)) from error
+
+
+def check(black_box: BlackBox, image: ImageSpec) -> None:
+    """Run it on two made-up images, one grey and one of noise. Raises UserError where it does not take images of the
+    data, returns what it should not, or has no gradients though it says so.
+    """
+    if isinstance(black_box, MedlatClassifier):
+        _check_trained_on(black_box, image)
+    noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
+    images = torch.stack([torch.zeros(image.shape), noise])
+    with torch.enable_grad():
+        predictions = black_box(images.requires_grad_(black_box.differentiable))
+    assert predictions.shape == (2, len(black_box.outputs)), predictions.shape
+    if black_box.differentiable and not predictions.requires_grad:
+        raise UserError(
+            "classifier.differentiable=true: its predictions have no gradient in the images; expected false"
+        )
+
+
+def _check_trained_on(black_box: MedlatClassifier, image: ImageSpec) -> None:
+    seen = black_box.network.image
+    for key, theirs, ours in (
+        ("data", f"{seen.channels} channel(s) of {seen.unit}", f"{image.channels} channel(s) of {image.unit}"),
+        ("data.image_size", f"{seen.height}x{seen.width}", f"{image.height}x{image.width}"),
+        ("data.window", f"[{seen.low:g}, {seen.high:g}]", f"[{image.low:g}, {image.high:g}]"),
+    ):
+        if theirs != ours:
+            raise black_box.culprit.error(f"it was trained on images of {theirs}; {key} gives {ours}")
+
+
+def _imported(name: str, culprit: Culprit) -> Callable[[Tensor], Any]:
+    module_name, colon, function_name = name.partition(":")
+    if not (module_name and colon and function_name):
+        raise culprit.error('expected "package.module:function"')
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where `python -m` looks anyway, and a console script does not
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise culprit.error(f"importing {module_name} fails ({first_line(error)})") from error
+        near = did_you_mean(error.name, _modules_beside(error.name))
+        raise culprit.error(f"no module '{error.name}'{near if len(near) < 100 else ''}") from error
+    except Exception as error:  # whatever the user's code raises
+        raise culprit.error(f"importing {module_name} fails ({type(error).__name__}: {first_line(error)})") from error
+    found = getattr(module, function_name, None)
+    if not callable(found):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise culprit.error(f"{module_name} has no function '{function_name}'{did_you_mean(function_name, functions)}")
+    return found
+
+
+def _modules_beside(name: str) -> list[str]:
+    """Modules of the package that should hold that one, with dots."""
+    package, _, _ = name.rpartition(".")
+    paths = list(getattr(sys.modules[package], "__path__", [])) if package else None
+    return [f"{package}.{found.name}".lstrip(".") for found in pkgutil.iter_modules(paths)]

@@ -1,0 +1,122 @@
+"""Training of a classifier as a LightningModule."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medlat.classifiers.networks import ClassifierNetwork
+from medlat.classifiers.quality import auc, mean_auc, r2
+from medlat.errors import UserError
+from medlat.training.loop import TrainedModule
+from medlat.training.optimisation import Optimisation
+
+Batch = tuple[Tensor, Tensor]  # images [B, C, H, W] in [-1, 1], targets [B] float64
+
+
+class ClassifierModule(TrainedModule):
+    """Minimises the log loss (ordinal too: the order of classes is used when the classifier is judged, not here), for
+    regression the squared error of the standardised target; the averaged weights are the result.
+
+    network: the classifier. seed: decides nothing here, as nothing is random beside the batches. steps: training steps
+    in all, the length of the schedule. label_smoothing: share of a target that goes to all classes alike (Szegedy et
+    al. 2016, arXiv 1512.00567); not for regression.
+    """
+
+    section = "classifier"
+
+    def __init__(
+        self,
+        network: ClassifierNetwork,
+        seed: int,
+        steps: int,
+        optimisation: Optimisation,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0.0 <= label_smoothing < 1.0:
+            raise UserError(f"classifier.module.label_smoothing={label_smoothing}: expected a share from 0 to below 1")
+        self.network = network
+        self.averaged = optimisation.averaged(network)
+        self.seed, self.steps = seed, steps
+        self.optimisation, self.label_smoothing = optimisation, label_smoothing
+        value, words = ("r2", "R²") if network.task == "regression" else ("auc", "AUC")
+        self.headline = (f"validation/{value}", f"validation {words} {{:.3f}}")  # what a line of progress shows
+        self._held_out: list[Batch] = []  # raw outputs and targets of one validation
+
+    @property
+    def result(self) -> ClassifierNetwork:
+        """The averaged network: what the training is for."""
+        network = self.averaged.module
+        assert isinstance(network, ClassifierNetwork)
+        return network
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Raw outputs [B, K], targets [B] (class numbers, or values) -> the mean loss."""
+        smoothing, network = self.label_smoothing, self.network
+        if network.task == "regression":
+            return F.mse_loss(outputs[:, 0], ((targets - network.centre) / network.scale).to(outputs.dtype))
+        if network.task == "binary":
+            wanted = targets.to(outputs.dtype) * (1.0 - smoothing) + smoothing / 2.0
+            return F.binary_cross_entropy_with_logits(outputs[:, 0], wanted)
+        return F.cross_entropy(outputs, targets.long(), label_smoothing=smoothing)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, targets = batch
+        loss = self.loss(self.network(images), targets)
+        if not torch.isfinite(loss):
+            raise diverged(self, f"loss {loss.item():g}")
+        self.log("train/loss", loss, batch_size=len(images))
+        return loss
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        self.clip_gradients(optimizer, self.optimisation.gradient_clip, "norm")
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.averaged.update_parameters(self.network)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Only good weights are saved: the loss of a step is finite before the update that breaks the weights."""
+        if not all(torch.isfinite(p).all() for p in self.network.parameters()):
+            raise diverged(self, "weights not finite")
+
+    def on_validation_epoch_start(self) -> None:
+        self._held_out = []
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        images, targets = batch
+        self._held_out.append((self.result(images), targets))
+
+    def on_validation_epoch_end(self) -> None:
+        """Over all validation images together. An AUC where only one class occurs, or an R² where nothing varies, is
+        left out.
+        """
+        outputs, targets = (torch.cat(parts) for parts in zip(*self._held_out, strict=True))
+        task, truth = self.network.task, targets.cpu().double().numpy()
+        self._held_out = []
+        values = {"validation/loss": float(self.loss(outputs, targets))}
+        if task == "regression":
+            predicted = (outputs[:, 0] * self.network.scale + self.network.centre).cpu().double().numpy()
+            values |= {"validation/r2": r2(predicted, truth), "validation/mae": float(abs(predicted - truth).mean())}
+        else:
+            scores = (outputs if task == "binary" else outputs.softmax(dim=1)).cpu().double().numpy()
+            score = auc(scores[:, 0], truth == 1) if task == "binary" else mean_auc(scores, truth.astype(int))
+            values["validation/auc"] = score
+        self.log_dict({name: value for name, value in values.items() if math.isfinite(value)}, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimisation.adam(self.network)
+        factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimisation.factor(step, self.steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+
+
+def diverged(module: ClassifierModule, found: str) -> UserError:
+    """The message of a training that ran into NaN or infinity."""
+    return UserError(
+        f"training diverged at step {module.global_step} of {module.steps} ({found}) with "
+        f"classifier.module.optimisation.learning_rate={module.optimisation.learning_rate:g}; the last good checkpoint "
+        f"is kept. Lower the learning rate, or set trainer.precision=32-true"
+    )

@@ -1,0 +1,93 @@
+"""A classifier that was trained here, as a black box with its lid off."""
+
+import math
+from importlib import import_module
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from medlat.classifiers.black_box import Task
+from medlat.classifiers.networks import ClassifierNetwork
+from medlat.errors import UserError
+from medlat.generators.checkpoint import read_generator
+
+NETWORKS = "medlat.classifiers.networks"
+TEMPERATURES = (0.05, 20.0)  # what is looked through
+
+
+class Trained:
+    """A `BlackBox` around a network, which it sets to evaluation mode, freezes, and runs where the images are.
+
+    cam_layer: name of the network's last layer with places in it, for Grad-CAM.
+    """
+
+    differentiable = True
+
+    def __init__(self, network: ClassifierNetwork) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.task: Task = network.task
+        self.outputs = network.outputs
+        self.cam_layer = network.cam_layer
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> raw outputs [N, K] float32, before temperature."""
+        return self.network.to(images.device)(images)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> calibrated probabilities, or values in the target's unit, [N, K]."""
+        outputs, network = self.logits(images), self.network
+        if self.task == "regression":
+            return outputs * network.scale + network.centre
+        scaled = outputs / network.temperature
+        return scaled.sigmoid() if self.task == "binary" else scaled.softmax(dim=1)
+
+
+def fit_temperature(network: ClassifierNetwork, logits: Tensor, targets: Tensor) -> float:
+    """Set the network's temperature to the one that suits held-out predictions best, and return it.
+
+    One number that logits are divided by, for the least log loss (Guo et al. 2017, arXiv 1706.04599, section 4.2). Of
+    N_k targets of class k, (N_k + 1)/(N_k + K) is asked for rather than 1 (Platt 1999): predictions without an error do
+    not become certain. With targets of one class there is nothing to learn, and the temperature stays as it is.
+
+    logits: [N, K] raw outputs (K = 1 for binary). targets: [N] class numbers.
+    """
+    assert network.task != "regression", "values have no temperature"
+    assert torch.isfinite(logits).all()
+    logits, numbers = logits.double(), targets.long().to(logits.device)
+    if network.task == "binary":
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    classes = logits.shape[1]
+    counts = torch.bincount(numbers, minlength=classes).double()
+    if (counts > 0).sum() > 1:
+        of_own = counts[numbers, None]
+        wanted = (F.one_hot(numbers, classes) * of_own + 1.0) / (of_own + classes)
+
+        def loss(log_temperature: float) -> float:
+            return F.cross_entropy(logits / math.exp(log_temperature), wanted).item()
+
+        bounds = tuple(map(math.log, TEMPERATURES))
+        found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+        network.temperature.fill_(math.exp(found.x))
+    return network.temperature.item()
+
+
+def load(path: str | Path) -> Trained:
+    """The classifier of a file that medlat made (`save_generator`).
+
+    Raises UserError where the file is damaged, or holds something else.
+    """
+    path = Path(path)
+    recipe, image, weights = read_generator(path)
+    module, _, name = str(recipe.pop("_target_")).rpartition(".")
+    kind = getattr(import_module(NETWORKS), name, None) if module == NETWORKS else None
+    if not isinstance(kind, type) or not issubclass(kind, ClassifierNetwork):
+        raise UserError(f"{path}: holds a {module}.{name}, expected a classifier of {NETWORKS}")
+    try:
+        network = kind(image, **recipe)
+        network.load_state_dict(weights)
+    except (TypeError, RuntimeError) as error:
+        raise UserError(f"{path}: damaged checkpoint ({str(error).splitlines()[0]})") from error
+    return Trained(network)

@@ -1,0 +1,300 @@
+"""Tiles of whole slides: any file that OpenSlide reads, with or without ASAP annotations of tumour."""
+
+import hashlib
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
+from medlat.data.histology.asap import AsapAnnotation
+from medlat.data.histology.tissue import shares, tissue_mask
+from medlat.data.pictures.files import some
+from medlat.data.source import HISTOLOGY, Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.errors import UserError
+from medlat.randomness import derive_seed
+
+if TYPE_CHECKING:
+    from openslide import OpenSlide
+
+CHUNK = 32  # tiles one worker reads in one go
+SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".svslide", ".bif")
+LIKELY_MPP = (0.05, 20.0)  # of a scanner; a TIFF file that says 72 dpi, as any does, has 353 µm
+FINEST_MASK_MPP, COARSEST_MASK_MPP = 2.0, 8.0
+MASK_BLOCK = 64  # pixels of the tissue mask that are read together: 2048² of a slide at 0.25 µm without other levels
+NO_TISSUE, NO_MPP = "slide without tissue", "slide without micrometres per pixel"
+EDGE = "tile at the edge of a tumour"
+
+
+class Tile(NamedTuple):
+    """A square of a slide, in level-0 pixels; `side` may be a fraction of a pixel off the whole ones that are read."""
+
+    path: str
+    x: int
+    y: int
+    side: int
+
+
+class Plan(NamedTuple):
+    """What a slide gives: its tiles with their labels (NaN without annotations), and how many were left out."""
+
+    path: str
+    tiles: tuple[Tile, ...]
+    labels: np.ndarray
+    edge: int
+
+
+class Slides:
+    """Square tiles of the tissue on every whole slide below a folder.
+
+    root:         the folder; `~` is expanded. Files that OpenSlide reads, by suffix; `*_mask.tif` are no slides.
+    mpp:          micrometres per pixel of the tiles, from 0.05 to 20. Read at the next finer level, averaged down.
+    tile_px:      pixels along a side of a tile.
+    annotations:  a folder of ASAP's XML files, named as their slides, at any depth. Tiles then have `label.tumour`; a
+                  slide without a file is normal. None: no labels.
+    min_tissue:   share of a tile's area that must be tissue, 0 to 1.
+    max_tiles:    of one slide, drawn at random; up to half of them are tumour where there is tumour. None: all.
+    tumour_share: share of a tile's area inside the outlines from which on it is tumour, above 0 to 1. Tiles that
+                  outlines touch with less are neither, and left out.
+    slide_mpp:    micrometres per level-0 pixel, for slides that do not say it (or say it wrongly). None: they say it.
+    seed:         of the draw of tiles.
+
+    A slide is a group: its identity is its path below the root without the suffix. Tiles lie on a grid from the upper
+    left corner. `position_mm` is 0.
+
+    OpenSlide itself and not MONAI's WSIReader, whose `mpp` takes only what is a level of the file already; a tile at a
+    resolution between two levels would have to be read by level number and resized here in any case.
+
+    Raises UserError where an argument is out of range.
+    """
+
+    modality = HISTOLOGY
+
+    def __init__(
+        self,
+        root: str,
+        mpp: float = 0.5,
+        tile_px: int = 224,
+        annotations: str | None = None,
+        min_tissue: float = 0.5,
+        max_tiles: int | None = None,
+        tumour_share: float = 0.5,
+        slide_mpp: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("mpp", mpp), ("slide_mpp", slide_mpp)):
+            if value is not None and not LIKELY_MPP[0] <= value <= LIKELY_MPP[1]:
+                raise UserError(f"data.{name}={value}: expected 0.05 to 20 micrometres per pixel, e.g. 0.5")
+        if tile_px < 8:
+            raise UserError(f"data.tile_px={tile_px}: expected at least 8 pixels, e.g. 224")
+        if not 0.0 <= min_tissue <= 1.0:
+            raise UserError(f"data.min_tissue={min_tissue}: expected a share from 0 to 1")
+        if not 0.0 < tumour_share <= 1.0:
+            raise UserError(f"data.tumour_share={tumour_share}: expected a share above 0 and up to 1")
+        if max_tiles is not None and max_tiles < 1:
+            raise UserError(f"data.max_tiles={max_tiles}: expected at least 1, or null for all")
+        self.root, self.folder = root, checked_root(root)
+        self.mpp, self.tile_px, self.slide_mpp = mpp, tile_px, slide_mpp
+        self.min_tissue, self.max_tiles, self.tumour_share, self.seed = min_tissue, max_tiles, tumour_share, seed
+        self.annotated = None if annotations is None else _annotation_folder(annotations)
+
+    def fingerprint(self) -> str:
+        """sha256 over path below the root, size and time of change of every slide and annotation."""
+        parts = [fingerprint(folder) for folder in (self.folder, self.annotated) if folder is not None]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    def expected(self) -> None:
+        """Unknown before the tissue is found."""
+
+    def scan(self, parallel_map: ParallelMap) -> Scan:
+        """Find the tissue of every slide and its tiles, slide by slide. Raises UserError where there is none."""
+        skipped: Counter[str] = Counter()
+        paths = sorted(entry.path for entry in walk(self.folder, skipped))
+        slides = [path for path in paths if path.lower().endswith(SUFFIXES) and not Path(path).stem.endswith("_mask")]
+        skipped["not a slide"] += len(paths) - len(slides)
+        jobs = self._with_outlines(slides, skipped)
+        plans: list[Plan] = []
+        scan = Scan(classes={"tumour": ("normal", "tumour")} if self.annotated else {})
+        bad: dict[str, list[str]] = {NO_TISSUE: [], NO_MPP: []}
+        for (path, _), result in zip(jobs, parallel_map(partial(_plan, self), jobs, "finding tissue"), strict=True):
+            if isinstance(result, Plan):
+                plans.append(result)
+            elif isinstance(result, Damaged):
+                scan.damaged.append(result)
+            else:
+                bad[result].append(path)
+        self._check(plans, bad, skipped, scan.damaged)
+        skipped[NO_TISSUE] += len(bad[NO_TISSUE])
+        skipped[EDGE] += sum(plan.edge for plan in plans)
+        scan.skipped = dict(+skipped)
+        scan.chunks = [chunk for plan in plans for chunk in self._chunks(plan)]
+        return scan
+
+    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
+        """The chunk's tiles, in order: [tile_px, tile_px, 3] uint8; one that cannot be decoded is `Damaged`."""
+        from openslide import OpenSlide, OpenSlideError
+
+        spacing = (self.mpp / 1000.0,) * 2
+        slide: OpenSlide | None = None
+        for tile in chunk.items:
+            try:
+                slide = slide or OpenSlide(tile.path)
+                yield Slice(region(slide, (tile.x, tile.y), (tile.side,) * 2, (self.tile_px,) * 2), spacing)
+            except (OpenSlideError, OSError):
+                yield Damaged(tile.path, "corrupt pixel data")
+                slide = None  # after an error OpenSlide reads nothing more from an open slide
+        if slide is not None:
+            slide.close()
+
+    def _with_outlines(self, slides: list[str], skipped: Counter[str]) -> list[tuple[str, AsapAnnotation | None]]:
+        """Each slide and its outlines. Raises UserError where an annotation is malformed or none has a slide."""
+        if self.annotated is None:
+            return [(path, None) for path in slides]
+        files = {Path(e.path).stem: Path(e.path) for e in walk(self.annotated) if e.path.lower().endswith(".xml")}
+        there = {Path(path).stem for path in slides}
+        if slides and not there & set(files):
+            raise UserError(
+                f"data.annotations: none of the {len(files)} XML files below '{self.annotated}' is named as "
+                f"one of the {len(slides)} slides, expected e.g. '{sorted(there)[0]}.xml'"
+            )
+        skipped["annotation without a slide"] += len(set(files) - there)
+        return [(path, AsapAnnotation(files[stem]) if (stem := Path(path).stem) in files else None) for path in slides]
+
+    def _check(
+        self, plans: list[Plan], bad: dict[str, list[str]], skipped: Counter[str], damaged: list[Damaged]
+    ) -> None:
+        """Raises UserError where slides do not say their resolution, or where no tile or no tumour is left."""
+        if unknown := bad[NO_MPP]:
+            raise UserError(
+                f"data.slide_mpp: {len(unknown)} slide{'s' * (len(unknown) > 1)} without micrometres per "
+                f"pixel, expected data.slide_mpp=..., e.g. 0.25: {some(unknown)}"
+            )
+        if not plans and (empty := bad[NO_TISSUE]):
+            raise UserError(
+                f"data.root: no tissue on any of the {len(empty)} slides (tiles of {self.tile_px} pixels at "
+                f"{self.mpp} µm, data.min_tissue={self.min_tissue}): {some(empty)}"
+            )
+        if not plans:
+            raise nothing_found(self.root, "whole slide", skipped + Counter(one.reason for one in damaged))
+        labels = np.concatenate([plan.labels for plan in plans])
+        if self.annotated is not None and len(np.unique(labels)) < 2:
+            found = "tumour" if labels.any() else "normal"
+            raise UserError(
+                f"data.annotations: all {len(labels)} tiles are {found}, expected tumour and normal ones "
+                f"(data.tumour_share={self.tumour_share} of a tile's area makes it tumour)"
+            )
+
+    def _chunks(self, plan: Plan) -> Iterator[Chunk]:
+        name = Path(os.path.relpath(plan.path, self.folder)).with_suffix("").as_posix()
+        for start in range(0, len(plan.tiles), CHUNK):
+            tiles, labels = plan.tiles[start : start + CHUNK], plan.labels[start : start + CHUNK]
+            columns = {"position_mm": np.zeros(len(tiles))}
+            yield Chunk(name, tiles, columns | ({"label.tumour": labels} if self.annotated else {}))
+
+
+def _annotation_folder(annotations: str) -> Path:
+    try:
+        return checked_root(annotations)
+    except UserError as error:
+        raise UserError(str(error).replace("data.root", "data.annotations", 1)) from error
+
+
+def _plan(source: Slides, job: tuple[str, AsapAnnotation | None]) -> Plan | Damaged | str:
+    """The tiles of one slide, or why there are none."""
+    from openslide import OpenSlide, OpenSlideError
+
+    path, outlines = job
+    try:
+        with OpenSlide(path) as slide:
+            own = _level_0_mpp(slide) if source.slide_mpp is None else source.slide_mpp
+            return NO_MPP if own is None else _tiles(source, slide, path, outlines, own)
+    except PermissionError:
+        return Damaged(path, "permission denied")
+    except (OpenSlideError, OSError):
+        return Damaged(path, "no slide that OpenSlide can read")
+
+
+def _tiles(source: Slides, slide: "OpenSlide", path: str, outlines: AsapAnnotation | None, own: float) -> Plan | str:
+    """own: micrometres per level-0 pixel."""
+    side = source.tile_px * source.mpp / own  # of a tile, in level-0 pixels
+    columns, rows = (int(n / side + 1e-6) for n in slide.dimensions)
+    extent = source.tile_px * source.mpp
+    scale = max(1.0, min(max(extent / 8.0, FINEST_MASK_MPP), COARSEST_MASK_MPP) / own)  # of a pixel of the mask
+    tissue = tissue_mask(low_resolution(slide, scale), scale * own)
+    fits = shares(tissue, side / scale, rows, columns) >= max(source.min_tissue, 1e-9)
+    if not fits.any():
+        return NO_TISSUE
+    labels = np.full(fits.shape, np.nan)
+    if source.annotated is not None:
+        tumour = np.zeros(fits.shape)
+        if outlines is not None:
+            tumour = shares(outlines.mask(tissue.shape, scale), side / scale, rows, columns)
+        labels = np.where(tumour >= source.tumour_share, 1.0, np.where(tumour == 0.0, 0.0, np.nan))
+    edge = int((fits & np.isnan(labels)).sum()) if source.annotated is not None else 0
+    if source.annotated is not None:
+        fits &= ~np.isnan(labels)
+    places = np.argwhere(fits)
+    name = os.path.relpath(path, source.folder)
+    places = places[_drawn(labels[fits], source.max_tiles, derive_seed(source.seed, "tiles", name))]
+    whole = max(1, round(side))
+    tiles = tuple(Tile(path, round(column * side), round(row * side), whole) for row, column in places.tolist())
+    return Plan(path, tiles, labels[tuple(places.T)], edge)
+
+
+def _drawn(labels: np.ndarray, most: int | None, seed: int) -> np.ndarray:
+    """Indices of at most so many tiles, rising; up to half of them tumour, more where normal ones do not suffice."""
+    if most is None or len(labels) <= most:
+        return np.arange(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    tumour = order[labels[order] == 1.0]
+    others = order[labels[order] != 1.0]
+    count = max(most - len(others), min(len(tumour), most // 2))
+    return np.sort(np.concatenate([tumour[:count], others[: most - count]]))
+
+
+def _level_0_mpp(slide: "OpenSlide") -> float | None:
+    """Micrometres per level-0 pixel, the mean of both axes; None where the file does not say a likely one."""
+    try:
+        mpp = (float(slide.properties["openslide.mpp-x"]) + float(slide.properties["openslide.mpp-y"])) / 2.0
+    except (KeyError, ValueError):
+        return None
+    return mpp if LIKELY_MPP[0] <= mpp <= LIKELY_MPP[1] else None
+
+
+def region(slide: "OpenSlide", corner: tuple[int, int], size: tuple[int, int], out: tuple[int, int]) -> np.ndarray:
+    """A rectangle of a slide, averaged from the coarsest level that is as fine as the result, [height, width, 3] uint8.
+
+    corner, size: x and y, width and height in level-0 pixels; out: width and height of the result. What the scanner
+    left out, and what lies beyond the slide, is glass.
+    """
+    from PIL import Image
+
+    level = slide.get_best_level_for_downsample(max(size[0] / out[0], size[1] / out[1]) * (1.0 + 1e-3))
+    down = slide.level_downsamples[level]
+    read = slide.read_region(corner, level, (max(1, round(size[0] / down)), max(1, round(size[1] / down))))
+    flat = Image.new("RGB", read.size, (int(HISTOLOGY.fill),) * 3)
+    flat.paste(read, mask=read.getchannel("A"))
+    shrinks = read.size[0] >= out[0] and read.size[1] >= out[1]
+    kind = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    return np.asarray(flat if read.size == out else flat.resize(out, kind))
+
+
+def low_resolution(slide: "OpenSlide", scale: float) -> np.ndarray:
+    """The whole slide with `scale` level-0 pixels along each side of a pixel, [H, W, 3] uint8.
+
+    Read block by block: a slide without coarser levels would not fit into memory.
+    """
+    width, height = (math.ceil(n / scale) for n in slide.dimensions)
+    small = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, MASK_BLOCK):
+        for left in range(0, width, MASK_BLOCK):
+            block = small[top : top + MASK_BLOCK, left : left + MASK_BLOCK]
+            out = (block.shape[1], block.shape[0])
+            size = (max(1, round(out[0] * scale)), max(1, round(out[1] * scale)))
+            block[:] = region(slide, (round(left * scale), round(top * scale)), size, out)
+    return small

@@ -1,0 +1,49 @@
+"""What optimised codes are to achieve, in coordinates that fit every generator."""
+
+import torch
+from torch import Tensor
+
+from medlat.inversion.carry import code_statistics
+from medlat.inversion.likeness import pyramid_error
+from medlat.randomness import generator_for
+from medlat.spaces import LatentModel, LatentSpace
+
+SAMPLES = 4096  # codes that an empirical prior is estimated from
+
+
+class Objective:
+    """The error of each image, of coordinates u [N, *shape]: code = mean + σ·u, with the generator's own mean and σ.
+
+    What is explained has to be a function of the code, so StyleGAN2's noise maps stay the network's own: they are not
+    optimised, as Karras et al. do.
+
+    images:       [N, C, H, W] in [-1, 1].
+    prior_weight: of the mean of u² beside the error of the images: keeps codes where the generator knows its way.
+    """
+
+    def __init__(self, model: LatentModel, space: LatentSpace, images: Tensor, prior_weight: float) -> None:
+        mean, sigma = code_statistics(model, space.name, SAMPLES, generator_for("inversion", "statistics"))
+        self.model, self.space, self.prior_weight = model, space, prior_weight
+        self.images = images.to(memory_format=torch.channels_last)
+        self.mean, self.sigma = mean.to(images.device), sigma.to(images.device)
+
+    def errors(self, u: Tensor) -> Tensor:
+        """u [N, *shape] -> [N], each image's by itself: an image ends as if it were alone."""
+        decoded = self.model.decode(self.codes(u), self.space.name)
+        return pyramid_error(decoded, self.images) + self.prior_weight * u.square().flatten(1).mean(1)
+
+    @torch.enable_grad()
+    def errors_and_slopes(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """u [N, *shape] -> errors [N] and their gradients [N, *shape]."""
+        u = u.detach().requires_grad_()
+        errors = self.errors(u)
+        (slopes,) = torch.autograd.grad(errors.sum(), u)
+        return errors.detach(), slopes
+
+    def codes(self, u: Tensor) -> Tensor:
+        """u [N, *shape] -> codes."""
+        return self.mean + self.sigma * u
+
+    def coordinates(self, codes: Tensor) -> Tensor:
+        """Codes [N, *shape] -> u."""
+        return (codes - self.mean) / self.sigma

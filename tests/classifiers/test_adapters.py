@@ -1,0 +1,291 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from medlat.classifiers.adapters import (
+    MedlatClassifier,
+    ONNXClassifier,
+    PythonClassifier,
+    TorchScriptClassifier,
+    check,
+)
+from medlat.classifiers.networks import ResNet
+from medlat.classifiers.trained import Trained
+from medlat.errors import UserError
+from medlat.generators.checkpoint import save_generator
+from medlat.spaces import ImageSpec
+
+SPEC = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 25.0)
+TWO, THREE = ["normal", "tumour"], ["a", "b", "c"]
+
+
+def greys(side=16):
+    """[3, 1, side, side] of the values -1, 0, 1."""
+    return torch.tensor([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1).repeat(1, 1, side, side)
+
+
+def own(name, task="binary", classes=TWO, **arguments):
+    return PythonClassifier(f"classifiers.own_functions:{name}", task, classes, **arguments)
+
+
+class Linear(torch.nn.Module):
+    """K outputs: multiples of the mean over pixels and channels."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.arange(1.0, outputs + 1))
+
+    def forward(self, x):
+        return x.mean(dim=(1, 2, 3))[:, None] * self.weight
+
+
+class Colour(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 1, 1)
+
+    def forward(self, x):
+        return self.conv(x).mean(dim=(2, 3))
+
+
+def scripted(tmp_path, module):
+    torch.jit.script(module).save(str(tmp_path / "net.pt"))
+    return tmp_path / "net.pt"
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", ["darkness", "as_array", "two_columns"])
+def test_a_binary_function_may_return_one_or_two_columns(function):
+    black_box = own(function, low=0.0, high=1.0)
+    assert (black_box.task, black_box.outputs, black_box.differentiable) == ("binary", ("tumour",), False)
+    found = black_box(greys())
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, torch.tensor([[1.0], [0.5], [0.0]]))
+    assert not black_box(greys().requires_grad_()).requires_grad, "it says that it has no gradients"
+
+
+def test_logits_become_probabilities(tmp_path):
+    net = scripted(tmp_path, Linear(1))
+    one = TorchScriptClassifier(net, "binary", TWO, output="logits")(greys())
+    assert torch.allclose(one[:, 0], torch.tensor([-1.0, 0.0, 1.0]).sigmoid())
+    net = scripted(tmp_path, Linear(2))
+    two = TorchScriptClassifier(net, "binary", TWO, output="logits")(greys())
+    assert torch.allclose(two, one), "of two logits the difference counts, which is the mean again"
+    net = scripted(tmp_path, Linear(3))
+    three = TorchScriptClassifier(net, "multiclass", THREE, output="logits")
+    assert three.outputs == ("a", "b", "c")
+    expected = torch.softmax(torch.tensor([[-1.0, -2.0, -3.0], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0]]), dim=1)
+    assert torch.allclose(three(greys()), expected)
+
+
+def test_values_of_a_regression_stay_as_they_are(tmp_path):
+    net = scripted(tmp_path, Linear(1))
+    black_box = TorchScriptClassifier(net, "regression", ["age"], low=0.0, high=100.0)
+    assert torch.allclose(black_box(greys()), torch.tensor([[0.0], [50.0], [100.0]]))
+    assert black_box.outputs == ("age",)
+    assert torch.allclose(own("counts", "regression", ["n"])(greys()), torch.full((3, 1), 3.0)), "[N] will do"
+
+
+def test_probabilities_of_half_precision_are_brought_to_a_sum_of_one():
+    found = own("half", "ordinal", THREE)(greys())
+    assert torch.allclose(found.sum(dim=1), torch.ones(3), atol=1e-6)
+
+
+def test_images_are_fitted_and_come_in_batches():
+    assert own("shapes", size=8, channels=3, low=0.0, high=255.0)(greys()).tolist() == [[1.0]] * 3
+    assert own("counts", "regression", ["n"], batch=2)(greys()).tolist() == [[2.0], [2.0], [1.0]]
+
+
+def test_a_function_may_write_into_its_images():
+    images = greys()
+    assert own("writes_into_its_images", channels=3)(images).tolist() == [[0.5]] * 3
+    assert torch.equal(images, greys())
+
+
+def test_gradients_in_the_images(tmp_path):
+    """d sigmoid(mean) / d pixel at 0: a quarter, shared by the pixels."""
+    net = scripted(tmp_path, Linear(1))
+    images = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    TorchScriptClassifier(net, "binary", TWO, output="logits")(images).sum().backward()
+    assert torch.allclose(images.grad, torch.full((1, 1, 4, 4), 0.25 / 16))
+    without = TorchScriptClassifier(net, "binary", TWO, output="logits", differentiable=False)
+    assert not without(images).requires_grad
+    assert own("darkness", low=0.0, high=1.0, differentiable=True)(images).requires_grad
+
+
+@pytest.mark.parametrize("n", ["N", 2])
+def test_onnx_predicts_what_it_should(tmp_path, n):
+    """The mean over pixels as a logit; n: the number of images that the file asks for."""
+    pytest.importorskip("onnxruntime")
+    onnx, helper = pytest.importorskip("onnx"), pytest.importorskip("onnx.helper")
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [n, 1, "H", "W"])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [n, 1])
+    axes = {"axes": [2, 3], "keepdims": 1}
+    nodes = [helper.make_node("ReduceMean", ["x"], ["m"], **axes), helper.make_node("Flatten", ["m"], ["y"])]
+    opset = helper.make_opsetid("", 17)
+    graph = helper.make_graph(nodes, "g", [x], [y])
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "net.onnx")
+    black_box = ONNXClassifier(tmp_path / "net.onnx", "binary", TWO, output="logits")
+    assert not black_box.differentiable
+    found = black_box(greys().requires_grad_())
+    assert torch.allclose(found[:, 0], torch.tensor([-1.0, 0.0, 1.0]).sigmoid())
+    assert not found.requires_grad
+    check(black_box, SPEC)
+
+
+# --- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("fails", r"it raises ValueError on images \[3, 1, 16, 16\] \(in the user's code\)"),
+        ("as_list", r"it returns a list; expected one tensor \[N, K\]"),
+        ("undefined", "it returns NaN or infinity for 3 of 3 images"),
+    ],
+)
+def test_functions_that_go_wrong(function, message):
+    with pytest.raises(UserError, match=rf"^classifier\.function=classifiers\.own_functions:{function}: {message}"):
+        own(function, channels=1)(greys())
+
+
+def test_output_of_another_shape():
+    message = r"^classifier\.classes: \['normal', 'tumour'\] with task binary, but it returns \[3, 3\] for 3 images; "
+    with pytest.raises(UserError, match=message + r"expected \[3, 1\] or \[3, 2\]$"):
+        own("three")(greys())
+    with pytest.raises(UserError, match=r"returns \[3\] for 3 images; expected \[3, 3\]$"):
+        own("darkness", "multiclass", THREE)(greys())
+
+
+def test_output_that_is_no_probabilities():
+    message = r"^classifier\.output: probabilities, but it returns values from -3 to 4; .*classifier\.output=logits$"
+    with pytest.raises(UserError, match=message):
+        own("large", "multiclass", THREE)(greys())
+    with pytest.raises(UserError, match=r"those of an image sum to 3; expected 1, or classifier\.output=logits$"):
+        own("ones", "multiclass", THREE)(greys())
+
+
+def test_channels_that_do_not_fit(tmp_path):
+    with pytest.raises(UserError, match=r"^classifier\.channels: 1, but the images have 3; expected 1$"):
+        own("darkness", channels=1)(greys().repeat(1, 3, 1, 1))
+    net = scripted(tmp_path, Colour())
+    message = r"^classifier\.path=.*net\.pt: the network fails .* expected classifier\.channels=3$"
+    with pytest.raises(UserError, match=message):
+        TorchScriptClassifier(net, "binary", TWO, output="logits")(greys())
+    assert TorchScriptClassifier(net, "binary", TWO, output="logits", channels=3)(greys()).shape == (3, 1)
+
+
+@pytest.mark.parametrize("kind", [TorchScriptClassifier, ONNXClassifier])
+def test_files_that_are_missing(tmp_path, kind):
+    path = scripted(tmp_path, Linear(1))
+    with pytest.raises(UserError, match=r"^classifier\.path=.*nett\.pt: no such file; did you mean '.*net\.pt'\?$"):
+        kind(tmp_path / "nett.pt", "binary", TWO)
+    with pytest.raises(UserError, match=r"^classifier\.classes=\['a'\]: with task binary expected two classes"):
+        kind(path, "binary", ["a"])
+    with pytest.raises(UserError, match=r"^classifier\.output: 'odds', expected probabilities or logits"):
+        kind(path, "binary", TWO, output="odds")
+    with pytest.raises(UserError, match=r"^classifier\.batch: 0, expected"):
+        kind(path, "binary", TWO, batch=0)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("no_colon", 'expected "package.module:function"'),
+        ("classifiers.own_functions:", 'expected "package.module:function"'),
+        ("classifiers.own_functions:darknes", "has no function 'darknes'; did you mean 'darkness'?"),
+        ("classifiers.own_functions:NOT_A_FUNCTION", "has no function 'NOT_A_FUNCTION'"),
+        (
+            "classifiers.own_function:f",
+            "no module 'classifiers.own_function'; did you mean 'classifiers.own_functions'?",
+        ),
+        ("numpyy:f", "no module 'numpyy'; did you mean 'numpy'?"),
+        ("qqqqzzzz.x:f", "no module 'qqqqzzzz'"),
+        ("classifiers.broken_module:f", "importing classifiers.broken_module fails (RuntimeError: no licence)"),
+    ],
+)
+def test_functions_that_cannot_be_imported(function, message):
+    with pytest.raises(UserError) as caught:
+        PythonClassifier(function, "binary", TWO)
+    assert str(caught.value).startswith(f"classifier.function={function}: ")
+    assert message in str(caught.value)
+
+
+def test_a_function_beside_the_command(tmp_path, monkeypatch):
+    (tmp_path / "beside_the_command.py").write_text("import missing_dependency_x\n")
+    (tmp_path / "mine_beside.py").write_text("def grey(images):\n    return images.mean(dim=(1, 2, 3)) * 0 + 0.5\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert PythonClassifier("mine_beside:grey", "binary", TWO)(greys()).tolist() == [[0.5]] * 3
+    with pytest.raises(UserError, match=r"importing beside_the_command fails .*No module named 'missing_dependency_x'"):
+        PythonClassifier("beside_the_command:f", "binary", TWO)
+
+
+# --- before any data are read -----------------------------------------------------------------------------------------
+
+
+def test_check_runs_it_on_two_images():
+    check(own("darkness", low=0.0, high=1.0), SPEC)
+    check(own("darkness", low=0.0, high=1.0, differentiable=True), SPEC)
+    with pytest.raises(UserError, match="raises ValueError"):
+        check(own("fails"), SPEC)
+    with pytest.raises(UserError, match=r"^classifier\.channels: 1, but the images have 3"):
+        check(own("darkness", channels=1), ImageSpec(3, 16, 16, 0.0, 255.0, "RGB", 1.0))
+
+
+def test_check_finds_gradients_that_are_not_there():
+    with pytest.raises(UserError, match=r"^classifier\.differentiable=true: .* no gradient .*; expected false$"):
+        check(own("three", "multiclass", THREE, differentiable=True), SPEC)
+
+
+# --- medlat's own -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    network = ResNet(SPEC, "binary", TWO, width=2)
+    network.temperature.fill_(2.0)
+    recipe = {"_target_": "medlat.classifiers.networks.ResNet", "task": "binary", "classes": TWO, "width": 2}
+    save_generator(tmp_path / "classifier.safetensors", network, recipe, SPEC)
+    return tmp_path / "classifier.safetensors", Trained(network)
+
+
+def test_a_classifier_that_medlat_trained(checkpoint):
+    path, expected = checkpoint
+    black_box = MedlatClassifier(str(path))
+    assert isinstance(black_box, Trained)
+    assert (black_box.outputs, black_box.differentiable, black_box.cam_layer) == (("tumour",), True, "body.layer4")
+    assert torch.equal(black_box(greys()), expected(greys()))
+    check(black_box, SPEC)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (
+            ImageSpec(3, 16, 16, 0.0, 255.0, "RGB", 1.0),
+            r"images of 1 channel\(s\) of HU; data gives 3 channel\(s\) of RGB",
+        ),
+        (ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 1.0), "of 16x16; data.image_size gives 32x32"),
+        (ImageSpec(1, 16, 16, -1000.0, 400.0, "HU", 1.0), r"of \[-1000, 2000\]; data.window gives \[-1000, 400\]"),
+    ],
+)
+def test_images_that_medlats_classifier_was_not_trained_on(checkpoint, image, message):
+    with pytest.raises(UserError, match=rf"^classifier\.path=.*classifier\.safetensors: it was trained on .*{message}"):
+        check(MedlatClassifier(checkpoint[0]), image)
+
+
+def test_files_that_medlat_did_not_make(checkpoint, tmp_path):
+    with pytest.raises(UserError, match=r"no such file; did you mean '.*classifier\.safetensors'"):
+        MedlatClassifier(tmp_path / "classifier.safetensor")
+    (tmp_path / "x.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"^classifier\.path=.*x\.safetensors: .*damaged checkpoint"):
+        MedlatClassifier(tmp_path / "x.safetensors")
+    np.savez(tmp_path / "y.npz", x=np.zeros(1))
+    with pytest.raises(UserError, match="holds a pickle, which could run code; refused"):
+        MedlatClassifier(tmp_path / "y.npz")

@@ -1,0 +1,143 @@
+"""What is minimised, and that training ends where it should, also after an interruption."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from generators.gan import tiny
+from torchmetrics.functional.classification import binary_auroc
+
+from medlat.classifiers.module import ClassifierModule
+from medlat.classifiers.networks import ResNet
+from medlat.classifiers.trained import Trained
+from medlat.data.batches import SliceData
+from medlat.errors import UserError
+from medlat.training.loop import train
+from medlat.training.optimisation import Optimisation
+from medlat.training.settings import Schedule
+
+CLASSES = {"binary": ["no", "yes"], "multiclass": ["a", "b", "c"], "ordinal": ["1", "2", "3"], "regression": ["age"]}
+STEPS = 7  # validated after 3 and 6
+
+
+class Stopping(ClassifierModule):
+    """Stops before a step, or with images that are NaN in it."""
+
+    stop_at: int | None = None
+    diverge_at: int | None = None
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == self.stop_at:
+            raise tiny.Stopped
+        images, targets = batch
+        return super().training_step((images * math.nan if self.global_step == self.diverge_at else images, targets), 0)
+
+
+def made(task="binary", steps=STEPS, smoothing=0.0, rate=1e-2):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ResNet(tiny.SPEC, task, CLASSES[task], width=2)
+    if task == "regression":
+        network.set_target_scale(1.0, 2.0)
+    return Stopping(network, 5, steps, Optimisation(learning_rate=rate, ema_decay=0.9), smoothing)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tiny.store(tmp_path_factory.mktemp("store"))
+
+
+def bright(store):
+    """A number of each slice that is easily seen: whether, or how far, it is brighter than most."""
+    means = store.fetch(np.arange(len(store.patient)), tiny.SPEC).mean(dim=(1, 2, 3)).numpy().astype(np.float64)
+    return (means - means.mean()) / means.std()
+
+
+def run(module, store, folder, targets, batch=4, validations=2):
+    folder.mkdir(exist_ok=True)
+    data = tiny.slices(store, module.steps, batch)
+    data = SliceData(store, data.split, tiny.SPEC, batch, module.steps, 7, None, targets)
+    schedule = Schedule(module.steps * batch, batch, 0.0, validations, "classifier")
+    train(module, data, schedule, tiny.CPU, folder, lambda records: None)
+    return module
+
+
+def test_losses_by_hand():
+    zeros, log = torch.zeros(2, 1), math.log
+    assert made().loss(zeros, torch.tensor([0.0, 1.0])).item() == pytest.approx(log(2))
+    certain = torch.full((1, 1), 100.0)
+    assert made().loss(certain, torch.tensor([0.0])).item() == pytest.approx(100.0)
+    assert made(smoothing=0.2).loss(certain, torch.tensor([1.0])).item() == pytest.approx(10.0), "a tenth is asked of 0"
+    for task in ("multiclass", "ordinal"):
+        assert made(task).loss(torch.zeros(2, 3), torch.tensor([0.0, 2.0])).item() == pytest.approx(log(3))
+    assert made("regression").loss(zeros, torch.tensor([1.0, 5.0])).item() == pytest.approx(2.0), "(0² + 2²) / 2"
+
+
+def test_it_learns_what_shows(store, tmp_path):
+    """And every value is recorded, the last of them about the result."""
+    positive = bright(store) > 0
+    module = run(made(steps=80), store, tmp_path, positive.astype(float), 8)
+    last = {name: value for name, _, value in tiny.curves(tmp_path)}
+    assert set(last) == {"train/loss", "validation/loss", "validation/auc"}
+    assert not (tmp_path / "grid").exists()
+    logits = Trained(module.result).logits(store.fetch(np.arange(len(positive)), tiny.SPEC))[:, 0]
+    split = tiny.slices(store, 1, 8).split
+    assert ((logits > 0).numpy() == positive)[split.train].mean() > 0.9
+    held_out = torch.from_numpy(positive[split.validation]).float()
+    assert last["validation/auc"] == pytest.approx(binary_auroc(logits[split.validation], held_out.long()).item())
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[split.validation], held_out)
+    assert last["validation/loss"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_regression_learns_too(store, tmp_path):
+    values = 1.0 + 2.0 * bright(store)
+    run(made("regression", 60), store, tmp_path, values, 8)
+    last = {name: value for name, _, value in tiny.curves(tmp_path)}
+    assert set(last) == {"train/loss", "validation/loss", "validation/r2", "validation/mae"}
+    assert last["validation/r2"] > 0.5
+    assert made("regression").headline[0] == "validation/r2"
+    assert made().headline == ("validation/auc", "validation AUC {:.3f}")
+
+
+def test_an_interrupted_training_ends_as_if_it_never_had_been(store, tmp_path):
+    targets = np.digitize(bright(store), [-0.5, 0.5]).astype(float)
+    whole = run(made("multiclass"), store, tmp_path / "whole", targets)
+    assert tiny.digest(whole) != tiny.digest(made("multiclass"))
+    for stop in (1, 3, 5):
+        module = made("multiclass")
+        module.stop_at = stop
+        with pytest.raises(tiny.Stopped):
+            run(module, store, tmp_path / str(stop), targets)
+        again = run(made("multiclass"), store, tmp_path / str(stop), targets)
+        assert tiny.digest(again) == tiny.digest(whole)
+        assert tiny.curves(tmp_path / str(stop)) == tiny.curves(tmp_path / "whole")
+
+
+def test_the_result_is_the_average_with_the_statistics_of_the_network(store, tmp_path):
+    module = run(made(), store, tmp_path, (bright(store) > 0).astype(float))
+    averaged, latest = module.result, module.network
+    assert torch.equal(averaged.body.bn1.running_mean, latest.body.bn1.running_mean)
+    assert not torch.equal(averaged.body.conv1.weight, latest.body.conv1.weight)
+
+
+def test_validation_with_one_class_has_no_auc(store, tmp_path):
+    run(made(), store, tmp_path, np.ones(len(store.patient)))
+    assert {name for name, _, _ in tiny.curves(tmp_path)} == {"train/loss", "validation/loss"}
+
+
+def test_a_training_that_diverges_says_what_to_lower(store, tmp_path):
+    module = made()
+    module.diverge_at = 4
+    message = r"diverged at step 4 of 7 \(loss nan\) .*classifier\.module\.optimisation\.learning_rate=0\.01"
+    with pytest.raises(UserError, match=message):
+        run(module, store, tmp_path, np.ones(len(store.patient)))
+    assert sorted(path.name for path in (tmp_path / "progress").iterdir())[-1] == "000000004.ckpt"
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])["name"] == "train/loss"
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0])
+def test_bad_smoothing_is_named(smoothing):
+    with pytest.raises(UserError, match=rf"^classifier\.module\.label_smoothing={smoothing}: expected a share"):
+        made(smoothing=smoothing)

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from inversion.models import SPEC, Linear, solved, stylegan2
+
+from medlat.errors import UserError
+from medlat.evaluation.reconstruction import psnr
+from medlat.inversion.encode import Encode, own_encoder
+from medlat.inversion.hybrid import Hybrid
+from medlat.inversion.inverter import chosen_space, compare, device_of, invert_all
+from medlat.inversion.optimise import Optimise
+from medlat.inversion.pivotal import Pivotal
+
+CPU = torch.device("cpu")
+
+
+def test_the_solution_of_a_linear_generator_gives_its_images_back():
+    model = Linear(saturates=False)
+    codes = model.sample(5)
+    images = model.decode(codes)
+    found = invert_all(Encode(), model, [images[:2], images[2:]], solved(model), CPU)
+    assert torch.allclose(found.codes, codes, atol=1e-4)
+    assert found.images.shape == (5, *SPEC.shape)
+    assert torch.equal(found.psnr, psnr(found.images, images))
+    assert found.psnr.min() > 80.0
+    assert found.ms_ssim.tolist() == pytest.approx([1.0] * 5, abs=1e-4)
+    assert found.seconds > 0.0
+
+
+def test_a_useless_encoder_gives_the_mean_image():
+    model = Linear()
+    images = model.decode(model.sample(3))
+    found = invert_all(Encode(), model, [images], lambda x: torch.zeros(len(x), 4), CPU)
+    assert torch.equal(found.images, torch.zeros(3, *SPEC.shape))
+    assert torch.allclose(found.psnr, psnr(torch.zeros_like(images), images))
+
+
+def test_compare_says_what_a_model_makes_of_codes():
+    model = Linear()
+    codes = model.sample(2)
+    same = compare(model, codes, "z", model.decode(codes), 0.5)
+    assert same.psnr.tolist() == [100.0, 100.0]
+    assert same.seconds == 0.5
+
+
+def test_real_images_go_to_w_plus_where_there_is_one(vae):
+    assert chosen_space(stylegan2(), None).name == "w+"
+    assert chosen_space(stylegan2(), "w").name == "w"
+    assert chosen_space(vae, None).name == "z"
+    assert device_of(vae) == CPU
+
+
+@pytest.mark.parametrize("inverter", [Encode, Optimise, Hybrid])
+def test_a_space_that_the_generator_lacks_is_named(inverter):
+    model = Linear()
+    with pytest.raises(UserError, match=r"inversion\.space=w: with this generator, images are inverted into z$"):
+        invert_all(inverter(space="w"), model, [model.decode(model.sample(1))], solved(model), CPU)
+
+
+def test_stylegan2_s_z_has_no_mean_code_to_start_from():
+    with pytest.raises(UserError, match=r"inversion\.space=z: .* images are inverted into w, w\+, s$"):
+        chosen_space(stylegan2(), "z")
+
+
+def test_what_each_method_is():
+    methods = [Encode(), Optimise(), Hybrid(), Pivotal(Optimise("w")), Pivotal(Hybrid("w+"))]
+    assert [m.needs_encoder for m in methods] == [True, False, True, False, True]
+    assert [m.tunes for m in methods] == [False, False, False, True, True]
+    assert [m.space for m in methods] == [None, None, None, "w", "w+"]
+
+
+def test_a_vae_has_its_own_encoder(vae):
+    images = vae.decode(vae.sample(3))
+    encoder = own_encoder(vae)
+    assert torch.equal(Encode().invert(vae, images, encoder), vae.encode(images)[0])
+    assert own_encoder(stylegan2()) is None

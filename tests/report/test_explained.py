@@ -1,0 +1,126 @@
+"""From the folders of the stages to sections, key numbers, sliders and the page."""
+
+import csv
+import math
+
+import pytest
+from report import made
+
+from medlat.report.compile import Inputs, compile_report
+from medlat.report.explained import Explanation, _quality, _strips, key_numbers, sliders
+
+
+@pytest.fixture
+def explained(tmp_path) -> Explanation:
+    return Explanation.load(made.explanation(tmp_path / "explanation"), made.classifier(tmp_path / "classifier"))
+
+
+def inputs(folder, unit: str, **more) -> Inputs:
+    return Inputs(
+        evaluation=made.evaluation(folder / "evaluation", unit), curves=[], grids={}, controls=["random"],
+        measurements=[("heart", "mm", None)], look=made.LOOKS[unit], directions=2, gifs=1, active_kl=0.1,
+        title="Why", run={}, **more,
+    )  # fmt: skip
+
+
+def test_load_reads_numbers_flags_and_arrays(explained):
+    assert explained.score("flip_rate", "random")["value"] == 0.2
+    assert explained.score("flip_rate", "random")["control"] is True
+    assert explained.score("flip_rate", "linear")["control"] is False
+    assert explained.score("flip_rate", "absent") is None
+    assert explained.steps == made.STEPS
+    assert set(explained.responses) == set(made.METHODS)
+    assert set(explained.series.saliency) == {"gradcam", "gradcampp", "occlusion"}
+    assert explained.reliability[3]["count"] == 3.0
+
+
+def test_a_score_that_nobody_could_take_is_missing(tmp_path):
+    folder = made.explanation(tmp_path)
+    made.table(folder / "scorecard.csv", [{**made.scores()[0], "value": "", "low": "nan"}])
+    row = Explanation.load(folder, None).scores[0]
+    assert math.isnan(row["value"])
+    assert math.isnan(row["low"])
+
+
+def test_many_images_are_split_over_two_figures_and_no_quality_is_no_section(tmp_path):
+    found = Explanation.load(made.explanation(tmp_path, images=7, saliency=False), None)
+    drawn = _strips(found, made.LOOKS["HU"], tmp_path / "figures")
+    assert [picture.png.stem for picture in drawn] == ["counterfactuals", "counterfactuals_2"]
+    with open(tmp_path / "figures" / "counterfactuals_2.csv", newline="") as file:
+        assert {row["image"] for row in csv.DictReader(file)} == {"6"}
+    assert _quality(found, tmp_path) == []
+
+
+def test_key_numbers_stand_beside_the_controls(explained):
+    found = {item.name: item for item in key_numbers(explained)}
+    assert found["images whose prediction flips"].value == 0.9
+    assert found["images whose prediction flips"].control == "0.2 (random)"
+    assert found["AUC of the classifier"].value == 0.943
+
+
+def test_sliders_read_the_prediction(explained):
+    group = sliders(explained)
+    assert group.method == "why: nodule"
+    assert group.steps == made.STEPS
+    first = group.traversals[0]
+    assert first.name == "image 1: healthy"
+    assert first.caption == "predicted 0.12 → 0.50 at +2σ"
+    assert first.values == explained.series.predictions[0].tolist()
+    assert group.traversals[1].caption.endswith("short of what was asked")
+    assert group.traversals[2].name == "image 3", "its label is not known"
+
+
+def test_at_most_twelve_images_have_a_slider(tmp_path):
+    found = Explanation.load(made.explanation(tmp_path, images=14, saliency=False), None)
+    assert len(sliders(found).traversals) == 12
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The folder of a run whose classifier was explained, and its page."""
+    folder = tmp_path_factory.mktemp("run")
+    folders = {
+        "explanation": made.explanation(folder / "explanation", images=3),
+        "classifier": made.classifier(folder / "classifier"),
+    }
+    shown = compile_report(inputs(folder, "HU", **folders), folder)
+    assert {"counterfactuals.png", "scorecard.png", "overview_linear.gif"} <= {path.name for path in shown}
+    return folder, (folder / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_page_opens_with_the_explanation(written):
+    parts = ["Nine of ten images change side.", "mean purity", "Key numbers", "Why: nodule", "Inversion",
+             "The classifier", "What the directions mean", "image 1: healthy", "Measured meaning"]  # fmt: skip
+    places = [written[1].index(f">{part}" if part == "Inversion" else part) for part in parts]
+    assert places == sorted(places)
+    assert "slices" in written[1]
+
+
+def test_page_holds_the_tables_of_an_explanation(written):
+    for text in (
+        "<td>moves most</td><td>table height</td>",
+        "<td>0.612</td>",
+        "<td>yes</td>",
+        "[0.911, 0.968]",
+        "0.9 [0.85, 0.95]",
+        "random (control)",
+        "30 dB",
+    ):
+        assert text in written[1], text
+
+
+def test_every_figure_of_an_explanation_has_its_numbers_beside_it(written):
+    folder, _ = written
+    for stem in ("counterfactuals", "inversion", "mean_effect", "reliability", "response_curves", "scorecard"):
+        for kind in ("png", "pdf", "csv"):
+            assert (folder / "figures" / f"{stem}.{kind}").stat().st_size > 0, (stem, kind)
+    with open(folder / "figures" / "inversion.csv", newline="") as file:
+        assert [float(row["psnr"]) for row in csv.DictReader(file)] == [20.0, 25.0, 30.0]
+
+
+def test_page_without_an_explanation_has_none(tmp_path):
+    compile_report(inputs(tmp_path, "RGB"), tmp_path)
+    html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Why:" not in html
+    assert "slices" not in html
+    assert "Held-out and sampled images" in html

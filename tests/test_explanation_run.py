@@ -1,0 +1,212 @@
+"""Whole runs that explain a classifier: what they leave, that all methods stand in one table, that copies of a classifier
+are explained alike, and what is said of wrong input.
+"""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medlat.explain.scorecard import SCORES
+from medlat.generators.checkpoint import read_generator
+from medlat.spaces import Directions
+
+HISTOLOGY = ("+experiment=histology_vae_linear", "scale=tiny")
+QUICK = (
+    *("generator.training.images=640", "classifier.training.images=1280", "evaluation.base_codes=4"),
+    *("evaluation.samples=8", "evaluation.regressor_steps=5", "report.gifs=0", "report.directions=1"),
+    *("explain.images=6", "explain.shown=2", "explain.controls=2", "explain.codes=60", "inversion=encoder"),
+)
+OTHERS = ("logistic", "svm", "mean_gradient", "latent_shift", "style_channels")
+METHODS = ("linear", *OTHERS, "conditional", "sefa")
+ALL = (
+    *(f"+directions@others.{name}={name}" for name in (*OTHERS, "conditional", "sefa")),
+    "others.conditional.confounders=[eosin]",
+    "others.style_channels.codes=2",
+)
+
+
+def scores(run: Path) -> dict[tuple[str, str], float]:
+    with open(run / "scorecard.csv", newline="") as file:
+        return {(row["method"], row["score"]): float(row["value"]) for row in csv.DictReader(file)}
+
+
+def place(run: Path, stage: str, store: Path) -> Path:
+    return store / json.loads((run / "artifacts.json").read_text())[stage]["path"]
+
+
+@pytest.mark.slow
+def test_every_finder_in_one_table_and_copies_of_a_classifier(medlat, tmp_path):
+    store, first = tmp_path / "store", tmp_path / "first"
+    code, _, err = medlat(*HISTOLOGY, *QUICK, *ALL, f"hydra.run.dir={first}")
+    assert code == 0, err
+    found = scores(first)
+    for method in (*METHODS, "random", "coordinate", "shuffled"):
+        for score in SCORES:
+            assert (method, score.key) in found, (method, score.key)
+        assert 0.0 <= found[method, "flip_rate"] <= 1.0
+        assert found[method, "reach_rate"] <= found[method, "flip_rate"]
+        assert -1.0 <= found[method, "monotonicity"] <= 1.0
+        assert found[method, "seconds"] > 0.0
+    drifts = {found[method, "inversion_drift"] for method in METHODS}
+    assert max(drifts) - min(drifts) < 1e-6  # the same images, inverted once
+    numbers = json.loads((first / "metrics.json").read_text())
+    assert 0.0 <= numbers["classifier/auc"] <= 1.0
+    assert numbers["inversion/encode/psnr"] > 3.0
+    assert numbers["explanation/linear/flip_rate"] == found["linear", "flip_rate"]
+    for name in ("counterfactuals", "response_curves", "scorecard", "mean_effect", "inversion", "reliability"):
+        assert (first / "figures" / f"{name}.png").exists(), name
+    page = (first / "report" / "index.html").read_text()
+    assert "why: tumour" in page
+    series = np.load(place(first, "explanation", store) / "series.npz")
+    assert series["images"].shape == (2, 9, 32, 32, 3)
+    assert series["saliency_gradcam"].shape == (2, 32, 32)
+    directions = Directions.load(first / "directions.safetensors")
+    assert len(directions) == 1
+    _copies(medlat, tmp_path, place(first, "classifier", store), scores(first))
+
+
+def _copies(medlat, tmp_path, classifier, expected):
+    """TorchScript and ONNX copies of the trained classifier get its scorecard, and train no generator again."""
+    from medlat.classifiers.trained import load
+
+    trained = load(classifier / "classifier.safetensors")
+
+    class Probabilities(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = trained.network
+
+        def forward(self, images):
+            return torch.sigmoid(self.network(images) / self.network.temperature)
+
+    module, example = Probabilities().eval(), torch.randn(2, 3, 32, 32)
+    torch.jit.trace(module, example).save(str(tmp_path / "copy.pt"))
+    names = {"input_names": ["images"], "output_names": ["p"]}
+    axes = {"images": {0: "n"}, "p": {0: "n"}}
+    torch.onnx.export(module, (example,), str(tmp_path / "copy.onnx"), dynamo=False, dynamic_axes=axes, **names)
+    for kind, file in (("torchscript", "copy.pt"), ("onnx", "copy.onnx")):
+        run = tmp_path / kind
+        own = [f"classifier={kind}", f"classifier.path={tmp_path / file}", "classifier.task=binary"]
+        quick = [o for o in QUICK if not o.startswith("classifier.")]
+        code, _, err = medlat(*HISTOLOGY, *quick, *own, "classifier.classes=[normal,tumour]", f"hydra.run.dir={run}")
+        assert code == 0, err
+        assert "generator: reused" in err
+        found = scores(run)
+        for (method, key), value in expected.items():
+            if method in ("linear", "random", "coordinate") and key != "seconds":
+                assert found[method, key] == pytest.approx(value, abs=1e-3, nan_ok=True), (kind, method, key)
+    code, _, err = medlat(*HISTOLOGY, *quick, *own, "classifier.classes=[normal,tumour]", "directions=mean_gradient")
+    assert code == 2
+    assert "MeanGradient needs gradients" in err
+
+
+@pytest.mark.slow
+def test_stylegan_with_every_inversion_and_a_biased_classifier(medlat, tmp_path):
+    """The encoder is trained, all methods of inversion stand in the table, a tuned generator decodes what is shown."""
+    quick = [o for o in QUICK if not o.startswith("inversion")]
+    small = ("inversion.encoder.training.images=320", "inversion.method.steps=2", "inversion.method.base.steps=2")
+    run, store = tmp_path / "run", tmp_path / "store"
+    code, _, err = medlat(
+        "+experiment=audit_confounder",
+        "scale=tiny",
+        "generator=stylegan2",
+        *quick,
+        *small,
+        "inversion=pivotal",
+        "+directions@others.style_channels=style_channels",
+        "others.style_channels.codes=1",
+        "+directions@others.w=linear",
+        "others.w.origin=both",
+    )
+    assert code == 0, err
+    assert (place(run, "encoder", store) / "encoder.safetensors").exists()
+    before = read_generator(place(run, "generator", store) / "generator.safetensors")[2]
+    tuned = read_generator(place(run, "inversion", store) / "generator.safetensors")[2]
+    assert any(not torch.equal(before[name], tuned[name]) for name in before)
+    numbers = json.loads((run / "metrics.json").read_text())
+    assert numbers["inversion/pivotal/psnr"] >= numbers["inversion/before tuning/psnr"] - 0.5
+    assert numbers["explanation/bias_exposed"] in (0.0, 1.0)
+    assert Directions.load(place(run, "others/style_channels", store) / "directions.safetensors").space.name == "s"
+    assert Directions.load(place(run, "others/w", store) / "directions.safetensors").space.name == "w+"
+    assert "planted shortcut, table height" in (run / "report" / "index.html").read_text()
+
+
+WRONG = {
+    "no classifier": (["+experiment=ct_vae_sefa", "directions=linear"], "Linear learns from a classifier"),
+    "no such label": ([*HISTOLOGY, "explain.label=tumor"], "did you mean 'tumour'"),
+    "steps": ([*HISTOLOGY, "explain.steps=[1,2,3]"], "explain.steps=[1.0, 2.0, 3.0]: expected at least three rising"),
+    "images": ([*HISTOLOGY, "explain.images=0"], "explain.images=0"),
+    "task": ([*HISTOLOGY, "classifier.task=multiclass"], "the label 'tumour' has 2 classes; expected binary"),
+    "target": ([*HISTOLOGY, "explain.target=tumor"], "did you mean 'tumour'"),
+    "wanted": ([*HISTOLOGY, "explain.wanted=[0.6,0.9]"], "explain.wanted=[0.6, 0.9]"),
+    "space": ([*HISTOLOGY, "inversion.method.space=w"], "inversion.space=w: this generator has z"),
+    "bias column": ([*HISTOLOGY, "classifier.bias={column: factor.eosn, share: 0.9}"], "did you mean 'factor.eosin'"),
+    "bias share": ([*HISTOLOGY, "classifier.bias={column: factor.eosin, share: 0.2}"], "classifier.bias.share=0.2"),
+    "no file": (
+        [*HISTOLOGY, "classifier=torchscript", "classifier.path=/nowhere.pt", "classifier.task=binary",
+         "classifier.classes=[a,b]"],
+        "classifier.path=/nowhere.pt: no such file",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input(case, medlat, tmp_path):
+    arguments, words = WRONG[case]
+    quick = [o for o in QUICK if "classifier=" not in " ".join(arguments) or not o.startswith("classifier.")]
+    quick = [o for o in quick if "ct_vae_sefa" not in " ".join(arguments) or o.split("=")[0] in ("report.gifs",)]
+    code, out, err = medlat(*arguments, *quick, "scale.patients=6", "scale=tiny")
+    assert code == 2, err
+    assert words in err
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (lambda x: x.mean((2, 3)), "expected [2, 1] or [2, 2]"),
+        (lambda x: x.mean((1, 2, 3)) * float("nan"), "NaN"),
+        (lambda x: x.mean((1, 2, 3)) + 7.0, "classifier.output=logits"),
+    ],
+)
+def test_a_wrong_classifier_is_refused_before_data_are_read(network, words, medlat, tmp_path):
+    class Wrong(torch.nn.Module):
+        def forward(self, x):
+            return network(x)
+
+    path = tmp_path / "wrong.pt"
+    torch.jit.trace(Wrong(), torch.zeros(2, 3, 32, 32), check_trace=False).save(str(path))
+    own = (f"classifier.path={path}", "classifier.task=binary", "classifier.classes=[a,b]")
+    code, _, err = medlat(*HISTOLOGY, "classifier=torchscript", *own)
+    assert code == 2
+    assert words in err
+    assert not (tmp_path / "store" / "slices").exists()
+
+
+def test_three_channels_for_one(medlat, tmp_path):
+    class Colour(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Conv2d(3, 1, 1)
+
+        def forward(self, x):
+            return torch.sigmoid(self.first(x).mean((2, 3)))
+
+    path = tmp_path / "colour.pt"
+    torch.jit.script(Colour()).save(str(path))
+    own = (f"classifier.path={path}", "classifier.task=binary", "classifier.classes=[a,b]")
+    code, _, err = medlat("+experiment=ct_vae_nodule", "scale=tiny", "classifier=torchscript", *own)
+    assert code == 2
+    assert "classifier.channels=3" in err
+
+
+def test_a_file_that_is_no_torchscript(medlat, tmp_path):
+    (tmp_path / "text.pt").write_text("not a network")
+    own = (f"classifier.path={tmp_path / 'text.pt'}", "classifier.task=binary", "classifier.classes=[a,b]")
+    code, _, err = medlat(*HISTOLOGY, "classifier=torchscript", *own)
+    assert code == 2
+    assert "not a TorchScript file" in err
