@@ -1,5 +1,5 @@
-"""Whole runs that explain a classifier: what they leave, that all methods stand in one table, that copies of a classifier
-are explained alike, and what is said of wrong input.
+"""Whole runs that explain a classifier: what they leave, that all methods stand in one table, that copies of a
+classifier are explained alike, and what is said of wrong input.
 """
 
 import csv

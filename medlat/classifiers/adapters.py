@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -40,29 +40,29 @@ class _Own:
     what is declared.
     """
 
-    differentiable = False
-
-    def __init__(self, culprit: Culprit, task: Task, classes: list[str], output: Output, fitting: Fitting) -> None:
-        if output not in ("probabilities", "logits"):
-            raise culprit.wrong("output", f"'{output}', expected probabilities or logits")
-        self.culprit, self.task, self.classes = culprit, task, classes
-        self.output, self.fitting = output, fitting
+    def __init__(
+        self,
+        network: Callable[[Tensor], Any],
+        fitting: Fitting,
+        task: Task,
+        classes: list[str],
+        output: Output,
+        differentiable: bool,
+    ) -> None:
+        self.network, self.fitting, self.culprit = network, fitting, fitting.culprit
+        if output not in get_args(Output):
+            raise self.culprit.wrong("output", f"'{output}', expected probabilities or logits")
+        self.task, self.classes, self.output, self.differentiable = task, classes, output, differentiable
         self.outputs = outputs_of(task, classes)
-
-    def run(self, batch: Tensor) -> Any:
-        """The network's output for a batch of fitted images."""
-        raise NotImplementedError
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] in [-1, 1] -> predictions [N, len(outputs)] float32 on the images' device."""
-        if self.differentiable:
-            return torch.cat([self._predictions(self._run(part), part) for part in self.fitting.batches(images)])
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
             return torch.cat([self._predictions(self._run(part), part) for part in self.fitting.batches(images)])
 
     def _run(self, batch: Tensor) -> Any:
         try:
-            return self.run(batch)
+            return self.network(batch)
         except UserError as error:
             if self.fitting.channels is not None or batch.shape[1] != 1:
                 raise
@@ -138,9 +138,9 @@ class TorchScriptClassifier(_Own):
         differentiable: bool = True,
     ) -> None:
         culprit = Culprit(f"classifier.path={path}", "classifier.")
-        super().__init__(culprit, task, classes, output, Fitting(culprit, size, channels, low, high, batch))
-        self.run = TorchScriptFile(Path(path).expanduser(), culprit)  # type: ignore[method-assign]
-        self.differentiable = differentiable
+        fitting = Fitting(culprit, size, channels, low, high, batch)
+        network = TorchScriptFile(Path(path).expanduser(), culprit)
+        super().__init__(network, fitting, task, classes, output, differentiable)
 
 
 class ONNXClassifier(_Own):
@@ -162,10 +162,10 @@ class ONNXClassifier(_Own):
         batch: int = 64,
     ) -> None:
         culprit = Culprit(f"classifier.path={path}", "classifier.")
-        super().__init__(culprit, task, classes, output, Fitting(culprit, size, channels, low, high, batch))
+        fitting = Fitting(culprit, size, channels, low, high, batch)
         network = ONNXFile(Path(path).expanduser(), culprit)
-        self.run = network  # type: ignore[method-assign]
-        self.fitting.batch = network.fixed_batch or batch
+        fitting.batch = network.fixed_batch or batch
+        super().__init__(network, fitting, task, classes, output, differentiable=False)
 
 
 class PythonClassifier(_Own):
@@ -190,11 +190,17 @@ class PythonClassifier(_Own):
         differentiable: bool = False,
     ) -> None:
         culprit = Culprit(f"classifier.function={function}", "classifier.")
-        super().__init__(culprit, task, classes, output, Fitting(culprit, size, channels, low, high, batch))
-        self.function = _imported(function, culprit)
-        self.differentiable = differentiable
+        fitting = Fitting(culprit, size, channels, low, high, batch)
+        super().__init__(_Function(function, culprit), fitting, task, classes, output, differentiable)
 
-    def run(self, batch: Tensor) -> Any:
+
+class _Function:
+    """A function of the user's own; beside the networks of `medlat.external`."""
+
+    def __init__(self, name: str, culprit: Culprit) -> None:
+        self.function, self.culprit = _imported(name, culprit), culprit
+
+    def __call__(self, batch: Tensor) -> Any:
         try:
             return self.function(batch.contiguous())  # repeated channels share memory, and it may write
         except Exception as error:  # whatever the user's code raises

@@ -181,15 +181,19 @@ def test_channels_that_do_not_fit(tmp_path):
 
 @pytest.mark.parametrize("kind", [TorchScriptClassifier, ONNXClassifier])
 def test_files_that_are_missing(tmp_path, kind):
-    path = scripted(tmp_path, Linear(1))
+    scripted(tmp_path, Linear(1))
     with pytest.raises(UserError, match=r"^classifier\.path=.*nett\.pt: no such file; did you mean '.*net\.pt'\?$"):
         kind(tmp_path / "nett.pt", "binary", TWO)
-    with pytest.raises(UserError, match=r"^classifier\.classes=\['a'\]: with task binary expected two classes"):
-        kind(path, "binary", ["a"])
-    with pytest.raises(UserError, match=r"^classifier\.output: 'odds', expected probabilities or logits"):
-        kind(path, "binary", TWO, output="odds")
     with pytest.raises(UserError, match=r"^classifier\.batch: 0, expected"):
-        kind(path, "binary", TWO, batch=0)
+        kind(tmp_path / "net.pt", "binary", TWO, batch=0)
+
+
+def test_arguments_that_make_no_sense(tmp_path):
+    path = scripted(tmp_path, Linear(1))
+    with pytest.raises(UserError, match=r"^classifier\.classes=\['a'\]: with task binary expected two classes"):
+        TorchScriptClassifier(path, "binary", ["a"])
+    with pytest.raises(UserError, match=r"^classifier\.output: 'odds', expected probabilities or logits"):
+        TorchScriptClassifier(path, "binary", TWO, output="odds")
 
 
 @pytest.mark.parametrize(

@@ -55,11 +55,11 @@ def bright(store):
     return (means - means.mean()) / means.std()
 
 
-def run(module, store, folder, targets, batch=4, validations=2):
+def run(module, store, folder, targets, batch=4, every_s=0.0):
     folder.mkdir(exist_ok=True)
     data = tiny.slices(store, module.steps, batch)
     data = SliceData(store, data.split, tiny.SPEC, batch, module.steps, 7, None, targets)
-    schedule = Schedule(module.steps * batch, batch, 0.0, validations, "classifier")
+    schedule = Schedule(module.steps * batch, batch, every_s, 2, "classifier")
     train(module, data, schedule, tiny.CPU, folder, lambda records: None)
     return module
 
@@ -78,7 +78,7 @@ def test_losses_by_hand():
 def test_it_learns_what_shows(store, tmp_path):
     """And every value is recorded, the last of them about the result."""
     positive = bright(store) > 0
-    module = run(made(steps=80), store, tmp_path, positive.astype(float), 8)
+    module = run(made(steps=80), store, tmp_path, positive.astype(float), 8, every_s=1e3)
     last = {name: value for name, _, value in tiny.curves(tmp_path)}
     assert set(last) == {"train/loss", "validation/loss", "validation/auc"}
     assert not (tmp_path / "grid").exists()
@@ -93,7 +93,7 @@ def test_it_learns_what_shows(store, tmp_path):
 
 def test_regression_learns_too(store, tmp_path):
     values = 1.0 + 2.0 * bright(store)
-    run(made("regression", 60), store, tmp_path, values, 8)
+    run(made("regression", 60), store, tmp_path, values, 8, every_s=1e3)
     last = {name: value for name, _, value in tiny.curves(tmp_path)}
     assert set(last) == {"train/loss", "validation/loss", "validation/r2", "validation/mae"}
     assert last["validation/r2"] > 0.5
@@ -116,14 +116,14 @@ def test_an_interrupted_training_ends_as_if_it_never_had_been(store, tmp_path):
 
 
 def test_the_result_is_the_average_with_the_statistics_of_the_network(store, tmp_path):
-    module = run(made(), store, tmp_path, (bright(store) > 0).astype(float))
+    module = run(made(), store, tmp_path, (bright(store) > 0).astype(float), every_s=1e3)
     averaged, latest = module.result, module.network
     assert torch.equal(averaged.body.bn1.running_mean, latest.body.bn1.running_mean)
     assert not torch.equal(averaged.body.conv1.weight, latest.body.conv1.weight)
 
 
 def test_validation_with_one_class_has_no_auc(store, tmp_path):
-    run(made(), store, tmp_path, np.ones(len(store.patient)))
+    run(made(), store, tmp_path, np.ones(len(store.patient)), every_s=1e3)
     assert {name for name, _, _ in tiny.curves(tmp_path)} == {"train/loss", "validation/loss"}
 
 

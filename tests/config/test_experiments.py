@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -22,7 +23,10 @@ EXPERIMENTS = sorted(
 )
 OPTIONS = [
     f"{group}={path.stem}"
-    for group in ("data", "generator", "directions", "evaluation", "report", "scale", "trainer", "logger")
+    for group in (
+        *("data", "generator", "classifier", "inversion", "directions", "explain", "evaluation", "report", "scale"),
+        *("trainer", "logger"),
+    )
     for path in sorted((CONF / group).glob("*.yaml"))
     if not path.stem.endswith("_base")
 ]
@@ -34,9 +38,49 @@ def composed(*overrides: str):
         return compose("config", overrides=list(overrides))
 
 
-def check(config, tmp_path) -> None:
+SUPERVISED = ("linear", "logistic", "svm", "mean_gradient", "latent_shift", "style_channels", "conditional")
+NETWORKS = {"torchscript": "network.pt", "onnx": "network.onnx", "medlat": "classifier.safetensors"}
+
+
+def supply(config, tmp_path) -> None:
+    """Files where a configuration asks for them."""
     if OmegaConf.is_missing(config.data, "root"):
         config.data.root = str(tmp_path)
+        if config.data.source._target_.endswith("MedMNIST"):
+            config.data.root = str(tmp_path / "mnist.npz")
+            empty = {f"{part}_images": np.zeros((4, 28, 28), np.uint8) for part in ("train", "val", "test")}
+            labels = {f"{part}_labels": np.array([[0], [1], [0], [1]]) for part in ("train", "val", "test")}
+            np.savez(config.data.root, **empty, **labels)
+        if "ImageFolder" in config.data.source._target_:
+            (tmp_path / "labels.csv").write_text("path,label,group\na.png,0,1\nb.png,1,2\n")
+    if config.directions._target_.endswith("Conditional") and OmegaConf.is_missing(config.directions, "confounders"):
+        config.directions.confounders = ["rotation"]
+    if config.classifier is not None and "_target_" in config.classifier:
+        _supply_classifier(config.classifier, tmp_path)
+
+
+def _supply_classifier(section, tmp_path) -> None:
+    """The user's own, as a file of each kind."""
+    if "task" in section:
+        section.task, section.classes, section.output = "binary", ["no", "yes"], "logits"
+    if "function" in section:
+        section.function, section.output = "toy_models:brightness", "probabilities"
+        return
+    section.path = str(tmp_path / NETWORKS[section._target_.rpartition(".")[2].removesuffix("Classifier").lower()])
+    spec = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)
+    recipe = {"_target_": "medlat.classifiers.networks.DenseNet", "task": "binary", "classes": ["no", "yes"]}
+    network = build.network_from(recipe, spec).eval()
+    if section.path.endswith(".safetensors"):
+        save_generator(Path(section.path), network, recipe, spec)
+    elif section.path.endswith(".onnx"):
+        names = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}}
+        torch.onnx.export(network, (torch.zeros(2, 1, 32, 32),), section.path, dynamo=False, **names)
+    else:
+        torch.jit.trace(network, torch.zeros(2, 1, 32, 32)).save(section.path)
+
+
+def check(config, tmp_path) -> None:
+    supply(config, tmp_path)
     if OmegaConf.is_missing(config.generator, "weights"):
         config.generator.weights = str(tmp_path / "generator.safetensors")
         spec = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)
@@ -54,17 +98,24 @@ def test_experiment(experiment, scale, tmp_path):
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option(option, tmp_path):
-    check(composed(option, *(["scale=tiny"] if not option.startswith("scale") else [])), tmp_path)
+    more = ["scale=tiny"] if not option.startswith("scale") else []
+    if option.removeprefix("directions=") in SUPERVISED:
+        more.append("classifier=densenet")
+    check(composed(option, *more), tmp_path)
 
 
 def test_there_is_something_to_test():
-    assert {"ct_vae_sefa", "ct_stylegan_sefa", "ct_dcgan_sefa"} <= set(EXPERIMENTS)
+    assert {"ct_vae_sefa", "ct_stylegan_sefa", "ct_dcgan_sefa", "histology_vae_linear"} <= set(EXPERIMENTS)
     assert {"data=ct_dicom", "generator=vae_resnet", "directions=random", "scale=paper"} <= set(OPTIONS)
+    assert {f"directions={name}" for name in SUPERVISED} <= set(OPTIONS)
+    assert {f"classifier={name}" for name in (*NETWORKS, "python", "densenet", "resnet", "none")} <= set(OPTIONS)
 
 
-@pytest.mark.parametrize("kind", ["none", "ct", "published"])  # H&E needs a source of RGB images
+@pytest.mark.parametrize("kind", ["none", "ct", "published", "histology"])
 def test_augmentation(kind, tmp_path):
-    check(composed("generator=stylegan2", f"ada@generator.module.augmentation={kind}", "scale=tiny"), tmp_path)
+    data = "histology_phantom" if kind == "histology" else "ct_phantom"
+    ada = f"ada@generator.module.augmentation={kind}"
+    check(composed("generator=stylegan2", ada, f"data={data}", "scale=tiny"), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "inception"])
