@@ -1,6 +1,7 @@
 """The stages of a run, in order: what each reads and what it leaves in the store."""
 
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -63,6 +64,8 @@ class Plan:
         if build.is_own_classifier(self.config):
             if "path" in section:
                 section["path"] = file_hash(section["path"], "classifier.path")
+            if "function" in section:
+                section["source"] = source_hash(section["function"])
             config = {"own": section, "window": build.plain(self.config.data.window), "seed": self.config.seed}
         else:
             config = self._trained(section) | {"task": section["task"], "bias": section["bias"], "shuffled": shuffled}
@@ -262,6 +265,12 @@ def _left_over(store: Store, recipe: Recipe) -> str:
 def _size(folder: Path) -> str:
     total = sum(os.path.getsize(p) for p in folder.rglob("*") if p.is_file())
     return f"{total / 1e6:.1f} MB"
+
+
+def source_hash(function: str) -> str | None:
+    """A hash of the file that a function `package.module:name` stands in; None where it has none."""
+    found = importlib.util.find_spec(function.partition(":")[0])
+    return file_hash(found.origin, "classifier.function") if found and found.has_location and found.origin else None
 
 
 def file_hash(path: str, key: str) -> str:

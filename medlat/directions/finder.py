@@ -30,7 +30,8 @@ class Evidence:
     """What a supervised method learns from: codes and what a classifier predicts for their images.
 
     space:        of the codes. codes: [N, *space.shape], of real images, samples or both.
-    values:       [N] predictions on a scale without bounds: logits of probabilities, other values as they are.
+    values:       [N] predictions for the images that the generator makes of the codes, on a scale without bounds:
+                  logits of probabilities, other values as they are.
     threshold:    the value at which the prediction is said to have changed.
     score:        images [N, C, H, W] in [-1, 1] -> values [N], differentiable in the images where `differentiable`.
     measure:      gives [N, M] measurements of the codes' images, NaN where there is none; measurements: their names.

@@ -18,8 +18,7 @@ class Linear:
 
     model:  "ridge" on logits (or values); "logistic" on whether the prediction lies above the threshold.
     space:  name of the latent space; null: that of the inverted images.
-    origin: codes to learn from: "real" images inverted, with what the classifier says of the images themselves;
-            "samples" of the generator; "both".
+    origin: codes to learn from: those of "real" training images, "samples" of the generator, or "both".
     """
 
     def __init__(

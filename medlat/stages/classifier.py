@@ -15,12 +15,12 @@ from torch import Tensor
 from medlat import build
 from medlat.classifiers.black_box import PIXELS_AT_ONCE, BlackBox, Target, Task, target_of
 from medlat.classifiers.quality import quality, reliability
-from medlat.classifiers.trained import Trained, fit_temperature
+from medlat.classifiers.trained import Trained, fit_temperature, load
 from medlat.data.batches import SliceData, in_batches
 from medlat.data.slices import SliceStore
 from medlat.data.splits import Split
 from medlat.errors import UserError, did_you_mean
-from medlat.generators.checkpoint import read_generator, save_generator
+from medlat.generators.checkpoint import save_generator
 from medlat.randomness import derive_seed
 from medlat.report.style import write_table
 from medlat.spaces import ImageSpec
@@ -176,10 +176,7 @@ def load_black_box(config: DictConfig, artefact: Artefact, spec: ImageSpec) -> B
     """The classifier: trained here, or the user's own."""
     if not (artefact.path / FILE).exists():
         return build.own_classifier(config, spec)
-    recipe, image, weights = read_generator(artefact.path / FILE)
-    network = build.network_from(recipe, image)
-    network.load_state_dict(weights)
-    return Trained(network.eval().requires_grad_(False).to(build.hardware(config).device))
+    return load(artefact.path / FILE)
 
 
 def load_target(config: DictConfig, artefact: Artefact, spec: ImageSpec) -> Target:

@@ -1,6 +1,5 @@
 """Directions in the generator's latent space, with or without a classifier to say which."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ from torch import Tensor
 
 from medlat import build
 from medlat.classifiers.black_box import Target, predict
-from medlat.data.slices import SliceStore
 from medlat.directions.finder import Evidence, SupervisedFinder, is_supervised
 from medlat.errors import UserError
 from medlat.explain.series import Wanted
 from medlat.inversion.carry import carry, code_statistics
 from medlat.measure.rulers import ruler
 from medlat.randomness import generator_for
-from medlat.spaces import Directions, ImageSpec, LatentModel, decode_in_parts
+from medlat.spaces import Directions, LatentModel, decode_in_parts
 from medlat.stages.classifier import load_target, predicted
 from medlat.stages.data import Made, load_data
 from medlat.stages.generator import load_generator
@@ -57,30 +55,29 @@ def evidence_for(
     device = build.hardware(config).device
     target = load_target(config, made[judge], spec)
     space = finder_space(config, finder, model)
-    fit_codes, rows = real_codes(config, made, model, space, "fit")
-    real = predicted(target, opened, rows, spec, device)
-    wanted = wanted_of(config, target, real)
-    codes, values, groups, sources = [], [], [], []
-    if finder.origin in ("real", "both"):
-        codes, values, groups = [fit_codes], [real], [opened.patient[rows]]
-        sources.append(lambda: _measured_rows(opened, rows, spec))
-    if finder.origin in ("samples", "both"):
-        drawn = model.sample(len(rows), space, generator_for(config.seed, "evidence"))
-        images = decode_in_parts(model, drawn, space)
-        codes.append(drawn.cpu())
-        values.append(predict(target, images, device))
-        groups.append(-1 - np.arange(len(drawn)))  # each its own
-        sources.append(lambda: ruler(spec.unit).measure(spec.pictures(images), spec.spacing_mm))
+    codes, rows = real_codes(config, made, model, space, "fit")
+    wanted = wanted_of(config, target, predicted(target, opened, rows, spec, device))
+    groups = opened.patient[rows]
+    if finder.origin != "real":
+        drawn = model.sample(len(rows), space, generator_for(config.seed, "evidence")).cpu()
+        own = -1 - np.arange(len(drawn))  # each its own
+        both = finder.origin == "both"
+        codes = torch.cat([codes, drawn]) if both else drawn
+        groups = np.concatenate([groups, own]) if both else own
+    codes = codes.to(device)
+    # Of real images too, what is asked is what the classifier says of their decoding: that is what moving changes.
+    images = decode_in_parts(model, codes, space)
+    rule = ruler(spec.unit)
     return Evidence(
         space=model.spaces[space],
-        codes=torch.cat(codes).to(device),
-        values=target.linear(torch.cat(values)),
+        codes=codes,
+        values=target.linear(predict(target, images, device)),
         threshold=float(target.linear(torch.tensor(wanted.threshold))),
         score=lambda x: target.linear(target(x)),
         differentiable=target.black_box.differentiable,
-        measure=_all_of(sources),
-        measurements=[m.name for m in ruler(spec.unit).measurements],
-        groups=np.concatenate(groups),
+        measure=lambda: rule.measure(spec.pictures(images), spec.spacing_mm),
+        measurements=[m.name for m in rule.measurements],
+        groups=groups,
         sigma=space_sigma(model, space),
     )
 
@@ -128,11 +125,3 @@ def wanted_of(config: DictConfig, target: Target, predictions: Tensor) -> Wanted
             f"explain.threshold={threshold:.3g}"
         )
     return Wanted(threshold, low, high)
-
-
-def _measured_rows(opened: SliceStore, rows: np.ndarray, spec: ImageSpec) -> np.ndarray:
-    return ruler(spec.unit).measure(opened.physical(rows, spec), spec.spacing_mm)
-
-
-def _all_of(sources: list[Callable[[], np.ndarray]]) -> Callable[[], np.ndarray]:
-    return lambda: np.concatenate([source() for source in sources])

@@ -146,9 +146,11 @@ class CTPhantom:
     field_of_view_mm: side of the square image.
     noise_hu:         standard deviation of a pixel's noise in the body.
     seed:             of everything.
+    nodule_radius_mm: smallest and largest radius of a nodule.
+    seen_radius_mm:   of the disc that a slice must cut out of a nodule to be labelled.
 
     Columns: `position_mm`, `factor.<name>` for each of FACTORS (of the slice: jitter included), and `label.nodule`, 1
-    in slices that cut a nodule in a disc of more than 2.5 mm radius. Half of the patients have nodules, 5 to 9 each,
+    in slices that cut a nodule in a disc of more than `seen_radius_mm`. Half of the patients have nodules, 5 to 9 each,
     so about one slice in six is positive; slices of one patient belong together: split by patient.
     """
 
@@ -162,6 +164,8 @@ class CTPhantom:
         field_of_view_mm: float = 400.0,
         noise_hu: float = 20.0,
         seed: int = 0,
+        nodule_radius_mm: list[float] | None = None,
+        seen_radius_mm: float = 2.5,
     ) -> None:
         bounds = {"patients": (patients, 1), "slices_per_patient": (slices_per_patient, 1), "size": (size, 16)}
         for name, (value, least) in bounds.items():
@@ -173,6 +177,12 @@ class CTPhantom:
             )
         if noise_hu < 0:
             raise UserError(f"data.noise_hu: {noise_hu}, expected 0 or more")
+        low, high = nodule_radius_mm or (4.0, 10.0)
+        if not 0.0 < low <= high:
+            raise UserError(f"data.nodule_radius_mm: [{low}, {high}], expected two rising numbers above 0")
+        if not 0.0 <= seen_radius_mm < low:
+            raise UserError(f"data.seen_radius_mm: {seen_radius_mm}, expected 0 to below {low}, the smallest nodule")
+        self.nodule_radius_mm, self.seen_radius_mm = (low, high), seen_radius_mm
         self.patients, self.slices_per_patient, self.size = patients, slices_per_patient, size
         self.field_of_view_mm, self.noise_hu, self.seed = float(field_of_view_mm), float(noise_hu), seed
 
@@ -209,7 +219,7 @@ class CTPhantom:
         rng = self._rng(patient, 4)
         count = int(rng.integers(5, 10)) if rng.random() < 0.5 else 0
         levels = rng.uniform(*NODULE_LEVELS, count)
-        return tuple(Nodule(z, rng.uniform(4, 10), rng.random()) for z in levels)
+        return tuple(Nodule(z, rng.uniform(*self.nodule_radius_mm), rng.random()) for z in levels)
 
     def _chunk(self, patient: int) -> Chunk:
         rng, n = self._rng(patient, 2), self.slices_per_patient
@@ -220,7 +230,7 @@ class CTPhantom:
         factors[:, NAMES.index("z")] = (np.arange(n) + rng.uniform(0, 1, n)) / n
         z, scale = factors[:, NAMES.index("z")], factors[0, NAMES.index("body_size")]
         nodules = self._nodules(patient)
-        cut = [any(nodule_radius_mm(nodule, level, scale) > 2.5 for nodule in nodules) for level in z]
+        cut = [any(nodule_radius_mm(nodule, level, scale) > self.seen_radius_mm for nodule in nodules) for level in z]
         columns = {f"factor.{name}": factors[:, i].copy() for i, name in enumerate(NAMES)}
         columns["position_mm"] = (1 - z) * LENGTH * scale
         columns["label.nodule"] = np.array(cut, np.float64)
