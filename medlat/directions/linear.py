@@ -22,7 +22,7 @@ class Linear:
     """
 
     def __init__(
-        self, model: Literal["ridge", "logistic"] = "ridge", space: str | None = None, origin: Origin = "real"
+        self, model: Literal["ridge", "logistic"] = "ridge", space: str | None = None, origin: Origin = "both"
     ) -> None:
         self.model, self.space, self.origin = model, space, origin
 
@@ -40,7 +40,7 @@ class SVM:
     linear support vector machine. The score is its AUC on patients left out. space, origin: as of `Linear`.
     """
 
-    def __init__(self, space: str | None = None, origin: Origin = "real") -> None:
+    def __init__(self, space: str | None = None, origin: Origin = "both") -> None:
         self.space, self.origin = space, origin
 
     def find(self, model: LatentModel, evidence: Evidence) -> Directions:

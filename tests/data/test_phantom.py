@@ -261,3 +261,25 @@ def test_nifti_export_is_read_back(tmp_path: Path):
     assert chunk.columns["position_mm"][0] == pytest.approx(position[-1], abs=1e-3)
     for image, truth in zip(images(reader, chunk), reversed(images(source, original)), strict=True):
         np.testing.assert_allclose(image.pixels, truth.pixels, atol=0.51)
+
+
+def test_nodules_of_a_chosen_size():
+    large = CTPhantom(12, 6, 64, nodule_radius_mm=[14.0, 20.0], seen_radius_mm=8.0)
+    radii = [nodule.radius_mm for patient in range(12) for nodule in large._nodules(patient)]
+    assert 14.0 <= min(radii) < max(radii) <= 20.0
+    scan = large.scan(lambda function, items, _: map(function, items))
+    for chunk in scan.chunks:
+        scale, nodules = chunk.columns["factor.body_size"][0], large._nodules(chunk.items[0].patient)
+        shown = [max((nodule_radius_mm(n, z, scale) for n in nodules), default=0.0) for z in chunk.columns["factor.z"]]
+        assert (chunk.columns["label.nodule"] == (np.array(shown) > 8.0)).all()
+    assert scan.classes == {"nodule": ("no nodule", "nodule")}
+    assert scan.units["rotation"] == "deg"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"nodule_radius_mm": [9.0, 3.0]}, "nodule_radius_mm"), ({"seen_radius_mm": 4.0}, "seen_radius_mm: 4.0")],
+)
+def test_nodules_of_no_size(arguments, words):
+    with pytest.raises(UserError, match=words):
+        CTPhantom(1, 1, 32, **arguments)
