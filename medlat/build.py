@@ -276,7 +276,7 @@ def _check_explain(config: DictConfig) -> None:
 
 def _own_classifier_check(config: DictConfig, methods: dict[str, DictConfig]) -> None:
     """Run the user's classifier on made-up images, and refuse methods that need gradients it does not have."""
-    black_box = own_classifier(config, _image(config))
+    black_box = own_classifier(config, _image(config, *window(config)))
     for key, section in methods.items():
         if getattr(build(section), "needs_gradients", False) and not black_box.differentiable:
             raise UserError(
@@ -304,8 +304,8 @@ def _parts(section: DictConfig) -> list[DictConfig]:
     return [s for s in section.module.values() if isinstance(s, DictConfig) and "_target_" in s]
 
 
-def _image(config: DictConfig) -> "ImageSpec":
-    """What images of the source will be, as far as it is known before any is read."""
+def _image(config: DictConfig, low: float = -1.0, high: float = 1.0) -> "ImageSpec":
+    """What images of the source will be, as far as it is known before any is read. low, high: of the window."""
     from medlat.spaces import ImageSpec
 
     side, modality = config.data.image_size, source(config).modality
@@ -313,7 +313,7 @@ def _image(config: DictConfig) -> "ImageSpec":
         raise UserError(
             f"data.image_size={side}: expected at least {SMALLEST_IMAGE}; what is smaller cannot be measured"
         )
-    return ImageSpec(modality.channels, side, side, *window(config), modality.unit, 1.0)
+    return ImageSpec(modality.channels, side, side, low, high, modality.unit, 1.0)
 
 
 def _module(config: DictConfig) -> None:

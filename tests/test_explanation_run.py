@@ -138,12 +138,12 @@ def test_stylegan_with_every_inversion_and_a_biased_classifier(medlat, tmp_path)
 WRONG = {
     "no classifier": (["+experiment=ct_vae_sefa", "directions=linear"], "Linear learns from a classifier"),
     "no such label": ([*HISTOLOGY, "explain.label=tumor"], "did you mean 'tumour'"),
-    "steps": ([*HISTOLOGY, "explain.steps=[1,2,3]"], "explain.steps=[1.0, 2.0, 3.0]: expected at least three rising"),
+    "steps": ([*HISTOLOGY, "explain.steps=[1,2,3]"], "explain.steps=[1, 2, 3]: expected at least three rising"),
     "images": ([*HISTOLOGY, "explain.images=0"], "explain.images=0"),
     "task": ([*HISTOLOGY, "classifier.task=multiclass"], "the label 'tumour' has 2 classes; expected binary"),
     "target": ([*HISTOLOGY, "explain.target=tumor"], "did you mean 'tumour'"),
     "wanted": ([*HISTOLOGY, "explain.wanted=[0.6,0.9]"], "explain.wanted=[0.6, 0.9]"),
-    "space": ([*HISTOLOGY, "inversion.method.space=w"], "inversion.space=w: this generator has z"),
+    "space": ([*HISTOLOGY, "inversion.method.space=w"], "inversion.space=w: with this generator, images are inverted"),
     "bias column": ([*HISTOLOGY, "classifier.bias={column: factor.eosn, share: 0.9}"], "did you mean 'factor.eosin'"),
     "bias share": ([*HISTOLOGY, "classifier.bias={column: factor.eosin, share: 0.2}"], "classifier.bias.share=0.2"),
     "no file": (
@@ -159,7 +159,7 @@ def test_wrong_input(case, medlat, tmp_path):
     arguments, words = WRONG[case]
     quick = [o for o in QUICK if "classifier=" not in " ".join(arguments) or not o.startswith("classifier.")]
     quick = [o for o in quick if "ct_vae_sefa" not in " ".join(arguments) or o.split("=")[0] in ("report.gifs",)]
-    code, out, err = medlat(*arguments, *quick, "scale.patients=6", "scale=tiny")
+    code, out, err = medlat(*quick, *arguments, "scale.patients=6", "scale=tiny")
     assert code == 2, err
     assert words in err
     assert "Traceback" not in out + err

@@ -60,12 +60,17 @@ class Evidence:
         return Directions.ranked(vectors, scores, method, self.space, signed=True)
 
     def above(self) -> np.ndarray:
-        """[N] bool: which predictions lie above the threshold. Raises UserError where all lie on one side."""
-        side = (self.values > self.threshold).cpu().numpy()
+        """[N] bool: which predictions lie above the threshold; above the median where all lie on one side of it.
+
+        Raises UserError where all are the same.
+        """
+        values = self.values.double().cpu().numpy()
+        side = values > self.threshold
         if side.all() or not side.any():
+            side = values > np.median(values)
+        if not side.any():
             raise UserError(
-                f"explain.threshold: the predictions of all {len(side)} codes lie on one side of it, so there is "
-                f"nothing to tell apart; expected a value between {self.values.min():.3g} and {self.values.max():.3g}"
+                f"classifier: it predicts {values[0]:.3g} of all {len(values)} codes: nothing to tell apart"
             )
         return side
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from medlat.errors import UserError
 from medlat.generators.stylegan2.networks import StyleGAN2
-from medlat.spaces import LatentModel
+from medlat.spaces import Directions, LatentModel
 
 FORWARD = ("z", "w", "w+", "s")  # the way a code takes through StyleGAN2
 SMALLEST_DEVIATION = 1e-3  # of a coordinate, relative to the largest: what never varies still has a unit
@@ -32,6 +32,25 @@ def carry(model: LatentModel, codes: Tensor, source: str, target: str) -> Tensor
     for step in FORWARD[FORWARD.index(source) + 1 : FORWARD.index(target) + 1]:
         codes = _STEPS[step](model, codes)
     return codes
+
+
+def lift(model: LatentModel, directions: Directions, space: str) -> Directions:
+    """Directions as directions of the space that images are inverted into, or of one that codes can be carried to.
+
+    Of StyleGAN2, a direction in w is one in w+ that moves all layers alike. Raises UserError for any other way back.
+    """
+    own = directions.space.name
+    if own == space or own in _reached(model, space):
+        return directions
+    if (own, space) != ("w", "w+"):
+        raise UserError(
+            f"directions.space={own}: images are inverted into inversion.space={space}, and a direction in {own} is "
+            f"none there; expected directions.space={' or '.join([space, *_reached(model, space)])}"
+        )
+    assert isinstance(model, StyleGAN2)
+    wide = model.broadcast(directions.vectors)
+    vectors = wide / wide.flatten(1).norm(dim=1)[:, None, None]
+    return Directions(vectors, directions.scores, directions.names, directions.method, model.spaces[space])
 
 
 def _reached(model: LatentModel, source: str) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from medlat.explain.series import (
     monotonicity,
     sigma_along,
 )
+from medlat.inversion.carry import lift
 from medlat.measure.rulers import ruler
 from medlat.places import is_control, judge_of
 from medlat.progress import track
@@ -103,11 +104,12 @@ class _Explained:
 def explanation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, out: Path) -> None:
     """Reads classifier, codes and directions; leaves the scorecard, the series of the main method, and the numbers."""
     subject = _subject(config, made)
+    inverted = build.inversion_space(config, subject.untuned)
     rows: list[scorecard.Row] = []
     responses: dict[str, np.ndarray] = {}
     main: tuple[Directions, _Explained] | None = None
     for place, section in methods.items():
-        found = Directions.load(made[place].path / FILE)
+        found = lift(subject.untuned, Directions.load(made[place].path / FILE), inverted)
         control = is_control(place)
         explained = _explain(subject, found, section, place)
         values, groups = _judge(subject, explained)

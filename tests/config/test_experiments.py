@@ -61,9 +61,9 @@ def supply(config, tmp_path) -> None:
 
 def _supply_classifier(section, tmp_path) -> None:
     """The user's own, as a file of each kind."""
-    if "task" in section:
+    if "task" in list(section):  # `in` alone is false for ???
         section.task, section.classes, section.output = "binary", ["no", "yes"], "logits"
-    if "function" in section:
+    if "function" in list(section):
         section.function, section.output = "toy_models:brightness", "probabilities"
         return
     section.path = str(tmp_path / NETWORKS[section._target_.rpartition(".")[2].removesuffix("Classifier").lower()])

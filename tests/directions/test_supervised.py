@@ -117,6 +117,11 @@ def test_several_confounders_that_overlap():
     assert found.vectors[0].abs().tolist() == pytest.approx([0.0, 0.0, 1.0, 0.0], abs=2e-3)
 
 
+def test_where_all_lie_on_one_side_the_median_divides():
+    found = SVM().find(Pixels(), replace(evidence(), threshold=100.0))
+    assert float(found.vectors[0] @ TRUTH) > 0.97
+
+
 def test_unsupervised_methods_are_none():
     assert not is_supervised(SeFa())
 
@@ -138,7 +143,7 @@ def test_unsupervised_methods_are_none():
             ),
             "nothing is left",
         ),
-        (lambda: SVM().find(Pixels(), replace(evidence(), threshold=100.0)), "explain.threshold"),
+        (lambda: SVM().find(Pixels(), replace(evidence(), values=torch.ones(400))), "nothing to tell apart"),
         (lambda: StyleChannels().find(Pixels(), evidence(weights=(0.0,) * 4)), "does not change"),
         (lambda: MeanGradient().find(Pixels(), evidence(weights=(0.0,) * 4)), "does not change"),
         (lambda: StyleChannels(count=0), "directions.count=0"),

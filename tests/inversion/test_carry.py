@@ -2,8 +2,9 @@ import pytest
 import torch
 from inversion.models import Linear, stylegan2
 
+from medlat.directions.sefa import SeFa
 from medlat.errors import UserError
-from medlat.inversion.carry import carry, code_statistics
+from medlat.inversion.carry import carry, code_statistics, lift
 
 PAIRS = [("z", "w"), ("z", "w+"), ("z", "s"), ("w", "w+"), ("w", "s"), ("w+", "s")]
 
@@ -63,3 +64,18 @@ def test_what_never_varies_still_has_a_unit():
     model.sample = lambda *arguments: sample(*arguments) * torch.tensor([1.0, 1.0, 1.0, 0.0])
     _, deviation = code_statistics(model, "w", 50, torch.Generator())
     assert deviation[3] == pytest.approx(1e-3 * float(deviation.max()))
+
+
+def test_a_direction_in_w_moves_all_layers_of_w_plus_alike():
+    stylegan = stylegan2()
+    directions = SeFa(count=3).find(stylegan)
+    lifted = lift(stylegan, directions, "w+")
+    assert lifted.space.name == "w+"
+    assert lifted.names == directions.names
+    w = stylegan.sample(2, "w", torch.Generator().manual_seed(0))
+    length = stylegan.spaces["w+"].shape[0] ** 0.5  # of a unit direction, repeated
+    there = stylegan.decode(carry(stylegan, w, "w", "w+") + length * lifted.vectors[:1], "w+")
+    torch.testing.assert_close(there, stylegan.decode(w + directions.vectors[:1], "w"))
+    assert lift(stylegan, directions, "w") is directions
+    with pytest.raises(UserError, match=r"directions.space=z: images are inverted into inversion.space=w\+"):
+        lift(stylegan, SeFa(count=3, space="z").find(stylegan), "w+")
