@@ -1,7 +1,6 @@
 """Training of a classifier as a LightningModule."""
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +9,13 @@ from torch import Tensor
 from medlat.classifiers.networks import ClassifierNetwork
 from medlat.classifiers.quality import auc, mean_auc, r2
 from medlat.errors import UserError
-from medlat.training.loop import TrainedModule
+from medlat.training.averaged import AveragedModule
 from medlat.training.optimisation import Optimisation
 
 Batch = tuple[Tensor, Tensor]  # images [B, C, H, W] in [-1, 1], targets [B] float64
 
 
-class ClassifierModule(TrainedModule):
+class ClassifierModule(AveragedModule):
     """Minimises the log loss (ordinal too: the order of classes is used when the classifier is judged, not here), for
     regression the squared error of the standardised target; the averaged weights are the result.
 
@@ -35,23 +34,13 @@ class ClassifierModule(TrainedModule):
         optimisation: Optimisation,
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(network, seed, steps, optimisation)
         if not 0.0 <= label_smoothing < 1.0:
             raise UserError(f"classifier.module.label_smoothing={label_smoothing}: expected a share from 0 to below 1")
-        self.network = network
-        self.averaged = optimisation.averaged(network)
-        self.seed, self.steps = seed, steps
-        self.optimisation, self.label_smoothing = optimisation, label_smoothing
+        self.label_smoothing = label_smoothing
         value, words = ("r2", "R²") if network.task == "regression" else ("auc", "AUC")
         self.headline = (f"validation/{value}", f"validation {words} {{:.3f}}")  # what a line of progress shows
         self._held_out: list[Batch] = []  # raw outputs and targets of one validation
-
-    @property
-    def result(self) -> ClassifierNetwork:
-        """The averaged network: what the training is for."""
-        network = self.averaged.module
-        assert isinstance(network, ClassifierNetwork)
-        return network
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Raw outputs [B, K], targets [B] (class numbers, or values) -> the mean loss."""
@@ -65,23 +54,9 @@ class ClassifierModule(TrainedModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
-        loss = self.loss(self.network(images), targets)
-        if not torch.isfinite(loss):
-            raise diverged(self, f"loss {loss.item():g}")
+        loss = self.finite({"loss": self.loss(self.network(images), targets)})
         self.log("train/loss", loss, batch_size=len(images))
         return loss
-
-    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        self.clip_gradients(optimizer, self.optimisation.gradient_clip, "norm")
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
-        self.averaged.update_parameters(self.network)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Only good weights are saved: the loss of a step is finite before the update that breaks the weights."""
-        if not all(torch.isfinite(p).all() for p in self.network.parameters()):
-            raise diverged(self, "weights not finite")
 
     def on_validation_epoch_start(self) -> None:
         self._held_out = []
@@ -106,17 +81,3 @@ class ClassifierModule(TrainedModule):
             score = auc(scores[:, 0], truth == 1) if task == "binary" else mean_auc(scores, truth.astype(int))
             values["validation/auc"] = score
         self.log_dict({name: value for name, value in values.items() if math.isfinite(value)}, prog_bar=True)
-
-    def configure_optimizers(self) -> Any:
-        optimizer = self.optimisation.adam(self.network)
-        factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimisation.factor(step, self.steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
-
-
-def diverged(module: ClassifierModule, found: str) -> UserError:
-    """The message of a training that ran into NaN or infinity."""
-    return UserError(
-        f"training diverged at step {module.global_step} of {module.steps} ({found}) with "
-        f"classifier.module.optimisation.learning_rate={module.optimisation.learning_rate:g}; the last good checkpoint "
-        f"is kept. Lower the learning rate, or set trainer.precision=32-true"
-    )

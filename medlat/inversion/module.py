@@ -13,11 +13,11 @@ from medlat.inversion.network import CodeEncoder
 from medlat.inversion.objective import SAMPLES
 from medlat.randomness import generator_for
 from medlat.spaces import LatentModel
-from medlat.training.loop import TrainedModule
+from medlat.training.averaged import AveragedModule
 from medlat.training.optimisation import Optimisation
 
 
-class EncoderModule(TrainedModule):
+class EncoderModule(AveragedModule):
     """Samples, whose codes are known, teach the encoder where codes lie; real images, decoded again by the generator,
     what the codes are for (Zhu et al. 2020, arXiv 2004.00049, section 3.1, without a discriminator).
 
@@ -45,31 +45,23 @@ class EncoderModule(TrainedModule):
         image_weight: float = 1.0,
         sample_share: float = 0.5,
     ) -> None:
-        super().__init__()
         weights = {"code_weight": code_weight, "image_weight": image_weight, "sample_share": sample_share}
         for name, value in weights.items():
             if not (value >= 0.0 if name == "code_weight" else value > 0.0):
                 least = "of at least 0" if name == "code_weight" else "above 0"
                 raise UserError(f"inversion.encoder.module.{name}={value:g}: expected a number {least}")
         assert isinstance(model, nn.Module)
-        self._frozen = [model.eval().requires_grad_(False)]  # in a list, where no module's state is looked for
+        # Before the average of the network is begun.
         network.calibrate(*code_statistics(model, space, SAMPLES, generator_for("inversion", "statistics")))
-        self.network = network
-        self.averaged = optimisation.averaged(network)
-        self.space, self.seed, self.steps, self.optimisation = space, seed, steps, optimisation
+        super().__init__(network, seed, steps, optimisation)
+        self._frozen = [model.eval().requires_grad_(False)]  # in a list, where no module's state is looked for
+        self.space = space
         self.code_weight, self.image_weight, self.sample_share = code_weight, image_weight, sample_share
 
     @property
     def model(self) -> Any:
         """The generator, a `LatentModel`."""
         return self._frozen[0]
-
-    @property
-    def result(self) -> CodeEncoder:
-        """The averaged encoder: what the training is for."""
-        network = self.averaged.module
-        assert isinstance(network, CodeEncoder)
-        return network
 
     def on_fit_start(self) -> None:
         self.model.to(self.device)
@@ -82,10 +74,9 @@ class EncoderModule(TrainedModule):
             "image": pyramid_error(self.model.decode(found[: len(images)], self.space), images).mean(),
         }
         terms["loss"] = self.code_weight * terms["code"] + self.image_weight * terms["image"].log()
-        if not torch.isfinite(terms["loss"]):
-            raise self._diverged({name: value.item() for name, value in terms.items()})
+        loss = self.finite(terms)
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(images))
-        return terms["loss"]
+        return loss
 
     def _samples(self, n: int, purpose: str, number: int) -> tuple[Tensor, Tensor]:
         """Codes [n, *shape] and their images [n, C, H, W]."""
@@ -98,18 +89,6 @@ class EncoderModule(TrainedModule):
         """Mean squared, in σ²."""
         return ((found - codes) / self.network.scale).square().mean()
 
-    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        self.clip_gradients(optimizer, self.optimisation.gradient_clip, "norm")
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
-        self.averaged.update_parameters(self.network)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Only good weights are saved: the loss of a step is finite before the update that breaks the weights."""
-        if not all(torch.isfinite(p).all() for p in self.network.parameters()):
-            raise self._diverged({"weights": float("nan")})
-
     def validation_step(self, images: Tensor, batch_idx: int) -> None:
         codes, made = self._samples(len(images), "validation", batch_idx)
         values = {
@@ -117,16 +96,3 @@ class EncoderModule(TrainedModule):
             "validation/code": self._code_error(self.result(made), codes),
         }
         self.log_dict(values, on_epoch=True, on_step=False, batch_size=len(images), prog_bar=True)
-
-    def configure_optimizers(self) -> Any:
-        optimizer = self.optimisation.adam(self.network)
-        factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimisation.factor(step, self.steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
-
-    def _diverged(self, terms: dict[str, float]) -> UserError:
-        values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
-        return UserError(
-            f"training the encoder diverged at step {self.global_step} of {self.steps} ({values}) with "
-            f"inversion.encoder.module.optimisation.learning_rate={self.optimisation.learning_rate:g}; the last good "
-            f"checkpoint is kept. Lower the learning rate, or set trainer.precision=32-true"
-        )
