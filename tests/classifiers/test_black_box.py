@@ -1,0 +1,45 @@
+import pytest
+import torch
+from toy_models import Pixels, Quarters
+
+from medlat.classifiers.black_box import Target, predict, target_of
+from medlat.errors import UserError
+
+
+class Grades:
+    """Probabilities of three grades, the same for every image."""
+
+    task, outputs, differentiable = "ordinal", ("none", "mild", "severe"), False
+
+    def __call__(self, images):
+        return torch.tensor([[0.2, 0.5, 0.3]]).expand(len(images), -1)
+
+
+IMAGES = Pixels().decode(Pixels().sample(5, generator=torch.Generator().manual_seed(0)))
+
+
+def test_what_is_explained_by_default():
+    assert target_of(Quarters(1.0, 0.0, 0.0, 0.0), None).name == "bright"
+    grade = target_of(Grades(), None)
+    assert (grade.name, grade.column, grade.is_probability) == ("expected grade", None, False)
+    assert grade(IMAGES).tolist() == pytest.approx([0.5 + 2 * 0.3] * 5)
+    assert target_of(Grades(), "mild")(IMAGES).tolist() == pytest.approx([0.5] * 5)
+
+
+def test_no_such_target():
+    with pytest.raises(UserError, match=r"explain.target=sever: .*did you mean 'severe'"):
+        target_of(Grades(), "sever")
+
+
+def test_logits_of_probabilities_are_bounded_and_of_values_are_values():
+    target = Target(Quarters(1.0, 0.0, 0.0, 0.0))
+    found = target.linear(torch.tensor([0.0, 0.5, 1.0]))
+    assert found.tolist() == pytest.approx([-13.8155, 0.0, 13.8155], abs=0.05)
+    assert target_of(Grades(), None).linear(torch.tensor([7.0])).tolist() == [7.0]
+
+
+def test_predictions_of_many_images_have_no_gradient():
+    target = Target(Quarters(3.0, 0.0, 0.0, 1.0))
+    found = predict(target, IMAGES.requires_grad_(True), torch.device("cpu"))
+    assert not found.requires_grad
+    torch.testing.assert_close(found, target(IMAGES).detach())
