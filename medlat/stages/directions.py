@@ -55,16 +55,16 @@ def evidence_for(
     device = build.hardware(config).device
     target = load_target(config, made[judge], spec)
     space = finder_space(config, finder, model)
-    codes, rows = real_codes(config, made, model, space, "fit")
+    rows = load_codes(made["inversion"])[1]["fit_rows"]
     wanted = wanted_of(config, target, predicted(target, opened, rows, spec, device))
-    groups = opened.patient[rows]
+    parts, groups = [], []
+    if finder.origin != "samples":
+        parts.append(real_codes(config, made, model, space, "fit")[0])
+        groups.append(opened.patient[rows])
     if finder.origin != "real":
-        drawn = model.sample(len(rows), space, generator_for(config.seed, "evidence")).cpu()
-        own = -1 - np.arange(len(drawn))  # each its own
-        both = finder.origin == "both"
-        codes = torch.cat([codes, drawn]) if both else drawn
-        groups = np.concatenate([groups, own]) if both else own
-    codes = codes.to(device)
+        parts.append(model.sample(len(rows), space, generator_for(config.seed, "evidence")).cpu())
+        groups.append(-1 - np.arange(len(rows)))  # each its own
+    codes = torch.cat(parts).to(device)
     # Of real images too, what is asked is what the classifier says of their decoding: that is what moving changes.
     images = decode_in_parts(model, codes, space)
     rule = ruler(spec.unit)
@@ -77,7 +77,7 @@ def evidence_for(
         differentiable=target.black_box.differentiable,
         measure=lambda: rule.measure(spec.pictures(images), spec.spacing_mm),
         measurements=[m.name for m in rule.measurements],
-        groups=groups,
+        groups=np.concatenate(groups),
         sigma=space_sigma(model, space),
     )
 
