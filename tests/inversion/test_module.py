@@ -102,9 +102,7 @@ def test_an_encoder_learns_the_codes_of_samples(store, tmp_path):
 def test_a_training_that_diverges_is_named(store, tmp_path):
     broken = module(2)
     broken.network.head.bias.data.fill_(torch.nan)
-    with pytest.raises(
-        UserError, match=r"training diverged at step 0 of 2 \(code nan, .*learning_rate=0\.002"
-    ):
+    with pytest.raises(UserError, match=r"training diverged at step 0 of 2 \(code nan, .*learning_rate=0\.002"):
         tiny.run(broken, store, tmp_path)
 
 
