@@ -34,6 +34,9 @@ PROVIDED = {
     "inversion.encoder.network": {"image", "shape"},
     "inversion.encoder.module": {"network", "model", "space", "seed", "steps"},
     "evaluation.features.*": {"name"},
+    "*.deformator": {"size"},
+    "*.reconstructor": {"image", "directions"},
+    "*.judge": {"image", "directions"},
 }
 
 
@@ -200,6 +203,13 @@ def is_supervised(section: DictConfig) -> bool:
     return is_supervised(build(section))
 
 
+def looks_at_images(section: DictConfig) -> bool:
+    """Whether a direction method learns from real images."""
+    from medlat.directions.finder import is_taught_by_images
+
+    return is_taught_by_images(build(section))
+
+
 def plain(section: DictConfig) -> dict[str, Any]:
     """A section as plain containers, interpolations resolved."""
     return OmegaConf.to_container(section, resolve=True)  # type: ignore[return-value]
@@ -326,3 +336,7 @@ def _module(config: DictConfig) -> None:
     with torch.device("meta"):
         network = build(config.generator.network, image=image)
         check_hardware(module(config, network, how_long.steps), how_long, hardware(config))
+        for section in (config.directions, *config.others.values(), *config.controls.values()):
+            found = finder(section)
+            if hasattr(found, "check"):
+                found.check(network)  # sizes that depend on the generator

@@ -88,7 +88,10 @@ class Plan:
         return Recipe("inversion", config, inputs)
 
     def directions(self, section: DictConfig, judge: str = "classifier", name: str | None = None) -> Recipe:
-        config, inputs = build.plain(section), {"generator": self._key("generator")}
+        inputs = {"generator": self._key("generator")}
+        config = {key: value for key, value in build.plain(section).items() if key not in NOT_LEARNT_FROM}
+        if build.looks_at_images(section):
+            inputs |= {"slices": self._content(), "split": self._key("split")}
         if name is not None:
             config["name"] = name
         if build.is_supervised(section):
@@ -205,9 +208,8 @@ def run(config: DictConfig, folder: Path) -> None:
             made["inversion"] = make(todo.inversion(), lambda out: inversion.inversion(config, made, out))
         for name, section in methods.items():
             how: dict[str, Any] = {"judge": judge_of(name), "name": name_of(name)}
-            made[name] = make(
-                todo.directions(section, **how), partial(directions.directions, config, section, made, **how)
-            )
+            finding = partial(directions.directions, config, section, made, tracker, **how)
+            made[name] = make(todo.directions(section, **how), finding, resumable=True)
         made["regressor"] = make(todo.regressor(), lambda out: regressor.regressor(config, made, out))
         made["evaluation"] = make(todo.evaluation(), lambda out: evaluation.evaluation(config, methods, made, out))
         if todo.explains:

@@ -13,6 +13,7 @@ NUMERICAL = sorted(
     for pattern in (
         "measure/*.py",
         "directions/*.py",
+        "directions/*/[!m]*.py",
         "evaluation/*.py",
         "spaces.py",
         "data/ct/*.py",

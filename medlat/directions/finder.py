@@ -3,9 +3,9 @@
 Adding a method = one class here with explicit arguments and `find`, one YAML in `conf/directions/`, one test.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -113,6 +113,40 @@ class LocalFinder(SupervisedFinder, Protocol):
     def directions_at(self, model: LatentModel, evidence: Evidence, codes: Tensor) -> Tensor:
         """Codes [N, *space.shape] -> unit directions [N, *space.shape], towards higher values."""
         ...
+
+
+class ImageTaughtFinder(Protocol):
+    """A finder that looks at real images. images: how many at most."""
+
+    images: int
+
+    def find(self, model: LatentModel, images: Iterable[Tensor]) -> Directions:
+        """images: batches [N, C, H, W] in [-1, 1] of training images."""
+        ...
+
+
+class TrainedFinder(Protocol):
+    """A finder that learns by gradient descent. schedule: how long."""
+
+    schedule: Any
+
+    def module(self, model: LatentModel) -> Any:
+        """The LightningModule that trains."""
+        ...
+
+    def directions(self, model: LatentModel, module: Any) -> tuple[Directions, dict[str, float]]:
+        """What a trained module has found, and numbers on how well."""
+        ...
+
+
+def is_trained(finder: object) -> bool:
+    """Whether the finder learns by gradient descent."""
+    return hasattr(finder, "module")
+
+
+def is_taught_by_images(finder: object) -> bool:
+    """Whether `find` wants real images."""
+    return hasattr(finder, "images") and not is_trained(finder)
 
 
 def is_supervised(finder: object) -> bool:

@@ -1,5 +1,8 @@
 """Directions in the generator's latent space, with or without a classifier to say which."""
 
+import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,15 @@ from torch import Tensor
 
 from medlat import build
 from medlat.classifiers.black_box import Target, predict
-from medlat.directions.finder import Evidence, SupervisedFinder, is_supervised
+from medlat.data.batches import in_batches
+from medlat.directions.finder import (
+    Evidence,
+    SupervisedFinder,
+    TrainedFinder,
+    is_supervised,
+    is_taught_by_images,
+    is_trained,
+)
 from medlat.errors import UserError
 from medlat.explain.series import Wanted
 from medlat.inversion.carry import carry, code_statistics
@@ -19,10 +30,10 @@ from medlat.randomness import generator_for
 from medlat.spaces import Directions, LatentModel, decode_in_parts
 from medlat.stages.classifier import load_target, predicted
 from medlat.stages.data import Made, load_data
-from medlat.stages.generator import load_generator
+from medlat.stages.generator import BATCH, load_generator
 from medlat.stages.inversion import load_codes
 
-FILE = "directions.safetensors"
+FILE, NUMBERS = "directions.safetensors", "metrics.json"
 SIGMA_SAMPLES = 4096
 REACHED = (0.1, 0.9)  # of a probability; of other predictions the percentiles over training images
 
@@ -31,20 +42,48 @@ def directions(
     config: DictConfig,
     section: DictConfig,
     made: Made,
+    tracker: Any,
     out: Path,
     judge: str = "classifier",
     name: str | None = None,
 ) -> None:
-    """Reads the generator, and for a supervised method the codes of training images and the classifier; leaves
-    directions. judge: the classifier's place among the artefacts. name: of the method, where not its own.
+    """Reads the generator, for a supervised method the codes of training images and the classifier, for one that looks
+    at real images those; leaves directions, and of a method that is trained its curves and numbers.
+
+    judge: the classifier's place among the artefacts. name: of the method, where not its own.
     """
     model = load_generator(made["generator"], build.hardware(config).device)
     finder: Any = build.finder(section)
     if is_supervised(finder):
         found: Directions = finder.find(model, evidence_for(config, finder, made, model, judge))
+    elif is_trained(finder):
+        found = _trained(config, finder, model, tracker, out)
+    elif is_taught_by_images(finder):
+        found = finder.find(model, _training_images(config, made, finder.images))
     else:
         found = finder.find(model)
     (found if name is None else found.renamed(name)).save(out / FILE)
+
+
+def _trained(config: DictConfig, finder: TrainedFinder, model: LatentModel, tracker: Any, out: Path) -> Directions:
+    from medlat.training.loop import train
+    from medlat.training.steps import Steps
+
+    def report(records: list) -> None:
+        tracker.replay([replace(record, name=f"directions/{record.name}") for record in records])
+
+    hardware, module = build.hardware(config), finder.module(model)
+    train(module, Steps(finder.schedule.steps), finder.schedule, hardware, out, report)
+    found, numbers = finder.directions(model, module.to(hardware.device))
+    (out / NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n")
+    return found
+
+
+def _training_images(config: DictConfig, made: Made, count: int) -> Iterator[Tensor]:
+    """Batches [N, C, H, W] in [-1, 1] of evenly spaced training images, on the CPU."""
+    opened, parts, spec = load_data(config, made)
+    rows = parts.train[np.unique(np.linspace(0, len(parts.train) - 1, min(len(parts.train), count)).astype(int))]
+    return (opened.fetch(part, spec) for part in in_batches(rows, BATCH))
 
 
 def evidence_for(

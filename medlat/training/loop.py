@@ -32,6 +32,7 @@ from medlat.spaces import decode_in_parts
 from medlat.tracking import Record, read_records, to_line
 from medlat.training.processes import EqualProcesses, end_with_parent, user_error
 from medlat.training.settings import Hardware, Schedule
+from medlat.training.steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class GeneratorModule(TrainedModule):
 
 def train(
     module: TrainedModule,
-    data: SliceData,
+    data: SliceData | Steps,
     schedule: Schedule,
     hardware: Hardware,
     folder: Path,

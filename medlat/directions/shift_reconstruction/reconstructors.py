@@ -1,0 +1,76 @@
+"""Reconstructors: which direction, and how far, from an image and its moved copy (Voynov & Babenko 2020)."""
+
+import torch
+from torch import Tensor, nn
+
+from medlat.errors import UserError
+from medlat.spaces import ImageSpec
+
+SMALLEST_SIDE = 16
+
+
+class Reconstructor(nn.Module):
+    """Pairs of images -> logits of K directions and the step.
+
+    image: what the images are. directions: K.
+    """
+
+    body: nn.Module  # pairs [N, 2C, H, W] -> features [N, F]
+
+    def __init__(self, image: ImageSpec, directions: int, features: int) -> None:
+        super().__init__()
+        if min(image.height, image.width) < SMALLEST_SIDE:
+            raise UserError(f"data.image_size={min(image.height, image.width)}: expected at least {SMALLEST_SIDE}")
+        self.direction = nn.Linear(features, directions)
+        self.shift = nn.Linear(features, 1)
+
+    def forward(self, image: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        """Two [N, C, H, W] in [-1, 1] -> logits [N, K], steps [N], float32."""
+        pair = torch.cat([image, moved], dim=1).contiguous(memory_format=torch.channels_last)
+        features = self.body(pair)
+        return self.direction(features).float(), self.shift(features)[:, 0].float()
+
+
+class LeNet(Reconstructor):
+    """Two 5x5 convolutions with pooling (LeCun et al. 1998) and batch normalisation, averaged to 4x4 places.
+
+    width: channels of the first feature map; the second has twice, the dense layer eight times as many.
+    """
+
+    def __init__(self, image: ImageSpec, directions: int, width: int = 16) -> None:
+        super().__init__(image, directions, 8 * width)
+        self.body = nn.Sequential(
+            *_convolved(2 * image.channels, width),
+            *_convolved(width, 2 * width),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(2 * width * 16, 8 * width),
+            nn.BatchNorm1d(8 * width),
+            nn.ReLU(),
+        )
+
+
+def _convolved(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 5, padding=2), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
+
+
+class ResNet18(Reconstructor):
+    """MONAI's ResNet-18 (He et al. 2015, arXiv 1512.03385).
+
+    width: channels of the first stage, doubled in each of the other three; 64 in the paper.
+    """
+
+    def __init__(self, image: ImageSpec, directions: int, width: int = 64) -> None:
+        super().__init__(image, directions, 8 * width)
+        from monai.networks.nets.resnet import ResNet, ResNetBlock
+
+        self.body = ResNet(
+            ResNetBlock,
+            layers=[2, 2, 2, 2],
+            block_inplanes=[width, 2 * width, 4 * width, 8 * width],
+            spatial_dims=2,
+            n_input_channels=2 * image.channels,
+            conv1_t_stride=2,
+            bias_downsample=False,
+            feed_forward=False,
+        )
