@@ -1,8 +1,12 @@
 """SeFa: closed-form factorisation (Shen & Zhou, CVPR 2021, arXiv 2007.06600)."""
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from medlat.directions.finder import check_count, chosen_space
+from medlat.errors import UserError
 from medlat.spaces import Directions, LatentModel
 
 
@@ -12,20 +16,46 @@ class SeFa:
     The solutions of max |A n|² over unit n (eq. 4) are the eigenvectors of AᵀA; where codes enter through several
     matrices, A is all of them, one above the other. The score is the eigenvalue.
 
-    count: directions wanted; at most the dimensions of the space.
-    space: name of the latent space; null: the generator's default.
+    count:  directions wanted; at most the dimensions of the space.
+    space:  name of the latent space; null: the generator's default.
+    layers: [first, last] of the matrices, counted from 0, both included; null: all. Early layers of a StyleGAN2 shape
+            what is large, late ones texture. In `w+` only the codes of these layers are moved, all alike.
     """
 
-    def __init__(self, count: int = 16, space: str | None = None) -> None:
+    def __init__(self, count: int = 16, space: str | None = None, layers: Sequence[int] | None = None) -> None:
         check_count(count)
-        self.count, self.space = count, space
+        if layers is not None and (len(layers) != 2 or not 0 <= layers[0] <= layers[1]):
+            raise UserError(f"directions.layers={list(layers)}: expected [first, last], counted from 0")
+        self.count, self.space, self.layers = count, space, layers
+
+    def check(self, model: LatentModel) -> None:
+        """Raises UserError for layers that the generator does not have."""
+        self.weights(model)
+
+    def weights(self, model: LatentModel) -> list[Tensor]:
+        """The matrices [out_i, D] that count."""
+        space = chosen_space(model, self.space)
+        weights = model.latent_affines(space.name)
+        if self.layers is None:
+            return weights
+        first, last = self.layers
+        if last >= len(weights):
+            raise UserError(
+                f"directions.layers={list(self.layers)}: codes of {space.name} enter this generator through "
+                f"{len(weights)} matri{'x' if len(weights) == 1 else 'ces'}; expected [first, last] within "
+                f"[0, {len(weights) - 1}]"
+            )
+        return weights[first : last + 1]
 
     def find(self, model: LatentModel) -> Directions:
         space = chosen_space(model, self.space)
-        gram = torch.zeros(space.size, space.size, dtype=torch.float64)
-        for weight in model.latent_affines(space.name):
-            rows = weight.detach().double().cpu()
-            gram += rows.T @ rows
+        length = space.shape[-1]  # of one code; w+ has one for each layer
+        gram = torch.zeros(length, length, dtype=torch.float64)
+        moved = torch.zeros(space.size // length, dtype=torch.float64)  # codes that the matrices read
+        for weight in self.weights(model):
+            rows = weight.detach().double().cpu().unflatten(1, (-1, length))
+            gram += torch.einsum("oci,ocj->ij", rows, rows)
+            moved = torch.maximum(moved, rows.abs().amax(dim=(0, 2)).sign())
         values, vectors = torch.linalg.eigh(gram)  # ascending
         best = vectors.T.flip(0)[: self.count]
-        return Directions.ranked(best, values.flip(0)[: self.count], "sefa", space)
+        return Directions.ranked(best[:, None] * moved[:, None], values.flip(0)[: self.count], "sefa", space)

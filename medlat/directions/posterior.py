@@ -1,0 +1,48 @@
+"""The axes of a VAE that its encoder uses."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from medlat.directions.finder import check_count, chosen_space
+from medlat.errors import UserError
+from medlat.generators.vae.networks import kl_per_dimension
+from medlat.spaces import Directions, LatentModel
+
+
+class PosteriorAxes:
+    """The axes of the latent space in the order of what the encoder tells by them: the mean over real images of the KL
+    divergence of q(z|x) from the prior along each axis, in nats (Higgins et al. 2017). VAEs tend to align with their
+    axes (Rolinek et al. 2019, arXiv 1812.06775). The score is the KL.
+
+    count: directions wanted; at most the dimensions of the space. images: training images that are encoded.
+    """
+
+    def __init__(self, count: int = 16, images: int = 2048) -> None:
+        check_count(count)
+        if images < 1:
+            raise UserError(f"directions.images={images}: expected a whole number of at least 1")
+        self.count, self.images = count, images
+
+    def check(self, model: LatentModel) -> None:
+        """Raises UserError where the generator has no encoder."""
+        if not hasattr(model, "encode"):
+            raise UserError(
+                f"directions=posterior_axes: {type(model).__name__} has no encoder of its own; expected a VAE "
+                f"(generator=vae, vae_fine or vae_resnet), or another method, e.g. directions=jacobian"
+            )
+
+    def find(self, model: LatentModel, images: Iterable[Tensor]) -> Directions:
+        self.check(model)
+        space = chosen_space(model, None)
+        total, seen = torch.zeros(space.size), 0
+        device = next(model.parameters()).device  # type: ignore[attr-defined]
+        for part in images:
+            with torch.no_grad():
+                mean, log_variance = (x.float().cpu() for x in model.encode(part.to(device)))  # type: ignore[attr-defined]
+            total += kl_per_dimension(mean, log_variance).sum(dim=0)
+            seen += len(part)
+        kl = total / seen
+        best = torch.argsort(kl, descending=True, stable=True)[: self.count]
+        return Directions.ranked(torch.eye(space.size)[best], kl[best], "posterior_axes", space)
