@@ -97,7 +97,7 @@ class Tracker:
         if self._wandb is not None:
             import wandb
 
-            artifact = wandb.Artifact(name, type=kind)
+            artifact = wandb.Artifact(name.replace("/", "_"), type=kind)
             artifact.add_file(str(path))
             self._wandb.log_artifact(artifact)
 

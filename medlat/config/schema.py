@@ -95,6 +95,7 @@ class Evaluation:
     base_codes: int  # codes that each direction is tried from
     samples: int  # images drawn for distances
     steps: list[float]  # of a traversal, in standard deviations of the latent space
+    editing: list[float]  # steps at which the distance to the data is looked at
     active_kl: float  # nats above which a latent dimension counts as used
     regressor_steps: int  # of training the network whose features distances are taken over, where factors are known
     features: dict[str, Component]  # further extractors, by the name that results carry

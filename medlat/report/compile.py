@@ -12,6 +12,7 @@ import numpy as np
 
 from medlat.evaluation.semantics import CHANCE
 from medlat.report import anatomy, charts, gif, heatmap
+from medlat.report.discovered import discovered_section
 from medlat.report.explained import Explanation, explanation_sections, key_numbers, sliders
 from medlat.report.page import (
     KeyNumber,
@@ -95,6 +96,9 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     figures = folder / "figures"
     work = _Work(inputs, figures, read_semantics(inputs.evaluation / "semantics.csv"), _numbers(inputs.evaluation))
     traversals = {method: np.load(inputs.evaluation / f"traversal_{method}.npz") for method in work.methods}
+    work.sections.append(
+        discovered_section(inputs.evaluation, work.numbers, work.kind, inputs.controls, work.figures)
+    )
     _meaning(work, traversals)
     _generator(work)
     _training(work)

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from medlat import build
 from medlat.data.batches import in_batches
 from medlat.data.slices import SliceStore
 from medlat.data.splits import Split
+from medlat.evaluation.editing import Nearness
 from medlat.evaluation.features import RegressorFeatures
+from medlat.evaluation.readout import centre_and_scale
 from medlat.evaluation.reconstruction import Reconstruction, reconstruct
 from medlat.measure.rulers import ruler
 from medlat.progress import track
-from medlat.spaces import ImageSpec
+from medlat.spaces import Directions, ImageSpec
 from medlat.stages import distances
 from medlat.stages.data import Made, load_data
+from medlat.stages.directions import NUMBERS
 from medlat.stages.generator import BATCH, load_generator, sample_images
 from medlat.stages.regressor import load_regressor
-from medlat.stages.semantics import fit_readout, semantics, summaries
+from medlat.stages.semantics import Subject, disentanglement, fit_readout, names_and_atlas, semantics, summaries
 
 READOUT_IMAGES = 4000
 
@@ -50,13 +54,32 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
         numbers |= distances.numbers(rows_of_distances)
     readout = fit_readout(opened, parts, measured, numbers)
     seen = np.concatenate([measured["test"], measured["train"]])
-    rows = semantics(config, methods, made, model, spec, seen, readout, opened.info["units"], out)
+    directions = {place: Directions.load(made[place].path / "directions.safetensors") for place in methods}
+    see = extractors[0] if extractors else partial(_standardised, spec, *centre_and_scale(seen))
+    near = Nearness(*(see(opened.fetch(part, spec)) for part in (measured["train_rows"], parts.test)))
+    subject = Subject(config, model, spec, seen, readout, opened.info["units"], see, near)
+    rows = semantics(subject, directions, out)
+    numbers |= names_and_atlas(subject, directions, rows, out)
+    numbers |= disentanglement(subject, directions, settings.samples)
+    numbers |= {f"directions/{d}/{k}": v for d, own in _of_training(made, directions).items() for k, v in own.items()}
     for kind in sorted({row.kind for row in rows}):
         numbers |= summaries(rows, kind, config.seed)
     _write_rows(out / "semantics.csv", [row.row() for row in rows])
     np.savez(out / "images.npz", real=real, samples=spec.pictures(samples[: len(real)]))
     clean = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
     (out / "metrics.json").write_text(json.dumps(clean, indent=2) + "\n")
+
+
+def _standardised(spec: ImageSpec, centre: np.ndarray, scale: np.ndarray, images: torch.Tensor) -> np.ndarray:
+    """What stands for features where there is no network: measurements in standard deviations, 0 where missing."""
+    values = ruler(spec.unit).measure(spec.pictures(images), spec.spacing_mm)
+    return np.nan_to_num((values - centre) / scale)
+
+
+def _of_training(made: Made, found: Mapping[str, Directions]) -> dict[str, dict[str, float]]:
+    """By method, what the training of directions has left: how well they are told apart."""
+    left = {d.method: made[place].path / NUMBERS for place, d in found.items()}
+    return {method: json.loads(path.read_text()) for method, path in left.items() if path.exists()}
 
 
 def _reconstruction(

@@ -30,7 +30,8 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
     numbers = json.loads((found / "metrics.json").read_text())
     tracker.result({name: math.nan if value is None else value for name, value in numbers.items()})
     shutil.copy(made["directions"].path / "directions.safetensors", folder)
-    shutil.copy(found / "semantics.csv", folder)
+    for table in ("semantics", "names"):
+        shutil.copy(found / f"{table}.csv", folder)
     environment = json.loads((folder / "environment.json").read_text())
     training = [vars(record) for record in read_records(curves(made["generator"]))]
     _, _, spec = load_data(config, made)
@@ -57,7 +58,7 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
     )
     pictures = compile_report(inputs, folder)
     tracker.images("figures", pictures)
-    for table in ("semantics", "scorecard"):
+    for table in ("semantics", "names", "scorecard"):
         if (folder / f"{table}.csv").exists():
             tracker.table(table, _table(folder / f"{table}.csv"))
     tracker.artifact(f"{config.name}-directions", "directions", folder / "directions.safetensors")

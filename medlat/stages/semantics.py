@@ -1,14 +1,21 @@
 """What directions do to the image, by measurement."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from medlat.data.slices import SliceStore
 from medlat.data.splits import Split
+from medlat.evaluation.atlas import agreement, atlas
+from medlat.evaluation.disentanglement import all_metrics
+from medlat.evaluation.editing import Nearness, editing_range
+from medlat.evaluation.naming import names
 from medlat.evaluation.readout import Readout, centre_and_scale
 from medlat.evaluation.semantics import CHANCE, Effect, Quantity, effects, gain, summary
 from medlat.evaluation.traversal import latent_sigma, traverse
@@ -16,8 +23,11 @@ from medlat.measure.rulers import ruler
 from medlat.progress import track
 from medlat.randomness import generator_for
 from medlat.spaces import Directions, ImageSpec, LatentModel, decode_in_parts
-from medlat.stages.data import Made
+from medlat.report.style import write_table
+from medlat.stages.generator import BATCH
 
+EDITED = 16  # base codes whose distance to the data is looked at
+SHORTEST = 1.0  # σ: what a traversal shows at least
 READABLE = 0.5  # R² on held-out patients from which a factor counts
 
 
@@ -37,50 +47,132 @@ def fit_readout(
     return readout.keep(readable) if readable else None
 
 
-def semantics(
-    config: DictConfig,
-    methods: Mapping[str, DictConfig],
-    made: Made,
-    model: LatentModel,
-    spec: ImageSpec,
-    real: np.ndarray,
-    readout: Readout | None,
-    units: Mapping[str, str],
-    out: Path,
-) -> list[Effect]:
-    """Measure what every direction does. units: of the known factors."""
+@dataclass(frozen=True)
+class Subject:
+    """What directions are measured on.
+
+    real: measurements of real images [R, M]; readout: of the known factors, units: theirs.
+    see:  images [N, C, H, W] in [-1, 1] -> features [N, F]; nearness: of such features to real images.
+    """
+
+    config: DictConfig
+    model: LatentModel
+    spec: ImageSpec
+    real: np.ndarray
+    readout: Readout | None
+    units: Mapping[str, str]
+    see: Callable[[Tensor], np.ndarray]
+    nearness: Nearness
+
+    @property
+    def kind(self) -> str:
+        """What names are made of: known factors where there are any."""
+        return "measurement" if self.readout is None else "factor"
+
+    def measure(self, images: Tensor) -> np.ndarray:
+        """Images [N, C, H, W] -> [N, M]."""
+        return ruler(self.spec.unit).measure(self.spec.pictures(images), self.spec.spacing_mm)
+
+
+def semantics(subject: Subject, found: Mapping[str, Directions], out: Path) -> list[Effect]:
+    """Measure what every direction does, and how far it may be followed; leaves the traversals that figures show.
+
+    found: directions by their place.
+    """
+    config, spec = subject.config, subject.spec
     settings, rule = config.evaluation, ruler(spec.unit)
     steps = list(settings.steps)
-    _, std = centre_and_scale(real)
+    _, std = centre_and_scale(subject.real)
     quantities = [
         Quantity(m.name, m.unit, "measurement", float(s)) for m, s in zip(rule.measurements, std, strict=True)
     ]
-    factors = [] if readout is None else _factor_quantities(readout, units)
+    factors = [] if subject.readout is None else _factor_quantities(subject.readout, subject.units)
     rows: list[Effect] = []
-    for place in methods:
-        found = Directions.load(made[place].path / "directions.safetensors")
-        codes = model.sample(settings.base_codes, found.space.name, generator_for(config.seed, "base codes"))
-        base = _typical(model, codes, found.space.name, spec)
-        sigma = latent_sigma(model, found, generator_for(config.seed, "sigma"))
-        shown, readings = [], []
-        traversals: Iterator[Tensor] = traverse(model, found, codes, steps, sigma)
-        for name, images in zip(
-            found.names, track(traversals, f"measuring {found.method} directions", len(found)), strict=True
-        ):
-            seen = spec.pictures(images.flatten(0, 1))
-            values = rule.measure(seen, spec.spacing_mm).reshape(len(codes), len(steps), -1)
-            rows += effects(values, steps, quantities, found.method, name, config.seed)
-            if readout is not None:
-                rows += effects(readout.predict(values), steps, factors, found.method, name, config.seed)
-            shown.append(seen.reshape(*images.shape[:2], *seen.shape[1:])[base])
-            readings.append(values[base])
-        np.savez(
-            out / f"traversal_{found.method}.npz",
-            images=np.stack(shown).astype(np.float32),
-            values=np.stack(readings),
-            steps=steps,
-        )
+    ranges: list[dict[str, Any]] = []
+    for directions in found.values():
+        space = directions.space.name
+        codes = subject.model.sample(settings.base_codes, space, generator_for(config.seed, "base codes"))
+        sigma = latent_sigma(subject.model, directions, generator_for(config.seed, "sigma"))
+        traversals: Iterator[Tensor] = traverse(subject.model, directions, codes, steps, sigma)
+        shown = track(traversals, f"measuring {directions.method} directions", len(directions))
+        for name, images in zip(directions.names, shown, strict=True):
+            values = subject.measure(images.flatten(0, 1)).reshape(len(codes), len(steps), -1)
+            rows += effects(values, steps, quantities, directions.method, name, config.seed)
+            if subject.readout is not None:
+                rows += effects(subject.readout.predict(values), steps, factors, directions.method, name, config.seed)
+        curves, reach = _editing(subject, directions, codes[:EDITED], sigma)
+        ranges += curves
+        _shown(subject, directions, codes, sigma, reach, out / f"traversal_{directions.method}.npz")
+    write_table(out / "editing.csv", ranges)
     return rows
+
+
+def _editing(
+    subject: Subject, directions: Directions, codes: Tensor, sigma: Tensor
+) -> tuple[list[dict[str, Any]], float]:
+    """Rows of editing.csv, and the range of the method: the median of those of its directions."""
+    steps = list(subject.config.evaluation.editing)
+    rows, reached = [], []
+    for name, images in zip(
+        directions.names, traverse(subject.model, directions, codes, steps, sigma), strict=True
+    ):
+        far = subject.nearness(subject.see(images.flatten(0, 1)).reshape(len(codes), len(steps), -1))
+        reached.append(editing_range(steps, far))
+        for step, distance in zip(steps, np.median(far, axis=0), strict=True):
+            row = {"method": directions.method, "direction": name, "step": step, "distance": float(distance)}
+            rows.append(row | {"range": reached[-1]})
+    return rows, float(np.median(reached))
+
+
+def _shown(
+    subject: Subject, directions: Directions, codes: Tensor, sigma: Tensor, reach: float, path: Path
+) -> None:
+    """The traversals of one base code, as far as images stay near the data."""
+    base = _typical(subject.model, codes, directions.space.name, subject.spec)
+    reach = max(reach, SHORTEST)
+    steps = [float(step) for step in np.linspace(-reach, reach, len(subject.config.evaluation.steps))]
+    parts = [x[0] for x in traverse(subject.model, directions, codes[base : base + 1], steps, sigma)]
+    images = torch.stack(parts)  # [K, S, C, H, W]
+    seen = subject.spec.pictures(images.flatten(0, 1))
+    np.savez(
+        path,
+        images=seen.reshape(*images.shape[:2], *seen.shape[1:]).astype(np.float32),
+        values=subject.measure(images.flatten(0, 1)).reshape(*images.shape[:2], -1),
+        steps=steps,
+    )
+
+
+def disentanglement(subject: Subject, found: Mapping[str, Directions], samples: int) -> dict[str, float]:
+    """MIG, DCI and SAP of every method's coordinates and the known factors, read from images of the same codes."""
+    if subject.readout is None:
+        return {}
+    numbers: dict[str, float] = {}
+    for space in dict.fromkeys(d.space.name for d in found.values()):
+        codes = subject.model.sample(samples, space, generator_for(subject.config.seed, "disentanglement"))
+        parts = [subject.measure(decode_in_parts(subject.model, x, space)) for x in codes.split(BATCH)]
+        factors = subject.readout.predict(np.concatenate(parts))
+        flat = codes.flatten(1).double().cpu()
+        for directions in (d for d in found.values() if d.space.name == space):
+            vectors = directions.vectors.flatten(1).double()
+            along = (flat @ torch.linalg.pinv(vectors)).numpy()  # of directions that are not orthogonal too
+            metrics = all_metrics(along, factors, subject.config.seed)
+            numbers |= {f"disentanglement/{directions.method}/{name}": value for name, value in metrics.items()}
+    return numbers
+
+
+def names_and_atlas(subject: Subject, found: Mapping[str, Directions], rows: list[Effect], out: Path) -> dict[str, float]:
+    """Leaves names.csv, atlas.csv and agreement.csv; returns how many directions of each method have a name."""
+    named = names(rows, subject.kind, {"deg": "°", "1": ""})
+    write_table(out / "names.csv", [asdict(n) for n in named])
+    vectors = [(d.space.name, v.flatten().numpy()) for d in found.values() for v in d.vectors]
+    map_ = atlas(vectors, rows, subject.kind)
+    write_table(out / "atlas.csv", [asdict(place) for place in map_.places])
+    write_table(out / "agreement.csv", agreement(map_))
+    np.savez(out / "atlas.npz", angles=map_.angles, effects=map_.effects, order=map_.order)
+    return {
+        f"semantics/{d.method}/named": float(sum(n.is_named for n in named if n.method == d.method))
+        for d in found.values()
+    }
 
 
 def summaries(rows: list[Effect], kind: str, seed: int) -> dict[str, float]:

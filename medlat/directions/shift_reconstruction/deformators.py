@@ -82,11 +82,11 @@ class Orthonormal(Deformator):
                 f"has dimensions; expected {size} or null"
             )
         super().__init__(size, size)
-        self.half = nn.Parameter(torch.randn(size, size))
+        self.skew = nn.Parameter(torch.randn(size, size))
 
     def columns(self) -> Tensor:
-        half = self.half.double()  # in float32 the exponential of a large matrix loses digits
-        return torch.matrix_exp(half - half.T).float()
+        skew = self.skew.double()  # in float32 the exponential of a large matrix loses digits
+        return torch.matrix_exp(skew - skew.T).float()
 
 
 class Random(Deformator):

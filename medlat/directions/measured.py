@@ -1,0 +1,60 @@
+"""Directions of measurements: the ceiling of what directions without labels can reach."""
+
+import numpy as np
+import torch
+
+from medlat.directions.finder import check_count, chosen_space
+from medlat.directions.linear_models import cross_validated, r2, ridge
+from medlat.errors import UserError
+from medlat.inversion.carry import code_statistics
+from medlat.measure.rulers import ruler
+from medlat.randomness import generator_for
+from medlat.spaces import Directions, LatentModel, decode_in_parts
+
+BATCH = 256
+DEFINED = 0.5  # share of the images in which a measurement must exist
+
+
+class Measured:
+    """For each measurement of the images the direction that changes it and, as far as straight lines go, none of the
+    others: a column of the pseudo-inverse of the linear model from codes to measurements. It knows what is looked for,
+    which methods without labels do not: their ceiling. The score is R² of the measurement's model on codes left out.
+
+    samples: codes whose images are measured. count: directions wanted. space: null for the generator's default. seed:
+    of the codes. Measurements that read a known factor are taken; of images that have none, all.
+    """
+
+    def __init__(self, count: int = 16, samples: int = 4096, space: str | None = None, seed: int = 0) -> None:
+        check_count(count)
+        if samples < 50:
+            raise UserError(f"directions.samples={samples}: expected at least 50 codes")
+        self.count, self.samples, self.space, self.seed = count, samples, space, seed
+
+    def find(self, model: LatentModel) -> Directions:
+        space = chosen_space(model, self.space)
+        codes = model.sample(self.samples, space.name, generator_for(self.seed, "measured"))
+        sigma = code_statistics(model, space.name, self.samples, generator_for("sigma"))[1].cpu()
+        rule, spec = ruler(model.image.unit), model.image
+        parts = [spec.pictures(decode_in_parts(model, part, space.name)) for part in codes.split(BATCH)]
+        values = np.concatenate([rule.measure(part, spec.spacing_mm) for part in parts])
+        read = np.array([m.factor is not None for m in rule.measurements])
+        wanted = (np.isfinite(values).mean(axis=0) >= DEFINED) & (read if read.any() else True)
+        names = [f"measured {m.name}" for m, keep in zip(rule.measurements, wanted, strict=True) if keep]
+        x = (codes.cpu() / sigma).flatten(1).double().numpy()
+        weights, scores = self._models(x, values[:, wanted])
+        vectors = torch.from_numpy(np.linalg.pinv(weights).T).float().reshape(-1, *space.shape) * sigma
+        order = np.argsort(-scores, kind="stable")[: self.count]
+        chosen = Directions.ranked(vectors[order], torch.from_numpy(scores[order]), "measured", space, signed=True)
+        return Directions(chosen.vectors, chosen.scores, [names[i] for i in order], "measured", space)
+
+    def _models(self, x: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Standardised codes [N, D], measurements [N, M] -> weights [M, D] of standardised measurements, R² [M]."""
+        weights, scores = [], []
+        for column in values.T:
+            seen = np.isfinite(column)
+            spread = column[seen].std()
+            y = (column[seen] - column[seen].mean()) / (spread if spread > 0.0 else 1.0)
+            fitted = cross_validated(ridge, x[seen], y, np.flatnonzero(seen), r2)
+            weights.append(fitted.weights)
+            scores.append(fitted.quality)
+        return np.stack(weights), np.array(scores)

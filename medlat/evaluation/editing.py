@@ -1,0 +1,46 @@
+"""How far along a direction images stay near the data."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+FAR = 95.0  # percentile of held-out real images' distances beyond which an image is far from the data
+SLACK = 1.25
+
+
+class Nearness:
+    """Distances of images to the nearest training image, relative to those of held-out real images.
+
+    train, held_out: features [N, F] of real images. A distance of 1 is that which 95% of the held-out images keep.
+    """
+
+    def __init__(self, train: np.ndarray, held_out: np.ndarray) -> None:
+        self.scale = np.where(train.std(axis=0) > 0.0, train.std(axis=0), 1.0)
+        self.tree = cKDTree(train / self.scale)
+        self.limit = max(float(np.percentile(self._far(held_out), FAR)), 1e-12)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Features [..., F] -> distances [...]."""
+        flat = features.reshape(-1, features.shape[-1])
+        return (self._far(flat) / self.limit).reshape(features.shape[:-1])
+
+    def _far(self, features: np.ndarray) -> np.ndarray:
+        return np.asarray(self.tree.query(features / self.scale)[0])
+
+
+def editing_range(steps: Sequence[float], distances: np.ndarray) -> float:
+    """The largest step r such that at every step within ± r half of the images are within the limit: a distance of 1, or
+    a quarter more than where they begin, for a generator whose own images are not as near as real ones.
+
+    steps: rising, 0 among them. distances: [N, S] of N codes.
+    """
+    middle = np.median(distances, axis=0)
+    limit = max(1.0, SLACK * float(middle[int(np.abs(np.asarray(steps)).argmin())]))
+    reach = 0.0
+    for size in sorted({abs(step) for step in steps}):
+        inside = [d <= limit for step, d in zip(steps, middle, strict=True) if abs(abs(step) - size) < 1e-9]
+        if not all(inside):
+            return reach
+        reach = size
+    return reach

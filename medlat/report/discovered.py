@@ -1,0 +1,214 @@
+"""What directions are, all methods side by side: names, the atlas of what is alike, and how far each may be followed."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from medlat.evaluation.naming import UNNAMED
+from medlat.report.page import Cell, Picture, Section, Table
+from medlat.report.style import (
+    BLUE,
+    CONTROL_SHADE,
+    INK,
+    MUTED,
+    PAGE,
+    PALETTE,
+    RULE,
+    in_order,
+    message_figure,
+    new_figure,
+    number,
+    save_figure,
+    styled,
+)
+
+METRICS = {  # columns of the table of methods: key below the method -> title
+    "semantics/{}/{kind}_purity": "mean purity",
+    "semantics/{}/{kind}_coverage": "coverage",
+    "semantics/{}/named": "named",
+    "directions/{}/rca": "RCA",
+    "directions/{}/judge_rca_corrected": "RCA of the judge, corrected",
+    "directions/{}/judge_rca_of_8": "RCA of the judge, of 8",
+    "directions/{}/judge_shift_l1": "L1 of the step (σ)",
+    "disentanglement/{}/mig": "MIG",
+    "disentanglement/{}/sap": "SAP",
+    "disentanglement/{}/dci_disentanglement": "DCI disentanglement",
+    "disentanglement/{}/dci_completeness": "DCI completeness",
+}
+
+
+def discovered_section(evaluation: Path, numbers: Mapping[str, float], kind: str, controls: Sequence[str], figures: Path) -> Section:
+    """The section of the page, its figures written to `figures`.
+
+    evaluation: folder with names.csv, atlas.csv, agreement.csv, editing.csv and atlas.npz. numbers: metrics.json.
+    """
+    names, places = _rows(evaluation / "names.csv"), _rows(evaluation / "atlas.csv")
+    agreement, editing = _rows(evaluation / "agreement.csv"), _rows(evaluation / "editing.csv")
+    arrays = np.load(evaluation / "atlas.npz")
+    known = {(row["method"], row["direction"]): row["name"] for row in names}
+    table = [row | {"name": known.get((row["method"], row["direction"]), UNNAMED)} for row in places]
+    maps = atlas_figure(arrays["effects"], arrays["angles"], arrays["order"], table, controls)
+    pictures = [
+        Picture.saved(
+            save_figure(maps, figures, "atlas", table),
+            "Atlas: which directions are alike",
+            "Below the diagonal by what they do to images, above it by angle (grey: not in the same space). Brackets: "
+            "clusters of like effect.",
+        ),
+        Picture.saved(
+            save_figure(editing_chart(editing, controls), figures, "editing_range", editing),
+            "How far a direction may be followed",
+            "Distance to the nearest training image; 95% of held-out real images lie below 1. Traversals are drawn as "
+            "far as half of the images do.",
+        ),
+    ]
+    tables = [methods_table(numbers, in_order(row["method"] for row in names), kind, controls), names_table(names, controls)]
+    if agreement:
+        tables.append(_agreement_table(agreement))
+    text = (
+        "A direction has a name only where the evidence for it (the sure part of its effect that falls on one quantity, "
+        "times R²) is above what 95% of random directions show."
+    )
+    return Section("What the directions are", text, pictures, tables)
+
+
+def methods_table(numbers: Mapping[str, float], methods: Sequence[str], kind: str, controls: Sequence[str]) -> Table:
+    """A row per method; columns that no method has are left out."""
+    keys = {key: title for key, title in METRICS.items() if any(key.format(m, kind=kind) in numbers for m in methods)}
+    rows = []
+    for method in methods:
+        values = [numbers.get(key.format(method, kind=kind)) for key in keys]
+        whole = [int(v) if v is not None and t in ("coverage", "named") else v for v, t in zip(values, keys.values(), strict=True)]
+        rows.append([method + (" (control)" if method in controls else ""), *whole])
+    caption = (
+        "RCA: share of fresh moves whose direction is recognised; the judge is a network that the directions never "
+        "learnt from, its RCA corrected for chance, or among 8 directions. MIG, SAP, DCI: of coordinates along the "
+        "directions and the known factors, read from images."
+    )
+    return Table("Methods side by side", ["method", *keys.values()], rows, caption)
+
+
+def names_table(names: Sequence[Mapping[str, Any]], controls: Sequence[str]) -> Table:
+    """Every direction by rank, controls left out."""
+    shown = [row for row in names if row["method"] not in controls]
+    rows = [
+        [row["method"], row["direction"], int(row["rank"]), row["name"], Cell(number(row["evidence"], 2), row["evidence"])]
+        for row in sorted(shown, key=lambda row: -row["evidence"])
+    ]
+    level = number(names[0]["level"], 2) if names else "–"
+    caption = f"Evidence of random directions, 95th percentile: {level}. Without more than that there is no name."
+    return Table("Names, by measurement", ["method", "direction", "rank", "name", "evidence"], rows, caption)
+
+
+def _agreement_table(agreement: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [[row["method"], row["found_in"], _finite(row["by_angle"]), row["by_effect"]] for row in agreement]
+    caption = "Mean over the first method's directions of the largest |cosine| with one of the second. 1: all are found again."
+    return Table("What is found again", ["directions of", "found in", "by angle", "by effect"], rows, caption)
+
+
+@styled
+def atlas_figure(
+    effects: np.ndarray, angles: np.ndarray, order: np.ndarray, places: Sequence[Mapping[str, Any]], controls: Sequence[str]
+) -> Figure:
+    """Effects [D, D] below the diagonal, angles above, ordered by cluster, with a colour per method at the side."""
+    count = len(order)
+    if count < 2:
+        return message_figure("fewer than two directions")
+    below = np.tril(effects[np.ix_(order, order)])
+    above = np.where(np.triu(np.ones((count, count)), 1) > 0, angles[np.ix_(order, order)], 0.0)
+    methods = in_order(place["method"] for place in places)
+    colours = {m: "#b8b8b8" if m in controls else PALETTE[i % len(PALETTE)] for i, m in enumerate(methods)}
+    named = [place["name"] != UNNAMED for place in places]
+    side = min(4.0, 0.085 * count + 1.6)
+    figure = new_figure(PAGE, side + 0.75)
+    left, bottom = 2.5 / PAGE, 0.62 / (side + 0.75)
+    axes = figure.add_axes((left, bottom, side / PAGE, side / (side + 0.75)))
+    shown = axes.imshow(np.ma.masked_invalid(below + above), cmap="viridis", vmin=0.0, vmax=1.0, interpolation="nearest")
+    shown.cmap.set_bad("#e4e4e4")
+    for y, index in enumerate(order):
+        place = places[index]
+        axes.add_patch(_bar(-0.5 - 0.03 * count, y - 0.5, 0.025 * count, colours[place["method"]]))
+        if count <= 40 or named[index]:
+            text = place["direction"] if not named[index] else f"{place['direction']}: {place['name'].partition(',')[0]}"
+            axes.text(-0.8 - 0.035 * count, y, text, ha="right", va="center", fontsize=min(5.5, 200 / count + 1.5), color=INK if named[index] else MUTED)
+    _outline_clusters(axes, [int(places[i]["cluster"]) for i in order])
+    axes.set(xticks=[], yticks=[], xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    handles = [_bar(0, 0, 1, colours[m]) for m in methods]
+    labels = [m + (" (control)" if m in controls else "") for m in methods]
+    figure.legend(handles, labels, loc="lower left", bbox_to_anchor=(0.01, 0.0), ncol=min(6, len(methods)), handlelength=0.8, fontsize=6)
+    bar = figure.colorbar(shown, cax=figure.add_axes((left + (side + 0.12) / PAGE, bottom, 0.09 / PAGE, side / (side + 0.75))))
+    bar.set_label("|cosine|: effects below the diagonal, angles above")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _bar(x: float, y: float, width: float, colour: str) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x, y), width, 1.0, color=colour, linewidth=0, clip_on=False)
+
+
+def _outline_clusters(axes: Any, clusters: Sequence[int]) -> None:
+    """A square about each cluster of at least two."""
+    from matplotlib.patches import Rectangle
+
+    for cluster in dict.fromkeys(clusters):
+        first, size = clusters.index(cluster), clusters.count(cluster)
+        if size > 1:
+            axes.add_patch(Rectangle((first - 0.5, first - 0.5), size, size, fill=False, edgecolor="white", linewidth=0.7))
+
+
+@styled
+def editing_chart(rows: Sequence[Mapping[str, Any]], controls: Sequence[str]) -> Figure:
+    """A panel per method: the distance to the data along each of its directions, thick their median."""
+    methods = in_order(row["method"] for row in rows)
+    if not methods:
+        return message_figure("no directions")
+    columns = min(4, len(methods))
+    lines = -(-len(methods) // columns)
+    figure = new_figure(PAGE, 1.5 * lines + 0.25, constrained=True)
+    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for panel, method in zip(axes, methods, strict=False):
+        own = [row for row in rows if row["method"] == method]
+        curves = [[r for r in own if r["direction"] == d] for d in in_order(r["direction"] for r in own)]
+        steps = [r["step"] for r in curves[0]]
+        heights = np.array([[r["distance"] for r in curve] for curve in curves])
+        colour = MUTED if method in controls else BLUE
+        if method in controls:
+            panel.set_facecolor(CONTROL_SHADE)
+        panel.plot(steps, heights.T, color=colour, linewidth=0.5, alpha=0.35)
+        panel.plot(steps, np.median(heights, axis=0), color=colour, linewidth=1.6)
+        panel.axhline(1.0, color=RULE, linewidth=0.9, zorder=0)
+        reach = np.median([curve[0]["range"] for curve in curves])
+        panel.set_title(f"{method}: ±{number(float(reach), 2)}σ", loc="left", fontsize=7)
+    for panel in axes[len(methods) :]:
+        panel.set_visible(False)
+    top = np.percentile([row["distance"] for row in rows], 98)
+    axes[0].set_ylim(0.0, max(1.6, float(top)))
+    figure.supxlabel("step (σ of the latent space)", fontsize=7)
+    figure.supylabel("distance to the data", fontsize=7)
+    return figure
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """A table's rows, what are numbers as such."""
+    with open(path, newline="") as file:
+        return [{key: _value(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _finite(value: Any) -> float | None:
+    return value if isinstance(value, float) and math.isfinite(value) else None
