@@ -51,7 +51,9 @@ class Jacobian:
         small = basis.T @ self.gram_times(model, space.name, codes, basis)
         values, vectors = torch.linalg.eigh((small + small.T).double() / 2.0)  # ascending
         best = (basis.double() @ vectors).T.flip(0)[: self.count]
-        return Directions.ranked(best.cpu(), values.flip(0)[: self.count].clamp_min(0.0).sqrt().cpu(), "jacobian", space)
+        return Directions.ranked(
+            best.cpu(), values.flip(0)[: self.count].clamp_min(0.0).sqrt().cpu(), "jacobian", space
+        )
 
     def gram_times(self, model: LatentModel, space: str, codes: Tensor, basis: Tensor) -> Tensor:
         """Mean over codes [N, *shape] of JᵀJ, times a basis [D, R]: [D, R]."""

@@ -23,8 +23,8 @@ class PCA:
               The score is the share of the component's variance that the direction explains, times that variance.
 
     count: directions wanted; at most the dimensions of the space. samples: codes drawn. of: what varies; null: codes
-    where the prior is not the same in all directions, else images. space: null for the generator's default. seed: of the
-    codes.
+    where the prior is not the same in all directions, else images. space: null for the generator's default. seed: of
+    the codes.
     """
 
     def __init__(

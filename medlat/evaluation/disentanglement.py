@@ -1,6 +1,6 @@
 """The standard metrics of how latent coordinates and known factors go together: MIG, DCI and SAP.
 
-Each takes coordinates [N, K] and factors [N, F] of the same N images; coordinates are those along a method's directions.
+Each takes coordinates [N, K] and factors [N, F] of the same N images; coordinates are those along directions.
 """
 
 import numpy as np
@@ -27,8 +27,8 @@ def mig(coordinates: np.ndarray, factors: np.ndarray) -> float:
 
 
 def sap(coordinates: np.ndarray, factors: np.ndarray) -> float:
-    """Separated attribute predictability (Kumar et al. 2018, arXiv 1711.00848): R² of the best coordinate's straight line
-    for a factor less that of the second best, on average.
+    """Separated attribute predictability (Kumar et al. 2018, arXiv 1711.00848): R² of the best coordinate's straight
+    line for a factor less that of the second best, on average.
     """
     x, y = _standardised(coordinates), _standardised(factors)
     r2 = np.sort(np.square(x.T @ y / len(x)), axis=0)[::-1]  # [K, F], the best first

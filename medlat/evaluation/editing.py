@@ -30,8 +30,8 @@ class Nearness:
 
 
 def editing_range(steps: Sequence[float], distances: np.ndarray) -> float:
-    """The largest step r such that at every step within ± r half of the images are within the limit: a distance of 1, or
-    a quarter more than where they begin, for a generator whose own images are not as near as real ones.
+    """The largest step r such that at every step within ± r half of the images are within the limit: a distance of 1,
+    or a quarter more than where they begin, for a generator whose own images are not as near as real ones.
 
     steps: rising, 0 among them. distances: [N, S] of N codes.
     """

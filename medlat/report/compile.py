@@ -96,9 +96,7 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     figures = folder / "figures"
     work = _Work(inputs, figures, read_semantics(inputs.evaluation / "semantics.csv"), _numbers(inputs.evaluation))
     traversals = {method: np.load(inputs.evaluation / f"traversal_{method}.npz") for method in work.methods}
-    work.sections.append(
-        discovered_section(inputs.evaluation, work.numbers, work.kind, inputs.controls, work.figures)
-    )
+    work.sections.append(discovered_section(inputs.evaluation, work.numbers, work.kind, inputs.controls, work.figures))
     _meaning(work, traversals)
     _generator(work)
     _training(work)

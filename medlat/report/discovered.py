@@ -1,4 +1,6 @@
-"""What directions are, all methods side by side: names, the atlas of what is alike, and how far each may be followed."""
+"""What directions are, all methods side by side: names, the atlas of what is alike, and how far each may be
+followed.
+"""
 
 import csv
 import math
@@ -42,7 +44,9 @@ METRICS = {  # columns of the table of methods: key below the method -> title
 }
 
 
-def discovered_section(evaluation: Path, numbers: Mapping[str, float], kind: str, controls: Sequence[str], figures: Path) -> Section:
+def discovered_section(
+    evaluation: Path, numbers: Mapping[str, float], kind: str, controls: Sequence[str], figures: Path
+) -> Section:
     """The section of the page, its figures written to `figures`.
 
     evaluation: folder with names.csv, atlas.csv, agreement.csv, editing.csv and atlas.npz. numbers: metrics.json.
@@ -67,11 +71,14 @@ def discovered_section(evaluation: Path, numbers: Mapping[str, float], kind: str
             "far as half of the images do.",
         ),
     ]
-    tables = [methods_table(numbers, in_order(row["method"] for row in names), kind, controls), names_table(names, controls)]
+    tables = [
+        methods_table(numbers, in_order(row["method"] for row in names), kind, controls),
+        names_table(names, controls),
+    ]
     if agreement:
         tables.append(_agreement_table(agreement))
     text = (
-        "A direction has a name only where the evidence for it (the sure part of its effect that falls on one quantity, "
+        "A direction has a name only where the evidence for it (the sure part of its effect that falls on one quantity "
         "times R²) is above what 95% of random directions show."
     )
     return Section("What the directions are", text, pictures, tables)
@@ -83,7 +90,10 @@ def methods_table(numbers: Mapping[str, float], methods: Sequence[str], kind: st
     rows = []
     for method in methods:
         values = [numbers.get(key.format(method, kind=kind)) for key in keys]
-        whole = [int(v) if v is not None and t in ("coverage", "named") else v for v, t in zip(values, keys.values(), strict=True)]
+        whole = [
+            int(v) if v is not None and t in ("coverage", "named") else v
+            for v, t in zip(values, keys.values(), strict=True)
+        ]
         rows.append([method + (" (control)" if method in controls else ""), *whole])
     caption = (
         "RCA: share of fresh moves whose direction is recognised; the judge is a network that the directions never "
@@ -97,7 +107,13 @@ def names_table(names: Sequence[Mapping[str, Any]], controls: Sequence[str]) -> 
     """Every direction by rank, controls left out."""
     shown = [row for row in names if row["method"] not in controls]
     rows = [
-        [row["method"], row["direction"], int(row["rank"]), row["name"], Cell(number(row["evidence"], 2), row["evidence"])]
+        [
+            row["method"],
+            row["direction"],
+            int(row["rank"]),
+            row["name"],
+            Cell(number(row["evidence"], 2), row["evidence"]),
+        ]
         for row in sorted(shown, key=lambda row: -row["evidence"])
     ]
     level = number(names[0]["level"], 2) if names else "–"
@@ -107,13 +123,19 @@ def names_table(names: Sequence[Mapping[str, Any]], controls: Sequence[str]) -> 
 
 def _agreement_table(agreement: Sequence[Mapping[str, Any]]) -> Table:
     rows = [[row["method"], row["found_in"], _finite(row["by_angle"]), row["by_effect"]] for row in agreement]
-    caption = "Mean over the first method's directions of the largest |cosine| with one of the second. 1: all are found again."
+    caption = (
+        "Mean over the first method's directions of the largest |cosine| with one of the second; 1: all are there."
+    )
     return Table("What is found again", ["directions of", "found in", "by angle", "by effect"], rows, caption)
 
 
 @styled
 def atlas_figure(
-    effects: np.ndarray, angles: np.ndarray, order: np.ndarray, places: Sequence[Mapping[str, Any]], controls: Sequence[str]
+    effects: np.ndarray,
+    angles: np.ndarray,
+    order: np.ndarray,
+    places: Sequence[Mapping[str, Any]],
+    controls: Sequence[str],
 ) -> Figure:
     """Effects [D, D] below the diagonal, angles above, ordered by cluster, with a colour per method at the side."""
     count = len(order)
@@ -128,22 +150,44 @@ def atlas_figure(
     figure = new_figure(PAGE, side + 0.75)
     left, bottom = 2.5 / PAGE, 0.62 / (side + 0.75)
     axes = figure.add_axes((left, bottom, side / PAGE, side / (side + 0.75)))
-    shown = axes.imshow(np.ma.masked_invalid(below + above), cmap="viridis", vmin=0.0, vmax=1.0, interpolation="nearest")
+    shown = axes.imshow(
+        np.ma.masked_invalid(below + above), cmap="viridis", vmin=0.0, vmax=1.0, interpolation="nearest"
+    )
     shown.cmap.set_bad("#e4e4e4")
     for y, index in enumerate(order):
         place = places[index]
         axes.add_patch(_bar(-0.5 - 0.03 * count, y - 0.5, 0.025 * count, colours[place["method"]]))
         if count <= 40 or named[index]:
-            text = place["direction"] if not named[index] else f"{place['direction']}: {place['name'].partition(',')[0]}"
-            axes.text(-0.8 - 0.035 * count, y, text, ha="right", va="center", fontsize=min(5.5, 200 / count + 1.5), color=INK if named[index] else MUTED)
+            text = (
+                place["direction"] if not named[index] else f"{place['direction']}: {place['name'].partition(',')[0]}"
+            )
+            axes.text(
+                -0.8 - 0.035 * count,
+                y,
+                text,
+                ha="right",
+                va="center",
+                fontsize=min(5.5, 200 / count + 1.5),
+                color=INK if named[index] else MUTED,
+            )
     _outline_clusters(axes, [int(places[i]["cluster"]) for i in order])
     axes.set(xticks=[], yticks=[], xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
     for spine in axes.spines.values():
         spine.set_visible(False)
     handles = [_bar(0, 0, 1, colours[m]) for m in methods]
     labels = [m + (" (control)" if m in controls else "") for m in methods]
-    figure.legend(handles, labels, loc="lower left", bbox_to_anchor=(0.01, 0.0), ncol=min(6, len(methods)), handlelength=0.8, fontsize=6)
-    bar = figure.colorbar(shown, cax=figure.add_axes((left + (side + 0.12) / PAGE, bottom, 0.09 / PAGE, side / (side + 0.75))))
+    figure.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0.01, 0.0),
+        ncol=min(6, len(methods)),
+        handlelength=0.8,
+        fontsize=6,
+    )
+    bar = figure.colorbar(
+        shown, cax=figure.add_axes((left + (side + 0.12) / PAGE, bottom, 0.09 / PAGE, side / (side + 0.75)))
+    )
     bar.set_label("|cosine|: effects below the diagonal, angles above")
     bar.outline.set_visible(False)
     return figure
@@ -162,7 +206,9 @@ def _outline_clusters(axes: Any, clusters: Sequence[int]) -> None:
     for cluster in dict.fromkeys(clusters):
         first, size = clusters.index(cluster), clusters.count(cluster)
         if size > 1:
-            axes.add_patch(Rectangle((first - 0.5, first - 0.5), size, size, fill=False, edgecolor="white", linewidth=0.7))
+            axes.add_patch(
+                Rectangle((first - 0.5, first - 0.5), size, size, fill=False, edgecolor="white", linewidth=0.7)
+            )
 
 
 @styled

@@ -22,8 +22,8 @@ from medlat.evaluation.traversal import latent_sigma, traverse
 from medlat.measure.rulers import ruler
 from medlat.progress import track
 from medlat.randomness import generator_for
-from medlat.spaces import Directions, ImageSpec, LatentModel, decode_in_parts
 from medlat.report.style import write_table
+from medlat.spaces import Directions, ImageSpec, LatentModel, decode_in_parts
 from medlat.stages.generator import BATCH
 
 EDITED = 16  # base codes whose distance to the data is looked at
@@ -113,9 +113,7 @@ def _editing(
     """Rows of editing.csv, and the range of the method: the median of those of its directions."""
     steps = list(subject.config.evaluation.editing)
     rows, reached = [], []
-    for name, images in zip(
-        directions.names, traverse(subject.model, directions, codes, steps, sigma), strict=True
-    ):
+    for name, images in zip(directions.names, traverse(subject.model, directions, codes, steps, sigma), strict=True):
         far = subject.nearness(subject.see(images.flatten(0, 1)).reshape(len(codes), len(steps), -1))
         reached.append(editing_range(steps, far))
         for step, distance in zip(steps, np.median(far, axis=0), strict=True):
@@ -124,9 +122,7 @@ def _editing(
     return rows, float(np.median(reached))
 
 
-def _shown(
-    subject: Subject, directions: Directions, codes: Tensor, sigma: Tensor, reach: float, path: Path
-) -> None:
+def _shown(subject: Subject, directions: Directions, codes: Tensor, sigma: Tensor, reach: float, path: Path) -> None:
     """The traversals of one base code, as far as images stay near the data."""
     base = _typical(subject.model, codes, directions.space.name, subject.spec)
     reach = max(reach, SHORTEST)
@@ -160,7 +156,9 @@ def disentanglement(subject: Subject, found: Mapping[str, Directions], samples: 
     return numbers
 
 
-def names_and_atlas(subject: Subject, found: Mapping[str, Directions], rows: list[Effect], out: Path) -> dict[str, float]:
+def names_and_atlas(
+    subject: Subject, found: Mapping[str, Directions], rows: list[Effect], out: Path
+) -> dict[str, float]:
     """Leaves names.csv, atlas.csv and agreement.csv; returns how many directions of each method have a name."""
     named = names(rows, subject.kind, {"deg": "°", "1": ""})
     write_table(out / "names.csv", [asdict(n) for n in named])

@@ -80,11 +80,11 @@ def test_randomised_jacobian_svd_agrees_with_the_exact_one():
 
 
 def test_principal_components_are_those_of_scikit_learn():
-    from sklearn.decomposition import PCA as Reference
+    from sklearn import decomposition
 
     rows = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)).double() @ torch.randn(7, 7).double()
     variances, axes = components(rows, 5)
-    expected = Reference(5).fit(rows.numpy())
+    expected = decomposition.PCA(5).fit(rows.numpy())
     assert variances.tolist() == pytest.approx(expected.explained_variance_.tolist(), rel=1e-6)
     assert (alike(axes, torch.from_numpy(expected.components_)) > 1.0 - 1e-6).all()
 

@@ -1,4 +1,6 @@
-"""How well directions can be told apart: the reconstructor's accuracy, made comparable between numbers of directions."""
+"""How well directions can be told apart: the reconstructor's accuracy, made comparable between numbers of
+directions.
+"""
 
 from dataclasses import dataclass
 
@@ -26,7 +28,12 @@ class Accuracy:
     shift_l1: float
 
     def numbers(self) -> dict[str, float]:
-        return {"rca": self.rca, "rca_corrected": self.corrected, f"rca_of_{FEW}": self.of_few, "shift_l1": self.shift_l1}
+        return {
+            "rca": self.rca,
+            "rca_corrected": self.corrected,
+            f"rca_of_{FEW}": self.of_few,
+            "shift_l1": self.shift_l1,
+        }
 
 
 def accuracy(logits: Tensor, index: Tensor, shift: Tensor, found_shift: Tensor) -> Accuracy:

@@ -69,8 +69,8 @@ class Projective(Linear):
 
 
 class Orthonormal(Deformator):
-    """A rotation of the axes, K = D: the matrix exponential of a skew-symmetric matrix, which stays orthonormal whatever
-    the optimiser does.
+    """A rotation of the axes, K = D: the matrix exponential of a skew-symmetric matrix, which stays orthonormal
+    whatever the optimiser does.
 
     count: D or null; any other number of directions is refused.
     """

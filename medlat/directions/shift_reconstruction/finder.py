@@ -22,8 +22,8 @@ SAMPLES = 4096
 class ShiftReconstruction:
     """Directions that a second network can tell apart by their effect on images (Voynov & Babenko 2020).
 
-    The score of a direction is the share of its fresh pairs that a reconstructor recognises which the deformator was not
-    trained with.
+    The score of a direction is the share of its fresh pairs that a reconstructor recognises which the deformator was
+    not trained with.
 
     deformator:    size of a code -> what is trained to move codes; see `deformators`.
     reconstructor: image and number of directions -> what is trained to tell; see `reconstructors`.
@@ -98,4 +98,3 @@ class ShiftReconstruction:
         space = chosen_space(model, self.space)
         found = Directions.ranked(columns.reshape(-1, *space.shape), recognised, "shift_reconstruction", space)
         return found, own.numbers() | {f"judge_{name}": value for name, value in judged.numbers().items()}
-

@@ -26,9 +26,9 @@ class DirectionNetwork(nn.Module):
 
 
 class ShiftReconstructionModule(AveragedModule):
-    """Fresh codes are decoded, moved by a random step along a random direction and decoded again; the reconstructor says
-    which direction it was, and how far (Voynov & Babenko 2020, arXiv 2002.03754, eq. 1). The generator is frozen. A
-    second reconstructor, the judge, learns the same from the same pairs, which are not moved for its sake.
+    """Fresh codes are decoded, moved by a random step along a random direction and decoded again; the reconstructor
+    says which direction it was, and how far (Voynov & Babenko 2020, arXiv 2002.03754, eq. 1). The generator is frozen.
+    A second reconstructor, the judge, learns the same from the same pairs, which are not moved for its sake.
 
     network:      deformator, reconstructor and judge; their averaged weights are the result.
     model:        the generator. space: of the codes. sigma: the length of a step of 1 in that space.
@@ -121,7 +121,9 @@ class ShiftReconstructionModule(AveragedModule):
             codes, index, shift = self.draw(purpose, number)
             pair = self.pairs(network, codes, index, shift)
             seen.append((index, shift, *network.reconstructor(*pair), *network.judge(*pair)))
-        index, shift, logits, steps, judge_logits, judge_steps = (torch.cat(parts).cpu() for parts in zip(*seen))
+        index, shift, logits, steps, judge_logits, judge_steps = (
+            torch.cat(parts).cpu() for parts in zip(*seen, strict=True)
+        )
         right = (judge_logits.argmax(dim=1) == index).float()
         asked = torch.bincount(index, minlength=logits.shape[1])
         recognised = torch.bincount(index, right, minlength=logits.shape[1]) / asked.clamp_min(1)
