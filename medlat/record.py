@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import medlat
@@ -42,12 +43,13 @@ def recorded(config: DictConfig, folder: Path, plan: "Plan") -> Iterator[Tracker
 
 
 def environment(config: DictConfig, plan: "Plan") -> dict[str, Any]:
-    """Versions, commit, device, seed, command and a fingerprint of the data."""
+    """Versions, commit, device, seed, command, what this job of a sweep was given, and a fingerprint of the data."""
     hardware = build.hardware(config)
     return {
         "medlat": medlat.__version__,
         "commit": commit(),
         "command": " ".join(["python -m medlat.run", *sys.argv[1:]]),
+        "overrides": list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
         "seed": config.seed,
         "device": str(hardware.device),
         "precision": hardware.lightning_precision(),

@@ -64,7 +64,6 @@ class Jacobian:
             def decode(x: Tensor) -> Tensor:
                 return model.decode(x, space)
 
-            _, forward = jvp(decode, (many,), (basis.T.reshape(many.shape).contiguous(),))
-            _, back = vjp(decode, many)
-            result += back(forward)[0].flatten(1).T
+            forward = jvp(decode, (many,), (basis.T.reshape(many.shape).contiguous(),))[1]
+            result += vjp(decode, many)[1](forward)[0].flatten(1).T
         return result / len(codes)
