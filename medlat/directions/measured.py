@@ -38,7 +38,10 @@ class Measured:
         parts = [spec.pictures(decode_in_parts(model, part, space.name)) for part in codes.split(BATCH)]
         values = np.concatenate([rule.measure(part, spec.spacing_mm) for part in parts])
         read = np.array([m.factor is not None for m in rule.measurements])
-        wanted = (np.isfinite(values).mean(axis=0) >= DEFINED) & (read if read.any() else True)
+        varies = np.array([len(np.unique(column[np.isfinite(column)])) > 1 for column in values.T])
+        wanted = varies & (np.isfinite(values).mean(axis=0) >= DEFINED) & (read if read.any() else True)
+        if not wanted.any():
+            raise UserError("directions=measured: no measurement varies over this generator's images")
         names = [f"measured {m.name}" for m, keep in zip(rule.measurements, wanted, strict=True) if keep]
         x = (codes.cpu() / sigma).flatten(1).double().numpy()
         weights, scores = self._models(x, values[:, wanted])

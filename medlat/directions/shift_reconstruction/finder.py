@@ -57,6 +57,9 @@ class ShiftReconstruction:
             )
         if not shift_weight >= 0.0:
             raise UserError(f"directions.shift_weight={shift_weight:g}: expected a number of at least 0")
+        for name, value in {"images": images, "batch_size": batch_size}.items():
+            if value < 1:
+                raise UserError(f"directions.{name}={value}: expected a whole number of at least 1")
         self.deformator, self.reconstructor, self.judge = deformator, reconstructor, judge
         self.schedule = Schedule(images, batch_size, checkpoint_every_s, 10, "directions")
         self.optimisation, self.space, self.seed = optimisation, space, seed

@@ -1,0 +1,50 @@
+"""The ceiling: directions of what is measured."""
+
+import numpy as np
+import pytest
+import torch
+
+from medlat.directions.measured import Measured
+from medlat.errors import UserError
+from medlat.measure.rulers import ruler
+from medlat.spaces import ImageSpec, LatentSpace
+
+
+class Tiles:
+    """RGB tiles: one axis of the latent space turns the colour, one makes it darker, the third does nothing."""
+
+    def __init__(self):
+        self.image = ImageSpec(3, 32, 32, 0.0, 255.0, "RGB", 0.002)
+        self.spaces = {"z": LatentSpace("z", (3,))}
+
+    def sample(self, n, space="z", generator=None):
+        return torch.randn(n, 3, generator=generator)
+
+    def decode(self, codes, space="z"):
+        colour = torch.stack([0.1 * codes[:, 0], -0.1 * codes[:, 0], 0.0 * codes[:, 0]], dim=1) + 0.4
+        return (colour - 0.1 * codes[:, 1:2])[:, :, None, None].expand(-1, 3, 32, 32).clamp(-1.0, 1.0)
+
+    def latent_affines(self, space="z"):
+        return [torch.eye(3)]
+
+
+def test_what_does_nothing_is_in_no_direction():
+    found = Measured(samples=200).find(Tiles())
+    assert set(found.names) <= {f"measured {m.name}" for m in ruler("RGB").measurements}
+    assert len(found) >= 1
+    known = found.scores > 0.9
+    assert known.any()
+    assert (found.vectors[known, 2].abs() < 0.1).all()
+    assert np.isfinite(found.vectors).all()
+
+
+def test_images_without_variation_have_no_directions():
+    model = Tiles()
+    model.decode = lambda codes, space: torch.zeros(len(codes), 3, 32, 32)
+    with pytest.raises(UserError, match=r"directions=measured: no measurement varies"):
+        Measured(samples=64).find(model)
+
+
+def test_bad_input():
+    with pytest.raises(UserError, match=r"directions.samples=3: expected at least 50"):
+        Measured(samples=3)
