@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from medlat.directions.ica import ICA
 from medlat.directions.jacobian import Jacobian
 from medlat.directions.pca import PCA, components
 from medlat.directions.posterior import PosteriorAxes
@@ -138,3 +139,37 @@ def test_every_method_on_every_generator(finder, model):
     found = finder(count=3).find(model)
     assert found.vectors.shape == (3, 8)
     assert found.vectors.norm(dim=1).tolist() == pytest.approx([1.0] * 3, abs=1e-5)
+
+
+class Mixed(torch.nn.Linear):
+    """A linear generator with an encoder: codes mix independent factors, and `images` are the factors' mixtures."""
+
+    def __init__(self):
+        super().__init__(1, 1)
+        generator = torch.Generator().manual_seed(4)
+        self.mixing = torch.randn(5, 3, generator=generator)  # 3 factors in a space of 5
+        self.spaces, self.image = {"z": LatentSpace("z", (5,))}, IMAGE
+        factors = torch.rand(2000, 3, generator=generator) - 0.5  # uniform, as the phantom's are
+        self.codes = factors @ self.mixing.T + 0.01 * torch.randn(2000, 5, generator=generator)
+
+    def encode(self, images):
+        return images, torch.zeros_like(images)
+
+
+def test_independent_components_are_the_factors_that_principal_components_are_not():
+    model = Mixed()
+    found = ICA(seed=1).find(model, model.codes.split(500))
+    assert len(found) == 3  # what is left of the variance is noise
+    cosines = (found.vectors @ torch.nn.functional.normalize(model.mixing, dim=0)).abs()
+    assert (cosines.max(dim=0).values > 0.99).all(), cosines
+    assert found.scores.sum() == pytest.approx(1.0, abs=0.02)
+    _, axes = components(model.codes.double(), 3)
+    principal = (axes.float() @ torch.nn.functional.normalize(model.mixing, dim=0)).abs()
+    assert principal.max(dim=0).values.min() < 0.9
+
+
+def test_ica_needs_an_encoder_and_a_share():
+    with pytest.raises(UserError, match=r"directions=ica: StyleGAN2 has no encoder"):
+        ICA().check(small_generators()[2])
+    with pytest.raises(UserError, match=r"directions.variance=0: expected a share above 0"):
+        ICA(variance=0.0)

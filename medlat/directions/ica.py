@@ -1,0 +1,71 @@
+"""Independent components of the codes of real images."""
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medlat.directions.finder import check_count, chosen_space
+from medlat.errors import UserError
+from medlat.spaces import Directions, LatentModel
+
+ITERATIONS = 1000
+
+
+class ICA:
+    """What varies by itself in the data: the columns of the mixing matrix of FastICA (Hyvärinen & Oja 2000), fitted to
+    the codes of real images by the generator's own encoder.
+
+    A latent space with the same prior in all directions has no axes of its own, but what made the images has: factors
+    that are independent and not Gaussian. As far as codes depend on them linearly, ICA finds them up to order and sign,
+    where principal components need not (Hyvärinen et al. 2001, chapter 7). The score is the share of the codes'
+    variance that a component makes.
+
+    count:    directions wanted; at most as many as there are components. variance: share of the codes' variance that is
+              kept before they are taken apart: what lies below is noise, in which FastICA finds components too.
+    images:   training images that are encoded. seed: of the first estimate.
+    """
+
+    def __init__(self, count: int = 16, variance: float = 0.95, images: int = 4096, seed: int = 0) -> None:
+        check_count(count)
+        if not 0.0 < variance <= 1.0:
+            raise UserError(f"directions.variance={variance:g}: expected a share above 0, at most 1")
+        if images < 10:
+            raise UserError(f"directions.images={images}: expected at least 10")
+        self.count, self.variance, self.images, self.seed = count, variance, images, seed
+
+    def check(self, model: LatentModel) -> None:
+        """Raises UserError where the generator has no encoder."""
+        if not hasattr(model, "encode"):
+            raise UserError(
+                f"directions=ica: {type(model).__name__} has no encoder of its own; expected a VAE (generator=vae, "
+                f"vae_fine or vae_resnet), or another method, e.g. directions=jacobian"
+            )
+
+    def find(self, model: LatentModel, images: Iterable[Tensor]) -> Directions:
+        self.check(model)
+        space = chosen_space(model, None)
+        device = next(model.parameters()).device  # type: ignore[attr-defined]
+        with torch.no_grad():
+            codes = torch.cat([model.encode(part.to(device))[0].double().cpu() for part in images])  # type: ignore[attr-defined]
+        mixing = torch.from_numpy(independent_components(codes.numpy(), self.variance, self.seed))
+        strength = mixing.square().sum(dim=0) / codes.var(dim=0).sum()
+        best = torch.argsort(strength, descending=True, stable=True)[: self.count]
+        return Directions.ranked(mixing.T[best], strength[best], "ica", space)
+
+
+def independent_components(codes: np.ndarray, variance: float, seed: int) -> np.ndarray:
+    """Codes [N, D] -> mixing matrix [D, K]: what one standard deviation of each component adds to a code. K is the
+    smallest number of principal components with that share of the variance.
+    """
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
+    kept = np.cumsum(np.linalg.eigvalsh(np.cov(codes.T))[::-1])
+    components = min(int(np.searchsorted(kept, variance * kept[-1] * (1.0 - 1e-9))) + 1, *codes.shape)
+    how = FastICA(components, whiten="unit-variance", fun="logcosh", max_iter=ITERATIONS, tol=1e-3, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # components that are Gaussian have no optimum to reach
+        return np.asarray(how.fit(codes).mixing_)
