@@ -190,6 +190,20 @@ class Histology(Transformations):
         return geometry.some(images, stained, lambda part: colour.restain(part, scale[stained], shift[stained]))
 
 
+class ByUnit:
+    """The pipeline for what the images are: one for each unit."""
+
+    def __init__(self, HU: Pipeline, RGB: Pipeline, grey: Pipeline) -> None:  # noqa: N803 (units)
+        self.pipelines = {"HU": HU, "RGB": RGB, "grey": grey}
+
+    def __call__(self, images: Tensor, p: float, generator: torch.Generator, image: ImageSpec) -> Tensor:
+        return self.pipelines[image.unit](images, p, generator, image)
+
+    def check(self, image: ImageSpec) -> None:
+        """Raises UserError for images that their pipeline is not made for."""
+        self.pipelines[image.unit].check(image)
+
+
 class Adaptive:
     """How often: p moves until the discriminator is as sure of the real images as it should be.
 

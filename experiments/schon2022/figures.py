@@ -1,0 +1,276 @@
+"""The tables and figures of the study of directions without labels.
+
+    python experiments/schon2022/figures.py study SWEEP     the runs of +experiment=schon2022/directions
+    python experiments/schon2022/figures.py finders SWEEP   the seeds of +experiment=schon2022/finders
+    python experiments/schon2022/figures.py examples NAME=RUN [NAME=RUN ...]
+
+`study` writes study.csv and study.png, and for each run its grid of directions and GIFs of ten directions each below
+`study/`. `finders` writes finders.csv, mean and 95% interval over seeds of every method, and finders.png. `examples`
+looks in each run for the best direction of each of the five things that the paper names, by measurement, and draws it,
+or says that none is better than chance: NAME_examples.png and examples.csv.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
+from medlat.collect import Run, collect, interval
+from medlat.evaluation.naming import LEVEL, evidence
+from medlat.evaluation.semantics import CHANCE, MOVES, Effect
+from medlat.report import anatomy, gif
+from medlat.report.compile import read_semantics
+from medlat.report.rendering import Look
+from medlat.report.style import BLUE, CONTROL_SHADE, MUTED, PAGE, PALETTE, new_figure, save_figure, styled, write_table
+
+HERE = Path(__file__).parent
+METHOD = "shift_reconstruction"
+# The directions that Schön et al. 2022 name -> the measurement that would move.
+NAMED = {
+    "z-position": "slice_level",
+    "y-position": "y_position",
+    "breast size": "breast",
+    "rotation": "rotation",
+    "thickness": "fat_thickness",
+}
+SCORES = {
+    "rca": f"directions/{METHOD}/rca",
+    "judge_corrected": f"directions/{METHOD}/judge_rca_corrected",
+    "judge_of_8": f"directions/{METHOD}/judge_rca_of_8",
+    "judge_shift_l1": f"directions/{METHOD}/judge_shift_l1",
+    "purity": f"semantics/{METHOD}/{{kind}}_purity",
+    "purity_random": "semantics/random/{kind}_purity",
+    "coverage": f"semantics/{METHOD}/{{kind}}_coverage",
+    "coverage_random": "semantics/random/{kind}_coverage",
+    "named": f"semantics/{METHOD}/named",
+}
+COMPARED = {
+    "factor_coverage": "factors covered",
+    "factor_purity": "mean purity",
+    "named": "directions with a name",
+    "mig": "MIG",
+    "dci_disentanglement": "DCI disentanglement",
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    if len(arguments) < 2 or arguments[0] not in ("study", "finders", "examples"):
+        sys.exit(__doc__)
+    {"study": study, "finders": finders, "examples": examples}[arguments[0]](arguments[1:])
+
+
+# --- the twelve runs -------------------------------------------------------------------------------------------------
+
+
+def study(arguments: Sequence[str]) -> None:
+    runs = [run for run in collect(Path(arguments[0])) if run.numbers is not None]
+    table = [study_row(run) for run in runs]
+    write_table(HERE / "study.csv", table)
+    save_figure(study_chart(table), HERE, "study")
+    for run, row in zip(runs, table, strict=True):
+        name = "_".join(str(row[key]) for key in ("generator", "deformator", "reconstructor"))
+        draw_directions(run.folder, HERE / "study", name)
+
+
+def study_row(run: Run) -> dict[str, Any]:
+    """What a run was, and its scores."""
+    assert run.numbers is not None
+    kind = "factor" if f"semantics/{METHOD}/factor_purity" in run.numbers else "measurement"
+    names = {
+        "generator": "generator",
+        "deformator": "directions/deformator",
+        "reconstructor": "directions/reconstructor",
+    }
+    row: dict[str, Any] = {key: run.settings.get(setting, "default") for key, setting in names.items()}
+    with open(run.folder / "names.csv", newline="") as file:
+        row["directions"] = sum(line["method"] == METHOD for line in csv.DictReader(file))
+    return row | {key: run.numbers.get(name.format(kind=kind)) for key, name in SCORES.items()}
+
+
+@styled
+def study_chart(table: Sequence[Mapping[str, Any]]) -> Figure:
+    """A column per generator: above how well directions are told apart, below how pure they are beside chance."""
+    generators = list(dict.fromkeys(row["generator"] for row in table))
+    deformators = list(dict.fromkeys(row["deformator"] for row in table))
+    reconstructors = list(dict.fromkeys(row["reconstructor"] for row in table))
+    figure = new_figure(PAGE, 3.6, constrained=True)
+    axes = figure.subplots(2, len(generators), sharey="row", squeeze=False)
+    for column, generator in enumerate(generators):
+        for i, reconstructor in enumerate(reconstructors):
+            rows = [r for r in table if r["generator"] == generator and r["reconstructor"] == reconstructor]
+            x = [deformators.index(r["deformator"]) + 0.18 * (i - (len(reconstructors) - 1) / 2) for r in rows]
+            how = {"color": PALETTE[i], "label": reconstructor, "linestyle": "", "marker": "o", "markersize": 5}
+            axes[0][column].plot(x, [r["judge_corrected"] for r in rows], **how)
+            axes[1][column].plot(x, [r["purity"] for r in rows], **how)
+        chance = [r["purity_random"] for r in table if r["generator"] == generator]
+        axes[1][column].axhline(float(np.mean(chance)), color=MUTED, linewidth=1.0, linestyle="--", label="random")
+        axes[0][column].axhline(0.0, color=MUTED, linewidth=1.0, linestyle="--", label="chance")
+        axes[0][column].set_title(generator, loc="left")
+        for row in (0, 1):
+            axes[row][column].set_xticks(range(len(deformators)), deformators if row else [])
+            axes[row][column].set(xlim=(-0.5, len(deformators) - 0.5), ylim=(-0.05, 1.02))
+    axes[0][0].set_ylabel("accuracy of the judge,\ncorrected for chance")
+    axes[1][0].set_ylabel("mean purity")
+    axes[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes[1][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def draw_directions(run: Path, folder: Path, name: str) -> None:
+    """The first eight directions of a run as a grid, and all as GIFs of ten."""
+    images, steps, look, names = traversal(run, METHOD)
+    texts = {line["direction"]: line["name"] for line in names}
+    labels = [line["direction"] for line in sorted(names, key=lambda line: line["direction"])]
+    first = slice(0, anatomy.ROWS_PER_PAGE)
+    short = [label.rpartition(" ")[2] for label in labels]
+    captions = [texts[label] for label in labels[first]]
+    save_figure(anatomy.traversal_grid(images[first], steps, short[first], captions, look), folder, name)
+    for start in range(0, len(images), 10):
+        part = slice(start, min(start + 10, len(images)))
+        gif.overview_gif(images[part], folder / f"{name}_{start}-{part.stop - 1}.gif", look, steps, short[part])
+
+
+def traversal(run: Path, method: str) -> tuple[np.ndarray, list[float], Look, list[dict[str, str]]]:
+    """Images [K, S, H, W] of a method in the order of its directions, steps, how they are shown, and their names."""
+    config = OmegaConf.load(run / "config.yaml")
+    places = json.loads((run / "artifacts.json").read_text())
+    store = Path(config.store).expanduser()
+    unit = json.loads((store / places["slices"]["path"] / "slices.json").read_text())["unit"]
+    arrays = np.load(store / places["evaluation"]["path"] / f"traversal_{method}.npz")
+    with open(run / "names.csv", newline="") as file:
+        names = [line for line in csv.DictReader(file) if line["method"] == method]
+    return arrays["images"], arrays["steps"].tolist(), Look(unit, tuple(config.report.window)), names
+
+
+# --- all methods over seeds ------------------------------------------------------------------------------------------
+
+
+def finders(arguments: Sequence[str]) -> None:
+    runs = [run for run in collect(Path(arguments[0])) if run.numbers is not None]
+    table = list(finder_rows(runs))
+    write_table(HERE / "finders.csv", table)
+    save_figure(finders_chart(table), HERE, "finders")
+
+
+def finder_rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    """Mean and 95% interval over seeds of each method and score."""
+    methods = dict.fromkeys(
+        key.split("/")[1] for run in runs for key in run.numbers or {} if key.startswith("semantics/")
+    )
+    for method in methods:
+        for score in COMPARED:
+            values = [v for run in runs if (v := score_of(run, method, score)) is not None]
+            if values:
+                mean, low, high = interval(values)
+                each = " ".join(f"{value:.3g}" for value in values)
+                yield {
+                    "method": method,
+                    "score": score,
+                    "seeds": len(values),
+                    "mean": mean,
+                    "low": low,
+                    "high": high,
+                    "each": each,
+                }
+
+
+def score_of(run: Run, method: str, score: str) -> float | None:
+    numbers = run.numbers or {}
+    return numbers.get(f"semantics/{method}/{score}", numbers.get(f"disentanglement/{method}/{score}"))
+
+
+@styled
+def finders_chart(table: Sequence[Mapping[str, Any]]) -> Figure:
+    """A panel per score: a row per method, best coverage first, mean with interval and each seed."""
+    covered = {row["method"]: row["mean"] for row in table if row["score"] == "factor_coverage"}
+    order = sorted(covered, key=lambda method: covered[method])
+    figure = new_figure(PAGE, 0.24 * len(order) + 0.7, constrained=True)
+    axes = figure.subplots(1, len(COMPARED), sharey=True)
+    for panel, (score, title) in zip(axes, COMPARED.items(), strict=True):
+        for y, method in enumerate(order):
+            row = next((r for r in table if r["method"] == method and r["score"] == score), None)
+            control = method in (CHANCE, "coordinate")
+            if control:
+                panel.axhspan(y - 0.5, y + 0.5, color=CONTROL_SHADE, linewidth=0, zorder=0)
+            if row is None:
+                continue
+            colour = MUTED if control else PALETTE[1] if method == "measured" else BLUE
+            each = [float(value) for value in row["each"].split()]
+            panel.plot(each, [y] * len(each), ".", color=colour, alpha=0.45, markersize=4)
+            panel.plot(row["mean"], y, "D", color=colour, markersize=4)
+        panel.set_title(title, loc="left", fontsize=7)
+        panel.set_xlim(left=0.0)
+        panel.tick_params(axis="y", length=0)
+    labels = {CHANCE: "random (control)", "coordinate": "axes (control)", "measured": "measured (ceiling)"}
+    axes[0].set_yticks(range(len(order)), [labels.get(method, method) for method in order])
+    return figure
+
+
+# --- the five directions that the paper names ------------------------------------------------------------------------
+
+
+def examples(arguments: Sequence[str]) -> None:
+    table = []
+    for name, _, folder in (argument.partition("=") for argument in arguments):
+        run = Path(folder)
+        found = list(best_directions(run))
+        table += [{"run": name} | row for row in found]
+        save_figure(examples_figure(run, found), HERE, f"{name}_examples")
+    write_table(HERE / "examples.csv", table)
+
+
+def best_directions(run: Path) -> Iterator[dict[str, Any]]:
+    """For each of the five the direction, of any method but controls and the ceiling, with most evidence that it moves
+    that measurement; found: whether that is more than 95% of random directions have for it.
+    """
+    rows = [Effect.from_row(row) for row in read_semantics(run / "semantics.csv") if row["kind"] == "measurement"]
+    for what, measurement in NAMED.items():
+        own = [row for row in rows if row.measurement == measurement]
+        tried = [row for row in own if row.method not in (CHANCE, "coordinate", "measured")]
+        level = float(np.percentile([evidence(row) for row in own if row.method == CHANCE], LEVEL))
+        best = max(tried, key=evidence)
+        yield {
+            "what": what,
+            "measurement": measurement,
+            "method": best.method,
+            "direction": best.direction,
+            "effect": best.effect,
+            "low": best.effect_low,
+            "high": best.effect_high,
+            "unit": best.unit,
+            "share": best.share,
+            "r2": best.r2,
+            "evidence": evidence(best),
+            "level": level,
+            "found": evidence(best) > level and abs(best.standardised) >= MOVES,
+        }
+
+
+def examples_figure(run: Path, found: Sequence[Mapping[str, Any]]) -> Figure:
+    """A row for each of the five: the traversal of its best direction, and what was measured."""
+    images, captions = [], []
+    for row in found:
+        own, steps, look, _ = traversal(run, row["method"])
+        place = int(row["direction"].rpartition(" ")[2])
+        images.append(own[place])
+        unit = {"deg": "°", "1": ""}.get(row["unit"], " " + row["unit"])
+        words = "" if row["found"] else "NOT better than random directions: "
+        captions.append(
+            f"{words}{row['direction']}, {row['effect']:+.2g}{unit}/σ [{row['low']:.2g}, {row['high']:.2g}], share "
+            f"{row['share']:.2f}, R² {row['r2']:.2f}; shown to ±{max(steps):.2g}σ"
+        )
+    names = [row["what"] for row in found]
+    figure = anatomy.traversal_grid(np.stack(images), steps, names, captions, look)
+    for axes, part in zip(figure.axes, np.linspace(-100, 100, len(steps)), strict=False):
+        axes.set_title(f"{part:+.0f}%" if abs(part) > 0.5 else "0")  # each method has a range of its own
+    return figure
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
