@@ -7,18 +7,21 @@ from torch.func import jvp, vjp
 from medlat.directions.finder import check_count, chosen_space
 from medlat.errors import UserError
 from medlat.randomness import generator_for
-from medlat.spaces import Directions, LatentModel
+from medlat.spaces import Directions, LatentModel, LatentSpace
+
+EXACT = 128  # dimensions up to which all are looked at
 
 
 class Jacobian:
     """The leading right singular vectors of the Jacobians of the decoder at sampled codes, stacked: the eigenvectors of
-    the mean of JᵀJ. They are found by randomised subspace iteration (Halko et al. 2011, arXiv 0909.4061), JᵀJ being a
-    Jacobian-vector product, forward, and a vector-Jacobian product back; no Jacobian is ever stored. The score is the
-    root mean squared singular value.
+    the mean of JᵀJ. The score is the root mean squared singular value.
+
+    Up to 128 dimensions J is taken column by column, as Jacobian-vector products forward through the decoder, and JᵀJ
+    is exact. Beyond, its range is found by randomised subspace iteration (Halko et al. 2011, arXiv 0909.4061): products
+    with J, forward, and with Jᵀ, back; no Jacobian is ever stored.
 
     count:      directions wanted; at most the dimensions of the space.
-    codes:      at which the Jacobian is taken. iterations: of the subspace; oversampling: further vectors in it. Where
-                count + oversampling reach the dimensions of the space, the result is exact and one iteration enough.
+    codes:      at which the Jacobian is taken. iterations: of the subspace; oversampling: further vectors in it.
     space:      null for the generator's default. seed: of codes and first vectors.
     """
 
@@ -42,28 +45,38 @@ class Jacobian:
         space = chosen_space(model, self.space)
         generator = generator_for(self.seed, "jacobian")
         codes = model.sample(self.codes, space.name, generator)
-        rank = min(space.size, self.count + self.oversampling)
-        exact = rank == space.size
-        basis = torch.eye(rank) if exact else torch.randn(space.size, rank, generator=generator)
-        basis = basis.to(codes.device)
-        for _ in range(1 if exact else self.iterations):
-            basis = torch.linalg.qr(self.gram_times(model, space.name, codes, basis))[0]
-        small = basis.T @ self.gram_times(model, space.name, codes, basis)
-        values, vectors = torch.linalg.eigh((small + small.T).double() / 2.0)  # ascending
-        best = (basis.double() @ vectors).T.flip(0)[: self.count]
-        return Directions.ranked(
-            best.cpu(), values.flip(0)[: self.count].clamp_min(0.0).sqrt().cpu(), "jacobian", space
-        )
-
-    def gram_times(self, model: LatentModel, space: str, codes: Tensor, basis: Tensor) -> Tensor:
-        """Mean over codes [N, *shape] of JᵀJ, times a basis [D, R]: [D, R]."""
-        result = torch.zeros_like(basis)
+        basis = self._basis(model, space, codes, generator)
+        small = torch.zeros(basis.shape[1], basis.shape[1], dtype=torch.float64)
         for code in codes:
-            many = code.repeat(basis.shape[1], *[1] * code.dim())  # one row for each vector of the basis
+            moved = _forward(model, space.name, code, basis).double()
+            small += (moved @ moved.T).cpu() / len(codes)
+        values, vectors = torch.linalg.eigh(small)  # ascending
+        best = (basis.cpu().double() @ vectors).T.flip(0)[: self.count]
+        scores = values.flip(0)[: self.count].clamp_min(0.0).sqrt()
+        return Directions.ranked(best, scores, "jacobian", space)
 
-            def decode(x: Tensor) -> Tensor:
-                return model.decode(x, space)
+    def _basis(self, model: LatentModel, space: LatentSpace, codes: Tensor, generator: torch.Generator) -> Tensor:
+        """Orthonormal vectors [D, R] that hold the leading directions: all axes of a small space."""
+        if space.size <= max(EXACT, self.count):
+            return torch.eye(space.size, device=codes.device)
+        rank = min(space.size, self.count + self.oversampling)
+        basis = torch.randn(space.size, rank, generator=generator).to(codes.device)
+        for _ in range(self.iterations):
+            product = sum(_back(model, space.name, code, _forward(model, space.name, code, basis)) for code in codes)
+            assert isinstance(product, Tensor)
+            basis = torch.linalg.qr(product)[0]
+        return basis
 
-            forward = jvp(decode, (many,), (basis.T.reshape(many.shape).contiguous(),))[1]
-            result += vjp(decode, many)[1](forward)[0].flatten(1).T
-        return result / len(codes)
+
+def _forward(model: LatentModel, space: str, code: Tensor, basis: Tensor) -> Tensor:
+    """Change of the image for each vector of a basis [D, R]: J V, as rows [R, pixels]."""
+    many = code.repeat(basis.shape[1], *[1] * code.dim())
+    tangents = basis.T.reshape(many.shape).contiguous()
+    return jvp(lambda x: model.decode(x, space), (many,), (tangents,))[1].flatten(1)
+
+
+def _back(model: LatentModel, space: str, code: Tensor, changes: Tensor) -> Tensor:
+    """Jᵀ times changes of the image [R, pixels]: [D, R]."""
+    many = code.repeat(len(changes), *[1] * code.dim())
+    pulled = vjp(lambda x: model.decode(x, space), many)
+    return pulled[1](changes.reshape(pulled[0].shape))[0].flatten(1).T

