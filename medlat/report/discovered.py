@@ -4,12 +4,16 @@ followed.
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from medlat.evaluation.naming import UNNAMED
 from medlat.report.page import Cell, Picture, Section, Table
@@ -54,14 +58,17 @@ def discovered_section(
     names, places = _rows(evaluation / "names.csv"), _rows(evaluation / "atlas.csv")
     agreement, editing = _rows(evaluation / "agreement.csv"), _rows(evaluation / "editing.csv")
     arrays = np.load(evaluation / "atlas.npz")
-    known = {(row["method"], row["direction"]): row["name"] for row in names}
-    table = [row | {"name": known.get((row["method"], row["direction"]), UNNAMED)} for row in places]
+    known = {(row["method"], row["direction"]): row for row in names}
+    table = [
+        place | {key: known[place["method"], place["direction"]][key] for key in ("name", "measurement")}
+        for place in places
+    ]
     maps = atlas_figure(arrays["effects"], arrays["angles"], arrays["order"], table, controls)
     pictures = [
         Picture.saved(
             save_figure(maps, figures, "atlas", table),
             "Atlas: which directions are alike",
-            "Below the diagonal by what they do to images, above it by angle (grey: not in the same space). Brackets: "
+            "Below the diagonal by what they do to images, above it by angle (grey: not in the same space). Squares: "
             "clusters of like effect.",
         ),
         Picture.saved(
@@ -137,78 +144,62 @@ def atlas_figure(
     places: Sequence[Mapping[str, Any]],
     controls: Sequence[str],
 ) -> Figure:
-    """Effects [D, D] below the diagonal, angles above, ordered by cluster, with a colour per method at the side."""
+    """Effects [D, D] below the diagonal, angles above, ordered by cluster, a colour per method at the side; controls
+    are left out. A cluster is called by what most of its directions with a name are named after.
+    """
+    order = np.array([i for i in order if places[i]["method"] not in controls])
     count = len(order)
     if count < 2:
         return message_figure("fewer than two directions")
-    below = np.tril(effects[np.ix_(order, order)])
-    above = np.where(np.triu(np.ones((count, count)), 1) > 0, angles[np.ix_(order, order)], 0.0)
-    methods = in_order(place["method"] for place in places)
-    colours = {m: "#b8b8b8" if m in controls else PALETTE[i % len(PALETTE)] for i, m in enumerate(methods)}
-    named = [place["name"] != UNNAMED for place in places]
-    side = min(4.0, 0.085 * count + 1.6)
-    figure = new_figure(PAGE, side + 0.75)
-    left, bottom = 2.5 / PAGE, 0.62 / (side + 0.75)
-    axes = figure.add_axes((left, bottom, side / PAGE, side / (side + 0.75)))
-    shown = axes.imshow(
-        np.ma.masked_invalid(below + above), cmap="viridis", vmin=0.0, vmax=1.0, interpolation="nearest"
-    )
+    part = np.ix_(order, order)
+    alike = np.where(np.tri(count, dtype=bool), effects[part], angles[part])
+    methods = in_order(place["method"] for place in places if place["method"] not in controls)
+    colours = dict(zip(methods, cycle((*PALETTE, "#7f5539", "#1a1a1a")), strict=False))
+    side, left, top = 4.3, 1.75, 0.1
+    height = side + top + 0.25 + 0.16 * -(-len(methods) // 5)
+    figure = new_figure(PAGE, height)
+    axes = figure.add_axes((left / PAGE, 1.0 - (side + top) / height, side / PAGE, side / height))
+    shown = axes.imshow(np.ma.masked_invalid(alike), cmap="viridis", vmin=0.0, vmax=1.0, interpolation="nearest")
     shown.cmap.set_bad("#e4e4e4")
     for y, index in enumerate(order):
-        place = places[index]
-        axes.add_patch(_bar(-0.5 - 0.03 * count, y - 0.5, 0.025 * count, colours[place["method"]]))
-        if count <= 40 or named[index]:
-            text = (
-                place["direction"] if not named[index] else f"{place['direction']}: {place['name'].partition(',')[0]}"
-            )
-            axes.text(
-                -0.8 - 0.035 * count,
-                y,
-                text,
-                ha="right",
-                va="center",
-                fontsize=min(5.5, 200 / count + 1.5),
-                color=INK if named[index] else MUTED,
-            )
-    _outline_clusters(axes, [int(places[i]["cluster"]) for i in order])
+        bar = _bar(-0.5 - 0.03 * count, y - 0.5, 0.022 * count, colours[places[index]["method"]])
+        axes.add_patch(bar)
+    _name_clusters(axes, [places[i] for i in order])
     axes.set(xticks=[], yticks=[], xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
     for spine in axes.spines.values():
         spine.set_visible(False)
     handles = [_bar(0, 0, 1, colours[m]) for m in methods]
-    labels = [m + (" (control)" if m in controls else "") for m in methods]
-    figure.legend(
-        handles,
-        labels,
-        loc="lower left",
-        bbox_to_anchor=(0.01, 0.0),
-        ncol=min(6, len(methods)),
-        handlelength=0.8,
-        fontsize=6,
-    )
-    bar = figure.colorbar(
-        shown, cax=figure.add_axes((left + (side + 0.12) / PAGE, bottom, 0.09 / PAGE, side / (side + 0.75)))
-    )
-    bar.set_label("|cosine|: effects below the diagonal, angles above")
-    bar.outline.set_visible(False)
+    figure.legend(handles, methods, loc="lower center", ncol=5, handlelength=0.8, fontsize=6.5)
+    place = ((left + side + 0.12) / PAGE, 1.0 - (side + top) / height, 0.09 / PAGE, side / height)
+    scale = figure.colorbar(shown, cax=figure.add_axes(place))
+    scale.set_label("|cosine|: effects below the diagonal, angles above")
+    scale.outline.set_visible(False)
     return figure
 
 
-def _bar(x: float, y: float, width: float, colour: str) -> Any:
-    from matplotlib.patches import Rectangle
-
+def _bar(x: float, y: float, width: float, colour: str) -> Rectangle:
     return Rectangle((x, y), width, 1.0, color=colour, linewidth=0, clip_on=False)
 
 
-def _outline_clusters(axes: Any, clusters: Sequence[int]) -> None:
-    """A square about each cluster of at least two."""
-    from matplotlib.patches import Rectangle
-
+def _name_clusters(axes: Axes, places: Sequence[Mapping[str, Any]]) -> None:
+    """A square about each cluster of at least two; beside it its name and how many methods are in it, where it has
+    one.
+    """
+    clusters, count = [place["cluster"] for place in places], len(places)
+    free = -1.0
     for cluster in dict.fromkeys(clusters):
         first, size = clusters.index(cluster), clusters.count(cluster)
         if size > 1:
-            axes.add_patch(
-                Rectangle((first - 0.5, first - 0.5), size, size, fill=False, edgecolor="white", linewidth=0.7)
-            )
+            square = Rectangle((first - 0.5, first - 0.5), size, size, fill=False, edgecolor="white", linewidth=0.7)
+            axes.add_patch(square)
+        own = places[first : first + size]
+        named = Counter(place["measurement"] for place in own if place["name"] != UNNAMED)
+        y = max(first + (size - 1) / 2.0, free)
+        if named and y < count:
+            many = len({place["method"] for place in own})
+            text = f"{named.most_common(1)[0][0].replace('_', ' ')}  {many} method{'s' * (many > 1)}"
+            axes.text(-1.0 - 0.035 * count, y, text, ha="right", va="center", fontsize=6.5, color=INK)
+            free = y + 0.026 * count  # a line of text
 
 
 @styled
