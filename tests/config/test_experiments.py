@@ -155,6 +155,28 @@ def test_what_does_not_go_together_is_said_before_data_are_read(override, words)
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["directions=sefa", "directions.layers=[0,3]"], "directions.layers=[0, 3]: codes of z enter this generator"),
+        (["directions=sefa", "directions.layers=[3,1]"], "directions.layers=[3, 1]: expected [first, last]"),
+        (["directions=pca", "directions.of=codes"], "directions.of=codes: codes of z are spread alike"),
+        (["directions=ica", "generator=dcgan"], "directions=ica: DCGAN has no encoder"),
+        (["directions=posterior_axes", "generator=stylegan2"], "directions=posterior_axes: StyleGAN2 has no encoder"),
+        (
+            ["directions=shift_reconstruction", "directions/deformator=orthonormal", "+directions.deformator.count=9"],
+            "directions.deformator.count=9: an orthonormal deformator has as many directions as the space",
+        ),
+        (["directions=shift_reconstruction", "directions.space=w"], "directions.space=w: this generator has z"),
+        (["directions=shift_reconstruction", "directions.shift_min=7"], "directions.shift_min=7"),
+    ],
+)
+def test_directions_that_do_not_fit_the_generator_are_refused_before_data_are_read(overrides, words):
+    with pytest.raises(ConfigErrors) as caught:
+        build.check_values(composed("scale=tiny", *overrides))
+    assert words in str(caught.value)
+
+
 def test_another_base_grid():
     build.check_values(composed("generator=stylegan2", "data.image_size=48", "generator.network.base=[3,3]"))
 

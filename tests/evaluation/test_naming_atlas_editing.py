@@ -2,11 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 
+from medlat.directions.jacobian import Jacobian
+from medlat.directions.pca import PCA
+from medlat.directions.random import RandomDirections
+from medlat.directions.sefa import SeFa
 from medlat.evaluation.atlas import agreement, atlas
 from medlat.evaluation.editing import Nearness, editing_range
 from medlat.evaluation.naming import UNNAMED, evidence, names
-from medlat.evaluation.semantics import Effect
+from medlat.evaluation.semantics import Effect, Quantity, effects
+from medlat.evaluation.traversal import traverse
+from medlat.spaces import ImageSpec, LatentSpace
 
 
 def row(method, direction, measurement, standardised, share, r2=1.0, sure=0.9, unit="deg"):
@@ -101,3 +108,65 @@ def test_distances_are_relative_to_held_out_images():
     assert near(np.full((1, 3), 100.0))[0] > 50.0
     scaled = Nearness(train * [1.0, 1000.0, 1.0], held_out * [1.0, 1000.0, 1.0])
     assert np.allclose(scaled(held_out * [1.0, 1000.0, 1.0]), near(held_out))
+
+
+class Flat:
+    """A generator without structure: every direction of its latent space does as much as any other, to all at once."""
+
+    def __init__(self, size=8):
+        generator = torch.Generator().manual_seed(2)
+        self.pictures = torch.linalg.qr(torch.randn(64, size, generator=generator))[0].T
+        self.rulers = torch.randn(64, 6, generator=generator)  # what is measured are mixtures of all pixels
+        self.image = ImageSpec(1, 8, 8, -1.0, 1.0, "1", 1.0)
+        self.spaces = {"z": LatentSpace("z", (size,))}
+
+    def sample(self, n, space="z", generator=None):
+        return torch.randn(n, self.spaces["z"].size, generator=generator)
+
+    def decode(self, codes, space="z"):
+        return (codes @ self.pictures).reshape(-1, 1, 8, 8)
+
+    def latent_affines(self, space="z"):
+        return [self.pictures.T]
+
+
+class Structured(Flat):
+    """The same with one measurement for each of six axes, which are of different strength."""
+
+    def __init__(self):
+        super().__init__()
+        self.strength = torch.linspace(2.0, 0.5, 8)
+        self.rulers = self.pictures[:6].T
+
+    def decode(self, codes, space="z"):
+        return super().decode(codes * self.strength)
+
+    def latent_affines(self, space="z"):
+        return [self.pictures.T @ torch.diag(self.strength)]
+
+
+def named(model):
+    """How many of the directions of three methods and of chance have a name."""
+    methods = [SeFa(count=8), PCA(count=8, samples=512), Jacobian(count=8), RandomDirections(count=8)]
+    codes, steps = model.sample(24, generator=torch.Generator().manual_seed(0)), [-2.0, -1.0, 0.0, 1.0, 2.0]
+    real = model.decode(model.sample(500)).flatten(1) @ model.rulers
+    quantities = [Quantity(f"m{i}", "", "measurement", float(real[:, i].std())) for i in range(6)]
+    rows = []
+    for found in (method.find(model) for method in methods):
+        for name, images in zip(found.names, traverse(model, found, codes, steps, torch.ones(len(found))), strict=True):
+            values = (images.flatten(2) @ model.rulers).double().numpy()
+            values = values + np.random.default_rng(0).normal(0.0, 0.01, values.shape)
+            rows += effects(values, steps, quantities, found.method, name)
+    return [n for n in names(rows, "measurement") if n.is_named]
+
+
+def test_a_generator_without_structure_has_no_names():
+    found = named(Flat())
+    assert len(found) <= 2, found  # of 24, at the 95% level of chance
+
+
+def test_one_with_structure_has():
+    found = named(Structured())
+    for method in ("sefa", "pca", "jacobian"):
+        assert sum(n.method == method for n in found) >= 5
+    assert all(n.method != "random" for n in found)
