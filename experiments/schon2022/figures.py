@@ -27,7 +27,18 @@ from medlat.evaluation.semantics import CHANCE, MOVES, Effect
 from medlat.report import anatomy, gif
 from medlat.report.compile import read_semantics
 from medlat.report.rendering import Look
-from medlat.report.style import BLUE, CONTROL_SHADE, MUTED, PAGE, PALETTE, new_figure, save_figure, styled, write_table
+from medlat.report.style import (
+    BLUE,
+    CONTROL_SHADE,
+    MUTED,
+    PAGE,
+    PALETTE,
+    new_figure,
+    number,
+    save_figure,
+    styled,
+    write_table,
+)
 
 HERE = Path(__file__).parent
 METHOD = "shift_reconstruction"
@@ -262,13 +273,14 @@ def examples_figure(run: Path, found: Sequence[Mapping[str, Any]]) -> Figure:
         unit = {"deg": "°", "1": ""}.get(row["unit"], " " + row["unit"])
         words = "" if row["found"] else "NOT better than random directions: "
         captions.append(
-            f"{words}{row['direction']}, {row['effect']:+.2g}{unit}/σ [{row['low']:.2g}, {row['high']:.2g}], share "
-            f"{row['share']:.2f}, R² {row['r2']:.2f}; shown to ±{max(steps):.2g}σ"
+            f"{words}{row['direction']}, {number(row['effect'], 2, sign=True)}{unit}/σ [{number(row['low'], 2)}, "
+            f"{number(row['high'], 2)}], share {row['share']:.2f}, R² {row['r2']:.2f}; shown to ±{max(steps):.2g}σ"
         )
     names = [row["what"] for row in found]
     figure = anatomy.traversal_grid(np.stack(images), steps, names, captions, look)
     for axes, part in zip(figure.axes, np.linspace(-100, 100, len(steps)), strict=False):
-        axes.set_title(f"{part:+.0f}%" if abs(part) > 0.5 else "0")  # each method has a range of its own
+        text = f"{part:+.0f}%".replace("-", "\u2212") if abs(part) > 0.5 else "0"
+        axes.set_title(text, fontsize=7.5, pad=4)  # each method has a range of its own
     return figure
 
 

@@ -75,7 +75,7 @@ def discovered_section(
             save_figure(editing_chart(editing, controls), figures, "editing_range", editing),
             "How far a direction may be followed",
             "Distance to the nearest training image; 95% of held-out real images lie below 1. Traversals are drawn as "
-            "far as half of the images do.",
+            "far as half of the images do, of three quarters of the directions.",
         ),
     ]
     tables = [
@@ -223,7 +223,7 @@ def editing_chart(rows: Sequence[Mapping[str, Any]], controls: Sequence[str]) ->
         panel.plot(steps, heights.T, color=colour, linewidth=0.5, alpha=0.35)
         panel.plot(steps, np.median(heights, axis=0), color=colour, linewidth=1.6)
         panel.axhline(1.0, color=RULE, linewidth=0.9, zorder=0)
-        reach = np.median([curve[0]["range"] for curve in curves])
+        reach = np.quantile([curve[0]["range"] for curve in curves], 0.25)
         panel.set_title(f"{method}: ±{number(float(reach), 2)}σ", loc="left", fontsize=7)
     for panel in axes[len(methods) :]:
         panel.set_visible(False)
