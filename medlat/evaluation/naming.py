@@ -44,10 +44,13 @@ def names(rows: Sequence[Effect], kind: str, signs: Mapping[str, str] | None = N
     found = []
     for method, strongest in best.items():
         ranked = sorted(strongest.values(), key=evidence, reverse=True)
+        nothing = [d for d in dict.fromkeys(r.direction for r in rows if r.method == method) if d not in strongest]
         for rank, row in enumerate(ranked, 1):
             sure = method != CHANCE and evidence(row) > level and row.significant and abs(row.standardised) >= MOVES
             text = _text(row, signs or {}) if sure else UNNAMED
             found.append(Named(method, row.direction, rank, text, row.measurement, evidence(row), level))
+        for rank, direction in enumerate(nothing, len(ranked) + 1):  # along which nothing measurable changes
+            found.append(Named(method, direction, rank, UNNAMED, "", 0.0, level))
     return found
 
 

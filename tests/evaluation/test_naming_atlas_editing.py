@@ -52,6 +52,13 @@ def test_controls_have_no_names_and_nothing_has_without_them():
     assert names([row("sefa", "sefa 00", "x", 1.0, 0.99)], "factor")[0].name == UNNAMED
 
 
+def test_a_direction_along_which_nothing_changes_is_there_without_a_name():
+    still = row("sefa", "sefa 01", "x", 0.0, float("nan"))
+    found = names([row("sefa", "sefa 00", "x", 1.0, 0.9), still, *control([0.2])], "factor")
+    assert [(n.direction, n.rank, n.is_named) for n in found[:2]] == [("sefa 00", 1, True), ("sefa 01", 2, False)]
+    assert found[1].evidence == 0.0
+
+
 def test_directions_are_ranked_by_evidence():
     rows = [row("pca", f"pca {i:02d}", "x", 1.0, share) for i, share in enumerate([0.3, 0.9, 0.6])]
     found = names(rows + control([0.1]), "factor")

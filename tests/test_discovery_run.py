@@ -1,0 +1,84 @@
+"""Whole runs that find directions without labels: what they leave, all methods in one table, and that an interrupted
+search ends as if it never had been.
+"""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from medlat.spaces import Directions
+
+QUICK = (
+    *("scale=tiny", "generator.training.images=320", "evaluation.base_codes=4", "evaluation.samples=16"),
+    *("evaluation.regressor_steps=5", "report.gifs=0", "report.directions=1", "evaluation.editing=[-2.0,0.0,2.0]"),
+    *("scale.shift_reconstruction.pairs=640", "scale.codes=60"),
+)
+FINDERS = ("+experiment=schon2022/finders", *QUICK, "generator.training.images=3200")
+STUDY = ("+experiment=schon2022/directions", *QUICK)
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_every_method_in_one_report(medlat, tmp_path):
+    run = tmp_path / "run"
+    code, _, err = medlat(*FINDERS)
+    assert code == 0, err
+    methods = ("shift_reconstruction", "ica", "sefa", "pca", "jacobian", "posterior_axes", "measured")
+    numbers = json.loads((run / "metrics.json").read_text())
+    named = rows(run / "names.csv")
+    for method in (*methods, "random", "coordinate"):
+        assert any(row["method"] == method for row in named), method
+        assert f"semantics/{method}/named" in numbers
+    assert all(row["name"] == "unnamed" for row in named if row["method"] == "random")
+    assert 0.0 <= numbers["directions/shift_reconstruction/rca"] <= 1.0
+    assert 0.0 <= numbers["directions/shift_reconstruction/judge_rca"] <= 1.0
+    atlas = rows(run / "figures" / "atlas.csv")
+    assert len(atlas) == len(named)
+    axes = next(row for row in atlas if row["method"] == "posterior_axes")
+    assert float(axes["angle_cosine"]) == pytest.approx(1.0)  # the axes of the control are among them
+    found = Directions.load(run / "directions.safetensors")
+    assert np.allclose(found.vectors @ found.vectors.T, np.eye(8), atol=1e-5)  # an orthonormal deformator
+    page = (run / "report" / "index.html").read_text()
+    assert "What the directions are" in page
+    assert "Methods side by side" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("generator", ["dcgan", "stylegan2"])
+def test_on_every_generator_and_as_if_never_interrupted(medlat, tmp_path, monkeypatch, generator):
+    from medlat.directions.shift_reconstruction.module import ShiftReconstructionModule
+
+    few = ("scale.dcgan.images=320", "scale.stylegan2.images=160", "directions/reconstructor=resnet18")
+    arguments = (
+        *STUDY,
+        *few,
+        f"generator={generator}",
+        "+directions@others.jacobian=jacobian",
+        "others.jacobian.codes=2",
+    )
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    assert medlat(*arguments, f"hydra.run.dir={whole}", store=str(tmp_path / "a"))[0] == 0
+    step = ShiftReconstructionModule.training_step
+
+    def stopped(self, batch, number):
+        if self.global_step == 11:
+            raise KeyboardInterrupt
+        return step(self, batch, number)
+
+    monkeypatch.setattr(ShiftReconstructionModule, "training_step", stopped)
+    often = ("directions.checkpoint_every_s=0.0", f"hydra.run.dir={again}")
+    assert medlat(*arguments, *often, store=str(tmp_path / "b"))[0] != 0
+    monkeypatch.undo()
+    code, _, err = medlat(*arguments, *often, store=str(tmp_path / "b"))
+    assert code == 0, err
+    assert "continues at step" in err
+    files = [folder / "directions.safetensors" for folder in (whole, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    first, second = (json.loads((folder / "metrics.json").read_text()) for folder in (whole, again))
+    assert first == second
