@@ -14,6 +14,8 @@ _GROUPS = {
     "classifier": "Classifiers to explain (classifier=NAME)",
     "inversion": "From real images to codes (inversion=NAME)",
     "directions": "Direction methods (directions=NAME; more beside it: +directions@others.ANY=NAME)",
+    "directions/deformator": "Of shift_reconstruction: what moves codes (directions/deformator=NAME)",
+    "directions/reconstructor": "Of shift_reconstruction: what tells moves apart (directions/reconstructor=NAME)",
     "features": "Feature extractors for distances (+features@evaluation.features.ANY=NAME)",
     "scale": "Scales (scale=NAME)",
 }
@@ -59,7 +61,7 @@ def options(config_dirs: Sequence[str], group: str) -> dict[str, str]:
     for folder in config_dirs:
         for path in sorted(Path(folder, group).rglob("*.yaml")):
             name = path.relative_to(Path(folder, group)).with_suffix("").as_posix()
-            if not is_base(name):
+            if not is_base(name) and f"{group}/{name}".rpartition("/")[0] not in set(_GROUPS) - {group}:
                 found.setdefault(name, _description(path))
     return dict(sorted(found.items()))
 
