@@ -35,17 +35,18 @@ class LeNet(Reconstructor):
     """LeNet-5 (LeCun et al. 1998) with batch normalisation, its last maps averaged: 6, 16 and 120 channels, then 84
     features.
 
-    width: factor of all these.
+    width: factor of all these. Images below 32 pixels are padded: three 5x5 convolutions would leave nothing.
     """
 
-    def __init__(self, image: ImageSpec, directions: int, width: int = 2) -> None:
+    def __init__(self, image: ImageSpec, directions: int, width: int = 1) -> None:
         super().__init__(image, directions, 84 * width)
+        padding = 2 if min(image.height, image.width) < 32 else 0
         self.body = nn.Sequential(
-            *_convolved(2 * image.channels, 6 * width),
+            *_convolved(2 * image.channels, 6 * width, padding),
             nn.MaxPool2d(2),
-            *_convolved(6 * width, 16 * width),
+            *_convolved(6 * width, 16 * width, padding),
             nn.MaxPool2d(2),
-            *_convolved(16 * width, 120 * width),
+            *_convolved(16 * width, 120 * width, padding),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Linear(120 * width, 84 * width),
@@ -54,8 +55,8 @@ class LeNet(Reconstructor):
         )
 
 
-def _convolved(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, 5, padding=2), nn.BatchNorm2d(outputs), nn.ReLU()]
+def _convolved(inputs: int, outputs: int, padding: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 5, padding=padding), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
 class ResNet18(Reconstructor):
