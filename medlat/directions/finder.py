@@ -3,7 +3,7 @@
 Adding a method = one class here with explicit arguments and `find`, one YAML in `conf/directions/`, one test.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -147,6 +147,24 @@ def is_trained(finder: object) -> bool:
 def is_taught_by_images(finder: object) -> bool:
     """Whether `find` wants real images."""
     return hasattr(finder, "images") and not is_trained(finder)
+
+
+def need_encoder(model: LatentModel, method: str) -> None:
+    """Raises UserError where the generator has no encoder of its own."""
+    if not hasattr(model, "encode"):
+        raise UserError(
+            f"directions={method}: {type(model).__name__} has no encoder of its own; expected a VAE (generator=vae, "
+            f"vae_fine or vae_resnet), or another method, e.g. directions=jacobian"
+        )
+
+
+def posteriors(model: Any, images: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the generator's encoder says of each batch [N, C, H, W]: mean and log variance [N, D] on the CPU."""
+    device = next(model.parameters()).device
+    for part in images:
+        with torch.no_grad():
+            mean, log_variance = model.encode(part.to(device))
+        yield mean.double().cpu(), log_variance.double().cpu()
 
 
 def is_supervised(finder: object) -> bool:

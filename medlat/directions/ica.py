@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlat.directions.finder import check_count, chosen_space
+from medlat.directions.finder import check_count, chosen_space, need_encoder, posteriors
 from medlat.errors import UserError
 from medlat.spaces import Directions, LatentModel
 
@@ -38,18 +38,12 @@ class ICA:
 
     def check(self, model: LatentModel) -> None:
         """Raises UserError where the generator has no encoder."""
-        if not hasattr(model, "encode"):
-            raise UserError(
-                f"directions=ica: {type(model).__name__} has no encoder of its own; expected a VAE (generator=vae, "
-                f"vae_fine or vae_resnet), or another method, e.g. directions=jacobian"
-            )
+        need_encoder(model, "ica")
 
     def find(self, model: LatentModel, images: Iterable[Tensor]) -> Directions:
         self.check(model)
         space = chosen_space(model, None)
-        device = next(model.parameters()).device  # type: ignore[attr-defined]
-        with torch.no_grad():
-            codes = torch.cat([model.encode(part.to(device))[0].double().cpu() for part in images])  # type: ignore[attr-defined]
+        codes = torch.cat([mean for mean, _ in posteriors(model, images)])
         mixing = torch.from_numpy(independent_components(codes.numpy(), self.variance, self.seed))
         strength = mixing.square().sum(dim=0) / codes.var(dim=0).sum()
         best = torch.argsort(strength, descending=True, stable=True)[: self.count]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from medlat.directions.finder import check_count, chosen_space
+from medlat.directions.finder import check_count, chosen_space, need_encoder, posteriors
 from medlat.errors import UserError
 from medlat.generators.vae.networks import kl_per_dimension
 from medlat.spaces import Directions, LatentModel
@@ -27,22 +27,11 @@ class PosteriorAxes:
 
     def check(self, model: LatentModel) -> None:
         """Raises UserError where the generator has no encoder."""
-        if not hasattr(model, "encode"):
-            raise UserError(
-                f"directions=posterior_axes: {type(model).__name__} has no encoder of its own; expected a VAE "
-                f"(generator=vae, vae_fine or vae_resnet), or another method, e.g. directions=jacobian"
-            )
+        need_encoder(model, "posterior_axes")
 
     def find(self, model: LatentModel, images: Iterable[Tensor]) -> Directions:
         self.check(model)
         space = chosen_space(model, None)
-        total, seen = torch.zeros(space.size), 0
-        device = next(model.parameters()).device  # type: ignore[attr-defined]
-        for part in images:
-            with torch.no_grad():
-                mean, log_variance = (x.float().cpu() for x in model.encode(part.to(device)))  # type: ignore[attr-defined]
-            total += kl_per_dimension(mean, log_variance).sum(dim=0)
-            seen += len(part)
-        kl = total / seen
+        kl = torch.cat([kl_per_dimension(*posterior) for posterior in posteriors(model, images)]).mean(dim=0)
         best = torch.argsort(kl, descending=True, stable=True)[: self.count]
         return Directions.ranked(torch.eye(space.size)[best], kl[best], "posterior_axes", space)
