@@ -3,12 +3,16 @@
 import csv
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medlat.data.ct.phantom import render
+from medlat.evaluation.atlas import agreement, atlas
+from medlat.evaluation.naming import names
+from medlat.evaluation.semantics import Effect
 from medlat.explain.scorecard import SCORES
 from medlat.report.rendering import Look
 from medlat.stains import stained
@@ -128,7 +132,21 @@ def evaluation(folder: Path, unit: str = "HU", side: int = 16) -> Path:
     numbers = {f"semantics/{m}/measurement_{k}": 0.5 for m in ("linear", "random") for k in
                ("purity", "purity_low", "purity_high", "coverage", "gain", "gain_low", "gain_high")}  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(numbers))
+    discovered(folder, [Effect.from_row(row) for row in rows])
     return folder
+
+
+def discovered(folder: Path, rows: list[Effect]) -> None:
+    """What directions are: names, the atlas and the editing range, by what makes them in a run."""
+    labels = list(dict.fromkeys((row.method, row.direction) for row in rows))
+    axes = np.eye(len(labels))
+    found = atlas([("z", axis) for axis in axes], rows, "measurement")
+    table(folder / "names.csv", [asdict(n) for n in names(rows, "measurement")])
+    table(folder / "atlas.csv", [asdict(place) for place in found.places])
+    table(folder / "agreement.csv", agreement(found))
+    np.savez(folder / "atlas.npz", angles=found.angles, effects=found.effects, order=found.order)
+    steps = [{"step": s, "distance": 0.5 + abs(s), "range": 0.5} for s in (-1.0, 0.0, 1.0)]
+    table(folder / "editing.csv", [{"method": m, "direction": d} | step for m, d in labels for step in steps])
 
 
 def table(path: Path, rows: list[dict]) -> None:

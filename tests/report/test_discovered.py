@@ -1,0 +1,91 @@
+"""The section on what directions are: tables, names, the atlas and the editing range."""
+
+import numpy as np
+import pytest
+from report import made
+
+from medlat.report.discovered import atlas_figure, discovered_section, editing_chart, methods_table, names_table
+
+NUMBERS = {
+    "semantics/ica/factor_purity": 0.6,
+    "semantics/ica/factor_coverage": 7.0,
+    "semantics/ica/named": 5.0,
+    "semantics/random/factor_purity": 0.3,
+    "semantics/random/factor_coverage": 0.0,
+    "directions/shift/judge_rca_corrected": 0.9,
+}
+
+
+def test_methods_stand_side_by_side_and_empty_columns_are_left_out():
+    table = methods_table(NUMBERS, ["ica", "shift", "random"], "factor", ["random"])
+    assert table.columns == ["method", "mean purity", "coverage", "named", "RCA of the judge, corrected"]
+    assert table.rows[0] == ["ica", 0.6, 7, 5, None]
+    assert table.rows[1] == ["shift", None, None, None, 0.9]
+    assert table.rows[2][0] == "random (control)"
+
+
+def named(method, evidence, name="unnamed"):
+    row = {"method": method, "direction": f"{method} 00", "rank": 1.0, "name": name, "measurement": "x"}
+    return row | {"evidence": evidence, "level": 0.35}
+
+
+def test_names_come_by_evidence_without_the_controls():
+    table = names_table([named("pca", 0.2), named("ica", 0.8, "x +3 mm/σ"), named("random", 0.3)], ["random"])
+    assert [row[0] for row in table.rows] == ["ica", "pca"]
+    assert table.rows[0][3] == "x +3 mm/σ"
+    assert "0.35" in table.caption
+
+
+def places(clusters, name="x +1 mm/σ, purity 0.9"):
+    return [
+        {"method": "ica" if i % 2 else "pca", "direction": f"d {i:02d}", "cluster": c, "name": name, "measurement": "x"}
+        for i, c in enumerate(clusters)
+    ]
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_the_atlas_names_clusters_and_leaves_controls_out():
+    alike = np.full((5, 5), 0.5)
+    control = {"method": "random", "direction": "r", "cluster": 1.0, "name": "unnamed", "measurement": "y"}
+    found = [*places([0.0, 0.0, 1.0, 2.0]), control]
+    figure = atlas_figure(alike, alike, np.arange(5), found, ["random"])
+    axes = figure.axes[0]
+    assert axes.images[0].get_array().shape == (4, 4)
+    assert texts(axes)[0] == "x  2 methods"
+    unnamed = atlas_figure(alike, alike, np.arange(4), places([0.0] * 4, "unnamed"), [])
+    assert texts(unnamed.axes[0]) == []
+
+
+def test_directions_of_two_spaces_have_no_angle_in_the_atlas():
+    angles = np.full((3, 3), np.nan)
+    shown = (
+        atlas_figure(np.ones((3, 3)), angles, np.arange(3), places([0.0, 1.0, 2.0]), []).axes[0].images[0].get_array()
+    )
+    assert shown.mask.sum() == 3  # above the diagonal
+
+
+def test_fewer_than_two_directions():
+    assert atlas_figure(np.ones((1, 1)), np.ones((1, 1)), np.arange(1), places([0.0]), []).axes == []
+
+
+def test_the_range_stands_above_each_method():
+    rows = [
+        {"method": m, "direction": f"{m} 0", "step": s, "distance": 0.5 * abs(s), "range": 2.0}
+        for m in ("ica", "random")
+        for s in (-4.0, -2.0, 0.0, 2.0, 4.0)
+    ]
+    figure = editing_chart(rows, ["random"])
+    assert [axes.get_title("left") for axes in figure.axes] == ["ica: ±2σ", "random: ±2σ"]
+
+
+@pytest.mark.parametrize("unit", ["HU", "RGB"])
+def test_the_section_is_made_from_what_an_evaluation_leaves(tmp_path, unit):
+    folder = made.evaluation(tmp_path / "evaluation", unit)
+    section = discovered_section(folder, {}, "measurement", ["random"], tmp_path / "figures")
+    assert [table.title for table in section.tables][1:] == ["Names, by measurement", "What is found again"]
+    for stem in ("atlas", "editing_range"):
+        for suffix in ("png", "pdf", "csv"):
+            assert (tmp_path / "figures" / f"{stem}.{suffix}").stat().st_size > 0
