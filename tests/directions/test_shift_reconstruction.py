@@ -1,4 +1,4 @@
-"""Shift-reconstruction: its parts in closed form, and what it finds in a generator whose factors are known."""
+"""Shift-reconstruction: its parts in closed form, and what its training does on a generator of four quarters."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ from medlat.training.settings import Hardware
 from medlat.training.steps import Steps
 
 IMAGE = ImageSpec(1, 16, 16, -1.0, 1.0, "1", 1.0)
-CPU = Hardware(accelerator="cpu", precision="32-true", threads=1)
+CPU = Hardware(accelerator="cpu", precision="32-true")
 
 
 class Blobs(nn.Module):
@@ -48,7 +48,6 @@ def finder(deformator, images=9600, **changes):
 
 def trained(found, folder, model=None):
     """The trained module, the directions and the numbers."""
-    torch.set_num_threads(1)
     folder.mkdir(exist_ok=True)
     model = model or Blobs()
     module = found.module(model)
@@ -161,16 +160,9 @@ def test_untrained_directions_are_at_chance():
 
 
 @pytest.mark.parametrize("kind", [Orthonormal, UnitNorm])
-def test_planted_factors_come_back(kind, tmp_path):
+def test_learnt_directions_are_told_apart(kind, tmp_path):
+    """Which is all that the objective asks for: they need not be the factors (see experiments/schon2022)."""
     module, found, numbers = trained(finder(kind), tmp_path)
-    factors = Blobs().rotation
-    cosines = (found.vectors @ factors.T).abs()
-    best = cosines.max(dim=0).values  # of each factor
-    if kind is UnitNorm:  # nothing keeps its directions apart: one may come to lie between factors
-        assert best.sort().values[1:].min() > 0.7, cosines
-    else:
-        assert sorted(cosines.argmax(dim=0).tolist()) == [0, 1, 2, 3]  # every factor has its own direction
-        assert (best > 0.7).all(), cosines  # once all are told apart, nothing turns them further
     assert numbers["rca"] > 0.95
     assert numbers["judge_rca"] > 0.95
     assert numbers["shift_l1"] < 2.0
@@ -178,6 +170,25 @@ def test_planted_factors_come_back(kind, tmp_path):
     if kind is Orthonormal:
         columns = module.result.deformator.columns()
         assert torch.allclose(columns @ columns.T, torch.eye(4), atol=1e-5)
+
+
+class Doubled(UnitNorm):
+    """Begins with the same direction twice, but for a hundredth."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        with torch.no_grad():
+            self.weight[1] = self.weight[0] + 0.01 * self.weight[0].norm() * torch.eye(size)[0]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_directions_that_begin_alike_are_driven_apart(seed, tmp_path):
+    first = finder(Doubled, seed=seed).module(Blobs()).network.deformator.columns()
+    assert float(first[0] @ first[1]) > 0.99
+    module, _, numbers = trained(finder(Doubled, seed=seed), tmp_path)
+    columns = module.result.deformator.columns()
+    assert abs(float(columns[0] @ columns[1])) < 0.9
+    assert numbers["judge_rca"] > 0.95
 
 
 def test_nothing_learns_from_the_judge():
