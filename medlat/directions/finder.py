@@ -146,7 +146,7 @@ def is_trained(finder: object) -> bool:
 
 def is_taught_by_images(finder: object) -> bool:
     """Whether `find` wants real images."""
-    return hasattr(finder, "images") and not is_trained(finder)
+    return hasattr(finder, "images")
 
 
 def need_encoder(model: LatentModel, method: str) -> None:

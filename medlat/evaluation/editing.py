@@ -7,6 +7,8 @@ from scipy.spatial import cKDTree
 
 FAR = 95.0  # percentile of held-out real images' distances beyond which an image is far from the data
 SLACK = 1.25
+SHORTEST = 1.0  # σ
+LEAST = 0.25  # quantile of the directions' ranges that all of a method are shown to
 
 
 class Nearness:
@@ -44,3 +46,16 @@ def editing_range(steps: Sequence[float], distances: np.ndarray) -> float:
             return reach
         reach = size
     return reach
+
+
+def common_range(ranges: Sequence[float]) -> float:
+    """How far the directions of a method are shown: what three quarters of them reach."""
+    return float(np.quantile(ranges, LEAST))
+
+
+def shown_steps(reach: float, half: int) -> list[float]:
+    """`half` steps to either side of 0, equal multiples of a quarter σ, as far as the reach allows but at least one σ
+    in all.
+    """
+    interval = max(np.floor(4.0 * max(reach, SHORTEST) / half) / 4.0, 0.25)
+    return [float(interval * i) for i in range(-half, half + 1)]

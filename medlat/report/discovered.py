@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from medlat.evaluation.editing import common_range
 from medlat.evaluation.naming import UNNAMED
 from medlat.report.page import Cell, Picture, Section, Table
 from medlat.report.style import (
@@ -102,10 +103,13 @@ def methods_table(numbers: Mapping[str, float], methods: Sequence[str], kind: st
             for v, t in zip(values, keys.values(), strict=True)
         ]
         rows.append([method + (" (control)" if method in controls else ""), *whole])
-    caption = (
+    told = (
         "RCA: share of fresh moves whose direction is recognised; the judge is a network that the directions never "
-        "learnt from, its RCA corrected for chance, or among 8 directions. MIG, SAP, DCI: of coordinates along the "
-        "directions and the known factors, read from images."
+        "learnt from, its RCA corrected for chance, or among 8 directions. "
+    )
+    apart = "MIG, SAP, DCI: of coordinates along the directions and the known factors, read from images."
+    caption = (told if any(title.startswith("RCA") for title in keys.values()) else "") + (
+        apart if "MIG" in keys.values() else ""
     )
     return Table("Methods side by side", ["method", *keys.values()], rows, caption)
 
@@ -223,8 +227,8 @@ def editing_chart(rows: Sequence[Mapping[str, Any]], controls: Sequence[str]) ->
         panel.plot(steps, heights.T, color=colour, linewidth=0.5, alpha=0.35)
         panel.plot(steps, np.median(heights, axis=0), color=colour, linewidth=1.6)
         panel.axhline(1.0, color=RULE, linewidth=0.9, zorder=0)
-        reach = np.quantile([curve[0]["range"] for curve in curves], 0.25)
-        panel.set_title(f"{method}: ±{number(float(reach), 2)}σ", loc="left", fontsize=7)
+        reach = common_range([curve[0]["range"] for curve in curves])
+        panel.set_title(f"{method}: ±{number(reach, 2)}σ", loc="left", fontsize=7)
     for panel in axes[len(methods) :]:
         panel.set_visible(False)
     top = np.percentile([row["distance"] for row in rows], 98)

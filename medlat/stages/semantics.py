@@ -14,7 +14,7 @@ from medlat.data.slices import SliceStore
 from medlat.data.splits import Split
 from medlat.evaluation.atlas import agreement, atlas
 from medlat.evaluation.disentanglement import all_metrics
-from medlat.evaluation.editing import Nearness, editing_range
+from medlat.evaluation.editing import Nearness, common_range, editing_range, shown_steps
 from medlat.evaluation.naming import names
 from medlat.evaluation.readout import Readout, centre_and_scale
 from medlat.evaluation.semantics import CHANCE, Effect, Quantity, effects, gain, summary
@@ -27,8 +27,6 @@ from medlat.spaces import Directions, ImageSpec, LatentModel, decode_in_parts
 from medlat.stages.generator import BATCH
 
 EDITED = 16  # base codes whose distance to the data is looked at
-SHORTEST = 1.0  # σ: what a traversal shows at least
-LEAST = 0.25  # quantile of the directions' ranges that all are shown to
 READABLE = 0.5  # R² on held-out patients from which a factor counts
 
 
@@ -120,14 +118,13 @@ def _editing(
         for step, distance in zip(steps, np.median(far, axis=0), strict=True):
             row = {"method": directions.method, "direction": name, "step": step, "distance": float(distance)}
             rows.append(row | {"range": reached[-1]})
-    return rows, float(np.quantile(reached, LEAST))
+    return rows, common_range(reached)
 
 
 def _shown(subject: Subject, directions: Directions, codes: Tensor, sigma: Tensor, reach: float, path: Path) -> None:
     """The traversals of one base code, as far as images stay near the data."""
     base = _typical(subject.model, codes, directions.space.name, subject.spec)
-    reach = max(reach, SHORTEST)
-    steps = [float(step) for step in np.linspace(-reach, reach, len(subject.config.evaluation.steps))]
+    steps = shown_steps(reach, len(subject.config.evaluation.steps) // 2)
     parts = [x[0] for x in traverse(subject.model, directions, codes[base : base + 1], steps, sigma)]
     images = torch.stack(parts)  # [K, S, C, H, W]
     seen = subject.spec.pictures(images.flatten(0, 1))

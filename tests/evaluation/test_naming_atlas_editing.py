@@ -9,7 +9,7 @@ from medlat.directions.pca import PCA
 from medlat.directions.random import RandomDirections
 from medlat.directions.sefa import SeFa
 from medlat.evaluation.atlas import agreement, atlas
-from medlat.evaluation.editing import Nearness, editing_range
+from medlat.evaluation.editing import Nearness, common_range, editing_range, shown_steps
 from medlat.evaluation.naming import UNNAMED, evidence, names
 from medlat.evaluation.semantics import Effect, Quantity, effects
 from medlat.evaluation.traversal import traverse
@@ -103,6 +103,15 @@ def test_how_far_a_direction_may_be_followed():
     assert editing_range([-4, -2, 0, 2, 4], np.zeros((3, 5))) == 4
     assert editing_range([-4, -2, 0, 2, 4], np.array([[2.0, 2.6, 2.0, 2.0, 2.0]])) == 0
     assert editing_range([-4, -2, 0, 2, 4], np.array([[2.6, 2.4, 2.0, 2.0, 2.0]])) == 2
+
+
+def test_what_is_shown_of_a_method():
+    assert common_range([3.0, 3.0, 3.0, 8.0, 0.0]) == 3.0
+    assert common_range([0.0, 8.0, 8.0, 8.0]) == 6.0
+    assert shown_steps(3.0, 3) == [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0]
+    assert shown_steps(2.625, 3) == [-2.25, -1.5, -0.75, 0.0, 0.75, 1.5, 2.25]
+    assert shown_steps(0.0, 2) == [-1.0, -0.5, 0.0, 0.5, 1.0]
+    assert shown_steps(0.0, 8)[-1] == 2.0  # no step is shorter than a quarter
 
 
 def test_distances_are_relative_to_held_out_images():

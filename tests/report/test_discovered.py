@@ -22,6 +22,8 @@ def test_methods_stand_side_by_side_and_empty_columns_are_left_out():
     assert table.rows[0] == ["ica", 0.6, 7, 5, None]
     assert table.rows[1] == ["shift", None, None, None, 0.9]
     assert table.rows[2][0] == "random (control)"
+    assert "MIG" not in table.caption
+    assert "RCA" not in methods_table(NUMBERS, ["ica"], "factor", []).columns
 
 
 def named(method, evidence, name="unnamed"):
