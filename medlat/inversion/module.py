@@ -1,9 +1,7 @@
 """Training of an encoder for a frozen generator as a LightningModule."""
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medlat.errors import UserError
 from medlat.evaluation.reconstruction import psnr
@@ -13,11 +11,11 @@ from medlat.inversion.network import CodeEncoder
 from medlat.inversion.objective import SAMPLES
 from medlat.randomness import generator_for
 from medlat.spaces import LatentModel
-from medlat.training.averaged import AveragedModule
+from medlat.training.averaged import OnGeneratorModule
 from medlat.training.optimisation import Optimisation
 
 
-class EncoderModule(AveragedModule):
+class EncoderModule(OnGeneratorModule):
     """Samples, whose codes are known, teach the encoder where codes lie; real images, decoded again by the generator,
     what the codes are for (Zhu et al. 2020, arXiv 2004.00049, section 3.1, without a discriminator).
 
@@ -50,21 +48,11 @@ class EncoderModule(AveragedModule):
             if not (value >= 0.0 if name == "code_weight" else value > 0.0):
                 least = "of at least 0" if name == "code_weight" else "above 0"
                 raise UserError(f"inversion.encoder.module.{name}={value:g}: expected a number {least}")
-        assert isinstance(model, nn.Module)
         # Before the average of the network is begun.
         network.calibrate(*code_statistics(model, space, SAMPLES, generator_for("inversion", "statistics")))
-        super().__init__(network, seed, steps, optimisation)
-        self._frozen = [model.eval().requires_grad_(False)]  # in a list, where no module's state is looked for
+        super().__init__(network, model, seed, steps, optimisation)
         self.space = space
         self.code_weight, self.image_weight, self.sample_share = code_weight, image_weight, sample_share
-
-    @property
-    def model(self) -> Any:
-        """The generator, a `LatentModel`."""
-        return self._frozen[0]
-
-    def on_fit_start(self) -> None:
-        self.model.to(self.device)
 
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
         codes, made = self._samples(max(1, round(self.sample_share * len(images))), "samples", self.global_step)

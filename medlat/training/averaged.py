@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from medlat.errors import UserError
+from medlat.spaces import LatentModel
 from medlat.training.loop import TrainedModule
 from medlat.training.optimisation import Optimisation
 
@@ -66,3 +67,22 @@ class AveragedModule(TrainedModule):
             f"training diverged at step {self.global_step} of {self.steps} ({values}) with {self.decisive}; the last "
             f"good checkpoint is kept. Lower the learning rate, or set trainer.precision=32-true"
         )
+
+
+class OnGeneratorModule(AveragedModule):
+    """What learns on a generator that is frozen and no part of the module's state. model: the generator."""
+
+    def __init__(
+        self, network: nn.Module, model: LatentModel, seed: int, steps: int, optimisation: Optimisation
+    ) -> None:
+        super().__init__(network, seed, steps, optimisation)
+        assert isinstance(model, nn.Module)
+        self._frozen = [model.eval().requires_grad_(False)]  # in a list, where no module's state is looked for
+
+    @property
+    def model(self) -> Any:
+        """The generator, a `LatentModel`."""
+        return self._frozen[0]
+
+    def on_fit_start(self) -> None:
+        self.model.to(self.device)

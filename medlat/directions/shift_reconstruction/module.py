@@ -1,7 +1,5 @@
 """Training of directions and what tells them apart, as a LightningModule."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +9,7 @@ from medlat.directions.shift_reconstruction.deformators import Deformator
 from medlat.directions.shift_reconstruction.reconstructors import Reconstructor
 from medlat.randomness import generator_for
 from medlat.spaces import LatentModel
-from medlat.training.averaged import AveragedModule
+from medlat.training.averaged import OnGeneratorModule
 from medlat.training.optimisation import Optimisation
 
 VALIDATION = 8  # batches of fresh codes
@@ -25,7 +23,7 @@ class DirectionNetwork(nn.Module):
         self.deformator, self.reconstructor, self.judge = deformator, reconstructor, judge
 
 
-class ShiftReconstructionModule(AveragedModule):
+class ShiftReconstructionModule(OnGeneratorModule):
     """Fresh codes are decoded, moved by a random step along a random direction and decoded again; the reconstructor
     says which direction it was, and how far (Voynov & Babenko 2020, arXiv 2002.03754, eq. 1). The generator is frozen.
     A second reconstructor, the judge, learns the same from the same pairs, which are not moved for its sake.
@@ -54,23 +52,13 @@ class ShiftReconstructionModule(AveragedModule):
         shift_min: float,
         shift_weight: float,
     ) -> None:
-        super().__init__(network, seed, steps, optimisation)
-        assert isinstance(model, nn.Module)
-        self._frozen = [model.eval().requires_grad_(False)]  # in a list, where no module's state is looked for
+        super().__init__(network, model, seed, steps, optimisation)
         self.space, self.sigma, self.batch_size = space, sigma, batch_size
         self.shift_scale, self.shift_min, self.shift_weight = shift_scale, shift_min, shift_weight
 
     @property
-    def model(self) -> Any:
-        """The generator, a `LatentModel`."""
-        return self._frozen[0]
-
-    @property
     def decisive(self) -> str:
         return f"{self.section}.optimisation.learning_rate={self.optimisation.learning_rate:g}"
-
-    def on_fit_start(self) -> None:
-        self.model.to(self.device)
 
     def training_step(self, step: Tensor, batch_idx: int) -> Tensor:
         codes, index, shift = self.draw("pairs", self.global_step)
