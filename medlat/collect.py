@@ -1,14 +1,15 @@
 """A sweep in one table: `python -m medlat.collect DIR [DIR ...]`.
 
 Reads the run folders below each folder and writes there `runs.csv`, a row per run with what it was given and every
-final number, and `summary.csv`, mean and 95% interval over seeds of each number for each setting. Ends with 1, naming
-them, where runs are not finished, and with 2 where there are none.
+final number, and `summary.csv`, mean and 95% interval over seeds of each number for each setting; both go to W&B too,
+as the runs did. Ends with 1, naming them with the reason, where runs failed or are missing, and with 2 where there are
+none. A sweep does this itself when its last job has ended.
 """
 
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,30 @@ from medlat.report.style import write_table
 SEEDS = ("seed", "data.source.seed")  # what is averaged over
 
 
+JOBS = "jobs.json"  # what a sweep was to run
+FAILURE = "failure.json"  # in the folder of a run that failed: in which stage, and why
+
+
 @dataclass(frozen=True)
 class Run:
-    """A run folder. settings: what its command line gave it; numbers: None where it is not finished."""
+    """A run of a sweep. folder: its name is the job's number; settings: what its command line gave it; numbers: None
+    where it is not finished, and then fault says why.
+    """
 
     folder: Path
     settings: dict[str, str]
     numbers: dict[str, float] | None
+    fault: str | None = None
+    wrong_input: bool = False  # the fault is the user's
 
 
 def collect(folder: Path) -> list[Run]:
-    """The runs of a sweep, in the order of their numbers. Raises UserError where there are none."""
-    places = [path.parent for path in folder.glob("**/environment.json")]
-    if not places:
-        raise UserError(f"{folder}: no run below it; expected the folder of a sweep, e.g. outputs/NAME/DATE_TIME_sweep")
-    ordered = sorted(places, key=lambda place: (len(place.name), place.name))
-    return [_read(place) for place in ordered]
+    """The runs of a sweep by number, those that left nothing included. Raises UserError where there are none."""
+    places = {path.parent for name in ("environment.json", FAILURE) for path in folder.glob(f"**/{name}")}
+    runs = [_read(place) for place in places] + _missing(folder, places)
+    if not runs:
+        raise UserError(f"{folder}: no run below it; expected the folder of a sweep, e.g. outputs/NAME/sweep_1f2e3d4c")
+    return sorted(runs, key=lambda run: (len(run.folder.name), run.folder.name))
 
 
 def varying(runs: Sequence[Run]) -> list[str]:
@@ -83,13 +92,87 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a run ended, and not with a failure."""
+    return (
+        all((folder / name).exists() for name in ("report/index.html", "metrics.json"))
+        and not (folder / FAILURE).exists()
+    )
+
+
+def read_overrides(folder: Path) -> list[str] | None:
+    """What the run in a folder was given; None where there is none."""
+    for name in ("environment.json", FAILURE):
+        if (folder / name).exists():
+            return list(json.loads((folder / name).read_text()).get("overrides", []))
+    return None
+
+
+def conclude(folder: Path) -> int:
+    """Write the tables of a sweep and say what failed; returns the exit code: 0, 1, or 2 where the user's input was
+    wrong in all that failed.
+    """
+    runs = collect(folder)
+    lost = [run for run in runs if run.numbers is None]
+    tables = {"runs": table(runs), "summary": summary(runs)}
+    for name, rows in tables.items():
+        write_table(folder / f"{name}.csv", rows)
+    _to_wandb(folder, runs, tables)
+    print(f"{folder}: {len(runs) - len(lost)} of {len(runs)} runs, in runs.csv and summary.csv")
+    for run in lost:
+        given = " ".join(f"{key}={value}" for key, value in run.settings.items())
+        print(f"not finished: {run.folder} ({given}): {run.fault}", file=sys.stderr)
+    if lost and (folder / JOBS).exists():
+        print("the same command runs these again, and only these", file=sys.stderr)
+    return 0 if not lost else 2 if all(run.wrong_input for run in lost) else 1
+
+
+def _settings(overrides: Sequence[str]) -> dict[str, str]:
+    return {key.lstrip("+~"): value for key, _, value in (text.partition("=") for text in overrides)}
+
+
 def _read(folder: Path) -> Run:
-    given = json.loads((folder / "environment.json").read_text()).get("overrides", [])
-    settings = {key.lstrip("+~"): value for key, _, value in (text.partition("=") for text in given)}
-    if not (folder / "report" / "index.html").exists():
-        return Run(folder, settings, None)
+    settings = _settings(read_overrides(folder) or [])
+    if (folder / FAILURE).exists():
+        failure = json.loads((folder / FAILURE).read_text())
+        return Run(
+            folder,
+            settings,
+            None,
+            f"{failure['error']} {failure['where']}: {failure['reason']}",
+            failure["wrong_input"],
+        )
+    if not is_whole(folder):
+        job = json.loads((folder / "environment.json").read_text()).get("job")
+        return Run(folder, settings, None, "killed, or still running" + (f" (SLURM job {job})" if job else ""))
     numbers = json.loads((folder / "metrics.json").read_text())
     return Run(folder, settings, {k: float("nan") if v is None else float(v) for k, v in numbers.items()})
+
+
+def _missing(folder: Path, places: Collection[Path]) -> list[Run]:
+    """The jobs of a sweep that left nothing: none where it is not known what there was to be."""
+    if not (folder / JOBS).exists():
+        return []
+    jobs = json.loads((folder / JOBS).read_text())["jobs"] or []
+    found = [(folder / str(number), _settings(overrides)) for number, overrides in enumerate(jobs)]
+    return [
+        Run(place, given, None, "never began, or was killed before it could say so")
+        for place, given in found
+        if place not in places
+    ]
+
+
+def _to_wandb(folder: Path, runs: Sequence[Run], tables: Mapping[str, list[dict[str, Any]]]) -> None:
+    """The tables as a W&B run beside those of the sweep, as online or offline as they were."""
+    from omegaconf import OmegaConf
+
+    from medlat.tracking import mirror_tables
+
+    configs = [run.folder / "config.yaml" for run in runs if (run.folder / "config.yaml").exists()]
+    if not configs:
+        return
+    config: Any = OmegaConf.to_container(OmegaConf.load(configs[0]))
+    mirror_tables(folder, config["logger"], config["name"], tables)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -97,21 +180,12 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(__doc__.strip())
         return 0 if arguments else 2
-    unfinished = []
     try:
-        for folder in map(Path, arguments):
-            runs = collect(folder)
-            write_table(folder / "runs.csv", table(runs))
-            write_table(folder / "summary.csv", summary(runs))
-            lost = [run for run in runs if run.numbers is None]
-            print(f"{folder}: {len(runs) - len(lost)} of {len(runs)} runs, in runs.csv and summary.csv")
-            unfinished += lost
+        codes = [conclude(Path(folder)) for folder in arguments]
     except UserError as error:
         print(f"medlat: {error}", file=sys.stderr)
         return 2
-    for run in unfinished:
-        print(f"not finished: {run.folder} ({' '.join(f'{k}={v}' for k, v in run.settings.items())})", file=sys.stderr)
-    return 1 if unfinished else 0
+    return 1 if any(codes) else 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +15,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import medlat
-from medlat import build
+from medlat import build, cluster
+from medlat.collect import FAILURE
+from medlat.errors import UserError
 from medlat.tracking import Tracker
 
 if TYPE_CHECKING:
     from medlat.pipeline import Plan
 
+READ_FILES = ("slices", "split")  # stages that open the user's files
 LIBRARIES = ("torch", "pytorch-lightning", "monai", "hydra-core", "numpy", "scipy", "wandb")
 
 
@@ -32,14 +35,55 @@ def recorded(config: DictConfig, folder: Path, plan: "Plan") -> Iterator[Tracker
     resolved = build.plain(config)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
     (folder / "environment.json").write_text(json.dumps(environment(config, plan), indent=2) + "\n")
-    tracker = Tracker(folder, resolved["logger"], resolved, config.name)
+    (folder / FAILURE).unlink(missing_ok=True)  # of an earlier attempt
+    tracker = Tracker(
+        folder, resolved["logger"], resolved, config.name, job_type=list(plan.stages())[-1], group=_sweep()
+    )
     exit_code = 1
     try:
         yield tracker
         exit_code = 0
+    except Exception as error:
+        note_failure(folder, error, environment(config, plan)["overrides"], _in_the_making(plan))
+        raise
     finally:
         (folder / "artifacts.json").write_text(json.dumps(_artifacts(plan), indent=2) + "\n")
         tracker.close(exit_code)
+
+
+def note_failure(folder: Path, error: Exception, overrides: Sequence[str], stage: str | None = None) -> None:
+    """Write down why a run failed, and in which stage (None: before the first); what is written already stays."""
+    if (folder / FAILURE).exists():
+        return
+    where = f"in {stage}" if stage else "at the start"
+    entry: dict[str, Any] = {
+        "error": type(error).__name__,
+        "where": where,
+        "reason": reason(error, stage),
+        "job": cluster.job(),
+    }
+    entry |= {"wrong_input": isinstance(error, UserError)}
+    (folder / FAILURE).write_text(json.dumps(entry | {"overrides": list(overrides)}, indent=2) + "\n")
+
+
+def reason(error: Exception, stage: str | None = None) -> str:
+    """What may be kept of an error's message: nothing that a stage says which reads the user's files, whose names may
+    be patients'.
+    """
+    if stage is not None and stage not in READ_FILES:
+        return str(error)
+    return "not kept, as it may name patients' files; the run by itself, on a terminal, says it"
+
+
+def _sweep() -> str | None:
+    """The name of the sweep that this run is a job of."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    return None if hydra is None or OmegaConf.is_missing(hydra.job, "num") else Path(hydra.sweep.dir).name
+
+
+def _in_the_making(plan: "Plan") -> str:
+    """The first stage that is not made."""
+    return next((stage for stage in plan.stages() if stage not in plan.made), "report")
 
 
 def environment(config: DictConfig, plan: "Plan") -> dict[str, Any]:
@@ -50,10 +94,11 @@ def environment(config: DictConfig, plan: "Plan") -> dict[str, Any]:
         "commit": commit(),
         "command": " ".join(["python -m medlat.run", *sys.argv[1:]]),
         "overrides": list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
+        "job": cluster.job(),
         "seed": config.seed,
         "device": str(hardware.device),
         "precision": hardware.lightning_precision(),
-        "cores": os.cpu_count(),
+        "cores": cluster.cores(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "libraries": {name: version(name) for name in LIBRARIES},

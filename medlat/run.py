@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,34 +28,33 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Carry out a command line; returns the exit code."""
-    _Jobs.started = _Jobs.refused = 0
+    _Jobs.started = 0
     try:
         from medlat.config.command_line import ordered, parse
 
         options = parse(arguments)
+        folders = [config_dir(), *filter(None, [options.config_dir])]
         if options.help:
             from medlat.config.help import help_text
 
-            print(help_text([config_dir(), *filter(None, [options.config_dir])]))
+            print(help_text(folders))
             return 0
         sys.argv[1:] = ordered(arguments)
-        _hydra(options)
+        # Launchers' settings have defaults of ours, and of the plugin's under the same name, which they should have.
+        warnings.filterwarnings("ignore", message=".*is validated against ConfigStore schema", category=UserWarning)
+        return _sweep(options, folders) if options.multirun else _single(options, folders)
     except UserError as error:
         _complain(error, arguments)
         return 2
     except KeyboardInterrupt:
         print("medlat: interrupted; the same command continues", file=sys.stderr)
         return INTERRUPTED
-    return 2 if _Jobs.refused else 0
 
 
-def _hydra(options: Any) -> None:
-    """Compose the configuration and run the job, or the jobs of a sweep."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them and ending with 1
-    import hydra
-
+def _single(options: Any, folders: list[str]) -> int:
+    """Compose the configuration and run the job."""
     try:
-        hydra.main(config_path=config_dir(), config_name="config", version_base="1.3")(job)()
+        _hydra()
     except UserError:
         raise
     except Exception as error:
@@ -64,33 +64,70 @@ def _hydra(options: Any) -> None:
         from medlat.config.compose_errors import explain
         from medlat.config.schema import Root
 
-        folders = [config_dir(), *filter(None, [options.config_dir])]
-        raise explain(error, options.overrides, folders, Root, build.PROVIDED, multirun=options.multirun) from error
+        raise explain(error, options.overrides, folders, Root, build.PROVIDED) from error
+    return 0
+
+
+def _sweep(options: Any, folders: list[str]) -> int:
+    """Check everything, run the jobs with Hydra's launcher, and gather what they left."""
+    from medlat import sweep
+
+    prepared = sweep.prepare(options.overrides, folders)
+    sys.argv[1:] = [a for a in sys.argv[1:] if a not in options.overrides] + prepared.overrides
+    try:
+        _hydra()
+    except Exception as error:  # of a job that died without a word, or of the launcher
+        failed = prepared.conclude()
+        if not failed:
+            raise
+        print(f"medlat: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
+    return prepared.conclude()
+
+
+def _hydra() -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them and ending with 1
+    import hydra
+
+    hydra.main(config_path=config_dir(), config_name="config", version_base="1.3")(job)()
 
 
 class _Jobs:
     """What became of the jobs that ran in this process."""
 
     started = 0  # above 0: Hydra could compose a configuration
-    refused = 0  # ended with a UserError
 
 
-def job(config: "DictConfig") -> None:
-    """One run: check the configuration, then print the plan or make everything."""
+def job(config: "DictConfig") -> Any:
+    """One run: check the configuration, then print the plan or make everything. Of a sweep, the value that a search is
+    for.
+    """
     _Jobs.started += 1
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
+    _restrict(config.store_mode)
     try:
-        _checked(config, folder)
-    except UserError as error:
-        if not hydra.launcher._target_.endswith("BasicLauncher"):
-            raise  # the job is a process of its own, and its launcher has to know
-        _Jobs.refused += 1  # said here, without what Hydra would print around it; a sweep's other jobs go on
-        _complain(error, ["debug=true"] if config.debug else [])
+        if OmegaConf.is_missing(hydra.job, "num") or config.dry_run:
+            return _checked(config, folder)
+        from medlat import sweep
+
+        return sweep.run_job(config, folder, list(hydra.overrides.task), _checked)
     finally:
         _remove_if_empty(folder)
+
+
+def _restrict(mode: int | None) -> None:
+    """Let what this process and those that it starts leave have no permission beyond `mode`, octal as for chmod."""
+    if mode is None:
+        return
+    if not 700 <= mode <= 777 or set(str(mode)) - set("01234567"):
+        raise UserError(
+            f"store_mode={mode}: expected 700 (only me), 750 (my group reads), 770, 755 or the like, or null"
+        )
+    os.umask(0o777 & ~int(str(mode), 8))
 
 
 def _checked(config: "DictConfig", folder: Path) -> None:
@@ -124,4 +161,6 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from medlat.run import main as imported  # launchers send `job` to other processes, where __main__ is another module
+
+    imported()

@@ -3,6 +3,7 @@
 No module but this one imports wandb. Nothing is sent anywhere unless `logger.mode=online`.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -16,6 +17,8 @@ from typing import Any, TextIO
 import numpy as np
 
 log = logging.getLogger(__name__)
+
+ONLINE_WITHIN_S = 20.0  # that W&B may take to answer, before the run goes on without it
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,26 @@ class Tracker:
     """Writes the record of a run.
 
     folder: of the run; settings: the `logger` section (mode offline | online | disabled, project, entity).
-    config: the resolved configuration, shown in W&B.
+    config: the resolved configuration, shown in W&B with dotted keys, by which runs can be sorted and filtered.
+    job_type: what the run ends with, e.g. its last stage; group: the sweep that it belongs to.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], config: Mapping[str, Any], name: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        config: Mapping[str, Any],
+        name: str,
+        job_type: str | None = None,
+        group: str | None = None,
+    ) -> None:
         self.folder = folder
         self.final: dict[str, float] = {}
         self._names: set[str] = set()
         self._file: TextIO = open(folder / "metrics.jsonl", "a")  # noqa: SIM115 (closed in `close`)
-        self._wandb = None if settings["mode"] == "disabled" else _start_wandb(folder, settings, config, name)
+        self._wandb = (
+            None if settings["mode"] == "disabled" else _start_wandb(folder, settings, config, name, job_type, group)
+        )
 
     def log(self, values: Mapping[str, float], step: int = 0) -> None:
         """Add values to the record at one step."""
@@ -130,11 +144,43 @@ def read_records(path: Path) -> list[Record]:
     return records
 
 
-def _start_wandb(folder: Path, settings: Mapping[str, Any], config: Mapping[str, Any], name: str) -> Any:
+def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= flattened(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+def mirror_tables(folder: Path, settings: Mapping[str, Any], name: str, tables: Mapping[str, Sequence[Any]]) -> None:
+    """Tables about a whole sweep as a W&B run of the sweep's group."""
+    if settings["mode"] == "disabled":
+        return
+    import wandb
+
+    run = _start_wandb(folder, settings, {}, f"{name} (all runs)", "collect", folder.name)
+    for title, rows in tables.items():
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        run.log({title: wandb.Table(columns=columns, data=[[_cell(row.get(c)) for c in columns] for row in rows])})
+    run.finish()
+
+
+def _cell(value: Any) -> Any:
+    return None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
+
+
+def _start_wandb(
+    folder: Path,
+    settings: Mapping[str, Any],
+    config: Mapping[str, Any],
+    name: str,
+    job_type: str | None,
+    group: str | None,
+) -> Any:
     # W&B keeps data and caches below the run folder, and must not copy what was typed or printed: paths hold names.
-    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb"))
-    os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "wandb" / "cache"))
-    os.environ.setdefault("WANDB_CONFIG_DIR", str(folder / "wandb" / "config"))
+    os.environ.update({f"WANDB_{kind}_DIR": str(folder / "wandb" / kind.lower()) for kind in ("CACHE", "CONFIG")})
+    os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
@@ -146,13 +192,22 @@ def _start_wandb(folder: Path, settings: Mapping[str, Any], config: Mapping[str,
         save_code=False,
         disable_code=True,
         silent=True,
+        init_timeout=ONLINE_WITHIN_S,
     )
-    return wandb.init(
-        project=settings["project"],
-        entity=settings["entity"],
-        mode=settings["mode"],
-        name=name,
-        dir=str(folder),
-        config=dict(config),
-        settings=quiet,
-    )
+    what: dict[str, Any] = {"project": settings["project"], "entity": settings["entity"], "name": name}
+    what |= {"dir": str(folder), "config": flattened(config), "settings": quiet, "job_type": job_type, "group": group}
+    if settings["mode"] == "online":
+        if os.environ.get("WANDB_API_KEY") or _logged_in():
+            with contextlib.suppress(wandb.errors.Error):
+                return wandb.init(mode="online", **what)
+        log.warning("W&B cannot be reached, or there is no key: offline; `wandb sync` uploads the run later")
+    return wandb.init(mode="offline", **what)
+
+
+def _logged_in() -> bool:
+    """Whether `wandb login` has left a key; W&B would ask for one, and a job has nobody to answer."""
+    import netrc
+
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        return any("wandb" in host for host in netrc.netrc().hosts)
+    return False

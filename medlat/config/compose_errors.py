@@ -31,7 +31,7 @@ from medlat.config.preflight import problems
 from medlat.errors import ConfigErrors, did_you_mean, nearest
 
 MAX_JOBS = 50  # of a sweep that are looked at: one takes up to 0.3 s
-_COMPOSITION_ERRORS = (HydraException, yaml.YAMLError, OmegaConfBaseException, OSError, ValueError)
+COMPOSITION_ERRORS = (HydraException, yaml.YAMLError, OmegaConfBaseException, OSError, ValueError)
 
 
 def explain(
@@ -62,6 +62,17 @@ def explain(
     if not lines and not isinstance(error, HydraException | OmegaConfBaseException):
         raise error
     return ConfigErrors(lines or [_plain(error)])
+
+
+def sweep_configs(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[DictConfig]:
+    """The configurations, `hydra` included, of as many jobs of a sweep as it takes to see each value once (at most
+    MAX_JOBS). Raises what Hydra raises where one cannot be composed.
+    """
+    main, *others = config_dirs
+    with _hydra(main):
+        diagnosis = _Diagnosis("config", others, multirun=True)
+        parsed = [found for text in overrides if (found := diagnosis._parsed(text))]
+        return [diagnosis._compose(variant) for variant in islice(_variants(parsed), MAX_JOBS)]
 
 
 @contextmanager
@@ -121,7 +132,9 @@ class _Diagnosis:
                 return [override]
             key = override.get_key_element()
             if self.multirun:
-                choices = override.sweep_string_iterator() if override.is_discrete_sweep() else iter([])
+                value: Any = override.value()  # of an interval, one value stands for all
+                discrete = override.is_discrete_sweep()
+                choices = override.sweep_string_iterator() if discrete else iter([str(value.start)])
                 return [OverridesParser.create().parse_override(f"{key}={choice}") for choice in choices]
             values = text.partition("=")[2]
             self.unread.add(override.key_or_group)
@@ -175,14 +188,14 @@ class _Diagnosis:
         """The configuration with these groups, less those that do not work; None where nothing composes."""
         groups = sorted(groups, key=lambda o: not o.is_add())  # what `+experiment=` brings can be overridden
         kept: list[Override] = []
-        with suppress(*_COMPOSITION_ERRORS):
+        with suppress(*COMPOSITION_ERRORS):
             return self._compose(groups)
         for override in [None, *groups]:
             tried = [*kept, override] if override else []
             try:
                 self._compose(tried)
                 kept = tried
-            except _COMPOSITION_ERRORS as error:
+            except COMPOSITION_ERRORS as error:
                 self.lines.append(_group_line(override, error))
                 if override is None:
                     return None

@@ -113,7 +113,8 @@ class Trainer:
     accelerator: Literal["auto", "cpu", "gpu"]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     threads: int | None  # CPU threads; null: torch's own choice
-    devices: int  # processes that train together
+    devices: int  # processes on a node that train together
+    nodes: int  # machines that train together
     compile: bool  # torch.compile for GANs
 
 
@@ -132,6 +133,8 @@ class Root:
     workers: int | None  # processes that prepare data; null: one per core
     dry_run: bool  # print the plan and stop
     debug: bool  # show the traceback of a user error
+    objective: str | None  # final number "stage/name" that a search makes best
+    store_mode: int | None  # permissions of the store and the run folder, e.g. 750; null: as the system has it
     data: Data
     generator: Generator
     classifier: Classifier | None  # what is explained, trained here or the user's own

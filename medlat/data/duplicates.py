@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medlat.cluster import cores
 from medlat.data.slices import SliceStore, worker_pool
 from medlat.data.source import SliceSource
 from medlat.data.splits import Split
@@ -45,7 +46,7 @@ def named(opened: SliceStore, rows: Sequence[int], source: SliceSource) -> list[
 
     Scans the source anew, as the store holds no paths: only for a message on the terminal.
     """
-    with worker_pool(os.cpu_count() or 1) as parallel_map:
+    with worker_pool(cores()) as parallel_map:
         chunks = source.scan(parallel_map).chunks
     chunks.sort(key=lambda chunk: hashlib.sha256(chunk.patient.encode()).digest())  # as `prepare` orders them
     items = [item for chunk in chunks for item in chunk.items]

@@ -24,6 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
+from medlat.cluster import logged_to_a_file
 from medlat.data.source import Chunk, Damaged, Modality, ParallelMap, Scan, SliceSource
 from medlat.errors import UserError
 from medlat.progress import track
@@ -223,9 +224,10 @@ def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None
         return
     lines = list(dict.fromkeys(f"{item.path}: {item.reason}" for item in damaged))  # a volume is named once
     # Paths hold patients' names: they go to the terminal and, where the user asked, to a file; never to a log.
-    print(f"{len(lines)} damaged file{'s' * (len(lines) > 1)}:", *lines[:20], sep="\n  ", file=sys.stderr)
-    if len(lines) > 20:
-        print(f"  ... and {len(lines) - 20} more; data.damaged_list=FILE lists all", file=sys.stderr)
+    shown = 0 if logged_to_a_file() else 20
+    print(f"{len(lines)} damaged file{'s' * (len(lines) > 1)}:", *lines[:shown], sep="\n  ", file=sys.stderr)
+    if len(lines) > shown:
+        print(f"  ... {len(lines) - shown} not shown; data.damaged_list=FILE lists all", file=sys.stderr)
     if how.damaged_list:
         Path(how.damaged_list).expanduser().write_text("\n".join(lines) + "\n")
     total = sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged)

@@ -1,13 +1,13 @@
 """Slices and split: from files to what training reads."""
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from medlat import build
+from medlat.cluster import cores
 from medlat.data.duplicates import refuse_leaks
 from medlat.data.slices import Preparation, SliceStore, prepare
 from medlat.data.source import SliceSource
@@ -25,7 +25,7 @@ def slices(config: DictConfig, source: SliceSource, store: Store, out: Path) -> 
     """Reads files; leaves the slice store."""
     data = config.data
     salt = data.salt or store.salt()
-    workers = config.workers or os.cpu_count() or 1
+    workers = config.workers or cores()
     how = Preparation(data.image_size, data.field_of_view_mm, data.max_damaged, salt, workers, data.damaged_list)
     prepare(source, how, out)
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from medlat.cluster import cores
 from medlat.errors import UserError
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
@@ -16,25 +17,27 @@ class Hardware:
     """Where and how to compute; never part of an artefact's key.
 
     accelerator: auto | cpu | gpu; precision: "auto" takes bf16 where the hardware has it; threads: of the CPU;
-    devices: processes that train together, each with its GPU or on the CPU; compile: whether GANs use torch.compile.
+    devices: processes on a node that train together, each with its GPU or on the CPU; nodes: machines that do so;
+    compile: whether GANs use torch.compile.
     """
 
     accelerator: str = "auto"
     precision: Precision = "auto"
     threads: int | None = None
     devices: int = 1
+    nodes: int = 1
     compile: bool = False
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise UserError(f"trainer.threads={self.threads}: expected a whole number of at least 1, or null")
-        if self.devices < 1:
-            raise UserError(f"trainer.devices={self.devices}: expected a whole number of at least 1")
+        for name in ("devices", "nodes"):
+            if getattr(self, name) < 1:
+                raise UserError(f"trainer.{name}={getattr(self, name)}: expected a whole number of at least 1")
 
     def limit_threads(self) -> None:
-        """Let torch use as many CPU threads as asked for."""
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        """Let torch use as many CPU threads as asked for, or as this process has cores."""
+        torch.set_num_threads(self.threads or min(torch.get_num_threads(), cores()))
 
     @property
     def device(self) -> torch.device:

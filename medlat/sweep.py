@@ -1,0 +1,231 @@
+"""A sweep: what is checked before any job is started, where its runs lie, and what becomes of each.
+
+The runs of a sweep lie in one folder that depends on what was asked for, so that the same command finds the runs that
+are finished, and makes those that failed, died or never began.
+"""
+
+import importlib.util
+import json
+import logging
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from omegaconf import DictConfig, OmegaConf
+
+from medlat import cluster
+from medlat.collect import JOBS, conclude, is_whole, read_overrides
+from medlat.errors import ConfigErrors, UserError
+from medlat.store import hash_of
+
+log = logging.getLogger(__name__)
+
+# Sections that no training reads but that of a direction method. Values of theirs change slowest, so that jobs that are
+# started side by side train different generators instead of waiting for the same one.
+LATE = ("directions", "others", "controls", "inversion", "explain", "evaluation", "report")
+EXTRAS = {"hydra_submitit_launcher": "cluster", "hydra_joblib_launcher": "cluster", "hydra_optuna_sweeper": "search"}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What was prepared. overrides: in the order that Hydra gets them in; folder: None where only plans are printed."""
+
+    overrides: list[str]
+    folder: Path | None
+
+    def conclude(self) -> int:
+        """Wait for the jobs that still run, gather the results and say what failed; returns the exit code."""
+        if self.folder is None or not self.folder.is_dir():
+            return 0
+        _wait_for_jobs(self.folder)
+        return conclude(self.folder)
+
+
+def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep:
+    """Check all jobs of a sweep, and what is to start them, before anything is started or submitted.
+
+    Raises UserError: for everything that is wrong with a configuration, a launcher that is not installed, a store that
+    cannot be written, and what SLURM cannot give.
+    """
+    from medlat import build, pipeline
+
+    ordered = in_order(overrides)
+    configs = _composed(ordered, config_dirs)
+    _check(configs)
+    first, hydra = configs[0], configs[0].hydra
+    _check_plugin(hydra.launcher._target_, "hydra/launcher")
+    _check_plugin(hydra.sweeper._target_, "hydra/sweeper")
+    if hydra.launcher._target_.endswith("SlurmLauncher"):
+        _check_cluster(hydra.launcher, configs)
+    for config in configs:
+        build.check_values(config)
+    if first.dry_run:
+        return Sweep([*ordered, "hydra/launcher=basic"], None)
+    pipeline.plan(first).store.check_writable()
+    given = [text for text in ordered if text.startswith("hydra.sweep.dir=")]
+    place = f"outputs/{first.name}/sweep_{_digest(ordered)}"
+    folder = Path(hydra.sweep.dir) if given else Path(place)
+    _note_jobs(folder, hydra.sweeper._target_, ordered)
+    return Sweep([*ordered, *([] if given else [f"hydra.sweep.dir={place}"])], folder)
+
+
+def in_order(overrides: Sequence[str]) -> list[str]:
+    """The overrides, with sweeps over late sections before sweeps over others: the last changes fastest."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    ranks = []
+    for text in overrides:
+        try:
+            sweeps = OverridesParser.create().parse_override(text).is_sweep_override()
+        except Exception:  # what cannot be read is said later, with everything else
+            sweeps = False
+        late = text.lstrip("+").split("=")[0].split(".")[0].split("/")[0].split("@")[0] in LATE
+        ranks.append(0 if not sweeps else 1 if late else 2)
+    return [text for _, text in sorted(zip(ranks, overrides, strict=True), key=lambda pair: pair[0])]
+
+
+def run_job(config: DictConfig, folder: Path, overrides: list[str], run: Callable[[DictConfig, Path], None]) -> Any:
+    """One job: `run` it in its folder unless it is finished there; returns its objective, None where it failed.
+
+    What failed is recorded in the folder and said; nothing is raised, so that the other jobs go on.
+    """
+    from medlat.record import note_failure
+
+    with _own_folder(folder, overrides) as place:
+        try:
+            if _is_finished(place, config):
+                log.info("%s: finished earlier", place)
+                return _objective(config, place)
+            _empty(place)
+            run(config, place)
+            return _objective(config, place)
+        except Exception as error:
+            note_failure(place, error, overrides)
+            _say(error, config.debug)
+            return None
+
+
+def _composed(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[DictConfig]:
+    from medlat import build
+    from medlat.config import compose_errors
+    from medlat.config.schema import Root
+
+    try:
+        return compose_errors.sweep_configs(overrides, config_dirs)
+    except compose_errors.COMPOSITION_ERRORS as error:
+        raise compose_errors.explain(error, overrides, config_dirs, Root, build.PROVIDED, multirun=True) from error
+
+
+def _check(configs: Sequence[DictConfig]) -> None:
+    from medlat import build
+    from medlat.config.preflight import problems
+    from medlat.config.schema import Root
+
+    if found := [line for config in configs for line in problems(config, Root, build.PROVIDED)]:
+        raise ConfigErrors(dict.fromkeys(found))
+
+
+def _check_cluster(section: DictConfig, configs: Sequence[DictConfig]) -> None:
+    launcher: Any = OmegaConf.to_container(section, resolve=True)
+    for config in configs:
+        cluster.check(launcher, config.trainer)
+        config.trainer.accelerator = "cpu"  # this machine need not have the GPUs that the jobs will find
+    cluster.watch_without_accounting()
+
+
+def _check_plugin(target: str, key: str) -> None:
+    package = target.split(".")[1] if target.startswith("hydra_plugins.") else None
+    if package and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
+        extra = EXTRAS.get(package, package)
+        raise UserError(f'{key}: {package} is not installed; pip install "medlat[{extra}]"')
+
+
+def _digest(overrides: Sequence[str]) -> str:
+    """Of what is run, whatever runs it and in which order it was typed."""
+    return hash_of(sorted(text for text in overrides if not text.lstrip("+~").startswith("hydra")))[:8]
+
+
+def _note_jobs(folder: Path, sweeper: str, overrides: Sequence[str]) -> None:
+    """Write down which jobs there will be, where that is known: one that never begins leaves nothing else."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    jobs = None
+    if sweeper.endswith("BasicSweeper"):
+        parsed = [o for o in OverridesParser.create().parse_overrides(list(overrides)) if not _is_hydras(o)]
+        jobs = BasicSweeper.split_arguments(parsed, None)[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / JOBS).write_text(json.dumps({"overrides": list(overrides), "jobs": jobs}, indent=2) + "\n")
+
+
+def _is_hydras(override: Any) -> bool:
+    return override.is_hydra_override() or override.key_or_group.startswith("hydra/")
+
+
+@contextmanager
+def _own_folder(folder: Path, overrides: list[str]) -> Iterator[Path]:
+    """The job's folder, which no other process works in; the next number that is free where that one holds a run of
+    other settings, as in a search that goes on.
+    """
+    while folder.name.isdigit() and (read_overrides(folder) or overrides) != overrides:
+        folder = folder.with_name(str(int(folder.name) + 1))
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        yield folder
+
+
+def _is_finished(folder: Path, config: DictConfig) -> bool:
+    """Whether a folder holds the whole run of this configuration on these data, by this version of the program."""
+    import medlat
+    from medlat import build
+
+    if not is_whole(folder):
+        return False
+    made = json.loads((folder / "environment.json").read_text())
+    if made["medlat"] != medlat.__version__ or made["data_fingerprint"] != build.source(config).fingerprint():
+        return False
+    return OmegaConf.load(folder / "config.yaml") == OmegaConf.create(build.plain(config))
+
+
+def _empty(folder: Path) -> None:
+    """Away with what an earlier attempt left: what it made lies in the store."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _objective(config: DictConfig, folder: Path) -> Any:
+    if config.objective is None or config.dry_run:
+        return None
+    numbers = json.loads((folder / "metrics.json").read_text())
+    return numbers[config.objective]
+
+
+def _say(error: Exception, debug: bool) -> None:
+    """On the terminal; where a file keeps what is printed, without what may name patients' files."""
+    from medlat.record import reason
+
+    if cluster.logged_to_a_file():
+        print(f"medlat: {reason(error)}", file=sys.stderr)
+        traceback.print_tb(error.__traceback__ if debug or not isinstance(error, UserError) else None)
+    elif isinstance(error, UserError) and not debug:
+        print(f"medlat: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+
+
+def _wait_for_jobs(folder: Path) -> None:
+    """Hydra stops waiting at the first job of submitit that died without a word; the others go on."""
+    names = [path.parent.name for path in folder.glob(".submitit/*/*_submission.sh") if "#SBATCH" in path.read_text()]
+    for name in names:
+        from submitit.slurm.slurm import SlurmJob
+
+        SlurmJob(folder=folder / ".submitit" / "%j", job_id=name).wait()
+    for lock in folder.glob(".*.lock"):
+        with FileLock(lock):
+            pass
