@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from medlat import build
+from medlat import build, cluster
 from medlat.errors import UserError
 from medlat.places import SHUFFLED, judge_of, name_of
 from medlat.store import Artefact, Recipe, Store, hash_of
@@ -217,6 +217,36 @@ def run(config: DictConfig, folder: Path) -> None:
                 todo.explanation(), lambda out: explanation.explanation(config, methods, made, out)
             )
         report.report(config, methods, made, tracker, folder)
+
+
+def follow(config: DictConfig, folder: Path) -> None:
+    """What a node beside the first does: it takes part in the training of the generator, and waits for what that needs.
+
+    folder: of the run, where the first node says if it fails.
+    """
+    from medlat.collect import FAILURE
+    from medlat.stages import generator
+    from medlat.training import nodes
+
+    todo = plan(config)
+    build.hardware(config).limit_threads()
+
+    def given_up() -> bool:
+        path = folder / FAILURE
+        return path.exists() and json.loads(path.read_text())["job"] == cluster.job()
+
+    def join(partial: Path) -> bool:
+        if nodes.called(partial) is None:
+            return False
+        generator.generator(config, todo.made, None, partial)
+        return True
+
+    for stage, recipe_of in todo.stages().items():
+        trains = stage == "generator" and not build.is_pretrained(config)
+        found = todo.store.follow(recipe_of(), join if trains else lambda partial: False, given_up)
+        if found is None or stage == "generator":
+            return
+        todo.made[stage] = found
 
 
 def describe(plan: Plan) -> str:

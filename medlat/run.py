@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,6 @@ from medlat.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-INTERRUPTED = 128 + signal.SIGINT
-
 
 def main() -> None:
     """Console script `medlat` and `python -m medlat.run`."""
@@ -28,7 +27,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Carry out a command line; returns the exit code."""
-    _Jobs.started = 0
+    _Jobs.started, _Jobs.ended_by = 0, signal.SIGINT
+    _end_in_order()
     try:
         from medlat.config.command_line import ordered, parse
 
@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         print("medlat: interrupted; the same command continues", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + _Jobs.ended_by
 
 
 def _single(options: Any, folders: list[str]) -> int:
@@ -96,6 +96,7 @@ class _Jobs:
     """What became of the jobs that ran in this process."""
 
     started = 0  # above 0: Hydra could compose a configuration
+    ended_by: int = signal.SIGINT  # the signal that interrupted them
 
 
 def job(config: "DictConfig") -> Any:
@@ -106,10 +107,14 @@ def job(config: "DictConfig") -> Any:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from medlat import cluster, pipeline
+
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     _restrict(config.store_mode)
     try:
+        if config.trainer.nodes > 1 and cluster.node() > 0:
+            return pipeline.follow(config, folder)
         if OmegaConf.is_missing(hydra.job, "num") or config.dry_run:
             return _checked(config, folder)
         from medlat import sweep
@@ -117,6 +122,17 @@ def job(config: "DictConfig") -> Any:
         return sweep.run_job(config, folder, list(hydra.overrides.task), _checked)
     finally:
         _remove_if_empty(folder)
+
+
+def _end_in_order() -> None:
+    """Let a SIGTERM end the program as Ctrl-C does, with its records written, unless somebody listens already."""
+
+    def end(number: int, _: Any) -> None:
+        _Jobs.ended_by = number
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
 
 
 def _restrict(mode: int | None) -> None:

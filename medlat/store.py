@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,6 +97,18 @@ class Store:
             self._fill(partial, recipe, build, keep=resumable)
             os.replace(partial, place)
         return Artefact(recipe.stage, recipe.key, place)
+
+    def follow(self, recipe: Recipe, join: Callable[[Path], bool], given_up: Callable[[], bool]) -> Artefact | None:
+        """The artefact that another node of this job makes or has; None where it gave up.
+
+        join: called with the folder of a build that may have begun; takes part and returns True if there is something
+        to take part in. Every node sees the store.
+        """
+        partial = self._place(recipe).with_name(f".{recipe.key}.partial")
+        while (found := self.find(recipe)) is None and not given_up():
+            if not join(partial):
+                time.sleep(0.5)
+        return found
 
     def salt(self) -> str:
         """The store's own secret for hashing patient identities; made at the first call, readable by the owner only."""

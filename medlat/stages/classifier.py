@@ -118,7 +118,7 @@ def _train(
     network = build.classifier_network(config, spec, task, label.classes or [label.name])
     if task == "regression":
         network.set_target_scale(float(values[rows].mean()), float(values[rows].std()))
-    schedule, hardware = build.schedule(config, "classifier"), build.hardware(config)
+    schedule, hardware = build.schedule(config, "classifier"), build.hardware(config).alone()
     module = build.classifier_module(config, network, schedule.steps)
     divided = replace(parts, train=rows)
     augment = build.augment(config)

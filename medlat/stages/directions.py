@@ -72,7 +72,7 @@ def _trained(config: DictConfig, finder: TrainedFinder, model: LatentModel, trac
     def report(records: list) -> None:
         tracker.replay([replace(record, name=f"directions/{record.name}") for record in records])
 
-    hardware, module = build.hardware(config), finder.module(model)
+    hardware, module = build.hardware(config).alone(), finder.module(model)
     train(module, Steps(finder.schedule.steps), finder.schedule, hardware, out, report)
     found, numbers = finder.directions(model, module.to(hardware.device))
     (out / NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n")

@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from medlat import build
+from medlat import build, cluster
 from medlat.data.batches import SliceData
 from medlat.generators.checkpoint import read_generator, save_generator
 from medlat.generators.stylegan2.networks import StyleGAN2
@@ -23,7 +23,10 @@ BATCH = 256  # images at once where nothing is learnt
 
 
 def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
-    """Reads slices and split; leaves the trained generator, the curves of its training, and what it made on the way."""
+    """Reads slices and split; leaves the trained generator, the curves of its training, and what it made on the way.
+
+    tracker: None on a node beside the first, which only helps to train.
+    """
     from medlat.training.loop import FixedGrid, train
 
     opened, parts, spec = load_data(config, made)
@@ -36,7 +39,10 @@ def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
         rows = [torch.cat(list(row), dim=1) for row in spec.to_physical(images[:, 0]).split(FixedGrid.SIDE)]
         tracker.image("training/fixed_codes", windowed(torch.cat(rows).numpy(), tuple(config.report.window)), so_far)
 
-    train(module, data, schedule, hardware, out, tracker.replay, show)
+    report = tracker.replay if tracker else lambda records: None
+    train(module, data, schedule, hardware, out, report, show)
+    if cluster.node() > 0:
+        return  # the first node leaves the result
     recipe = build.plain(config.generator.network)
     save_generator(out / "generator.safetensors", module.result, recipe, spec)
 

@@ -37,7 +37,7 @@ def encoder(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
     from medlat.training.loop import train
 
     opened, parts, spec = load_data(config, made)
-    hardware = build.hardware(config)
+    hardware = build.hardware(config).alone()
     model = load_generator(made["generator"], hardware.device)
     if own_encoder(model) is not None or not build.needs_encoder(config):
         return

@@ -25,11 +25,14 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
+from medlat import cluster
 from medlat.data.batches import SliceData
 from medlat.errors import UserError
 from medlat.randomness import generator_for
 from medlat.spaces import decode_in_parts
 from medlat.tracking import Record, read_records, to_line
+from medlat.training import nodes
+from medlat.training.interruption import Interruption
 from medlat.training.processes import EqualProcesses, end_with_parent, user_error
 from medlat.training.settings import Hardware, Schedule
 from medlat.training.steps import Steps
@@ -85,11 +88,14 @@ def train(
     written). Raises UserError where the training diverges or a checkpoint is damaged.
     """
     check_hardware(module, schedule, hardware)
-    progress = folder / "progress"
-    last, steps = _last_checkpoint(progress), module.optimisers * schedule.steps
+    if hardware.nodes > 1:
+        nodes.check(hardware.nodes)
+    progress, first = folder / "progress", cluster.node() == 0
+    last, steps = _agreed_checkpoint(progress, folder, hardware), module.optimisers * schedule.steps
     data.start = _step_of(last) // module.optimisers if last else 0
-    alone, grows = hardware.devices == 1, isinstance(module, GeneratorModule)
-    curves = _Curves(folder / "metrics.jsonl", schedule.batch_size, report if alone else _nowhere, data.start)
+    alone, grows = hardware.processes == 1, isinstance(module, GeneratorModule)
+    curves = _Curves(folder / "metrics.jsonl", schedule.batch_size, report if alone else _nowhere, data.start, first)
+    interruption = Interruption(progress, hardware.processes)
     if last is not None:
         log.info(
             "training the %s: continues at step %d of %d", module.section.split(".")[-1], data.start, schedule.steps
@@ -97,6 +103,7 @@ def train(
     trainer = pl.Trainer(
         accelerator=hardware.device.type.replace("cuda", "gpu"),
         devices=hardware.devices,
+        num_nodes=hardware.nodes,
         strategy="auto" if alone else EqualProcesses(_begin_like_this_process(hardware)),
         precision=hardware.lightning_precision(),  # type: ignore[arg-type]
         max_steps=steps,
@@ -107,7 +114,7 @@ def train(
         logger=curves,
         callbacks=[
             *([FixedGrid(folder / "grid", schedule.batch_size, show if alone else None)] if grows else []),
-            Checkpoints(progress, schedule.checkpoint_every_s),
+            Checkpoints(progress, schedule.checkpoint_every_s, interruption),
             *([_Compile()] if hardware.compile else []),
             *_progress_display(schedule),
         ],
@@ -122,14 +129,19 @@ def train(
     )
     module.to(memory_format=torch.channels_last)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last else None, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C
+        with interruption:
+            trainer.fit(module, datamodule=data, ckpt_path=str(last) if last else None, weights_only=True)
+    except SystemExit as end:
         if trainer.strategy.launcher is not None:
             trainer.strategy.launcher.kill(signal.SIGKILL)
-        raise KeyboardInterrupt from None
+        if end.code == 1:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
     except (torch.OutOfMemoryError, MemoryError, ProcessException, RuntimeError) as error:
         raise _explained(error, module, schedule) from error
-    shutil.rmtree(progress, ignore_errors=True)
+    if first:
+        shutil.rmtree(progress, ignore_errors=True)
+        (folder / nodes.MEETING).unlink(missing_ok=True)
 
 
 def _explained(error: Exception, module: TrainedModule, schedule: Schedule) -> Exception:
@@ -146,24 +158,26 @@ def _explained(error: Exception, module: TrainedModule, schedule: Schedule) -> E
 
 def check_hardware(module: TrainedModule, schedule: Schedule, hardware: Hardware) -> None:
     """Raises UserError where the module cannot be trained as asked."""
-    if hardware.devices > 1 and not module.several_processes:
+    if hardware.processes > 1 and not module.several_processes:
+        key = "devices" if hardware.devices > 1 else "nodes"
         raise UserError(
-            f"trainer.devices={hardware.devices}: {type(module).__name__} trains in one process; expected 1"
+            f"trainer.{key}={getattr(hardware, key)}: {type(module).__name__} trains in one process; expected 1"
         )
     if hardware.compile and not module.compiles:
         raise UserError(f"trainer.compile=true: {type(module).__name__} does not use torch.compile; expected false")
     if hardware.device.type == "cuda" and hardware.devices > torch.cuda.device_count():
         raise UserError(f"trainer.devices={hardware.devices}: found {torch.cuda.device_count()} GPU(s)")
-    if schedule.batch_size % hardware.devices:
+    if schedule.batch_size % hardware.processes:
+        across = f" times trainer.nodes={hardware.nodes}" if hardware.nodes > 1 else ""
         raise UserError(
             f"{module.section}.training.batch_size={schedule.batch_size}: expected a multiple of trainer.devices="
-            f"{hardware.devices}, which share a batch"
+            f"{hardware.devices}{across}, which share a batch"
         )
     parts = getattr(module, "accumulate", 1)
-    if schedule.batch_size // hardware.devices % parts:
+    if schedule.batch_size // hardware.processes % parts:
         raise UserError(
             f"{module.section}.module.accumulate={parts}: expected a divisor of the "
-            f"{schedule.batch_size // hardware.devices} images that a process has in each step"
+            f"{schedule.batch_size // hardware.processes} images that a process has in each step"
         )
 
 
@@ -189,7 +203,7 @@ def _begin(hardware: Hardware, level: int, style: dict[str, Any], rank: int) -> 
 
 
 def _quieten_lightning() -> None:
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -257,17 +271,24 @@ class AtomicCheckpoints(CheckpointIO):
 
 
 class Checkpoints(Callback):
-    """The two newest checkpoints, `folder/<optimisers' steps>.ckpt`, one every so many seconds.
+    """The two newest checkpoints, `folder/<optimisers' steps>.ckpt`, one every so many seconds, and at once when the
+    training is asked to end.
 
     Where a step ends with a validation, the checkpoint is written after it: what goes on from there does not validate
     that step again.
     """
 
-    def __init__(self, folder: Path, every_s: float) -> None:
-        self.folder, self.every_s = folder, every_s
+    def __init__(self, folder: Path, every_s: float, interruption: Interruption) -> None:
+        self.folder, self.every_s, self.interruption = folder, every_s, interruption
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.last = time.monotonic()
+        self.last, self.saved = time.monotonic(), False
+        self.interruption.begin()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self.saved:  # here what the last step measured is on record too
+            self.saved = False
+            self.interruption.hand_on()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         assert isinstance(module, TrainedModule)
@@ -282,7 +303,8 @@ class Checkpoints(Callback):
         assert trainer.global_step == trainer.max_steps, f"ended at step {trainer.global_step} of {trainer.max_steps}"
 
     def _save_if_due(self, trainer: pl.Trainer) -> None:
-        due = trainer.strategy.broadcast(time.monotonic() - self.last >= self.every_s)  # one clock decides
+        asked = bool(self.interruption.pending)
+        due = trainer.strategy.broadcast(asked or time.monotonic() - self.last >= self.every_s)  # one process decides
         if not due or trainer.global_step == trainer.max_steps:
             return
         trainer.save_checkpoint(self.folder / f"{trainer.global_step:09d}.ckpt")
@@ -290,10 +312,38 @@ class Checkpoints(Callback):
         if trainer.is_global_zero:
             for old in sorted(self.folder.glob("*.ckpt"), key=_step_of)[:-2]:
                 old.unlink()
+        if asked:
+            log.warning("asked to end by a signal: saved first, at step %d", trainer.global_step)
+            self.saved = True
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    return max(folder.glob("*.ckpt"), key=_step_of, default=None)
+def _agreed_checkpoint(progress: Path, folder: Path, hardware: Hardware) -> Path | None:
+    """Where to go on from: of several nodes, all where the first one does."""
+    if hardware.nodes > 1 and cluster.node() > 0:
+        meeting = nodes.called(folder)
+        assert meeting is not None, "a node follows when it is called"
+    else:
+        last = last_checkpoint(progress)
+        if hardware.nodes == 1:
+            return last
+        meeting = nodes.call(folder, last.name if last else None)
+    meeting.attend()
+    return progress / meeting.checkpoint if meeting.checkpoint else None
+
+
+def last_checkpoint(progress: Path) -> Path | None:
+    """The newest whole checkpoint; damaged ones, as a full disk leaves them, are said and removed."""
+    for path in sorted(progress.glob("*.ckpt"), key=_step_of, reverse=True):
+        try:
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except pickle.UnpicklingError:
+            return path  # whole, and holds what is refused when it is loaded
+        except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+            log.warning("%s is damaged: going on from the checkpoint before it, or from the start", path.name)
+            path.unlink()
+        else:
+            return path
+    return None
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -370,11 +420,12 @@ class _Curves(Logger):
     resuming.
     """
 
-    def __init__(self, path: Path, batch_size: int, report: Report, resume_step: int) -> None:
+    def __init__(self, path: Path, batch_size: int, report: Report, resume_step: int, writes: bool) -> None:
         super().__init__()
         self.batch_size, self.report_to = batch_size, report
         kept = [r for r in read_records(path) if r.step <= resume_step * batch_size]
-        path.write_text("".join(map(to_line, kept)))
+        if writes:
+            path.write_text("".join(map(to_line, kept)))
         self.path = path
         report(kept)
 

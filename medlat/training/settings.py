@@ -1,6 +1,6 @@
 """How long and on what a generator is trained. Light: checked before anything heavy is imported."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +34,15 @@ class Hardware:
         for name in ("devices", "nodes"):
             if getattr(self, name) < 1:
                 raise UserError(f"trainer.{name}={getattr(self, name)}: expected a whole number of at least 1")
+
+    @property
+    def processes(self) -> int:
+        """That train together, on all nodes."""
+        return self.devices * self.nodes
+
+    def alone(self) -> "Hardware":
+        """The same for what trains in one process, as all but some generators do."""
+        return replace(self, devices=1, nodes=1, compile=False)
 
     def limit_threads(self) -> None:
         """Let torch use as many CPU threads as asked for, or as this process has cores."""

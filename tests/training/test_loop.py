@@ -1,8 +1,14 @@
 """Training with Lightning: what it leaves, and that an interruption leaves no trace."""
 
 import json
+import os
 import pickle
 import shutil
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +22,7 @@ from medlat.generators.vae.networks import VAE
 from medlat.generators.vae.objective import VAEObjective
 from medlat.randomness import generator_for
 from medlat.tracking import read_records
+from medlat.training.interruption import SIGNALS
 from medlat.training.loop import train
 from medlat.training.optimisation import Optimisation
 from medlat.training.settings import Hardware, Schedule, cpu_has_bf16
@@ -135,14 +142,78 @@ def test_without_held_out_images_there_is_no_validation(store, tmp_path):
     assert {name for name, _, _ in tiny.curves(tmp_path)} == {"train/discriminator", "train/generator"}
 
 
-def test_a_damaged_checkpoint_is_named(store, tmp_path):
+@pytest.mark.parametrize("damaged", [("000000008.ckpt",), ("000000008.ckpt", "000000006.ckpt")])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(store, tmp_path, caplog, damaged):
+    whole = tiny.run(tiny.dcgan(6), store, tmp_path / "whole", validations=2)
+    interrupted(tiny.dcgan(6), store, tmp_path / "again", tiny.CPU, stop_at=4)
+    for name in damaged:
+        path = tmp_path / "again" / "progress" / name
+        path.write_bytes(path.read_bytes()[:1000])
+    module = tiny.run(tiny.dcgan(6), store, tmp_path / "again", validations=2)
+    assert [name for name in damaged if f"{name} is damaged" in caplog.text] == list(damaged)
+    assert tiny.digest(module) == tiny.digest(whole)
+    assert tiny.curves(tmp_path / "again") == tiny.curves(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_holds_code_is_refused(store, tmp_path):
     interrupted(tiny.dcgan(6), store, tmp_path, tiny.CPU, stop_at=4)
-    newest = tmp_path / "progress" / "000000008.ckpt"
-    newest.write_bytes(newest.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"000000008\.ckpt: damaged checkpoint; delete it to go on from the one before"):
+    torch.save({"state_dict": Path}, tmp_path / "progress" / "000000008.ckpt")
+    with pytest.raises(UserError, match=r"000000008\.ckpt: damaged checkpoint, or one that holds more than tensors"):
         tiny.run(tiny.dcgan(6), store, tmp_path)
-    newest.unlink()
-    assert tiny.run(tiny.dcgan(6), store, tmp_path)
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+def signalled(module, step, number):
+    """The module, which sends this process a signal in the middle of a step."""
+    inner = module.training_step
+
+    def training_step(batch, batch_idx):
+        if module.steps_done == step:
+            os.kill(os.getpid(), number)
+        return inner(batch, batch_idx)
+
+    module.training_step = training_step
+    return module
+
+
+@pytest.fixture
+def handler():
+    """What a launcher does at a signal; the test sets `handler.does`."""
+    seen = SimpleNamespace(numbers=[], does=lambda: None)
+
+    def handle(number, frame):
+        seen.numbers.append(number)
+        seen.does()
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    yield seen
+    for number, old in before.items():
+        assert signal.getsignal(number) is handle, "as it was before the training"
+        signal.signal(number, old)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_the_training_once_it_is_saved(store, tmp_path, handler, number):
+    whole = tiny.run(tiny.dcgan(6), store, tmp_path / "whole", validations=2)
+    handler.does = partial(sys.exit, -1)  # as submitit does when the job is queued again
+    with pytest.raises(SystemExit, match="-1"):
+        tiny.run(signalled(tiny.dcgan(6), 3, number), store, tmp_path / "again", validations=2, every_s=1000.0)
+    assert handler.numbers == [number]
+    names = [path.name for path in (tmp_path / "again" / "progress").iterdir()]
+    assert names == ["000000008.ckpt"], "at the end of the fourth step, of two optimisers"
+    module = tiny.run(tiny.dcgan(6), store, tmp_path / "again", validations=2)
+    assert tiny.digest(module) == tiny.digest(whole)
+    assert tiny.curves(tmp_path / "again") == tiny.curves(tmp_path / "whole")
+
+
+def test_a_signal_that_nobody_minds_changes_nothing(store, tmp_path, handler):
+    whole = tiny.run(tiny.dcgan(6), store, tmp_path / "whole", validations=2)
+    module = signalled(tiny.dcgan(6), 3, signal.SIGTERM)
+    again = tiny.run(module, store, tmp_path / "again", validations=2, every_s=1000.0)
+    assert handler.numbers == [signal.SIGTERM]
+    assert tiny.digest(again) == tiny.digest(whole)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

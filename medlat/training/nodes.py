@@ -1,0 +1,57 @@
+"""Several machines that train one generator: how they find each other, by a file on the disk that all of them see."""
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from medlat import cluster
+from medlat.errors import UserError
+
+MEETING = "meeting.json"
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the first node waits for the others. job: which attempt of which SLURM job; checkpoint: the file name that
+    all go on from, None for the start.
+    """
+
+    job: str | None
+    address: str
+    port: int
+    checkpoint: str | None
+
+    def attend(self) -> None:
+        """Tell Lightning and torch where to meet, and which of the nodes this one is."""
+        os.environ.update(MASTER_ADDR=self.address, MASTER_PORT=str(self.port), NODE_RANK=str(cluster.node()))
+
+
+def call(folder: Path, checkpoint: str | None) -> Meeting:
+    """Of the first node: choose a port and say so in `folder`."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    meeting = Meeting(cluster.job(), socket.gethostname(), port, checkpoint)
+    fresh = folder / f".{MEETING}.new"
+    fresh.write_text(json.dumps(asdict(meeting)))
+    os.replace(fresh, folder / MEETING)
+    return meeting
+
+
+def called(folder: Path) -> Meeting | None:
+    """The meeting of this attempt of this job, if the first node has called it."""
+    try:
+        meeting = Meeting(**json.loads((folder / MEETING).read_text()))
+    except OSError:
+        return None
+    return meeting if meeting.job == cluster.job() else None
+
+
+def check(nodes: int) -> None:
+    """Raises UserError where the SLURM job that this process is in has another number of nodes."""
+    found = int(os.environ.get("SLURM_JOB_NUM_NODES", 1))
+    if nodes != found:
+        here = f"this SLURM job has {found}" if cluster.job() else "there is one outside of a SLURM job"
+        raise UserError(f"trainer.nodes={nodes}: {here}; hydra/launcher=submitit_slurm asks for as many as it says")
