@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+# Launchers' settings have defaults of ours, and of the plugin's under the same name, as they should; said in each job.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/\w+/\w+' is validated against ConfigStore schema")
+
+
 def main() -> None:
     """Console script `medlat` and `python -m medlat.run`."""
     sys.exit(run(sys.argv[1:]))
@@ -40,8 +44,6 @@ def run(arguments: list[str]) -> int:
             print(help_text(folders))
             return 0
         sys.argv[1:] = ordered(arguments)
-        # Launchers' settings have defaults of ours, and of the plugin's under the same name, which they should have.
-        warnings.filterwarnings("ignore", message=".*is validated against ConfigStore schema", category=UserWarning)
         return _sweep(options, folders) if options.multirun else _single(options, folders)
     except UserError as error:
         _complain(error, arguments)

@@ -20,7 +20,7 @@ from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from medlat import cluster
-from medlat.collect import JOBS, conclude, is_whole, read_overrides
+from medlat.collect import FAILURE, JOBS, conclude, is_whole, read_overrides
 from medlat.errors import ConfigErrors, UserError
 from medlat.store import hash_of
 
@@ -107,7 +107,7 @@ def run_job(config: DictConfig, folder: Path, overrides: list[str], run: Callabl
             return _objective(config, place)
         except Exception as error:
             note_failure(place, error, overrides)
-            _say(error, config.debug)
+            _say(error, place, config.debug)
             return None
 
 
@@ -206,12 +206,11 @@ def _objective(config: DictConfig, folder: Path) -> Any:
     return numbers[config.objective]
 
 
-def _say(error: Exception, debug: bool) -> None:
+def _say(error: Exception, folder: Path, debug: bool) -> None:
     """On the terminal; where a file keeps what is printed, without what may name patients' files."""
-    from medlat.record import reason
-
     if cluster.logged_to_a_file():
-        print(f"medlat: {reason(error)}", file=sys.stderr)
+        noted = json.loads((folder / FAILURE).read_text())
+        print(f"medlat: {noted['error']} {noted['where']}: {noted['reason']}", file=sys.stderr)
         traceback.print_tb(error.__traceback__ if debug or not isinstance(error, UserError) else None)
     elif isinstance(error, UserError) and not debug:
         print(f"medlat: {error}", file=sys.stderr)

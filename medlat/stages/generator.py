@@ -1,5 +1,7 @@
 """The generator: trained here, or converted from a file; and how it is loaded again."""
 
+import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from medlat.spaces import LatentModel, decode_in_parts
 from medlat.stages.data import Made, load_data
 from medlat.store import Artefact
 from medlat.tracking import read_records
+
+log = logging.getLogger(__name__)
 
 BATCH = 256  # images at once where nothing is learnt
 
@@ -41,10 +45,20 @@ def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
 
     report = tracker.replay if tracker else lambda records: None
     train(module, data, schedule, hardware, out, report, show)
+    if hardware.nodes > 1:
+        log.info("node %d: trained to weights %s", cluster.node(), _digest(module.result))
     if cluster.node() > 0:
         return  # the first node leaves the result
     recipe = build.plain(config.generator.network)
     save_generator(out / "generator.safetensors", module.result, recipe, spec)
+
+
+def _digest(network: torch.nn.Module) -> str:
+    """12 hex digits of all weights and buffers, bit for bit."""
+    found = hashlib.sha256()
+    for _, tensor in sorted(network.state_dict().items()):
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
 
 
 def pretrained(config: DictConfig, made: Made, out: Path) -> None:

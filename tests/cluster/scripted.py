@@ -1,0 +1,41 @@
+"""Parts that fail, never end or take their time as they are told."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from medlat.directions.random import RandomDirections
+from medlat.spaces import Directions, LatentModel
+
+
+class Scripted:
+    """count: directions; does: the variable; the file that it names holds "fail", "hang", or is not there."""
+
+    def __init__(self, count: int, does: str) -> None:
+        self.count, self.does = count, does
+
+    def find(self, model: LatentModel) -> Directions:
+        script = Path(os.environ[self.does])
+        told = script.read_text() if script.exists() else ""
+        if told == "fail":
+            raise RuntimeError("the finder broke as told")
+        while told == "hang":
+            time.sleep(1)
+        return replace(RandomDirections(self.count, seed=3).find(model), method="scripted")
+
+
+class Slow:
+    """An augmentation that changes nothing and takes its time, so that a training lasts on any machine.
+
+    seconds: that each batch takes.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, images: Tensor, seed: int) -> Tensor:
+        time.sleep(self.seconds)
+        return images
