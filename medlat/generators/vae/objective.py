@@ -60,7 +60,8 @@ class ExplainingObjective(VAEObjective):
     where the reconstruction has to be predicted alike, as in StylEx (Lang et al. 2021, arXiv 2104.13369, the
     classifier loss of section 3.1). The gradient goes through the classifier, whose weights stay as they are.
 
-    classifier: with gradients in the images. weight: of the disagreement, in nats (see `disagreement`); others as above.
+    classifier: with gradients in the images. weight: of the disagreement, in nats (see `disagreement`). The others are
+    as above.
     """
 
     def __init__(
