@@ -57,8 +57,9 @@ class ExplainingObjective(VAEObjective):
     """A VAE's objective + weight · disagreement of a classifier on reconstruction and image.
 
     What the classifier looks at may be small, and is then the first thing that a VAE blurs away; its code holds it
-    where the reconstruction has to be predicted alike, as in StylEx (Lang et al. 2021, arXiv 2104.13369, the
-    classifier loss of section 3.1). The gradient goes through the classifier, whose weights stay as they are.
+    where the reconstruction has to be predicted alike, as in StylEx (Lang et al. 2021, arXiv 2104.13369: its
+    classifier loss). The gradient goes through the classifier, whose weights stay as they are. A classifier that
+    textures can fool is fooled: see `RobustClassifierModule`.
 
     classifier: with gradients in the images. weight: of the disagreement, in nats (see `disagreement`). The others are
     as above.
