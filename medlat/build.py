@@ -27,7 +27,8 @@ SMALLEST_IMAGE = 16  # pixels
 # What the program itself passes to constructors, by section: the configuration need not, and must not, hold it.
 PROVIDED = {
     "generator.network": {"image"},
-    "generator.module": {"network", "seed", "steps"},
+    "generator.module": {"network", "classifier", "seed", "steps"},
+    "generator.module.objective": {"classifier"},
     "generator.module.discriminator": {"image"},
     "classifier.network": {"image", "task", "classes"},
     "classifier.module": {"network", "seed", "steps"},
@@ -68,9 +69,19 @@ def network_from(recipe: dict[str, Any], image: "ImageSpec") -> "nn.Module":
     return build(OmegaConf.create(recipe), image=image)
 
 
-def module(config: DictConfig, network: "nn.Module", steps: int) -> "GeneratorModule":
-    """The LightningModule that trains the network."""
-    return build(config.generator.module, network=network, seed=config.seed, steps=steps)
+def module(
+    config: DictConfig, network: "nn.Module", steps: int, classifier: "BlackBox | None" = None
+) -> "GeneratorModule":
+    """The LightningModule that trains the network. classifier: for one that asks it; None while nothing is trained."""
+    asked = {"classifier": classifier} if asks_classifier(config) else {}
+    return build(config.generator.module, network=network, seed=config.seed, steps=steps, **asked)
+
+
+def asks_classifier(config: DictConfig) -> bool:
+    """Whether the generator is trained on what a classifier predicts: its module then takes one."""
+    from medlat.config.signatures import signature
+
+    return not is_pretrained(config) and "classifier" in signature(config.generator.module["_target_"]).parameters
 
 
 def is_pretrained(config: DictConfig) -> bool:
@@ -255,7 +266,8 @@ def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
 def _explanation_checks(config: DictConfig) -> list[Callable[[], Any]]:
     methods = {"directions": config.directions} | {f"others.{name}": s for name, s in config.others.items()}
     if config.classifier is None:
-        return [partial(_refuse_supervised, key, section) for key, section in methods.items()]
+        refusals = [partial(_refuse_supervised, key, section) for key, section in methods.items()]
+        return [*refusals, partial(_refuse_asking, config)]
     checks: list[Callable[[], Any]] = [partial(build, section) for section in _inversions(config)]
     checks.append(partial(_check_explain, config))
     if is_own_classifier(config):
@@ -269,6 +281,18 @@ def _refuse_supervised(key: str, section: DictConfig) -> None:
             f"{key}: {section['_target_'].rpartition('.')[2]} learns from a classifier, and there is none; expected "
             f"classifier=densenet, resnet, torchscript, onnx, python or medlat"
         )
+
+
+def _refuse_asking(config: DictConfig) -> None:
+    if asks_classifier(config):
+        raise UserError(
+            f"generator.module: {_module_name(config)} is trained on what a classifier predicts, and there is none; "
+            f"expected classifier=densenet, resnet, torchscript, python or medlat, or generator=vae_fine"
+        )
+
+
+def _module_name(config: DictConfig) -> str:
+    return config.generator.module["_target_"].rpartition(".")[2]
 
 
 def _check_explain(config: DictConfig) -> None:
@@ -293,6 +317,11 @@ def _own_classifier_check(config: DictConfig, methods: dict[str, DictConfig]) ->
                 f"{key}: {section['_target_'].rpartition('.')[2]} needs gradients, and the classifier is a black box "
                 f"without; expected linear, logistic, svm, style_channels or conditional"
             )
+    if asks_classifier(config) and not black_box.differentiable:
+        raise UserError(
+            f"generator.module: {_module_name(config)} needs gradients, and the classifier is a black box without; "
+            f"expected a differentiable classifier (densenet, resnet, torchscript or medlat), or generator=vae_fine"
+        )
 
 
 def _classifier_check(config: DictConfig) -> None:

@@ -57,7 +57,10 @@ class Plan:
             config = {"pretrained": section, "window": build.plain(self.config.data.window)}
             return Recipe("generator", config, {"slices": self._content()})
         config = self._trained(build.plain(self.config.generator))
-        return Recipe("generator", config, {"slices": self._content(), "split": self._key("split")})
+        inputs = {"slices": self._content(), "split": self._key("split")}
+        if build.asks_classifier(self.config):
+            inputs["classifier"] = self._key("classifier")
+        return Recipe("generator", config, inputs)
 
     def classifier(self, shuffled: bool = False) -> Recipe:
         section = build.plain(self.config.classifier)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from medlat.errors import UserError, did_you_mean
@@ -79,6 +80,20 @@ def target_of(black_box: BlackBox, name: str | None) -> Target:
     if name not in outputs:
         raise UserError(f"explain.target={name}: the classifier predicts no such thing{did_you_mean(name, outputs)}")
     return Target(black_box, outputs.index(name))
+
+
+def disagreement(black_box: BlackBox, predictions: Tensor, wanted: Tensor) -> Tensor:
+    """How far predictions [N, K] of a black box are from wanted ones [N, K]; 0 where they are the same.
+
+    Of probabilities KL(wanted || predictions) in nats, mean over the images; of values the mean squared difference in
+    variances of the wanted ones.
+    """
+    if black_box.task == "regression":
+        return F.mse_loss(predictions, wanted) / wanted.var().clamp_min(LOGIT_LIMIT)
+    p, q = (x.clamp(LOGIT_LIMIT, 1.0 - LOGIT_LIMIT) for x in (wanted, predictions))
+    if black_box.task == "binary":
+        p, q = (torch.cat([1.0 - x, x], dim=1) for x in (p, q))
+    return (p * (p.log() - q.log())).sum(dim=1).mean()
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from torch import Tensor
 from medlat.classifiers.networks import ClassifierNetwork
 from medlat.classifiers.quality import auc, mean_auc, r2
 from medlat.errors import UserError
+from medlat.randomness import generator_for
 from medlat.training.averaged import AveragedModule
 from medlat.training.optimisation import Optimisation
 
@@ -52,9 +53,13 @@ class ClassifierModule(AveragedModule):
             return F.binary_cross_entropy_with_logits(outputs[:, 0], wanted)
         return F.cross_entropy(outputs, targets.long(), label_smoothing=smoothing)
 
+    def shown(self, images: Tensor, targets: Tensor) -> Tensor:
+        """What a step learns from, in place of the images; a variant overrides this."""
+        return images
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
-        loss = self.finite({"loss": self.loss(self.network(images), targets)})
+        loss = self.finite({"loss": self.loss(self.network(self.shown(images, targets)), targets)})
         self.log("train/loss", loss, batch_size=len(images))
         return loss
 
@@ -81,3 +86,51 @@ class ClassifierModule(AveragedModule):
             score = auc(scores[:, 0], truth == 1) if task == "binary" else mean_auc(scores, truth.astype(int))
             values["validation/auc"] = score
         self.log_dict({name: value for name, value in values.items() if math.isfinite(value)}, prog_bar=True)
+
+
+class RobustClassifierModule(ClassifierModule):
+    """Learns from images that are moved against it: what no one would see does not change such a classifier, and its
+    gradients point to things rather than to textures (Madry et al. 2018, arXiv 1706.06083; Santurkar et al. 2019, arXiv
+    1906.09453).
+
+    One step of the gradient from a random place, within a ball (Wong et al. 2020, arXiv 2001.03994, here Euclidean).
+
+    strength: root mean square, over the pixels, of the largest move, in network range; it rises over the first half of
+              the steps. Others as above.
+    """
+
+    def __init__(
+        self,
+        network: ClassifierNetwork,
+        seed: int,
+        steps: int,
+        optimisation: Optimisation,
+        label_smoothing: float = 0.0,
+        strength: float = 0.008,
+    ) -> None:
+        super().__init__(network, seed, steps, optimisation, label_smoothing)
+        if strength <= 0.0:
+            raise UserError(f"classifier.module.strength={strength:g}: expected a number above 0")
+        self.strength = strength
+
+    def shown(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Images [B, C, H, W] as far as `strength` from the ones that came, where the loss is larger."""
+        rise = min(1.0, 2.0 * (self.global_step + 1) / self.steps)
+        radius = rise * self.strength * math.sqrt(images[0].numel())
+        generator = generator_for(self.seed, "moves", self.global_step, self.global_rank)
+        start = torch.randn(images.shape, generator=generator).to(images.device)
+        length = torch.rand(len(images), generator=generator).to(images.device)
+        move = (_unit(start) * (radius * length).reshape(-1, 1, 1, 1)).requires_grad_(True)
+        loss = self.loss(self.network(images + move), targets) * len(images)  # each image's own, not its share
+        (slope,) = torch.autograd.grad(loss, move)
+        move = move.detach() + radius * _unit(slope)
+        return images + move * (radius / _norm(move)).clamp_max(1.0)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Euclidean, of each image: [B, C, H, W] -> [B, 1, 1, 1]."""
+    return x.flatten(1).norm(dim=1).clamp_min(1e-12).reshape(-1, 1, 1, 1)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / _norm(x)

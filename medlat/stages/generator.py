@@ -17,6 +17,7 @@ from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.randomness import generator_for
 from medlat.report.rendering import windowed
 from medlat.spaces import LatentModel, decode_in_parts
+from medlat.stages.classifier import load_black_box
 from medlat.stages.data import Made, load_data
 from medlat.store import Artefact
 from medlat.tracking import read_records
@@ -27,7 +28,8 @@ BATCH = 256  # images at once where nothing is learnt
 
 
 def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
-    """Reads slices and split; leaves the trained generator, the curves of its training, and what it made on the way.
+    """Reads slices and split, and the classifier where the training asks one; leaves the trained generator, the curves
+    of its training, and what it made on the way.
 
     tracker: None on a node beside the first, which only helps to train.
     """
@@ -36,7 +38,8 @@ def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
     opened, parts, spec = load_data(config, made)
     network = build.network(config, spec)
     schedule, hardware = build.schedule(config), build.hardware(config)
-    module = build.module(config, network, schedule.steps)
+    classifier = load_black_box(config, made["classifier"], spec) if build.asks_classifier(config) else None
+    module = build.module(config, network, schedule.steps, classifier)
     data = SliceData(opened, parts, spec, schedule.batch_size, schedule.steps, config.seed, build.augment(config))
 
     def show(so_far: int, images: Tensor) -> None:

@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 from toy_models import Pixels, Quarters
 
-from medlat.classifiers.black_box import Target, predict, target_of
+from medlat.classifiers.black_box import Target, disagreement, predict, target_of
 from medlat.errors import UserError
 
 
@@ -43,3 +45,17 @@ def test_predictions_of_many_images_have_no_gradient():
     found = predict(target, IMAGES.requires_grad_(True), torch.device("cpu"))
     assert not found.requires_grad
     torch.testing.assert_close(found, target(IMAGES).detach())
+
+
+def test_disagreement_by_hand():
+    p, q = torch.tensor([[0.2, 0.5, 0.3]]), torch.tensor([[0.5, 0.25, 0.25]])
+    by_hand = 0.2 * math.log(0.4) + 0.5 * math.log(2.0) + 0.3 * math.log(1.2)
+    assert disagreement(Grades(), q, p).item() == pytest.approx(by_hand, rel=1e-5)
+    assert disagreement(Grades(), p, p).item() == 0.0
+    binary = Quarters(1.0, 0.0, 0.0, 0.0)
+    one, half = torch.tensor([[1.0]]), torch.tensor([[0.5]])
+    assert disagreement(binary, half, one).item() == pytest.approx(math.log(2.0), abs=1e-4)
+    assert 0.0 < disagreement(binary, one, half).item() < 7.0, "certain and wrong is bounded"
+    binary.task = "regression"
+    values = torch.tensor([[0.0], [2.0], [4.0]])
+    assert disagreement(binary, values + 2.0, values).item() == pytest.approx(1.0), "in variances, 4 here"

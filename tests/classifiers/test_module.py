@@ -9,7 +9,7 @@ import torch
 from generators.gan import tiny
 from torchmetrics.functional.classification import binary_auroc
 
-from medlat.classifiers.module import ClassifierModule
+from medlat.classifiers.module import ClassifierModule, RobustClassifierModule
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import Trained
 from medlat.data.batches import SliceData
@@ -141,3 +141,45 @@ def test_a_training_that_diverges_says_what_to_lower(store, tmp_path):
 def test_bad_smoothing_is_named(smoothing):
     with pytest.raises(UserError, match=rf"^classifier\.module\.label_smoothing={smoothing}: expected a share"):
         made(smoothing=smoothing)
+
+
+class StoppingRobust(Stopping, RobustClassifierModule):
+    pass
+
+
+def robust(strength=0.1, steps=STEPS):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ResNet(tiny.SPEC, "binary", CLASSES["binary"], width=2)
+    return StoppingRobust(network, 5, steps, Optimisation(learning_rate=1e-2, ema_decay=0.9), strength=strength)
+
+
+def test_images_are_moved_against_the_classifier_and_no_further_than_asked(store):
+    module = robust(0.01, steps=1)  # the strength has risen
+    module.network.eval()
+    images = store.fetch(np.arange(6), tiny.SPEC)
+    targets = torch.tensor([0.0, 1.0] * 3)
+    moved = module.shown(images, targets)
+    assert not moved.requires_grad
+    assert (moved - images).square().mean(dim=(1, 2, 3)).sqrt().max() <= 0.01 + 1e-6
+    losses = [
+        [module.loss(module.network(x[i : i + 1]), targets[i : i + 1]).item() for i in range(6)]
+        for x in (images, moved)
+    ]
+    assert all(after > before for before, after in zip(*losses, strict=True))
+    assert all(p.grad is None for p in module.network.parameters())
+
+
+def test_an_interrupted_robust_training_ends_as_if_it_never_had_been(store, tmp_path):
+    targets = (bright(store) > 0).astype(float)
+    whole = run(robust(), store, tmp_path / "whole", targets)
+    module = robust()
+    module.stop_at = 4
+    with pytest.raises(tiny.Stopped):
+        run(module, store, tmp_path / "again", targets)
+    assert tiny.digest(run(robust(), store, tmp_path / "again", targets)) == tiny.digest(whole)
+
+
+def test_bad_strength_is_named():
+    with pytest.raises(UserError, match=r"^classifier\.module\.strength=0: expected a number above 0"):
+        robust(strength=0.0)

@@ -100,8 +100,10 @@ def test_experiment(experiment, scale, tmp_path):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option(option, tmp_path):
     more = ["scale=tiny"] if not option.startswith("scale") else []
-    if option.removeprefix("directions=") in SUPERVISED:
+    if option.removeprefix("directions=") in SUPERVISED or option == "generator=vae_explaining":
         more.append("classifier=densenet")
+    if option in ("trainer=gpus", "trainer=nodes"):
+        more.append("generator=dcgan")  # a VAE trains in one process
     check(composed(option, *more), tmp_path)
 
 
@@ -176,6 +178,36 @@ def test_directions_that_do_not_fit_the_generator_are_refused_before_data_are_re
     with pytest.raises(ConfigErrors) as caught:
         build.check_values(composed("scale=tiny", *overrides))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "words"),
+    [
+        ("none", "generator.module: ExplainingVAEModule is trained on what a classifier predicts, and there is none"),
+        ("onnx", "generator.module: ExplainingVAEModule needs gradients, and the classifier is a black box without"),
+        ("python", "generator.module: ExplainingVAEModule needs gradients, and the classifier is a black box without"),
+    ],
+)
+def test_a_generator_that_asks_a_classifier_needs_one_with_gradients(classifier, words, tmp_path):
+    config = composed("scale=tiny", "generator=vae_explaining", f"classifier={classifier}")
+    supply(config, tmp_path)
+    with pytest.raises(ConfigErrors) as caught:
+        build.check_values(config)
+    assert [line.strip().startswith(words) for line in str(caught.value).splitlines()].count(True) == 1
+
+
+def test_the_key_of_a_generator_holds_the_classifier_only_where_it_asks_one(tmp_path):
+    from medlat.pipeline import plan
+    from medlat.store import Artefact
+
+    (tmp_path / "slices.json").write_text('{"digest": "d"}')
+    found = {}
+    for generator in ("vae", "vae_fine", "vae_explaining", "dcgan"):
+        asked = plan(composed("scale=tiny", f"generator={generator}", "classifier=densenet", f"store={tmp_path}"))
+        asked.made |= {name: Artefact(name, f"key of {name}", tmp_path) for name in ("slices", "split", "classifier")}
+        found[generator] = asked.generator().inputs
+    assert found.pop("vae_explaining") == found["vae"] | {"classifier": "key of classifier"}
+    assert all(inputs == {"slices": "d", "split": "key of split"} for inputs in found.values())
 
 
 def test_another_base_grid():

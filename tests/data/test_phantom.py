@@ -276,9 +276,22 @@ def test_nodules_of_a_chosen_size():
     assert scan.units["rotation"] == "deg"
 
 
+def test_slices_at_chosen_levels():
+    whole, some = (chunks(CTPhantom(3, 8, 32, levels=levels)) for levels in (None, [0.14, 0.82]))
+    for all_levels, chosen in zip(whole, some, strict=True):
+        z = all_levels.columns["factor.z"]
+        np.testing.assert_allclose(chosen.columns["factor.z"], 0.14 + (0.82 - 0.14) * z)
+        np.testing.assert_array_equal(chosen.columns["factor.x"], all_levels.columns["factor.x"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"nodule_radius_mm": [9.0, 3.0]}, "nodule_radius_mm"), ({"seen_radius_mm": 4.0}, "seen_radius_mm: 4.0")],
+    [
+        ({"nodule_radius_mm": [9.0, 3.0]}, "nodule_radius_mm"),
+        ({"seen_radius_mm": 4.0}, "seen_radius_mm: 4.0"),
+        ({"levels": [0.5, 0.5]}, "levels"),
+        ({"levels": [-0.1, 0.5]}, "levels"),
+    ],
 )
 def test_nodules_of_no_size(arguments, words):
     with pytest.raises(UserError, match=words):

@@ -1,11 +1,13 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from medlat.errors import UserError
+from medlat.generators.vae.module import ExplainingVAEModule, VAEModule
 from medlat.generators.vae.networks import VAE, kl_per_dimension
-from medlat.generators.vae.objective import VAEObjective
+from medlat.generators.vae.objective import ExplainingObjective, VAEObjective
 from medlat.spaces import ImageSpec
 from medlat.training.optimisation import Optimisation
 
@@ -72,6 +74,69 @@ def test_objective_by_hand():
         assert terms["reconstruction"] == pytest.approx(error)
         assert terms["kl"] == pytest.approx(0.5), "mean² / 2 per dimension"
         assert terms["loss"] == pytest.approx(error + 0.5 * 0.1 * 0.5)
+
+
+class Half:
+    """A classifier with one weight: sigmoid(weight · mean of the left half)."""
+
+    task, outputs, differentiable = "binary", ("left",), True
+
+    def __init__(self):
+        self.weight = torch.tensor(3.0, requires_grad=False)
+
+    def __call__(self, images):
+        return torch.sigmoid(self.weight * images[..., : images.shape[-1] // 2].mean(dim=(1, 2, 3)))[:, None]
+
+
+class Moved(torch.nn.Module):
+    """A generator that gives images back, with its one weight added to the columns from `first` on."""
+
+    def __init__(self, by, first):
+        super().__init__()
+        self.by, self.first = torch.nn.Parameter(torch.tensor(by)), first
+
+    def forward(self, images, noise):
+        columns = (torch.arange(images.shape[-1]) >= self.first).to(images.dtype)
+        return images + self.by * columns, torch.zeros(len(images), 2), torch.zeros(len(images), 2)
+
+
+def test_what_the_classifier_does_not_see_costs_nothing_more():
+    images, noise = torch.linspace(-1.0, 1.0, 48).reshape(3, 1, 4, 4), torch.zeros(3, 2)
+    unseen = ExplainingObjective(Half(), "mse", 0.1, weight=5.0)(Moved(0.5, 2), images, noise)
+    assert unseen["prediction"] == 0.0
+    assert unseen["loss"] == VAEObjective("mse", 0.1)(Moved(0.5, 2), images, noise)["loss"] == 0.125
+
+
+def test_what_the_classifier_sees_is_asked_of_the_generator_and_not_of_the_classifier():
+    images, noise, classifier = torch.linspace(-1.0, 1.0, 48).reshape(3, 1, 4, 4), torch.zeros(3, 2), Half()
+    network = Moved(0.5, 0)
+    terms = ExplainingObjective(classifier, "mse", 0.1, weight=5.0)(network, images, noise)
+    p, q = classifier(images), classifier(images + 0.5)
+    kl = torch.distributions.kl_divergence(torch.distributions.Bernoulli(p), torch.distributions.Bernoulli(q)).mean()
+    assert terms["prediction"].item() == pytest.approx(kl.item(), rel=1e-4)
+    assert terms["loss"].item() == pytest.approx(0.25 + 5.0 * kl.item(), rel=1e-4)
+    terms["loss"].backward()
+    assert network.by.grad.item() == pytest.approx((1.0 + 5.0 * (3.0 * (q - p)).mean()).item(), rel=1e-3)
+    assert classifier.weight.grad is None
+
+
+def test_the_classifier_is_no_part_of_what_is_trained_or_saved():
+    from medlat.classifiers.networks import ResNet
+    from medlat.classifiers.trained import Trained
+
+    classifier = Trained(ResNet(image(16), "binary", ["no", "yes"], width=2))
+    plain = VAEModule(VAE(image(16), 2, 2, stem_stride=2), 0, 3, VAEObjective(), Optimisation())
+    network = VAE(image(16), 2, 2, stem_stride=2)
+    module = ExplainingVAEModule(network, classifier, 0, 3, partial(ExplainingObjective, weight=1.0), Optimisation())
+    assert module.state_dict().keys() == plain.state_dict().keys()
+    assert len(list(module.parameters())) == len(list(plain.parameters()))
+    module.train()
+    assert not classifier.network.training
+
+
+def test_bad_weight():
+    with pytest.raises(UserError, match=r"generator.module.objective.weight=-1: expected a number of at least 0"):
+        ExplainingObjective(Half(), weight=-1.0)
 
 
 def test_residual_branches_start_at_zero_without_normalisation():

@@ -15,11 +15,13 @@ import pytest
 import torch
 from generators.gan import tiny
 
+from medlat.classifiers.networks import ResNet
+from medlat.classifiers.trained import Trained
 from medlat.errors import UserError
 from medlat.generators.gan.augmentation import CT, Adaptive
-from medlat.generators.vae.module import VAEModule
+from medlat.generators.vae.module import ExplainingVAEModule, VAEModule
 from medlat.generators.vae.networks import VAE
-from medlat.generators.vae.objective import VAEObjective
+from medlat.generators.vae.objective import ExplainingObjective, VAEObjective
 from medlat.randomness import generator_for
 from medlat.tracking import read_records
 from medlat.training.interruption import SIGNALS
@@ -69,6 +71,32 @@ def test_an_interrupted_training_ends_as_if_it_never_had_been(store, tmp_path, m
         assert tiny.digest(module) == tiny.digest(whole), where
         assert tiny.curves(folder) == tiny.curves(tmp_path / "whole"), where
         assert tiny.grids(folder) == tiny.grids(tmp_path / "whole"), where
+
+
+class StoppingExplaining(ExplainingVAEModule):
+    stop_at = None
+
+    def training_step(self, images, batch_idx):
+        if self.global_step == self.stop_at:
+            raise tiny.Stopped
+        return super().training_step(images, batch_idx)
+
+
+def explaining(steps):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = VAE(tiny.SPEC, latent_dim=4, capacity=4, stem_stride=1)
+        classifier = Trained(ResNet(tiny.SPEC, "binary", ["no", "yes"], width=2))
+    return StoppingExplaining(network, classifier, 5, steps, ExplainingObjective, Optimisation())
+
+
+def test_an_interrupted_training_that_asks_a_classifier_ends_as_if_it_never_had_been(store, tmp_path):
+    whole = tiny.run(explaining(STEPS), store, tmp_path / "whole", tiny.CPU, validations=2)
+    assert {"train/prediction", "train/loss"} <= {name for name, _, _ in tiny.curves(tmp_path / "whole")}
+    interrupted(explaining(STEPS), store, tmp_path / "again", tiny.CPU, stop_at=4)
+    module = tiny.run(explaining(STEPS), store, tmp_path / "again", tiny.CPU, validations=2)
+    assert tiny.digest(module) == tiny.digest(whole)
+    assert tiny.curves(tmp_path / "again") == tiny.curves(tmp_path / "whole")
 
 
 def test_interrupted_twice_and_killed_while_writing(store, tmp_path):

@@ -148,6 +148,7 @@ class CTPhantom:
     seed:             of everything.
     nodule_radius_mm: smallest and largest radius of a nodule.
     seen_radius_mm:   of the disc that a slice must cut out of a nodule to be labelled.
+    levels:           lowest and highest `z` of slices; [0.14, 0.82]: where every body has lung.
 
     Columns: `position_mm`, `factor.<name>` for each of FACTORS (of the slice: jitter included), and `label.nodule`, 1
     in slices that cut a nodule in a disc of more than `seen_radius_mm`. Half of the patients have nodules, 5 to 9 each,
@@ -166,6 +167,7 @@ class CTPhantom:
         seed: int = 0,
         nodule_radius_mm: list[float] | None = None,
         seen_radius_mm: float = 2.5,
+        levels: list[float] | None = None,
     ) -> None:
         bounds = {"patients": (patients, 1), "slices_per_patient": (slices_per_patient, 1), "size": (size, 16)}
         for name, (value, least) in bounds.items():
@@ -183,6 +185,10 @@ class CTPhantom:
         if not 0.0 <= seen_radius_mm < low:
             raise UserError(f"data.seen_radius_mm: {seen_radius_mm}, expected 0 to below {low}, the smallest nodule")
         self.nodule_radius_mm, self.seen_radius_mm = (low, high), seen_radius_mm
+        first, last = levels or (0.0, 1.0)
+        if not 0.0 <= first < last <= 1.0:
+            raise UserError(f"data.levels: [{first}, {last}], expected two rising numbers from 0 to 1")
+        self.levels = (first, last)
         self.patients, self.slices_per_patient, self.size = patients, slices_per_patient, size
         self.field_of_view_mm, self.noise_hu, self.seed = float(field_of_view_mm), float(noise_hu), seed
 
@@ -227,7 +233,8 @@ class CTPhantom:
         factors = np.tile(rng.uniform(low, high), (n, 1))
         for name, deviation in JITTER.items():
             factors[:, NAMES.index(name)] += rng.normal(0.0, deviation, n)
-        factors[:, NAMES.index("z")] = (np.arange(n) + rng.uniform(0, 1, n)) / n
+        first, last = self.levels
+        factors[:, NAMES.index("z")] = first + (last - first) * ((np.arange(n) + rng.uniform(0, 1, n)) / n)
         z, scale = factors[:, NAMES.index("z")], factors[0, NAMES.index("body_size")]
         nodules = self._nodules(patient)
         cut = [any(nodule_radius_mm(nodule, level, scale) > self.seen_radius_mm for nodule in nodules) for level in z]

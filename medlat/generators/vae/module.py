@@ -1,11 +1,14 @@
 """Training of a VAE as a LightningModule."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from medlat.classifiers.black_box import BlackBox
 from medlat.evaluation.reconstruction import psnr
 from medlat.generators.vae.networks import VAE, kl_per_dimension
-from medlat.generators.vae.objective import VAEObjective
+from medlat.generators.vae.objective import ExplainingObjective, VAEObjective
 from medlat.randomness import generator_for
 from medlat.training.averaged import AveragedModule
 from medlat.training.loop import GeneratorModule
@@ -46,3 +49,21 @@ class VAEModule(AveragedModule, GeneratorModule):
             "validation/kl": kl_per_dimension(mean, log_variance).mean(),
         }
         self.log_dict(values, on_epoch=True, on_step=False, batch_size=len(images), prog_bar=True)
+
+
+class ExplainingVAEModule(VAEModule):
+    """A VAE whose objective asks a classifier. classifier: no part of the module's state; others as above.
+
+    objective: all but its classifier.
+    """
+
+    def __init__(
+        self,
+        network: VAE,
+        classifier: BlackBox,
+        seed: int,
+        steps: int,
+        objective: Callable[..., ExplainingObjective],
+        optimisation: Optimisation,
+    ) -> None:
+        super().__init__(network, seed, steps, objective(classifier=classifier), optimisation)

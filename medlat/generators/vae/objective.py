@@ -2,15 +2,17 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medlat.classifiers.black_box import BlackBox, disagreement
 from medlat.errors import UserError
 from medlat.generators.vae.networks import VAE, kl_per_dimension
 
 
 class VAEObjective:
-    """Reconstruction error + β · KL; a variant overrides `error` or `divergence`.
+    """Reconstruction error + β · KL; a variant overrides `error` or `divergence`, or adds terms in `further`.
 
     reconstruction: "log_mse": logarithm of the mean squared error over the batch, as Schön et al. 2022 train (up to a
                     factor the likelihood of a Gaussian decoder with its best variance, Rybkin et al. 2021, arXiv
@@ -31,11 +33,11 @@ class VAEObjective:
         reconstructed, mean, log_variance = network(images, noise)
         error = self.error(reconstructed, images)
         divergence = self.divergence(mean, log_variance)
-        return {
-            "loss": error + rise * self.beta * divergence,
-            "reconstruction": error.detach(),
-            "kl": divergence.detach(),
-        }
+        further = self.further(reconstructed, images)
+        terms = {"reconstruction": error.detach(), "kl": divergence.detach()}
+        terms |= {name: term.detach() for name, (_, term) in further.items()}
+        loss = error + rise * self.beta * divergence
+        return {"loss": loss + sum(weight * term for weight, term in further.values())} | terms
 
     def error(self, reconstructed: Tensor, images: Tensor) -> Tensor:
         if self.reconstruction == "l1":
@@ -45,3 +47,37 @@ class VAEObjective:
 
     def divergence(self, mean: Tensor, log_variance: Tensor) -> Tensor:
         return kl_per_dimension(mean, log_variance).mean()
+
+    def further(self, reconstructed: Tensor, images: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """Terms beside the two: name -> weight and value."""
+        return {}
+
+
+class ExplainingObjective(VAEObjective):
+    """A VAE's objective + weight · disagreement of a classifier on reconstruction and image.
+
+    What the classifier looks at may be small, and is then the first thing that a VAE blurs away; its code holds it
+    where the reconstruction has to be predicted alike, as in StylEx (Lang et al. 2021, arXiv 2104.13369: its
+    classifier loss). The gradient goes through the classifier, whose weights stay as they are. A classifier that
+    textures can fool is fooled: see `RobustClassifierModule`.
+
+    classifier: with gradients in the images. weight: of the disagreement, in nats (see `disagreement`). The others are
+    as above.
+    """
+
+    def __init__(
+        self,
+        classifier: BlackBox,
+        reconstruction: Literal["log_mse", "mse", "l1"] = "log_mse",
+        beta: float = 0.01,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(reconstruction, beta)
+        if weight < 0.0:
+            raise UserError(f"generator.module.objective.weight={weight:g}: expected a number of at least 0")
+        self.classifier, self.weight = classifier, weight
+
+    def further(self, reconstructed: Tensor, images: Tensor) -> dict[str, tuple[float, Tensor]]:
+        with torch.no_grad():
+            wanted = self.classifier(images)
+        return {"prediction": (self.weight, disagreement(self.classifier, self.classifier(reconstructed), wanted))}
