@@ -1,6 +1,6 @@
 # medlat: what one types. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench wheel clean
+.PHONY: help install run test test-cluster lint format bench wheel clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -9,7 +9,7 @@ EXPERIMENT ?= ct_vae_sefa
 ARGS ?=
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv with everything in it
 
@@ -18,6 +18,9 @@ run: $(STAMP) ## the main job; EXPERIMENT=NAME and ARGS="key=value ..." change i
 
 test: $(STAMP) ## all tests; ARGS="-k word" picks some
 	$(PY) -m pytest $(ARGS)
+
+test-cluster: $(STAMP) ## sweeps on a SLURM that root installs and starts here; some minutes
+	MEDLAT_TEST_CLUSTER=1 $(PY) -m pytest tests/cluster $(ARGS)
 
 lint: $(STAMP) ## style and types
 	$(PY) -m ruff check .

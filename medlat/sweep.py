@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medlat import cluster
 from medlat.collect import FAILURE, JOBS, conclude, is_whole, read_overrides
-from medlat.errors import ConfigErrors, UserError
+from medlat.errors import ConfigErrors, UserError, did_you_mean
 from medlat.store import hash_of
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep:
     first, hydra = configs[0], configs[0].hydra
     _check_plugin(hydra.launcher._target_, "hydra/launcher")
     _check_plugin(hydra.sweeper._target_, "hydra/sweeper")
+    _check_search(hydra.sweeper._target_, first.objective)
     if hydra.launcher._target_.endswith("SlurmLauncher"):
         _check_cluster(hydra.launcher, configs)
     for config in configs:
@@ -93,7 +94,8 @@ def in_order(overrides: Sequence[str]) -> list[str]:
 def run_job(config: DictConfig, folder: Path, overrides: list[str], run: Callable[[DictConfig, Path], None]) -> Any:
     """One job: `run` it in its folder unless it is finished there; returns its objective, None where it failed.
 
-    What failed is recorded in the folder and said; nothing is raised, so that the other jobs go on.
+    What failed is recorded in the folder and said, and not raised, so that the other jobs go on. Raises UserError where
+    no run has such an objective: a search would be in vain.
     """
     from medlat.record import note_failure
 
@@ -101,14 +103,14 @@ def run_job(config: DictConfig, folder: Path, overrides: list[str], run: Callabl
         try:
             if _is_finished(place, config):
                 log.info("%s: finished earlier", place)
-                return _objective(config, place)
-            _empty(place)
-            run(config, place)
-            return _objective(config, place)
+            else:
+                _empty(place)
+                run(config, place)
         except Exception as error:
             note_failure(place, error, overrides)
             _say(error, place, config.debug)
             return None
+        return _objective(config, place)
 
 
 def _composed(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[DictConfig]:
@@ -144,6 +146,14 @@ def _check_plugin(target: str, key: str) -> None:
     if package and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
         extra = EXTRAS.get(package, package)
         raise UserError(f'{key}: {package} is not installed; pip install "medlat[{extra}]"')
+
+
+def _check_search(target: str, objective: str | None) -> None:
+    if target.endswith("OptunaSweeper") and objective is None:
+        raise UserError(
+            "objective=null: hydra/sweeper=optuna needs the final number that it is to make best; expected one of "
+            "metrics.json, e.g. objective=semantics/sefa/factor_coverage"
+        )
 
 
 def _digest(overrides: Sequence[str]) -> str:
@@ -203,6 +213,9 @@ def _objective(config: DictConfig, folder: Path) -> Any:
     if config.objective is None or config.dry_run:
         return None
     numbers = json.loads((folder / "metrics.json").read_text())
+    if config.objective not in numbers:
+        near = did_you_mean(config.objective, numbers)
+        raise UserError(f"objective={config.objective}: no final number of a run{near}")
     return numbers[config.objective]
 
 

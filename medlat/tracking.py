@@ -19,6 +19,7 @@ import numpy as np
 log = logging.getLogger(__name__)
 
 ONLINE_WITHIN_S = 20.0  # that W&B may take to answer, before the run goes on without it
+UPLOADED_WITHIN_S = 300.0  # at the end of a run, before the rest is left to `wandb sync`
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ def _start_wandb(
         disable_code=True,
         silent=True,
         init_timeout=ONLINE_WITHIN_S,
+        finish_timeout=UPLOADED_WITHIN_S,
     )
     what: dict[str, Any] = {"project": settings["project"], "entity": settings["entity"], "name": name}
     what |= {"dir": str(folder), "config": flattened(config), "settings": quiet, "job_type": job_type, "group": group}

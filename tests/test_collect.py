@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from medlat.collect import interval, main
+from medlat.collect import collect, conclude, interval, is_whole, main
 
 
 def write_run(folder, overrides, numbers, finished=True):
@@ -52,3 +52,59 @@ def test_a_folder_without_runs(tmp_path, capsys):
 
 def test_equal_values_have_no_interval_to_speak_of():
     assert interval([2.0, 2.0, 2.0]) == (2.0, 2.0, 2.0)
+
+
+def fail(folder, overrides, reason, wrong_input):
+    folder.mkdir(parents=True)
+    failure = {"error": "Oops", "where": "in directions", "reason": reason, "job": None, "wrong_input": wrong_input}
+    (folder / "failure.json").write_text(json.dumps(failure | {"overrides": overrides}))
+
+
+def test_failed_killed_and_missing_runs_are_named_with_the_reason(tmp_path, capsys):
+    """Four jobs: one is whole, one failed, one was killed, one never began."""
+    jobs = [["scale=tiny", f"seed={seed}"] for seed in range(4)]
+    (tmp_path / "jobs.json").write_text(json.dumps({"overrides": ["seed=0,1,2,3"], "jobs": jobs}))
+    write_run(tmp_path / "0", jobs[0], {"a": 1.0})
+    fail(tmp_path / "1", jobs[1], "it broke", wrong_input=False)
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "environment.json").write_text(json.dumps({"overrides": jobs[2], "job": "17_2"}))
+    assert main([str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert "1 of 4 runs" in out
+    lines = err.splitlines()
+    assert lines[0] == f"not finished: {tmp_path / '1'} (scale=tiny seed=1): Oops in directions: it broke"
+    assert lines[1].endswith("seed=2): killed, or still running (SLURM job 17_2)")
+    assert lines[2].endswith("3 (scale=tiny seed=3): never began, or was killed before it could say so")
+    assert lines[3] == "the same command runs these again, and only these"
+    assert [row["run"] for row in rows(tmp_path / "runs.csv")] == ["0"]
+
+
+def test_a_failure_beside_whole_files_is_a_failure(tmp_path):
+    write_run(tmp_path / "0", ["seed=0"], {"a": 1.0})
+    (tmp_path / "0" / "failure.json").write_text(
+        json.dumps({"error": "E", "where": "in report", "reason": "r", "wrong_input": True, "overrides": ["seed=0"]})
+    )
+    assert [run.fault for run in collect(tmp_path)] == ["E in report: r"]
+    assert not is_whole(tmp_path / "0")
+
+
+def test_the_code_says_whose_fault_it_is(tmp_path):
+    """2: wrong input alone; 1: anything else."""
+    write_run(tmp_path / "0", ["seed=0"], {"a": 1.0})
+    assert conclude(tmp_path) == 0
+    fail(tmp_path / "1", ["seed=1"], "wrong", wrong_input=True)
+    assert conclude(tmp_path) == 2
+    fail(tmp_path / "2", ["seed=2"], "broken", wrong_input=False)
+    assert conclude(tmp_path) == 1
+
+
+def test_the_tables_go_to_wandb_as_the_runs_did(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), [f"seed={seed}"], {"a": seed, "b": None})
+        settings = {"mode": "offline", "project": "medlat", "entity": None}
+        (tmp_path / str(seed) / "config.yaml").write_text(json.dumps({"name": "n", "logger": settings}))
+    assert main([str(tmp_path)]) == 0
+    tables = sorted(path.name for path in tmp_path.glob("wandb/offline-run-*/files/media/table/*"))
+    assert [name.split("_")[0] for name in tables] == ["runs", "summary"]
+    told = json.loads(next(tmp_path.glob("wandb/offline-run-*/files/media/table/runs_*")).read_text())
+    assert told == {"columns": ["run", "seed", "a", "b"], "data": [["0", "0", 0.0, None], ["1", "1", 1.0, None]]}

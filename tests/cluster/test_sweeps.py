@@ -9,10 +9,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from cluster.slurm import Cluster, install
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-from slurm import Cluster, install  # noqa: E402
+TESTS = Path(__file__).parents[1]
 
 QUICK = (
     *("+experiment=ct_vae_sefa", "scale=tiny", "trainer=cpu", "trainer.threads=1", "logger=none", "workers=1"),
@@ -23,9 +22,9 @@ ON_SLURM = (
     *("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"),
     "hydra.launcher.timeout_min=30",
 )
-LONG = (  # 50 steps of a second
+LONG = (  # 50 steps, of two seconds while it is told to be slow
     *(*QUICK, *ON_SLURM, "seed=1", "generator.training.images=1600", "generator.training.checkpoint_every_s=5"),
-    "data.augment={_target_:scripted.Slow,seconds:1.0}",
+    "data.augment={_target_:scripted.Slow,seconds:2.0}",
 )
 
 
@@ -40,10 +39,17 @@ def cluster(tmp_path_factory):
 def start(cluster, folder, *arguments, **environment):
     """A sweep, from a folder of its own."""
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "medlat.run", "-m", "--config-dir", str(HERE / "conf"), "hydra.sweep.dir=sweep"]
-    env = {**cluster.environment, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, "-m", "medlat.run", "-m", "--config-dir", str(TESTS / "conf"), "hydra.sweep.dir=sweep"]
+    here = {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "SLOW": str(folder / "slow")}
     full = [*command, "store=store", *arguments]
-    return subprocess.Popen(full, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        full,
+        cwd=folder,
+        env={**cluster.environment, **here, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(process, code=0):
@@ -120,18 +126,30 @@ def test_what_failed_is_named_and_made_by_the_same_command(cluster, tmp_path):
     assert len(list(tmp_path.glob("store/generator/*/artifact.json"))) == 1
 
 
+def start_slow(cluster, folder, *arguments):
+    """A long sweep, for whatever is to happen to it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "slow").write_text("")
+    return start(cluster, folder, *LONG, *arguments)
+
+
 def at_work(cluster, folder):
     """Wait until the job's training has a checkpoint; returns its id."""
     cluster.until(lambda: list(folder.glob("store/generator/.*.partial/progress/*.ckpt")), "checkpoint", 200)
     return json.loads((folder / "sweep" / "0" / "environment.json").read_text())["job"]
 
 
-def came_back(cluster, folder, process):
-    """The job is queued again, runs again and goes on; returns the sweep's words."""
+def comes_back(cluster, folder):
+    """Wait until the job runs again and goes on."""
     cluster.until(lambda: hurried(cluster) and "continues at step" in logs(folder), "job that came back", 200)
+    (folder / "slow").unlink()
+
+
+def ends(cluster, process):
+    """Wait for the end, however often the job comes back."""
+    cluster.until(lambda: hurried(cluster) and process.poll() is not None, "end of the sweep", 200)
     out, _ = finish(process)
     assert "1 of 1 runs" in out
-    return out
 
 
 def hurried(cluster):
@@ -142,10 +160,12 @@ def hurried(cluster):
 def test_jobs_that_are_queued_again_and_that_meet_their_limit_go_on(cluster, tmp_path, undisturbed):
     again, limited = tmp_path / "again", tmp_path / "limited"
     limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=25")
-    processes = start(cluster, again, *LONG), start(cluster, limited, *LONG, *limit)
+    processes = start_slow(cluster, again), start_slow(cluster, limited, *limit)
     cluster.call("scontrol", "requeue", at_work(cluster, again))
+    for folder in (again, limited):
+        comes_back(cluster, folder)
     for folder, process in zip((again, limited), processes, strict=True):
-        came_back(cluster, folder, process)
+        ends(cluster, process)
         assert "asked to end by a signal: saved first" in logs(folder)
         assert results(folder) == undisturbed()
     assert "this job is timed-out" in logs(limited)
@@ -153,10 +173,11 @@ def test_jobs_that_are_queued_again_and_that_meet_their_limit_go_on(cluster, tmp
 
 def test_a_job_that_is_preempted_goes_on(cluster, tmp_path, undisturbed):
     expected = undisturbed()
-    process = start(cluster, tmp_path, *LONG)
+    process = start_slow(cluster, tmp_path)
     at_work(cluster, tmp_path)
     cluster.call("sbatch", "-p", "high", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 5")
-    came_back(cluster, tmp_path, process)
+    comes_back(cluster, tmp_path)
+    ends(cluster, process)
     assert "asked to end by a signal: saved first" in logs(tmp_path)
     assert results(tmp_path) == expected
 
