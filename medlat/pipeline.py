@@ -238,9 +238,13 @@ def follow(config: DictConfig, folder: Path) -> None:
         path = folder / FAILURE
         return path.exists() and json.loads(path.read_text())["job"] == cluster.job()
 
+    attended = []
+
     def join(partial: Path) -> bool:
-        if nodes.called(partial) is None:
+        meeting = nodes.called(partial)
+        if meeting is None or meeting in attended:  # the first node has yet to put the result in its place
             return False
+        attended.append(meeting)
         generator.generator(config, todo.made, None, partial)
         return True
 

@@ -110,10 +110,11 @@ def job(config: "DictConfig") -> Any:
     from omegaconf import OmegaConf
 
     from medlat import cluster, pipeline
+    from medlat.store import restrict
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    _restrict(config.store_mode)
+    restrict(config.store_mode)
     try:
         if config.trainer.nodes > 1 and cluster.node() > 0:
             return pipeline.follow(config, folder)
@@ -135,17 +136,6 @@ def _end_in_order() -> None:
 
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, end)
-
-
-def _restrict(mode: int | None) -> None:
-    """Let what this process and those that it starts leave have no permission beyond `mode`, octal as for chmod."""
-    if mode is None:
-        return
-    if not 700 <= mode <= 777 or set(str(mode)) - set("01234567"):
-        raise UserError(
-            f"store_mode={mode}: expected 700 (only me), 750 (my group reads), 770, 755 or the like, or null"
-        )
-    os.umask(0o777 & ~int(str(mode), 8))
 
 
 def _checked(config: "DictConfig", folder: Path) -> None:

@@ -34,6 +34,20 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def restrict(mode: int | None) -> None:
+    """Let what this process and those that it starts leave have no permission beyond `mode`, octal as for chmod.
+
+    None: as the system has it. Raises UserError where a mode would shut the owner out, or is none.
+    """
+    if mode is None:
+        return
+    if not 700 <= mode <= 777 or set(str(mode)) - set("01234567"):
+        raise UserError(
+            f"store_mode={mode}: expected 700 (only me), 750 (my group reads), 770, 755 or the like, or null"
+        )
+    os.umask(0o777 & ~int(str(mode), 8))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What determines an artefact.

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from medlat import cluster
 from medlat.collect import FAILURE, JOBS, conclude, is_whole, read_overrides
 from medlat.errors import ConfigErrors, UserError, did_you_mean
-from medlat.store import hash_of
+from medlat.store import hash_of, restrict
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep:
         build.check_values(config)
     if first.dry_run:
         return Sweep([*ordered, "hydra/launcher=basic"], None)
+    restrict(first.store_mode)
     pipeline.plan(first).store.check_writable()
     given = [text for text in ordered if text.startswith("hydra.sweep.dir=")]
     place = f"outputs/{first.name}/sweep_{_digest(ordered)}"
