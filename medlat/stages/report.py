@@ -66,7 +66,10 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
 
 
 def _explanation(made: Made, folder: Path) -> dict[str, float]:
-    """The scorecard goes to the run's folder. Returns its numbers, those of the classifier and of the inversion."""
+    """The scorecard goes to the run's folder. Returns its numbers, those of the classifier and of the inversion.
+
+    Times stay in the tables: the same run again has the same numbers.
+    """
     found = made["explanation"].path
     shutil.copy(found / "scorecard.csv", folder)
     numbers = {f"explanation/{k}": v for k, v in _json(found / "metrics.json").items()}
@@ -74,9 +77,11 @@ def _explanation(made: Made, folder: Path) -> dict[str, float]:
         if place in made:
             numbers |= {f"{place}/{k}": v for k, v in _json(made[place].path / "quality.json").items()}
     for row in _table(found / "scorecard.csv"):
+        if row["score"] == "seconds":
+            continue
         numbers[f"explanation/{row['method']}/{row['score']}"] = float(row["value"])
     for row in _table(made["inversion"].path / "methods.csv"):
-        numbers |= {f"inversion/{row['method']}/{k}": float(row[k]) for k in ("psnr", "ms_ssim", "seconds")}
+        numbers |= {f"inversion/{row['method']}/{k}": float(row[k]) for k in ("psnr", "ms_ssim")}
     return numbers
 
 
