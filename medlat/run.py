@@ -75,6 +75,8 @@ def _sweep(options: Any, folders: list[str]) -> int:
     from medlat import sweep
 
     prepared = sweep.prepare(options.overrides, folders)
+    if prepared is None:
+        return 0
     sys.argv[1:] = [a for a in sys.argv[1:] if a not in options.overrides] + prepared.overrides
     try:
         _hydra()

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 # Sections that no training reads but that of a direction method. Values of theirs change slowest, so that jobs that are
 # started side by side train different generators instead of waiting for the same one.
 LATE = ("directions", "others", "controls", "inversion", "explain", "evaluation", "report")
+SEARCHED = ("hydra.sweeper.params", "hydra.sweeper.search_space")
 EXTRAS = {"hydra_submitit_launcher": "cluster", "hydra_joblib_launcher": "cluster", "hydra_optuna_sweeper": "search"}
 
 
@@ -47,8 +48,9 @@ class Sweep:
         return conclude(self.folder)
 
 
-def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep:
-    """Check all jobs of a sweep, and what is to start them, before anything is started or submitted.
+def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep | None:
+    """Check all jobs of a sweep, and what is to start them, before anything is started or submitted. Returns None where
+    there is nothing to start: of a search, a dry run is the plan of one run.
 
     Raises UserError: for everything that is wrong with a configuration, a launcher that is not installed, a store that
     cannot be written, and what SLURM cannot give.
@@ -61,11 +63,14 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep:
     first, hydra = configs[0], configs[0].hydra
     _check_plugin(hydra.launcher._target_, "hydra/launcher")
     _check_plugin(hydra.sweeper._target_, "hydra/sweeper")
-    _check_search(hydra.sweeper._target_, first.objective)
+    _check_search(hydra.sweeper, first.objective)
     if hydra.launcher._target_.endswith("SlurmLauncher"):
         _check_cluster(hydra.launcher, configs)
     for config in configs:
         build.check_values(config)
+    if first.dry_run and _searches(hydra.sweeper):  # which runs there will be is not known
+        print(pipeline.describe(pipeline.plan(first)))
+        return None
     if first.dry_run:
         return Sweep([*ordered, "hydra/launcher=basic"], None)
     restrict(first.store_mode)
@@ -74,7 +79,8 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep:
     place = f"outputs/{first.name}/sweep_{_digest(ordered)}"
     folder = Path(hydra.sweep.dir) if given else Path(place)
     _note_jobs(folder, hydra.sweeper._target_, ordered)
-    return Sweep([*ordered, *([] if given else [f"hydra.sweep.dir={place}"])], folder)
+    added = [] if given else [f"hydra.sweep.dir={place}"]
+    return Sweep([*ordered, *added, *_study(hydra.sweeper, first.name, folder)], folder)
 
 
 def in_order(overrides: Sequence[str]) -> list[str]:
@@ -149,17 +155,32 @@ def _check_plugin(target: str, key: str) -> None:
         raise UserError(f'{key}: {package} is not installed; pip install "medlat[{extra}]"')
 
 
-def _check_search(target: str, objective: str | None) -> None:
-    if target.endswith("OptunaSweeper") and objective is None:
+def _searches(sweeper: DictConfig) -> bool:
+    return sweeper._target_.endswith("OptunaSweeper")
+
+
+def _check_search(sweeper: DictConfig, objective: str | None) -> None:
+    if _searches(sweeper) and objective is None:
         raise UserError(
             "objective=null: hydra/sweeper=optuna needs the final number that it is to make best; expected one of "
             "metrics.json, e.g. objective=semantics/sefa/factor_coverage"
         )
 
 
+def _study(sweeper: DictConfig, name: str, folder: Path) -> list[str]:
+    """Overrides that let a search go on where the command before it ended, unless it is kept elsewhere."""
+    if not _searches(sweeper) or sweeper.storage is not None:
+        return []
+    return [
+        f"hydra.sweeper.storage='sqlite:///{folder}/study.db'",
+        f"hydra.sweeper.study_name={sweeper.study_name or name}",
+    ]
+
+
 def _digest(overrides: Sequence[str]) -> str:
     """Of what is run, whatever runs it and in which order it was typed."""
-    return hash_of(sorted(text for text in overrides if not text.lstrip("+~").startswith("hydra")))[:8]
+    keys = [(text.lstrip("+~"), text) for text in overrides]
+    return hash_of(sorted(t for key, t in keys if not key.startswith("hydra") or key.startswith(SEARCHED)))[:8]
 
 
 def _note_jobs(folder: Path, sweeper: str, overrides: Sequence[str]) -> None:

@@ -32,32 +32,39 @@ def whole(store) -> set:
 
 @pytest.mark.slow
 def test_twenty_kills_leave_no_trace(tmp_path):
-    """It trains, inverts and searches; a run that ends before its moment comes is compared, and the next one begins."""
-    (tmp_path / "undisturbed").mkdir()
-    began = time.monotonic()
-    finish(start(tmp_path / "undisturbed", *SETTINGS))
-    length = time.monotonic() - began
-    expected = results(tmp_path / "undisturbed")
+    """While it trains, inverts, searches and draws; whenever all artefacts are there, they are compared, and the next
+    run begins anew.
+    """
+    calm, folder = tmp_path / "undisturbed", tmp_path / "disturbed"
+    calm.mkdir()
+    began = time.time()
+    finish(start(calm, *SETTINGS))
+    artefacts = whole(calm / "store")
+    making = max((path / "artifact.json").stat().st_mtime for path in artefacts) - began
 
-    rng, folder = random.Random(0), tmp_path / "disturbed"
-    reached = []  # how many artefacts were whole at each kill
+    rng, reached = random.Random(0), []  # how many artefacts were whole at each kill
     while len(reached) < KILLS:
         folder.mkdir(exist_ok=True)
         process = start(folder, *SETTINGS)
-        if ended_within(process, rng.uniform(0.0, length), folder / "store"):
-            assert results(folder) == expected
+        if not ended_within(process, rng.uniform(0.0, 1.5 * making), folder / "store"):
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            reached.append(len(whole(folder / "store")))
+        if len(whole(folder / "store")) == len(artefacts):
+            assert found(folder) == found(calm)
             shutil.rmtree(folder)
-            continue
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        reached.append(len(whole(folder / "store")))
+    folder.mkdir(exist_ok=True)
     finish(start(folder, *SETTINGS))
-    assert results(folder) == expected
-    assert len(set(reached)) >= 3, reached
+    for name in RESULTS:
+        assert (folder / "run" / name).read_bytes() == (calm / "run" / name).read_bytes(), name
+    assert len(set(reached)) >= 4, reached
 
 
-def results(folder):
-    return [(folder / "run" / name).read_bytes() for name in RESULTS]
+def found(folder):
+    """The results that lie in the store, by their places there."""
+    files = [path for name in RESULTS for path in (folder / "store").glob(f"*/*/{name}")]
+    assert len(files) >= 5
+    return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
 def ended_within(process, seconds, store):
