@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from medlat.errors import UserError, did_you_mean
 
 KEY = "hydra.launcher"
+UNDER_WAY = {"CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", "REQUEUE_HOLD"}
 
 
 def job() -> str | None:
@@ -37,8 +39,8 @@ def cores() -> int:
 
 
 def logged_to_a_file() -> bool:
-    """Whether what is printed is kept beside the results, as it is in a job of submitit."""
-    return "SUBMITIT_EXECUTOR" in os.environ
+    """Whether what is printed is kept on a shared disk, as it is in a job of submitit or of SLURM."""
+    return "SUBMITIT_EXECUTOR" in os.environ or (job() is not None and not sys.stderr.isatty())
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,12 @@ def read_partitions(told: str) -> dict[str, Partition]:
     return found
 
 
-def check(launcher: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
-    """Raises UserError where a job cannot be had as the launcher's section asks for it, or trains with others."""
-    where = _partition(launcher["partition"])
+def check(launcher: Mapping[str, Any], trainer: Mapping[str, Any], known: Mapping[str, Partition]) -> None:
+    """Raises UserError where a job cannot be had as the launcher's section asks for it, or trains with others.
+
+    known: what `partitions` found.
+    """
+    where = _partition(launcher["partition"], known)
     asked = {"nodes": where.nodes, "gpus_per_node": where.gpus, "cpus_per_task": where.cpus}
     for name, most in asked.items():
         if (launcher[name] or 0) > most:
@@ -111,8 +116,7 @@ def check(launcher: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
     _agrees(launcher, trainer)
 
 
-def _partition(name: str | None) -> Partition:
-    known = partitions()
+def _partition(name: str | None, known: Mapping[str, Partition]) -> Partition:
     if (name or "") not in known:
         near = did_you_mean(name, [other for other in known if other]) if name else "; this cluster has no default one"
         raise UserError(f"{KEY}.partition={name}: no such partition{near}")
@@ -152,8 +156,10 @@ def watch_without_accounting() -> None:
     """
     from submitit.slurm.slurm import SlurmJob
 
-    asked = subprocess.run(["sacct", "--noheader", "--jobs=1"], capture_output=True, timeout=60, check=False)
-    SlurmJob.watcher = _queue_watcher() if asked.returncode else SlurmJob.watcher
+    try:
+        subprocess.run(["sacct", "--noheader", "--jobs=1"], capture_output=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        SlurmJob.watcher = _queue_watcher()
     SlurmJob.watcher._delay_s = 30
 
 
@@ -171,6 +177,8 @@ def _queue_watcher() -> Any:
             told = string.decode() if isinstance(string, bytes) else string
             _, *lines = told.splitlines()
             found = super().read_info("\n".join(["JobID|State|NodeList", *lines]))
+            for job in found.values():
+                job["State"] = "RUNNING" if job["State"] in UNDER_WAY else job["State"]
             forgotten = {"State": "FORGOTTEN"}
             return {job: found.get(job, forgotten) for job in self._registered} | found
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medlat.errors import UserError
+from medlat.files import read_json
 from medlat.report.style import write_table
 
 SEEDS = ("seed", "data.source.seed")  # what is averaged over
@@ -34,7 +35,6 @@ class Run:
     settings: dict[str, str]
     numbers: dict[str, float] | None
     fault: str | None = None
-    wrong_input: bool = False  # the fault is the user's
 
 
 def collect(folder: Path) -> list[Run]:
@@ -102,29 +102,25 @@ def is_whole(folder: Path) -> bool:
 
 def read_overrides(folder: Path) -> list[str] | None:
     """What the run in a folder was given; None where there is none."""
-    for name in ("environment.json", FAILURE):
-        if (folder / name).exists():
-            return list(json.loads((folder / name).read_text()).get("overrides", []))
-    return None
+    told = read_json(folder / "environment.json") or read_json(folder / FAILURE)
+    return None if told is None else list(told.get("overrides", []))
 
 
 def conclude(folder: Path) -> int:
-    """Write the tables of a sweep and say what failed; returns the exit code: 0, 1, or 2 where the user's input was
-    wrong in all that failed.
-    """
+    """Write the tables of a sweep and say what failed; returns the exit code: 1 where something did."""
     runs = collect(folder)
     lost = [run for run in runs if run.numbers is None]
     tables = {"runs": table(runs), "summary": summary(runs)}
     for name, rows in tables.items():
         write_table(folder / f"{name}.csv", rows)
-    _to_wandb(folder, runs, tables)
     print(f"{folder}: {len(runs) - len(lost)} of {len(runs)} runs, in runs.csv and summary.csv")
     for run in lost:
         given = " ".join(f"{key}={value}" for key, value in run.settings.items())
         print(f"not finished: {run.folder} ({given}): {run.fault}", file=sys.stderr)
     if lost and (folder / JOBS).exists():
         print("the same command runs these again, and only these", file=sys.stderr)
-    return 0 if not lost else 2 if all(run.wrong_input for run in lost) else 1
+    _to_wandb(folder, runs, tables)
+    return 1 if lost else 0
 
 
 def _settings(overrides: Sequence[str]) -> dict[str, str]:
@@ -133,17 +129,10 @@ def _settings(overrides: Sequence[str]) -> dict[str, str]:
 
 def _read(folder: Path) -> Run:
     settings = _settings(read_overrides(folder) or [])
-    if (folder / FAILURE).exists():
-        failure = json.loads((folder / FAILURE).read_text())
-        return Run(
-            folder,
-            settings,
-            None,
-            f"{failure['error']} {failure['where']}: {failure['reason']}",
-            failure["wrong_input"],
-        )
+    if failure := read_json(folder / FAILURE):
+        return Run(folder, settings, None, f"{failure['error']} {failure['where']}: {failure['reason']}")
     if not is_whole(folder):
-        job = json.loads((folder / "environment.json").read_text()).get("job")
+        job = (read_json(folder / "environment.json") or {}).get("job")
         return Run(folder, settings, None, "killed, or still running" + (f" (SLURM job {job})" if job else ""))
     numbers = json.loads((folder / "metrics.json").read_text())
     return Run(folder, settings, {k: float("nan") if v is None else float(v) for k, v in numbers.items()})
@@ -151,9 +140,7 @@ def _read(folder: Path) -> Run:
 
 def _missing(folder: Path, places: Collection[Path]) -> list[Run]:
     """The jobs of a sweep that left nothing: none where it is not known what there was to be."""
-    if not (folder / JOBS).exists():
-        return []
-    jobs = json.loads((folder / JOBS).read_text())["jobs"] or []
+    jobs = (read_json(folder / JOBS) or {}).get("jobs") or []
     found = [(folder / str(number), _settings(overrides)) for number, overrides in enumerate(jobs)]
     return [
         Run(place, given, None, "never began, or was killed before it could say so")

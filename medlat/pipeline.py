@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 
 from medlat import build, cluster
 from medlat.errors import UserError
+from medlat.files import read_json
 from medlat.places import SHUFFLED, judge_of, name_of
-from medlat.store import Artefact, Recipe, Store, hash_of
+from medlat.store import PROGRESS, Artefact, Recipe, Store, hash_of
 
 log = logging.getLogger(__name__)
 
@@ -235,8 +236,8 @@ def follow(config: DictConfig, folder: Path) -> None:
     build.hardware(config).limit_threads()
 
     def given_up() -> bool:
-        path = folder / FAILURE
-        return path.exists() and json.loads(path.read_text())["job"] == cluster.job()
+        failure = read_json(folder / FAILURE)
+        return failure is not None and failure["job"] == cluster.job()
 
     attended = []
 
@@ -297,7 +298,7 @@ def _slice_count(slices: Artefact) -> int:
 
 
 def _left_over(store: Store, recipe: Recipe) -> str:
-    partial = store.root / recipe.stage / f".{recipe.key}.partial" / "progress"
+    partial = store.root / recipe.stage / f".{recipe.key}.partial" / PROGRESS
     return " (continues)" if partial.is_dir() and any(partial.iterdir()) else ""
 
 

@@ -1,8 +1,8 @@
 """What a run says about itself: config.yaml, environment.json, artifacts.json, and the metrics of its tracker."""
 
-import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 import medlat
 from medlat import build, cluster
 from medlat.collect import FAILURE
-from medlat.errors import UserError
+from medlat.files import write_json, write_whole
+from medlat.store import hash_of
 from medlat.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ def recorded(config: DictConfig, folder: Path, plan: "Plan") -> Iterator[Tracker
     """The tracker of a run. What the run is goes to the folder at once; what it made and measured at the end, whatever
     the end is.
     """
-    resolved = build.plain(config)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
-    (folder / "environment.json").write_text(json.dumps(environment(config, plan), indent=2) + "\n")
+    resolved = public(config)
+    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
+    write_json(folder / "environment.json", environment(config, plan))
     (folder / FAILURE).unlink(missing_ok=True)  # of an earlier attempt
     tracker = Tracker(
         folder, resolved["logger"], resolved, config.name, job_type=list(plan.stages())[-1], group=_sweep()
@@ -44,10 +45,10 @@ def recorded(config: DictConfig, folder: Path, plan: "Plan") -> Iterator[Tracker
         yield tracker
         exit_code = 0
     except Exception as error:
-        note_failure(folder, error, environment(config, plan)["overrides"], _in_the_making(plan))
+        note_failure(folder, error, _overrides(), _in_the_making(plan))
         raise
     finally:
-        (folder / "artifacts.json").write_text(json.dumps(_artifacts(plan), indent=2) + "\n")
+        write_json(folder / "artifacts.json", _artifacts(plan))
         tracker.close(exit_code)
 
 
@@ -62,8 +63,7 @@ def note_failure(folder: Path, error: Exception, overrides: Sequence[str], stage
         "reason": reason(error, stage),
         "job": cluster.job(),
     }
-    entry |= {"wrong_input": isinstance(error, UserError)}
-    (folder / FAILURE).write_text(json.dumps(entry | {"overrides": list(overrides)}, indent=2) + "\n")
+    write_json(folder / FAILURE, entry | {"overrides": without_salt(overrides)})
 
 
 def reason(error: Exception, stage: str | None = None) -> str:
@@ -73,6 +73,24 @@ def reason(error: Exception, stage: str | None = None) -> str:
     if stage is not None and stage not in READ_FILES:
         return str(error)
     return "not kept, as it may name patients' files; the run by itself, on a terminal, says it"
+
+
+def without_salt(overrides: Sequence[str]) -> list[str]:
+    """Without the user's secret for hashing patient identities, which would tell who a patient is."""
+    return [re.sub(r"^(\+*data\.salt)=.+", r"\1=(kept to itself)", text) for text in overrides]
+
+
+def public(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as it may be written and sent: of a secret its hash."""
+    resolved = build.plain(config)
+    if resolved["data"].get("salt"):
+        resolved["data"]["salt"] = f"(hash {hash_of(resolved['data']['salt'])})"
+    return resolved
+
+
+def _overrides() -> list[str]:
+    """What this job was given."""
+    return without_salt(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def _sweep() -> str | None:
@@ -92,8 +110,8 @@ def environment(config: DictConfig, plan: "Plan") -> dict[str, Any]:
     return {
         "medlat": medlat.__version__,
         "commit": commit(),
-        "command": " ".join(["python -m medlat.run", *sys.argv[1:]]),
-        "overrides": list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
+        "command": " ".join(["python -m medlat.run", *without_salt(sys.argv[1:])]),
+        "overrides": _overrides(),
         "job": cluster.job(),
         "seed": config.seed,
         "device": str(hardware.device),

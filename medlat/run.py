@@ -111,15 +111,15 @@ def job(config: "DictConfig") -> Any:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from medlat import cluster, pipeline
+    from medlat import cluster
     from medlat.store import restrict
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    restrict(config.store_mode)
+    restrict(config.store_mode, folder)
+    if config.trainer.nodes > 1 and cluster.node() > 0:
+        return _follow(config, folder)
     try:
-        if config.trainer.nodes > 1 and cluster.node() > 0:
-            return pipeline.follow(config, folder)
         if OmegaConf.is_missing(hydra.job, "num") or config.dry_run:
             return _checked(config, folder)
         from medlat import sweep
@@ -127,6 +127,17 @@ def job(config: "DictConfig") -> Any:
         return sweep.run_job(config, folder, list(hydra.overrides.task), _checked)
     finally:
         _remove_if_empty(folder)
+
+
+def _follow(config: "DictConfig", folder: Path) -> None:
+    """What a node beside the first does. What fails is said as carefully as in the first, and not handed to SLURM."""
+    from medlat import pipeline, sweep
+
+    try:
+        pipeline.follow(config, folder)
+    except Exception as error:
+        sweep.say(error, folder, config.debug)
+        raise SystemExit(1) from None
 
 
 def _end_in_order() -> None:

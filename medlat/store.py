@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,9 @@ from medlat.errors import UserError
 log = logging.getLogger(__name__)
 
 RECIPE = "artifact.json"
+PROGRESS = "progress"  # what an interrupted build goes on from; no part of the artefact
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 def hash_of(value: Any) -> str:
@@ -34,10 +37,11 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def restrict(mode: int | None) -> None:
+def restrict(mode: int | None, folder: Path | None = None) -> None:
     """Let what this process and those that it starts leave have no permission beyond `mode`, octal as for chmod.
 
-    None: as the system has it. Raises UserError where a mode would shut the owner out, or is none.
+    None: as the system has it. folder: that is there already, and gets the mode. Raises UserError where a mode would
+    shut the owner out, or is none.
     """
     if mode is None:
         return
@@ -46,6 +50,8 @@ def restrict(mode: int | None) -> None:
             f"store_mode={mode}: expected 700 (only me), 750 (my group reads), 770, 755 or the like, or null"
         )
     os.umask(0o777 & ~int(str(mode), 8))
+    if folder is not None and folder.is_dir():
+        folder.chmod(int(str(mode), 8))
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ class Store:
                 shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(exist_ok=True)
             self._fill(partial, recipe, build, keep=resumable)
+            shutil.rmtree(partial / PROGRESS, ignore_errors=True)
             os.replace(partial, place)
         return Artefact(recipe.stage, recipe.key, place)
 
@@ -137,10 +144,9 @@ class Store:
 
     def check_writable(self) -> None:
         """Raises UserError now rather than after an hour."""
-        with self._writing(self.root / ".probe"):
-            probe = self.root / f".probe-{os.getpid()}"
-            probe.write_bytes(b"\0")
-            probe.unlink()
+        probe = self.root / ".probe"
+        with self._writing(probe), self._lock(probe), tempfile.TemporaryFile(dir=self.root) as file:
+            file.write(b"\0")
 
     def _place(self, recipe: Recipe) -> Path:
         return self.root / recipe.stage / recipe.key
@@ -158,7 +164,7 @@ class Store:
 
     @contextmanager
     def _lock(self, place: Path) -> Iterator[None]:
-        lock = FileLock(place.with_name(f".{place.name.lstrip('.')}.lock"))
+        lock = FileLock(place.with_name(f".{place.name.lstrip('.')}.lock"), fallback_to_soft=False)
         try:
             lock.acquire(timeout=1.0)
         except Timeout:
@@ -179,6 +185,10 @@ class Store:
             if error.errno in NO_SPACE:
                 raise UserError(
                     f"store={self.root}: the disk is full ({error.strerror}); free space or set store=DIR"
+                ) from error
+            if error.errno in NO_LOCKS:
+                raise UserError(
+                    f"store={self.root}: this disk has no file locks ({error.strerror}); set store=DIR to one that has"
                 ) from error
             if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
                 raise UserError(

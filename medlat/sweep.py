@@ -10,8 +10,8 @@ import logging
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from medlat import cluster
-from medlat.collect import FAILURE, JOBS, conclude, is_whole, read_overrides
+from medlat.collect import FAILURE, JOBS, conclude, is_whole
 from medlat.errors import ConfigErrors, UserError, did_you_mean
+from medlat.files import read_json, write_json
 from medlat.store import hash_of, restrict
 
 log = logging.getLogger(__name__)
@@ -29,22 +30,30 @@ log = logging.getLogger(__name__)
 # Sections that no training reads but that of a direction method. Values of theirs change slowest, so that jobs that are
 # started side by side train different generators instead of waiting for the same one.
 LATE = ("directions", "others", "controls", "inversion", "explain", "evaluation", "report")
-SEARCHED = ("hydra.sweeper.params", "hydra.sweeper.search_space")
+SEARCHED = ("hydra.sweeper.params", "hydra.sweeper.search_space", "hydra.sweeper.direction")
 EXTRAS = {"hydra_submitit_launcher": "cluster", "hydra_joblib_launcher": "cluster", "hydra_optuna_sweeper": "search"}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What was prepared. overrides: in the order that Hydra gets them in; folder: None where only plans are printed."""
+    """What was prepared. overrides: in the order that Hydra gets them in; folder: None where only plans are printed;
+    earlier: the SLURM jobs that other commands submitted for this folder, None where this one submits none.
+    """
 
     overrides: list[str]
     folder: Path | None
+    earlier: frozenset[str] | None = None
 
     def conclude(self) -> int:
         """Wait for the jobs that still run, gather the results and say what failed; returns the exit code."""
         if self.folder is None or not self.folder.is_dir():
             return 0
-        _wait_for_jobs(self.folder)
+        (self.folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's, with secrets; jobs.json says what it was
+        if self.earlier is not None:
+            wait_for_jobs(self.folder, submitted(self.folder) - self.earlier)
+        for lock in self.folder.glob(".*.lock"):  # of runs in processes of this machine
+            with FileLock(lock, fallback_to_soft=False):
+                pass
         return conclude(self.folder)
 
 
@@ -64,7 +73,8 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep | Non
     _check_plugin(hydra.launcher._target_, "hydra/launcher")
     _check_plugin(hydra.sweeper._target_, "hydra/sweeper")
     _check_search(hydra.sweeper, first.objective)
-    if hydra.launcher._target_.endswith("SlurmLauncher"):
+    slurm = hydra.launcher._target_.endswith("SlurmLauncher")
+    if slurm:
         _check_cluster(hydra.launcher, configs)
     for config in configs:
         build.check_values(config)
@@ -80,11 +90,15 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep | Non
     folder = Path(hydra.sweep.dir) if given else Path(place)
     _note_jobs(folder, hydra.sweeper._target_, ordered)
     added = [] if given else [f"hydra.sweep.dir={place}"]
-    return Sweep([*ordered, *added, *_study(hydra.sweeper, first.name, folder)], folder)
+    if _searches(hydra.sweeper):
+        added += _goes_on(hydra.sweeper, first.name, folder, ordered)
+    return Sweep([*ordered, *added], folder, submitted(folder) if slurm else None)
 
 
 def in_order(overrides: Sequence[str]) -> list[str]:
-    """The overrides, with sweeps over late sections before sweeps over others: the last changes fastest."""
+    """The overrides, with sweeps over late sections before sweeps over others, as the last changes fastest. The order
+    of sweeps does not depend on the one they were typed in, so that the same jobs have the same numbers.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     ranks = []
@@ -93,31 +107,33 @@ def in_order(overrides: Sequence[str]) -> list[str]:
             sweeps = OverridesParser.create().parse_override(text).is_sweep_override()
         except Exception:  # what cannot be read is said later, with everything else
             sweeps = False
-        late = text.lstrip("+").split("=")[0].split(".")[0].split("/")[0].split("@")[0] in LATE
-        ranks.append(0 if not sweeps else 1 if late else 2)
+        key = text.lstrip("+").split("=")[0]
+        late = key.split(".")[0].split("/")[0].split("@")[0] in LATE
+        ranks.append((0, "") if not sweeps else (1 if late else 2, key))
     return [text for _, text in sorted(zip(ranks, overrides, strict=True), key=lambda pair: pair[0])]
 
 
 def run_job(config: DictConfig, folder: Path, overrides: list[str], run: Callable[[DictConfig, Path], None]) -> Any:
     """One job: `run` it in its folder unless it is finished there; returns its objective, None where it failed.
 
-    What failed is recorded in the folder and said, and not raised, so that the other jobs go on. Raises UserError where
+    What failed is recorded in the folder and said, and not raised, so that the other jobs go on. Ends the program where
     no run has such an objective: a search would be in vain.
     """
     from medlat.record import note_failure
 
-    with _own_folder(folder, overrides) as place:
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False):
         try:
-            if _is_finished(place, config):
-                log.info("%s: finished earlier", place)
+            if _is_finished(folder, config):
+                log.info("%s: finished earlier", folder)
             else:
-                _empty(place)
-                run(config, place)
+                _empty(folder)
+                run(config, folder)
         except Exception as error:
-            note_failure(place, error, overrides)
-            _say(error, place, config.debug)
+            note_failure(folder, error, overrides)
+            say(error, folder, config.debug)
             return None
-        return _objective(config, place)
+        return _objective(config, folder)
 
 
 def _composed(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[DictConfig]:
@@ -142,8 +158,9 @@ def _check(configs: Sequence[DictConfig]) -> None:
 
 def _check_cluster(section: DictConfig, configs: Sequence[DictConfig]) -> None:
     launcher: Any = OmegaConf.to_container(section, resolve=True)
+    known = cluster.partitions()
     for config in configs:
-        cluster.check(launcher, config.trainer)
+        cluster.check(launcher, config.trainer, known)
         config.trainer.accelerator = "cpu"  # this machine need not have the GPUs that the jobs will find
     cluster.watch_without_accounting()
 
@@ -167,14 +184,16 @@ def _check_search(sweeper: DictConfig, objective: str | None) -> None:
         )
 
 
-def _study(sweeper: DictConfig, name: str, folder: Path) -> list[str]:
-    """Overrides that let a search go on where the command before it ended, unless it is kept elsewhere."""
-    if not _searches(sweeper) or sweeper.storage is not None:
-        return []
-    return [
-        f"hydra.sweeper.storage='sqlite:///{folder}/study.db'",
-        f"hydra.sweeper.study_name={sweeper.study_name or name}",
-    ]
+def _goes_on(sweeper: DictConfig, name: str, folder: Path, overrides: Sequence[str]) -> list[str]:
+    """Overrides that let a search go on where the command before it ended, unless its study is kept elsewhere."""
+    added = []
+    if sweeper.storage is None:
+        added += [f"hydra.sweeper.storage='sqlite:///{folder}/study.db'"]
+        added += [f"hydra.sweeper.study_name={sweeper.study_name or name}"]
+    before = [int(path.name.split("-")[0]) for path in folder.glob("[0-9]*-*") if path.is_dir()]
+    if (folder / "0").exists() and not any(text.startswith("hydra.sweep.subdir=") for text in overrides):
+        added += [f"hydra.sweep.subdir='{max(before, default=1) + 1}-${{hydra.job.num}}'"]  # of another trial
+    return added
 
 
 def _digest(overrides: Sequence[str]) -> str:
@@ -187,42 +206,36 @@ def _note_jobs(folder: Path, sweeper: str, overrides: Sequence[str]) -> None:
     """Write down which jobs there will be, where that is known: one that never begins leaves nothing else."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from medlat.record import without_salt
 
     jobs = None
     if sweeper.endswith("BasicSweeper"):
         parsed = [o for o in OverridesParser.create().parse_overrides(list(overrides)) if not _is_hydras(o)]
-        jobs = BasicSweeper.split_arguments(parsed, None)[0]
+        with suppress(HydraException):  # glob(...) is known to Hydra alone
+            jobs = BasicSweeper.split_arguments(parsed, None)[0]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / JOBS).write_text(json.dumps({"overrides": list(overrides), "jobs": jobs}, indent=2) + "\n")
+    given = jobs and [without_salt(job) for job in jobs]
+    write_json(folder / JOBS, {"overrides": without_salt(overrides), "jobs": given})
 
 
 def _is_hydras(override: Any) -> bool:
     return override.is_hydra_override() or override.key_or_group.startswith("hydra/")
 
 
-@contextmanager
-def _own_folder(folder: Path, overrides: list[str]) -> Iterator[Path]:
-    """The job's folder, which no other process works in; the next number that is free where that one holds a run of
-    other settings, as in a search that goes on.
-    """
-    while folder.name.isdigit() and (read_overrides(folder) or overrides) != overrides:
-        folder = folder.with_name(str(int(folder.name) + 1))
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        yield folder
-
-
 def _is_finished(folder: Path, config: DictConfig) -> bool:
     """Whether a folder holds the whole run of this configuration on these data, by this version of the program."""
     import medlat
     from medlat import build
+    from medlat.record import public
 
     if not is_whole(folder):
         return False
     made = json.loads((folder / "environment.json").read_text())
     if made["medlat"] != medlat.__version__ or made["data_fingerprint"] != build.source(config).fingerprint():
         return False
-    return OmegaConf.load(folder / "config.yaml") == OmegaConf.create(build.plain(config))
+    return OmegaConf.load(folder / "config.yaml") == OmegaConf.create(public(config))
 
 
 def _empty(folder: Path) -> None:
@@ -237,14 +250,15 @@ def _objective(config: DictConfig, folder: Path) -> Any:
     numbers = json.loads((folder / "metrics.json").read_text())
     if config.objective not in numbers:
         near = did_you_mean(config.objective, numbers)
-        raise UserError(f"objective={config.objective}: no final number of a run{near}")
+        print(f"medlat: objective={config.objective}: no final number of a run{near}", file=sys.stderr)
+        raise SystemExit(2)  # and no exception, which a sweeper takes for a trial that failed, and goes on
     return numbers[config.objective]
 
 
-def _say(error: Exception, folder: Path, debug: bool) -> None:
-    """On the terminal; where a file keeps what is printed, without what may name patients' files."""
+def say(error: Exception, folder: Path, debug: bool) -> None:
+    """What failed, on the terminal; where a file keeps what is printed, without what may name patients' files."""
     if cluster.logged_to_a_file():
-        noted = json.loads((folder / FAILURE).read_text())
+        noted = read_json(folder / FAILURE) or {"error": type(error).__name__, "where": "in this process", "reason": ""}
         print(f"medlat: {noted['error']} {noted['where']}: {noted['reason']}", file=sys.stderr)
         traceback.print_tb(error.__traceback__ if debug or not isinstance(error, UserError) else None)
     elif isinstance(error, UserError) and not debug:
@@ -253,13 +267,15 @@ def _say(error: Exception, folder: Path, debug: bool) -> None:
         traceback.print_exception(error)
 
 
-def _wait_for_jobs(folder: Path) -> None:
-    """Hydra stops waiting at the first job of submitit that died without a word; the others go on."""
-    names = [path.parent.name for path in folder.glob(".submitit/*/*_submission.sh") if "#SBATCH" in path.read_text()]
-    for name in names:
-        from submitit.slurm.slurm import SlurmJob
+def submitted(folder: Path) -> frozenset[str]:
+    """The ids of the jobs that submitit submitted for a sweep, e.g. "17_3" of an array."""
+    ending = "_submitted.pkl"
+    return frozenset(path.name.removesuffix(ending) for path in folder.glob(f".submitit/*/*{ending}"))
 
+
+def wait_for_jobs(folder: Path, jobs: Collection[str]) -> None:
+    """Until SLURM says of each that it has ended: Hydra stops waiting at the first one that died without a word."""
+    from submitit.slurm.slurm import SlurmJob
+
+    for name in jobs:
         SlurmJob(folder=folder / ".submitit" / "%j", job_id=name).wait()
-    for lock in folder.glob(".*.lock"):
-        with FileLock(lock):
-            pass

@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from medlat.files import write_json
+
 log = logging.getLogger(__name__)
 
 ONLINE_WITHIN_S = 20.0  # that W&B may take to answer, before the run goes on without it
@@ -120,7 +122,7 @@ class Tracker:
         """Write metrics.json and end the W&B run."""
         self._file.close()
         final = {name: value if math.isfinite(value) else None for name, value in sorted(self.final.items())}
-        (self.folder / "metrics.json").write_text(json.dumps(final, indent=2) + "\n")
+        write_json(self.folder / "metrics.json", final)
         if self._wandb is not None:
             self._wandb.summary.update({name: value for name, value in final.items() if value is not None})
             self._wandb.finish(exit_code=exit_code)

@@ -3,10 +3,12 @@
 import os
 
 import pytest
+from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
 from medlat import cluster
 from medlat.cluster import Partition, read_partitions
 from medlat.errors import UserError
+from medlat.sweep import submitted, wait_for_jobs
 
 TOLD = """\
 cpu*|12|64|257000|(null)|2-00:00:00
@@ -58,7 +60,7 @@ def test_partitions_are_read():
     ],
 )
 def test_what_can_be_had(slurm, launcher, trainer):
-    cluster.check(LAUNCHER | launcher, TRAINER | trainer)
+    cluster.check(LAUNCHER | launcher, TRAINER | trainer, cluster.partitions())
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_what_can_be_had(slurm, launcher, trainer):
 )
 def test_what_cannot_be_had(slurm, launcher, trainer, said):
     with pytest.raises(UserError) as caught:
-        cluster.check(LAUNCHER | launcher, TRAINER | trainer)
+        cluster.check(LAUNCHER | launcher, TRAINER | trainer, cluster.partitions())
     assert said in str(caught.value)
     assert str(caught.value).startswith(("hydra.launcher.", "trainer.accelerator"))
 
@@ -88,7 +90,7 @@ def test_what_cannot_be_had(slurm, launcher, trainer, said):
 def test_a_cluster_without_a_default_partition(slurm):
     (slurm / "sinfo").write_text(f"#!/bin/sh\ncat <<'END'\n{TOLD.replace('*', '')}END\n")
     with pytest.raises(UserError, match=r"partition=None: no such partition; this cluster has no default one"):
-        cluster.check(LAUNCHER, TRAINER)
+        cluster.check(LAUNCHER, TRAINER, cluster.partitions())
 
 
 def test_a_controller_that_does_not_answer(slurm):
@@ -101,6 +103,35 @@ def test_no_slurm(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="no SLURM on this machine"):
         cluster.partitions()
+
+
+@pytest.mark.parametrize("accounting", [True, False])
+def test_every_job_of_an_array_is_waited_for(tmp_path, monkeypatch, accounting):
+    """Told by sacct, or without accounting by squeue; the second job still runs when it is first asked for."""
+    asked = tmp_path / "asked"
+    told = {"sacct": ["JobID|State|NodeList", "17_0|COMPLETED|n1", "17_1|{}|n2"]}
+    told["squeue"] = told["sacct"]
+    for name in told if accounting else ["squeue"]:
+        lines = "\\n".join(told[name]).format("$STATE")
+        (tmp_path / name).write_text(
+            f"#!/bin/sh\nif [ -s {asked} ]; then STATE=COMPLETED; else STATE=RUNNING; fi\necho {name} $@ >> {asked}\n"
+            f'printf "{lines}\\n"\n'
+        )
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    for name in ("17_0", "17_1"):
+        place = tmp_path / ".submitit" / name
+        place.mkdir(parents=True)
+        (place / f"{name}_submitted.pkl").write_bytes(b"")
+    (tmp_path / ".submitit" / "17").mkdir()
+    (tmp_path / ".submitit" / "17" / "17_submission.sh").write_text("#SBATCH --array=0-1%2")
+    monkeypatch.setattr("submitit.slurm.slurm.SlurmJob.watcher", SlurmInfoWatcher())
+    cluster.watch_without_accounting()
+    (tmp_path / "asked").unlink(missing_ok=True)
+    monkeypatch.setattr(SlurmJob.watcher, "_delay_s", 0.1)
+    assert submitted(tmp_path) == {"17_0", "17_1"}
+    wait_for_jobs(tmp_path, sorted(submitted(tmp_path)))
+    assert {line.split()[0] for line in asked.read_text().splitlines()} == {"sacct" if accounting else "squeue"}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from medlat.collect import collect, conclude, interval, is_whole, main
+from medlat.collect import collect, interval, is_whole, main
 
 
 def write_run(folder, overrides, numbers, finished=True):
@@ -54,9 +54,9 @@ def test_equal_values_have_no_interval_to_speak_of():
     assert interval([2.0, 2.0, 2.0]) == (2.0, 2.0, 2.0)
 
 
-def fail(folder, overrides, reason, wrong_input):
+def fail(folder, overrides, reason):
     folder.mkdir(parents=True)
-    failure = {"error": "Oops", "where": "in directions", "reason": reason, "job": None, "wrong_input": wrong_input}
+    failure = {"error": "Oops", "where": "in directions", "reason": reason, "job": None}
     (folder / "failure.json").write_text(json.dumps(failure | {"overrides": overrides}))
 
 
@@ -65,7 +65,7 @@ def test_failed_killed_and_missing_runs_are_named_with_the_reason(tmp_path, caps
     jobs = [["scale=tiny", f"seed={seed}"] for seed in range(4)]
     (tmp_path / "jobs.json").write_text(json.dumps({"overrides": ["seed=0,1,2,3"], "jobs": jobs}))
     write_run(tmp_path / "0", jobs[0], {"a": 1.0})
-    fail(tmp_path / "1", jobs[1], "it broke", wrong_input=False)
+    fail(tmp_path / "1", jobs[1], "it broke")
     (tmp_path / "2").mkdir()
     (tmp_path / "2" / "environment.json").write_text(json.dumps({"overrides": jobs[2], "job": "17_2"}))
     assert main([str(tmp_path)]) == 1
@@ -82,20 +82,17 @@ def test_failed_killed_and_missing_runs_are_named_with_the_reason(tmp_path, caps
 def test_a_failure_beside_whole_files_is_a_failure(tmp_path):
     write_run(tmp_path / "0", ["seed=0"], {"a": 1.0})
     (tmp_path / "0" / "failure.json").write_text(
-        json.dumps({"error": "E", "where": "in report", "reason": "r", "wrong_input": True, "overrides": ["seed=0"]})
+        json.dumps({"error": "E", "where": "in report", "reason": "r", "overrides": ["seed=0"]})
     )
     assert [run.fault for run in collect(tmp_path)] == ["E in report: r"]
     assert not is_whole(tmp_path / "0")
 
 
-def test_the_code_says_whose_fault_it_is(tmp_path):
-    """2: wrong input alone; 1: anything else."""
+def test_what_a_full_disk_left_half_is_no_run(tmp_path):
     write_run(tmp_path / "0", ["seed=0"], {"a": 1.0})
-    assert conclude(tmp_path) == 0
-    fail(tmp_path / "1", ["seed=1"], "wrong", wrong_input=True)
-    assert conclude(tmp_path) == 2
-    fail(tmp_path / "2", ["seed=2"], "broken", wrong_input=False)
-    assert conclude(tmp_path) == 1
+    write_run(tmp_path / "1", ["seed=1"], {}, finished=False)
+    (tmp_path / "1" / "environment.json").write_text('{"overr')
+    assert [run.fault for run in collect(tmp_path)] == [None, "killed, or still running"]
 
 
 def test_the_tables_go_to_wandb_as_the_runs_did(tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import resource
@@ -117,6 +118,31 @@ def test_eight_processes_make_one(tmp_path):
     assert len(builders) == 1
 
 
+def test_progress_is_kept_until_the_artefact_is_whole(tmp_path):
+    def build(folder, fails):
+        (folder / "progress").mkdir(exist_ok=True)
+        (folder / "progress" / "1.ckpt").write_text("checkpoint")
+        if fails:
+            raise RuntimeError("between the training and what is saved of it")
+
+    with pytest.raises(RuntimeError):
+        Store(tmp_path).make(RECIPE, lambda folder: build(folder, True), resumable=True)
+    assert [path.read_text() for path in tmp_path.glob("*/.*.partial/progress/*")] == ["checkpoint"]
+    artefact = Store(tmp_path).make(RECIPE, lambda folder: build(folder, False), resumable=True)
+    assert [path.name for path in artefact.path.iterdir()] == ["artifact.json"]
+
+
+def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
+    """Lock files in their place would outlive a job that dies."""
+
+    def no_flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_flock)
+    with pytest.raises(UserError, match="this disk has no file locks"):
+        Store(tmp_path).check_writable()
+
+
 def _hold(root, queue):
     def build(folder):
         (folder / "half").write_text("half")
@@ -134,12 +160,12 @@ def test_a_killed_holder_blocks_nobody(tmp_path, caplog):
     holder = context.Process(target=_hold, args=(tmp_path, queue))
     holder.start()
     assert queue.get() == "holds"
-    threading.Timer(2.0, holder.kill).start()
+    killed = []
+    threading.Timer(2.0, lambda: (holder.kill(), killed.append(time.monotonic()))).start()
     artefact = Store(tmp_path).make(RECIPE, write("whole"))
-    waited = time.monotonic()
+    assert 0.0 <= time.monotonic() - killed[0] < 5.0, "what the documentation promises"
     holder.join()
     assert holder.exitcode == -signal.SIGKILL
-    assert time.monotonic() - waited < 1.0, "it ended before the lock was free"
     assert "another job is making it; waiting" in caplog.text
     assert sorted(path.name for path in artefact.path.iterdir()) == ["artifact.json", "file"], "nothing of the dead"
 

@@ -28,7 +28,7 @@ from discovering import ours
 
 SIDE = 128
 DEFORMATORS = 3  # each with both reconstructors on both generators: twelve runs
-PEAK = {"A100": 312e12, "H100": 989e12}  # FLOP/s of dense bf16 products, from the makers' data sheets
+PEAK = {"A100": 312e12, "RTX 3090": 71e12}  # FLOP/s of dense bf16 products, from the maker's data sheets
 SHARE = 0.2  # of the peak that convolutions of this size are assumed to reach
 
 

@@ -6,11 +6,12 @@ everything that is wrong.
 """
 
 import copy
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -65,14 +66,14 @@ def explain(
 
 
 def sweep_configs(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[DictConfig]:
-    """The configurations, `hydra` included, of as many jobs of a sweep as it takes to see each value once (at most
-    MAX_JOBS). Raises what Hydra raises where one cannot be composed.
+    """The configurations, `hydra` included, of all jobs of a sweep; of more than MAX_JOBS, of as many as it takes to
+    see each value once (at most MAX_JOBS). Raises what Hydra raises where one cannot be composed.
     """
     main, *others = config_dirs
     with _hydra(main):
         diagnosis = _Diagnosis("config", others, multirun=True)
         parsed = [found for text in overrides if (found := diagnosis._parsed(text))]
-        return [diagnosis._compose(variant) for variant in islice(_variants(parsed), MAX_JOBS)]
+        return [diagnosis._compose(variant) for variant in _variants(parsed)]
 
 
 @contextmanager
@@ -101,7 +102,7 @@ class _Diagnosis:
     def run(self, overrides: Sequence[str], schema: type, provided: Mapping[str, set[str]]) -> list[str]:
         """All problems, each once."""
         parsed = [found for text in overrides if (found := self._parsed(text))]
-        for variant in islice(_variants(parsed), MAX_JOBS):
+        for variant in _variants(parsed):
             self._diagnose(variant, schema, provided)
         return list(dict.fromkeys(self.lines))
 
@@ -133,8 +134,11 @@ class _Diagnosis:
             key = override.get_key_element()
             if self.multirun:
                 value: Any = override.value()  # of an interval, one value stands for all
-                discrete = override.is_discrete_sweep()
-                choices = override.sweep_string_iterator() if discrete else iter([str(value.start)])
+                if isinstance(value, Glob):
+                    choices = iter(value.filter(self._options(override.key_or_group)))
+                else:
+                    discrete = override.is_discrete_sweep()
+                    choices = override.sweep_string_iterator() if discrete else iter([str(value.start)])
                 return [OverridesParser.create().parse_override(f"{key}={choice}") for choice in choices]
             values = text.partition("=")[2]
             self.unread.add(override.key_or_group)
@@ -266,12 +270,18 @@ class _Diagnosis:
 
 
 def _variants(parsed: Sequence[list[Override]]) -> Iterator[list[Override]]:
-    """The jobs to look at: the first value of each sweep, then every other value with the first ones of the others."""
+    """The jobs to look at: all, or where they are more than MAX_JOBS, the first value of each sweep, then every other
+    value with the first ones of the others, those of short sweeps first.
+    """
+    if math.prod(len(choices) for choices in parsed) <= MAX_JOBS:
+        yield from map(list, product(*parsed))
+        return
     first = [choices[0] for choices in parsed]
+    others = [(position, other) for position, choices in enumerate(parsed) for other in choices[1:]]
+    others.sort(key=lambda found: len(parsed[found[0]]))
     yield first
-    for position, choices in enumerate(parsed):
-        for other in choices[1:]:
-            yield [*first[:position], other, *first[position + 1 :]]
+    for position, other in others[: MAX_JOBS - 1]:
+        yield [*first[:position], other, *first[position + 1 :]]
 
 
 def _no_option(group: str, value: Any, choices: list[str]) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from medlat.spaces import ImageSpec, pictures
 
 log = logging.getLogger(__name__)
 
+OUTLIVES_SIGTERM_S = 10  # a worker, so that the process that started it ends first
 INLINE_BELOW = 64  # items: starting worker processes costs more than reading these
 
 
@@ -152,7 +154,7 @@ def worker_pool(workers: int) -> Iterator[ParallelMap]:
             context = get_context("forkserver" if sys.platform != "win32" else "spawn")
             if sys.platform != "win32":
                 context.set_forkserver_preload(["medlat.data.slices", "monai.transforms"])
-            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
+            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
         share = max(1, min(16, len(items) // (4 * workers)))
         return track(pool.map(function, items, chunksize=share), description, len(items))
 
@@ -161,6 +163,17 @@ def worker_pool(workers: int) -> Iterator[ParallelMap]:
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """One thread; and a signal by which a cluster asks all of a job's processes to end is left to the one that started
+    this one: if the workers died of it first, the job would have failed and not been interrupted.
+    """
+    torch.set_num_threads(1)
+    if sys.platform != "win32":
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(OUTLIVES_SIGTERM_S))
 
 
 def _fill_images(

@@ -50,9 +50,9 @@ class Interruption:
             self._listen(self._note)
 
     def hand_on(self) -> None:
-        """Do what the signals that came would have done; they may come back, as submitit's SIGTERM does."""
-        while self.pending:
-            number = self.pending.pop(0)
+        """Do what the signals that came would have done, each once, whatever its handler raises."""
+        pending, self.pending = dict.fromkeys(self.pending), []
+        for number in pending:
             handler = self.before.get(number)
             if callable(handler):
                 handler(number, None)

@@ -3,11 +3,11 @@
 import logging
 import os
 import pickle
-import shutil
 import signal
 import sys
 import time
 import warnings
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -28,8 +28,10 @@ from torch.multiprocessing.spawn import ProcessException
 from medlat import cluster
 from medlat.data.batches import SliceData
 from medlat.errors import UserError
+from medlat.files import write_whole
 from medlat.randomness import generator_for
 from medlat.spaces import decode_in_parts
+from medlat.store import PROGRESS
 from medlat.tracking import Record, read_records, to_line
 from medlat.training import nodes
 from medlat.training.interruption import Interruption
@@ -90,7 +92,7 @@ def train(
     check_hardware(module, schedule, hardware)
     if hardware.nodes > 1:
         nodes.check(hardware.nodes)
-    progress, first = folder / "progress", cluster.node() == 0
+    progress, first = folder / PROGRESS, cluster.node() == 0
     last, steps = _agreed_checkpoint(progress, folder, hardware), module.optimisers * schedule.steps
     data.start = _step_of(last) // module.optimisers if last else 0
     alone, grows = hardware.processes == 1, isinstance(module, GeneratorModule)
@@ -140,7 +142,6 @@ def train(
     except (torch.OutOfMemoryError, MemoryError, ProcessException, RuntimeError) as error:
         raise _explained(error, module, schedule) from error
     if first:
-        shutil.rmtree(progress, ignore_errors=True)
         (folder / nodes.MEETING).unlink(missing_ok=True)
 
 
@@ -334,16 +335,24 @@ def _agreed_checkpoint(progress: Path, folder: Path, hardware: Hardware) -> Path
 def last_checkpoint(progress: Path) -> Path | None:
     """The newest whole checkpoint; damaged ones, as a full disk leaves them, are said and removed."""
     for path in sorted(progress.glob("*.ckpt"), key=_step_of, reverse=True):
-        try:
-            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except pickle.UnpicklingError:
-            return path  # whole, and holds what is refused when it is loaded
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError):
-            log.warning("%s is damaged: going on from the checkpoint before it, or from the start", path.name)
-            path.unlink()
-        else:
+        if is_whole(path):
             return path
+        log.warning("%s is damaged: going on from the checkpoint before it, or from the start", path.name)
+        path.unlink()
     return None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether all bytes are as they were written, by the checksums that torch's files have for each tensor (torch
+    itself does not look). Raises OSError where the file cannot be read, which says nothing about it.
+    """
+    with checkpoint.open("rb") as file:
+        try:
+            return zipfile.ZipFile(file).testzip() is None
+        except OSError:
+            raise
+        except Exception:  # what zipfile raises for damage has no common class
+            return False
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -425,7 +434,7 @@ class _Curves(Logger):
         self.batch_size, self.report_to = batch_size, report
         kept = [r for r in read_records(path) if r.step <= resume_step * batch_size]
         if writes:
-            path.write_text("".join(map(to_line, kept)))
+            write_whole(path, "".join(map(to_line, kept)))
         self.path = path
         report(kept)
 

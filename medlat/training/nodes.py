@@ -1,6 +1,5 @@
 """Several machines that train one generator: how they find each other, by a file on the disk that all of them see."""
 
-import json
 import os
 import socket
 from dataclasses import asdict, dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from medlat import cluster
 from medlat.errors import UserError
+from medlat.files import read_json, write_json
 
 MEETING = "meeting.json"
 
@@ -34,19 +34,14 @@ def call(folder: Path, checkpoint: str | None) -> Meeting:
         free.bind(("", 0))
         port = free.getsockname()[1]
     meeting = Meeting(cluster.job(), socket.gethostname(), port, checkpoint)
-    fresh = folder / f".{MEETING}.new"
-    fresh.write_text(json.dumps(asdict(meeting)))
-    os.replace(fresh, folder / MEETING)
+    write_json(folder / MEETING, asdict(meeting))
     return meeting
 
 
 def called(folder: Path) -> Meeting | None:
     """The meeting of this attempt of this job, if the first node has called it."""
-    try:
-        meeting = Meeting(**json.loads((folder / MEETING).read_text()))
-    except OSError:
-        return None
-    return meeting if meeting.job == cluster.job() else None
+    told = read_json(folder / MEETING)
+    return Meeting(**told) if told is not None and told["job"] == cluster.job() else None
 
 
 def check(nodes: int) -> None:

@@ -62,7 +62,6 @@ def test_an_interrupted_training_ends_as_if_it_never_had_been(store, tmp_path, m
     hardware = Hardware(accelerator="cpu", precision=precision)
     whole = tiny.run(make(STEPS), store, tmp_path / "whole", hardware, validations=2)
     assert tiny.digest(whole) != tiny.digest(make(STEPS))
-    assert not (tmp_path / "whole" / "progress").exists()
     places = [{"stop_at": step} for step in range(1, STEPS)] + [{"stop_validation": step} for step in (3, 6)]
     for number, where in enumerate(places):
         folder = tmp_path / str(number)
@@ -170,17 +169,47 @@ def test_without_held_out_images_there_is_no_validation(store, tmp_path):
     assert {name for name, _, _ in tiny.curves(tmp_path)} == {"train/discriminator", "train/generator"}
 
 
+def cut(content):
+    return content[:1000]
+
+
+def flipped(content):
+    """One bit of a weight, which torch.load would not see."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def blank(content):
+    """A page that never reached the disk."""
+    return content[:4096] + bytes(4096) + content[8192:]
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, blank])
 @pytest.mark.parametrize("damaged", [("000000008.ckpt",), ("000000008.ckpt", "000000006.ckpt")])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(store, tmp_path, caplog, damaged):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(store, tmp_path, caplog, damaged, damage):
     whole = tiny.run(tiny.dcgan(6), store, tmp_path / "whole", validations=2)
     interrupted(tiny.dcgan(6), store, tmp_path / "again", tiny.CPU, stop_at=4)
     for name in damaged:
         path = tmp_path / "again" / "progress" / name
-        path.write_bytes(path.read_bytes()[:1000])
+        path.write_bytes(damage(path.read_bytes()))
     module = tiny.run(tiny.dcgan(6), store, tmp_path / "again", validations=2)
     assert [name for name in damaged if f"{name} is damaged" in caplog.text] == list(damaged)
     assert tiny.digest(module) == tiny.digest(whole)
     assert tiny.curves(tmp_path / "again") == tiny.curves(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(store, tmp_path):
+    """A disk that does not answer says nothing about what is on it."""
+    interrupted(tiny.dcgan(6), store, tmp_path, tiny.CPU, stop_at=4)
+    path = tmp_path / "progress" / "000000008.ckpt"
+    content = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        tiny.run(tiny.dcgan(6), store, tmp_path)
+    path.rmdir()
+    path.write_bytes(content)
+    tiny.run(tiny.dcgan(6), store, tmp_path, validations=2)
 
 
 def test_a_checkpoint_that_holds_code_is_refused(store, tmp_path):
