@@ -17,7 +17,7 @@ run: $(STAMP) ## the main job; EXPERIMENT=NAME and ARGS="key=value ..." change i
 	$(PY) -m medlat.run +experiment=$(EXPERIMENT) $(ARGS)
 
 test: $(STAMP) ## all tests; ARGS="-k word" picks some
-	$(PY) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal $(ARGS)
 
 test-cluster: $(STAMP) ## sweeps on a SLURM that root installs and starts here; some minutes
 	MEDLAT_TEST_CLUSTER=1 $(PY) -m pytest tests/cluster $(ARGS)

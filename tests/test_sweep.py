@@ -80,7 +80,6 @@ def test_the_same_command_finds_its_folder(prepared):
         (("directions.count=3,-1",), "count=-1"),
         (("generator=vae,dcgan", "directions=sefa,posterior_axes"), "directions=posterior_axes: DCGAN has no encoder"),
         (("directions=glob(s*)",), "StyleChannels learns from a classifier"),
-        (("seed=range(0,60)", "directions=sefa,pcaa"), "pcaa"),
         (("seed=1,2", "store_mode=640"), "store_mode=640: expected 700"),
         (("seed=1,2", "store=/proc/store"), "store=/proc/store: cannot be written"),
         (("seed=1,2", "trainer.nodes=2"), "trainer.nodes=2"),
@@ -96,6 +95,12 @@ def test_a_mistake_is_said_before_anything_is_started(medlat, tmp_path, monkeypa
     assert (code, out) == (2, "")
     assert said in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_many_jobs_every_value_is_looked_at(prepared, monkeypatch):
+    monkeypatch.setattr("medlat.config.compose_errors.MAX_JOBS", 4)
+    with pytest.raises(UserError, match="pcaa"):
+        prepared("seed=range(0,6)", "directions=sefa,pcaa")
 
 
 def test_a_launcher_that_is_not_installed(prepared, monkeypatch):
