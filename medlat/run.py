@@ -120,7 +120,10 @@ def job(config: "DictConfig") -> Any:
     if config.trainer.nodes > 1 and cluster.node() > 0:
         return _follow(config, folder)
     try:
-        if OmegaConf.is_missing(hydra.job, "num") or config.dry_run:
+        alone = OmegaConf.is_missing(hydra.job, "num")
+        if config.dry_run and not alone:
+            print(f"job {hydra.job.num}: {' '.join(hydra.overrides.task)}")
+        if config.dry_run or alone:
             return _checked(config, folder)
         from medlat import sweep
 
