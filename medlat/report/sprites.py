@@ -66,5 +66,5 @@ def _beside(images: np.ndarray) -> np.ndarray:
 
 def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG")  # optimize=True takes five times as long for 4% of the size
     return buffer.getvalue()
