@@ -88,7 +88,10 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep | Non
     given = [text for text in ordered if text.startswith("hydra.sweep.dir=")]
     place = f"outputs/{first.name}/sweep_{_digest(ordered)}"
     folder = Path(hydra.sweep.dir) if given else Path(place)
-    _note_jobs(folder, hydra.sweeper._target_, ordered)
+    jobs = _note_jobs(folder, hydra.sweeper._target_, ordered)
+    runs = f"{jobs} run{'s' * (jobs != 1)}" if jobs else "runs"
+    by = hydra.runtime.choices["hydra/launcher"]
+    print(f"{folder}: {runs} by {by}; python -m medlat.collect {folder} says what there is so far", file=sys.stderr)
     added = [] if given else [f"hydra.sweep.dir={place}"]
     if _searches(hydra.sweeper):
         added += _goes_on(hydra.sweeper, first.name, folder, ordered)
@@ -202,8 +205,10 @@ def _digest(overrides: Sequence[str]) -> str:
     return hash_of(sorted(t for key, t in keys if not key.startswith("hydra") or key.startswith(SEARCHED)))[:8]
 
 
-def _note_jobs(folder: Path, sweeper: str, overrides: Sequence[str]) -> None:
-    """Write down which jobs there will be, where that is known: one that never begins leaves nothing else."""
+def _note_jobs(folder: Path, sweeper: str, overrides: Sequence[str]) -> int | None:
+    """Write down which jobs there will be, where that is known: one that never begins leaves nothing else. Returns how
+    many.
+    """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -218,6 +223,7 @@ def _note_jobs(folder: Path, sweeper: str, overrides: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     given = jobs and [without_salt(job) for job in jobs]
     write_json(folder / JOBS, {"overrides": without_salt(overrides), "jobs": given})
+    return len(given) if given else None
 
 
 def _is_hydras(override: Any) -> bool:
@@ -230,9 +236,9 @@ def _is_finished(folder: Path, config: DictConfig) -> bool:
     from medlat import build
     from medlat.record import public
 
-    if not is_whole(folder):
+    made = read_json(folder / "environment.json")
+    if not is_whole(folder) or made is None:
         return False
-    made = json.loads((folder / "environment.json").read_text())
     if made["medlat"] != medlat.__version__ or made["data_fingerprint"] != build.source(config).fingerprint():
         return False
     return OmegaConf.load(folder / "config.yaml") == OmegaConf.create(public(config))
