@@ -80,6 +80,9 @@ def _sweep(options: Any, folders: list[str]) -> int:
     sys.argv[1:] = [a for a in sys.argv[1:] if a not in options.overrides] + prepared.overrides
     try:
         _hydra()
+    except SystemExit:
+        prepared.conclude()
+        raise
     except Exception as error:  # of a job that died without a word, or of the launcher
         failed = prepared.conclude()
         if not failed:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,14 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep | Non
     given = [text for text in ordered if text.startswith("hydra.sweep.dir=")]
     place = f"outputs/{first.name}/sweep_{_digest(ordered)}"
     folder = Path(hydra.sweep.dir) if given else Path(place)
-    jobs = _note_jobs(folder, hydra.sweeper._target_, ordered)
+    try:
+        jobs = _note_jobs(folder, hydra.sweeper._target_, ordered)
+        with FileLock(folder / ".probe.lock", fallback_to_soft=False):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"hydra.sweep.dir={folder}: cannot be written, or has no file locks ({error.strerror}); set hydra.sweep.dir"
+        ) from error
     runs = f"{jobs} run{'s' * (jobs != 1)}" if jobs else "runs"
     by = hydra.runtime.choices["hydra/launcher"]
     print(f"{folder}: {runs} by {by}; python -m medlat.collect {folder} says what there is so far", file=sys.stderr)
@@ -193,10 +201,18 @@ def _goes_on(sweeper: DictConfig, name: str, folder: Path, overrides: Sequence[s
     if sweeper.storage is None:
         added += [f"hydra.sweeper.storage='sqlite:///{folder}/study.db'"]
         added += [f"hydra.sweeper.study_name={sweeper.study_name or name}"]
-    before = [int(path.name.split("-")[0]) for path in folder.glob("[0-9]*-*") if path.is_dir()]
-    if (folder / "0").exists() and not any(text.startswith("hydra.sweep.subdir=") for text in overrides):
-        added += [f"hydra.sweep.subdir='{max(before, default=1) + 1}-${{hydra.job.num}}'"]  # of another trial
+    if not any(text.startswith("hydra.sweep.subdir=") for text in overrides):
+        added += [f"hydra.sweep.subdir='{_next_command(folder)}-${{hydra.job.num}}'"]
     return added
+
+
+def _next_command(folder: Path) -> int:
+    """Its number among the commands that went on with a search, which no other gets: trials of each begin with 0."""
+    for number in count(1):
+        with suppress(FileExistsError):
+            (folder / f".command-{number}").touch(exist_ok=False)
+            return number
+    raise AssertionError("numbers do not end")
 
 
 def _digest(overrides: Sequence[str]) -> str:
@@ -256,8 +272,11 @@ def _objective(config: DictConfig, folder: Path) -> Any:
     numbers = json.loads((folder / "metrics.json").read_text())
     if config.objective not in numbers:
         near = did_you_mean(config.objective, numbers)
-        print(f"medlat: objective={config.objective}: no final number of a run{near}", file=sys.stderr)
-        raise SystemExit(2)  # and no exception, which a sweeper takes for a trial that failed, and goes on
+        print(f"medlat: objective={config.objective}: no final number of run {folder.name}{near}", file=sys.stderr)
+        others = (read_json(path) or {} for path in folder.parent.glob("*/metrics.json"))
+        if not any(config.objective in other for other in others):
+            raise SystemExit(2)  # and no exception, which a sweeper takes for a trial that failed, and goes on
+        return None
     return numbers[config.objective]
 
 

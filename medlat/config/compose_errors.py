@@ -73,6 +73,8 @@ def sweep_configs(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[
     with _hydra(main):
         diagnosis = _Diagnosis("config", others, multirun=True)
         parsed = [found for text in overrides if (found := diagnosis._parsed(text))]
+        if diagnosis.lines:
+            raise HydraException(diagnosis.lines[0])
         return [diagnosis._compose(variant) for variant in _variants(parsed)]
 
 
@@ -135,7 +137,10 @@ class _Diagnosis:
             if self.multirun:
                 value: Any = override.value()  # of an interval, one value stands for all
                 if isinstance(value, Glob):
-                    choices = iter(value.filter(self._options(override.key_or_group)))
+                    found = value.filter(self._listed(override.key_or_group, ObjectType.CONFIG))
+                    if not found:
+                        self.lines.append(f"{key}: no option is like {text.partition('=')[2]}")
+                    choices = iter(found)
                 else:
                     discrete = override.is_discrete_sweep()
                     choices = override.sweep_string_iterator() if discrete else iter([str(value.start)])

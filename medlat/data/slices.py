@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -33,7 +33,8 @@ from medlat.spaces import ImageSpec, pictures
 
 log = logging.getLogger(__name__)
 
-OUTLIVES_SIGTERM_S = 10  # a worker, so that the process that started it ends first
+SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM) if sys.platform != "win32" else ()
+OUTLIVES_SIGTERM_S = 120  # a worker; clusters kill what is left after at most so long
 INLINE_BELOW = 64  # items: starting worker processes costs more than reading these
 
 
@@ -154,6 +155,7 @@ def worker_pool(workers: int) -> Iterator[ParallelMap]:
             context = get_context("forkserver" if sys.platform != "win32" else "spawn")
             if sys.platform != "win32":
                 context.set_forkserver_preload(["medlat.data.slices", "monai.transforms"])
+                _start_forkserver()
             pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
         share = max(1, min(16, len(items) // (4 * workers)))
         return track(pool.map(function, items, chunksize=share), description, len(items))
@@ -165,15 +167,25 @@ def worker_pool(workers: int) -> Iterator[ParallelMap]:
             pool.shutdown(cancel_futures=True)
 
 
-def _begin_worker() -> None:
-    """One thread; and a signal by which a cluster asks all of a job's processes to end is left to the one that started
-    this one: if the workers died of it first, the job would have failed and not been interrupted.
+def _start_forkserver() -> None:
+    """Deaf to the signals by which a cluster asks all processes of a job to end, as its workers are: if they died of
+    them first, the job would have failed and not been interrupted. This process gets its own a moment later.
     """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_worker() -> None:
+    """One thread; of the signals that its start left blocked only SIGTERM ends it, late: a broken pool sends it."""
     torch.set_num_threads(1)
     if sys.platform != "win32":
-        for number in (signal.SIGUSR1, signal.SIGUSR2):
+        for number in SIGNALS[:-1]:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(OUTLIVES_SIGTERM_S))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _fill_images(

@@ -1,5 +1,6 @@
 """Training of anything with Lightning: continues where it was interrupted, and ends as if it never had been."""
 
+import errno
 import logging
 import os
 import pickle
@@ -348,11 +349,18 @@ def is_whole(checkpoint: Path) -> bool:
     """
     with checkpoint.open("rb") as file:
         try:
-            return zipfile.ZipFile(file).testzip() is None
-        except OSError:
-            raise
+            if zipfile.ZipFile(file).testzip() is not None:
+                return False
+            torch.load(file, map_location="meta", weights_only=True)
+        except pickle.UnpicklingError:
+            return True  # as it was written, with what is refused when it is loaded
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # of a place in the file that cannot be
+                raise
+            return False
         except Exception:  # what zipfile raises for damage has no common class
             return False
+    return True
 
 
 def _step_of(checkpoint: Path) -> int:
