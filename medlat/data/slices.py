@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, resource_tracker
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -171,6 +171,7 @@ def _start_forkserver() -> None:
     """Deaf to the signals by which a cluster asks all processes of a job to end, as its workers are: if they died of
     them first, the job would have failed and not been interrupted. This process gets its own a moment later.
     """
+    resource_tracker.ensure_running()  # which the forkserver would start, and unblock SIGTERM
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         forkserver.ensure_running()

@@ -1,11 +1,16 @@
+import os
+import signal
+import time
 from dataclasses import dataclass
+from multiprocessing import forkserver
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from medlat.data.batches import ShuffledBatches, Slices
-from medlat.data.slices import Preparation, SliceStore, prepare, pseudonym
+from medlat.data.slices import Preparation, SliceStore, prepare, pseudonym, worker_pool
 from medlat.data.source import CT, Chunk, Damaged, Scan, Slice
 from medlat.errors import UserError
 
@@ -143,3 +148,22 @@ def test_processes_share_a_round():
 def test_a_batch_may_be_larger_than_the_data():
     batch = ShuffledBatches(np.arange(3), 8, 1, 0).batch(0)
     assert np.bincount(batch).tolist() in ([3, 3, 2], [3, 2, 3], [2, 3, 3])
+
+
+def test_a_signal_to_all_processes_of_a_job_does_not_break_the_pool():
+    """As SLURM sends them before it queues a job again: what ends is the process that started the others."""
+
+    def children(of):
+        return [int(pid) for pid in Path(f"/proc/{of}/task/{of}/children").read_text().split()]
+
+    with worker_pool(2) as parallel_map:
+        results = parallel_map(time.sleep, [0.02] * 200, "sleeping")
+        assert next(results) is None
+        server = forkserver._forkserver._forkserver_pid
+        workers = children(server)
+        assert len(workers) == 2
+        for pid in (server, *workers):
+            for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
+                os.kill(pid, number)
+        assert list(results) == [None] * 199
+        assert children(server) == workers
