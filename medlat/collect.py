@@ -100,12 +100,6 @@ def is_whole(folder: Path) -> bool:
     )
 
 
-def read_overrides(folder: Path) -> list[str] | None:
-    """What the run in a folder was given; None where there is none."""
-    told = read_json(folder / "environment.json") or read_json(folder / FAILURE)
-    return None if told is None else list(told.get("overrides", []))
-
-
 def conclude(folder: Path) -> int:
     """Write the tables of a sweep and say what failed; returns the exit code: 1 where something did."""
     runs = collect(folder)
@@ -128,12 +122,13 @@ def _settings(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _read(folder: Path) -> Run:
-    settings = _settings(read_overrides(folder) or [])
-    if failure := read_json(folder / FAILURE):
+    told, failure = read_json(folder / "environment.json") or {}, read_json(folder / FAILURE)
+    settings = _settings((told or failure or {}).get("overrides", []))
+    if failure:
         return Run(folder, settings, None, f"{failure['error']} {failure['where']}: {failure['reason']}")
     if not is_whole(folder):
-        job = (read_json(folder / "environment.json") or {}).get("job")
-        return Run(folder, settings, None, "killed, or still running" + (f" (SLURM job {job})" if job else ""))
+        job = f" (SLURM job {told['job']})" if told.get("job") else ""
+        return Run(folder, settings, None, f"killed, or still running{job}")
     numbers = json.loads((folder / "metrics.json").read_text())
     return Run(folder, settings, {k: float("nan") if v is None else float(v) for k, v in numbers.items()})
 

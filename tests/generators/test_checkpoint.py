@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from medlat import build
 from medlat.errors import UserError
 from medlat.generators.checkpoint import read_generator, save_generator
-from medlat.training.loop import AtomicCheckpoints
+from medlat.training.checkpoints import AtomicCheckpoints
 
 RECIPE = {"_target_": "medlat.generators.vae.networks.VAE", "latent_dim": 6, "capacity": 8}
 
