@@ -153,7 +153,7 @@ def verdict(numbers: Mapping[str, float], main: str, methods: Sequence[str], kin
         return f"{number_of(method, 'coverage'):.0f}"
 
     what = "known factors" if kind == "factor" else "measurements"
-    text = f"{main} directions have a mean purity of {purity_of(main)} and cover {covered_by(main)} {what}."
+    text = f"{main} directions have a mean purity of {purity_of(main)} and cover {covered_by(main)} of the {what}."
     if CHANCE not in methods or main == CHANCE:
         return text
     beside = f"random directions have {purity_of(CHANCE)} and cover {covered_by(CHANCE)}"
