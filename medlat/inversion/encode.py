@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.generators.vae.networks import VAE
+from medlat.inversion.carry import carry
 from medlat.inversion.inverter import Encoder, chosen_space
 from medlat.spaces import LatentModel
 
@@ -28,6 +30,12 @@ class Encode:
         return codes
 
 
-def own_encoder(model: LatentModel) -> Encoder | None:
-    """The mean of a VAE's posterior; None where a generator has no encoder of its own."""
-    return (lambda images: model.encode(images)[0]) if isinstance(model, VAE) else None
+def own_encoder(model: LatentModel, space: str) -> Encoder | None:
+    """The generator's own way from images to a space: the mean of a VAE's posterior, or what StyleGAN2's encoder says,
+    carried on from w; None where it has none.
+    """
+    if isinstance(model, VAE):
+        return lambda images: model.encode(images)[0]
+    if isinstance(model, StyleGAN2) and model.encoder is not None:
+        return lambda images: carry(model, model.infer(images), "w", space)
+    return None

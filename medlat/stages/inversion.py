@@ -39,9 +39,9 @@ def encoder(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
     opened, parts, spec = load_data(config, made)
     hardware = build.hardware(config).alone()
     model = load_generator(made["generator"], hardware.device)
-    if own_encoder(model) is not None or not build.needs_encoder(config):
-        return
     space = build.inversion_space(config, model)
+    if own_encoder(model, space) is not None or not build.needs_encoder(config):
+        return
     network = build.encoder_network(config, model, space)
     schedule = build.schedule(config, "inversion.encoder")
     module = build.encoder_module(config, network, model, space, schedule.steps)
@@ -55,9 +55,9 @@ def encoder(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
     save_generator(out / ENCODER, module.result, recipe, spec)
 
 
-def load_encoder(artefact: Artefact, model: LatentModel, device: torch.device) -> Encoder | None:
-    """What maps images to codes: the generator's own encoder, the trained one, or None."""
-    if (own := own_encoder(model)) is not None:
+def load_encoder(artefact: Artefact, model: LatentModel, space: str, device: torch.device) -> Encoder | None:
+    """What maps images to codes of the space: the generator's own encoder, the trained one, or None."""
+    if (own := own_encoder(model, space)) is not None:
         return own
     path = artefact.path / ENCODER
     if not path.exists():
@@ -75,7 +75,7 @@ def inversion(config: DictConfig, made: Made, out: Path) -> None:
     opened, parts, spec = load_data(config, made)
     device = build.hardware(config).device
     model = load_generator(made["generator"], device)
-    trained = load_encoder(made["encoder"], model, device)
+    trained = load_encoder(made["encoder"], model, build.inversion_space(config, model), device)
     settings, method = config.inversion, build.build(config.inversion.method)
     rows = {"fit": _spread(parts.train, config.explain.codes), "explained": _spread(parts.test, config.explain.images)}
 

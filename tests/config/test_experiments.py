@@ -100,7 +100,7 @@ def test_experiment(experiment, scale, tmp_path):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option(option, tmp_path):
     more = ["scale=tiny"] if not option.startswith("scale") else []
-    if option.removeprefix("directions=") in SUPERVISED or option == "generator=vae_explaining":
+    if option.removeprefix("directions=") in SUPERVISED or option.startswith("generator=") and "explaining" in option:
         more.append("classifier=densenet")
     if option in ("trainer=gpus", "trainer=nodes"):
         more.append("generator=dcgan")  # a VAE trains in one process
@@ -181,15 +181,19 @@ def test_directions_that_do_not_fit_the_generator_are_refused_before_data_are_re
 
 
 @pytest.mark.parametrize(
+    ("generator", "module"), [("vae", "ExplainingVAEModule"), ("stylegan2", "ExplainingStyleGAN2Module")]
+)
+@pytest.mark.parametrize(
     ("classifier", "words"),
     [
-        ("none", "generator.module: ExplainingVAEModule is trained on what a classifier predicts, and there is none"),
-        ("onnx", "generator.module: ExplainingVAEModule needs gradients, and the classifier is a black box without"),
-        ("python", "generator.module: ExplainingVAEModule needs gradients, and the classifier is a black box without"),
+        ("none", "generator.module: {} is trained on what a classifier predicts, and there is none"),
+        ("onnx", "generator.module: {} needs gradients, and the classifier is a black box without"),
+        ("python", "generator.module: {} needs gradients, and the classifier is a black box without"),
     ],
 )
-def test_a_generator_that_asks_a_classifier_needs_one_with_gradients(classifier, words, tmp_path):
-    config = composed("scale=tiny", "generator=vae_explaining", f"classifier={classifier}")
+def test_a_generator_that_asks_a_classifier_needs_one_with_gradients(generator, module, classifier, words, tmp_path):
+    config = composed("scale=tiny", f"generator={generator}_explaining", f"classifier={classifier}")
+    words = words.format(module)
     supply(config, tmp_path)
     with pytest.raises(ConfigErrors) as caught:
         build.check_values(config)

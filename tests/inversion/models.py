@@ -41,10 +41,9 @@ def solved(model: Linear):
     return encode
 
 
-def stylegan2() -> StyleGAN2:
+def stylegan2(encoder: bool = False) -> StyleGAN2:
+    sizes = {"z_dim": 6, "w_dim": 4, "mapping_layers": 2, "channel_base": 64, "channel_max": 8}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = StyleGAN2(
-            SPEC, z_dim=6, w_dim=4, mapping_layers=2, mapping_lr_multiplier=0.1, channel_base=64, channel_max=8
-        )
+        network = StyleGAN2(SPEC, mapping_lr_multiplier=0.1, encoder=encoder, **sizes)
     return network.eval().requires_grad_(False)

@@ -70,6 +70,15 @@ def test_what_each_method_is():
 
 def test_a_vae_has_its_own_encoder(vae):
     images = vae.decode(vae.sample(3))
-    encoder = own_encoder(vae)
+    encoder = own_encoder(vae, "z")
     assert torch.equal(Encode().invert(vae, images, encoder), vae.encode(images)[0])
-    assert own_encoder(stylegan2()) is None
+
+
+def test_a_stylegan2_has_one_only_if_it_was_trained_with_it():
+    assert own_encoder(stylegan2(), "w") is None
+    model = stylegan2(encoder=True)
+    images = model.decode(model.sample(3))
+    found = {space: Encode(space).invert(model, images, own_encoder(model, space)) for space in ("w", "w+", "s")}
+    assert torch.equal(found["w"], model.infer(images))
+    for space in ("w+", "s"):
+        assert torch.allclose(model.decode(found[space], space), model.decode(found["w"], "w"), atol=1e-6)

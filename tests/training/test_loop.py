@@ -57,7 +57,7 @@ def interrupted(module, store, folder, hardware, **where):
 
 
 @pytest.mark.parametrize("precision", ["32-true", MIXED])
-@pytest.mark.parametrize("make", [tiny.stylegan2, tiny.dcgan])
+@pytest.mark.parametrize("make", [tiny.stylegan2, tiny.dcgan, tiny.explaining])
 def test_an_interrupted_training_ends_as_if_it_never_had_been(store, tmp_path, make, precision):
     hardware = Hardware(accelerator="cpu", precision=precision)
     whole = tiny.run(make(STEPS), store, tmp_path / "whole", hardware, validations=2)

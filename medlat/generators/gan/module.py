@@ -27,7 +27,7 @@ Terms = Iterator[tuple[str, Tensor]]  # losses by name, each of which is differe
 class GANModule(GeneratorModule):
     """Alternates between discriminator and generator, a step of each per batch; the averaged generator is the result.
 
-    A variant overrides what it does differently: `generate`, the two losses, the two penalties.
+    A variant overrides what it does differently: `generate`, `fakes`, the two losses, the two penalties.
 
     network:        the generator, a `LatentModel`. seed: decides every random number. steps: of the whole training.
     discriminator:  makes the discriminator (images -> logits [N]) when called with `image`, the generator's ImageSpec.
@@ -92,6 +92,10 @@ class GANModule(GeneratorModule):
         """n images for training, [n, C, H, W]; differentiable in the generator's weights."""
         name, space = next(iter(self.network.spaces.items()))
         return self.network.decode(torch.randn(n, *space.shape, generator=generator, device=generator.device), name)
+
+    def fakes(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What the discriminator is to tell from a batch of real images: as many [n, C, H, W], without gradients."""
+        return self.generate(len(images), generator)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
         """Of the logits [N] of real and generated images."""
@@ -164,7 +168,7 @@ class GANModule(GeneratorModule):
 
     def _discriminator_terms(self, images: Tensor, step: int, part: int) -> Terms:
         with torch.no_grad():
-            fakes = self.generate(len(images), self.random("fakes", step, part))
+            fakes = self.fakes(images, self.random("fakes", step, part))
         fake, real = self.judge(fakes, "fakes", step, part), self.judge(images, "real", step, part)
         self.signs += share_mean(torch.stack([real.detach().sign().sum(), real.new_tensor(len(real))]))
         yield "discriminator", self.discriminator_loss(real, fake, self.random("labels", step, part))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from medlat.generators.sizes import check_positive
-from medlat.generators.stylegan2.networks import channel_widths, smallest_map
 from medlat.generators.stylegan2.ops import Conv, Linear, at_least_float32, minibatch_deviation
+from medlat.generators.stylegan2.sizes import channel_widths, smallest_map
 from medlat.spaces import ImageSpec
 
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.errors import UserError
-from medlat.generators.sizes import check_positive, doublings
+from medlat.generators.sizes import check_positive
+from medlat.generators.stylegan2.encoder import Encoder
 from medlat.generators.stylegan2.ops import (
     SQRT2,
     Linear,
@@ -23,6 +24,7 @@ from medlat.generators.stylegan2.ops import (
     normalise,
     upsample,
 )
+from medlat.generators.stylegan2.sizes import channel_widths, smallest_map
 from medlat.spaces import ImageSpec, LatentSpace
 
 Noise = Literal["random", "fixed", "off"]
@@ -151,6 +153,7 @@ class StyleGAN2(nn.Module):
     truncation:       ψ of the truncation trick: sampled codes are moved to the mean w by 1 - ψ (1: not at all).
     noise:            what `decode` adds: "fixed" maps that belong to the network, "random" ones, or none ("off").
     clamp:            largest magnitude of features; null: 256 in fp16, else none.
+    encoder:          whether it also learns the way back, from images to w (`infer`); see `ExplainingStyleGAN2Module`.
     """
 
     def __init__(
@@ -166,6 +169,7 @@ class StyleGAN2(nn.Module):
         truncation: float = 1.0,
         noise: Noise = "fixed",
         clamp: float | None = None,
+        encoder: bool = False,
     ) -> None:
         super().__init__()
         check_positive("network", z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers, channel_max=channel_max)
@@ -179,6 +183,7 @@ class StyleGAN2(nn.Module):
         self.image, self.base, self.truncation, self.noise = image, base, truncation, noise
         self.mapping = Mapping(z_dim, w_dim, mapping_layers, mapping_lr_multiplier)
         self.synthesis = Synthesis(image.channels, widths, base, w_dim, clamp)
+        self.encoder = Encoder(image, widths[::-1], base, w_dim, clamp) if encoder else None
         self.register_buffer("w_mean", torch.zeros(w_dim))
         self.w_mean: Tensor
         styles = sum(layer.affine.weight.shape[0] for layer, _ in self.synthesis.modulated())
@@ -224,6 +229,11 @@ class StyleGAN2(nn.Module):
         styles = self.synthesis.styles(codes) if space == "w+" else codes.split(self._style_sizes(), dim=1)
         return self.synthesis(styles, self.noise_maps(len(codes), self.noise)).clamp(-1.0, 1.0)
 
+    def infer(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> codes of w [N, w_dim] float32, by its own encoder."""
+        assert self.encoder is not None
+        return self.encoder(images)
+
     def noise_maps(self, n: int, kind: Noise, generator: torch.Generator | None = None) -> list[Tensor | None]:
         """Noise of each convolution: [n, 1, H, W] drawn anew, the network's own [1, 1, H, W], or None."""
         if kind == "off":
@@ -258,24 +268,3 @@ def _in_columns(weight: Tensor, place: int, codes: int) -> Tensor:
     wide = weight.new_zeros(len(weight), codes, weight.shape[1])
     wide[:, place] = weight
     return wide.flatten(1)
-
-
-def channel_widths(image: ImageSpec, base: tuple[int, int], channel_base: int, channel_max: int) -> list[int]:
-    """Channels at each resolution, from the base to the image's."""
-    levels = doublings(image, base)
-    longer = max(base)
-    widths = [min(channel_base // (longer * 2**i), channel_max) for i in range(levels + 1)]
-    if widths[-1] < 1:
-        raise UserError(
-            f"generator.network.channel_base={channel_base}: no channels are left at the image's "
-            f"{longer * 2**levels} pixels; expected at least that"
-        )
-    return widths
-
-
-def smallest_map(base: Sequence[int] | None) -> tuple[int, int]:
-    """The base grid, [4, 4] where none is given."""
-    height, width = base or (4, 4)
-    if min(height, width) < 1:
-        raise UserError(f"generator.network.base=[{height}, {width}]: expected two whole numbers of at least 1")
-    return int(height), int(width)

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from medlat.classifiers.networks import ResNet
+from medlat.classifiers.trained import Trained
 from medlat.data.batches import SliceData
 from medlat.data.ct.phantom import CTPhantom
 from medlat.data.slices import Preparation, SliceStore, prepare
@@ -20,6 +22,7 @@ from medlat.generators.gan.augmentation import CT, Adaptive
 from medlat.generators.gan.losses import gradient_penalty, path_lengths
 from medlat.generators.gan.module import GANModule, Terms
 from medlat.generators.stylegan2.discriminator import Discriminator
+from medlat.generators.stylegan2.explaining import ExplainingStyleGAN2Module
 from medlat.generators.stylegan2.module import StyleGAN2Module
 from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.spaces import ImageSpec, LatentSpace
@@ -130,12 +133,36 @@ class StoppingDCGAN(Stopping, DCGANModule):
     pass
 
 
+class StoppingExplaining(Stopping, ExplainingStyleGAN2Module):
+    pass
+
+
 def stylegan2(steps: int, base: tuple[int, int] = (4, 4), **arguments: Any) -> StoppingStyleGAN2:
     """With all that a step can do: mixing, augmentation that moves, both penalties, averaging."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = StyleGAN2(SPEC, z_dim=4, w_dim=4, mapping_layers=2, mapping_lr_multiplier=0.1, base=base, **CHANNELS)
-    defaults = {
+        network = _network(base=base)
+    discriminator, adam = partial(Discriminator, base=base, **CHANNELS), Adam(2e-3, [0.0, 0.99])
+    return StoppingStyleGAN2(network, 5, steps, discriminator, adam, adam, **(_all() | arguments))
+
+
+def explaining(steps: int, encoder: bool = True, **arguments: Any) -> StoppingExplaining:
+    """With an encoder and a small classifier, and all else that a step can do but mixing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = _network(encoder=encoder)
+        classifier = Trained(ResNet(SPEC, "binary", ["no", "yes"], width=2))
+    adam = Adam(2e-3, [0.0, 0.99])
+    given = _all() | {"style_mixing": 0.0} | arguments
+    return StoppingExplaining(network, classifier, 5, steps, partial(Discriminator, **CHANNELS), adam, adam, **given)
+
+
+def _network(**arguments: Any) -> StyleGAN2:
+    return StyleGAN2(SPEC, z_dim=4, w_dim=4, mapping_layers=2, mapping_lr_multiplier=0.1, **CHANNELS, **arguments)
+
+
+def _all() -> dict[str, Any]:
+    return {
         "averaging": Averaging(half_life=20.0, ramp_up=0.5),
         "augmentation": Adaptive(CT(), target=0.6, initial=0.3, ramp_images=80, interval=2),
         "style_mixing": 0.5,
@@ -143,8 +170,6 @@ def stylegan2(steps: int, base: tuple[int, int] = (4, 4), **arguments: Any) -> S
         "path_length": 2.0,
         "path_every": 3,
     }
-    discriminator, adam = partial(Discriminator, base=base, **CHANNELS), Adam(2e-3, [0.0, 0.99])
-    return StoppingStyleGAN2(network, 5, steps, discriminator, adam, adam, **(defaults | arguments))
 
 
 def dcgan(steps: int, **arguments: Any) -> StoppingDCGAN:

@@ -1,0 +1,28 @@
+"""Sizes that StyleGAN2's generator, discriminator and encoder share."""
+
+from collections.abc import Sequence
+
+from medlat.errors import UserError
+from medlat.generators.sizes import doublings
+from medlat.spaces import ImageSpec
+
+
+def channel_widths(image: ImageSpec, base: tuple[int, int], channel_base: int, channel_max: int) -> list[int]:
+    """Channels at each resolution, from the base to the image's."""
+    levels = doublings(image, base)
+    longer = max(base)
+    widths = [min(channel_base // (longer * 2**i), channel_max) for i in range(levels + 1)]
+    if widths[-1] < 1:
+        raise UserError(
+            f"generator.network.channel_base={channel_base}: no channels are left at the image's "
+            f"{longer * 2**levels} pixels; expected at least that"
+        )
+    return widths
+
+
+def smallest_map(base: Sequence[int] | None) -> tuple[int, int]:
+    """The base grid, [4, 4] where none is given."""
+    height, width = base or (4, 4)
+    if min(height, width) < 1:
+        raise UserError(f"generator.network.base=[{height}, {width}]: expected two whole numbers of at least 1")
+    return int(height), int(width)
