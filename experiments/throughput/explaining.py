@@ -43,7 +43,9 @@ def rows_of(name: str) -> list[dict[str, Any]]:
     model = build.network(config, SPEC).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     space = chosen_space(model, None)
     target = Target(Trained(build.classifier_network(config, SPEC, "binary", ["no", "yes"])))
-    encoder = own_encoder(model) or build.encoder_network(config, model, space.name).eval().requires_grad_(False)
+    encoder = own_encoder(model, space.name)
+    if encoder is None:
+        encoder = build.encoder_network(config, model, space.name).eval().requires_grad_(False)
     codes = model.sample(256, space.name, torch.Generator().manual_seed(0))
     images = decode_in_parts(model, codes[:IMAGES], space.name)
     walk = Walk(model, space.name, codes[:64], torch.randn_like(codes[:64]), target, CPU)

@@ -100,7 +100,7 @@ def test_experiment(experiment, scale, tmp_path):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option(option, tmp_path):
     more = ["scale=tiny"] if not option.startswith("scale") else []
-    if option.removeprefix("directions=") in SUPERVISED or option.startswith("generator=") and "explaining" in option:
+    if option.removeprefix("directions=") in SUPERVISED or option.endswith("_explaining"):
         more.append("classifier=densenet")
     if option in ("trainer=gpus", "trainer=nodes"):
         more.append("generator=dcgan")  # a VAE trains in one process
@@ -206,11 +206,12 @@ def test_the_key_of_a_generator_holds_the_classifier_only_where_it_asks_one(tmp_
 
     (tmp_path / "slices.json").write_text('{"digest": "d"}')
     found = {}
-    for generator in ("vae", "vae_fine", "vae_explaining", "dcgan"):
+    for generator in ("vae", "vae_fine", "vae_explaining", "dcgan", "stylegan2", "stylegan2_explaining"):
         asked = plan(composed("scale=tiny", f"generator={generator}", "classifier=densenet", f"store={tmp_path}"))
         asked.made |= {name: Artefact(name, f"key of {name}", tmp_path) for name in ("slices", "split", "classifier")}
         found[generator] = asked.generator().inputs
-    assert found.pop("vae_explaining") == found["vae"] | {"classifier": "key of classifier"}
+    for explaining in ("vae_explaining", "stylegan2_explaining"):
+        assert found.pop(explaining) == found["vae"] | {"classifier": "key of classifier"}
     assert all(inputs == {"slices": "d", "split": "key of split"} for inputs in found.values())
 
 

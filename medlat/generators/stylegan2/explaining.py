@@ -56,15 +56,29 @@ class ExplainingStyleGAN2Module(StyleGAN2Module):
         prediction_weight: float = 1.0,
         code_weight: float = 1.0,
     ) -> None:
-        adams, lazy = (generator_adam, discriminator_adam), (r1, r1_every, path_length, path_every, path_share)
         super().__init__(
-            network, seed, steps, discriminator, *adams, averaging, augmentation, accumulate, style_mixing, *lazy
+            network,
+            seed,
+            steps,
+            discriminator,
+            generator_adam,
+            discriminator_adam,
+            averaging,
+            augmentation,
+            accumulate,
+            style_mixing,
+            r1,
+            r1_every,
+            path_length,
+            path_every,
+            path_share,
         )
         if network.encoder is None:
             raise UserError("generator.network.encoder=false: ExplainingStyleGAN2Module trains one; expected true")
         if style_mixing != 0.0:
             raise UserError(
-                f"generator.module.style_mixing={style_mixing:g}: expected 0, as an encoder gives one code for all layers"
+                f"generator.module.style_mixing={style_mixing:g}: expected 0,"
+                " as an encoder gives one code for all layers"
             )
         self.weights = {"image": image_weight, "prediction": prediction_weight, "code": code_weight}
         for name, weight in self.weights.items():
