@@ -1,9 +1,10 @@
 """A sweep in one table: `python -m medlat.collect DIR [DIR ...]`.
 
 Reads the run folders below each folder and writes there `runs.csv`, a row per run with what it was given and every
-final number, and `summary.csv`, mean and 95% interval over seeds of each number for each setting; both go to W&B too,
-as the runs did. Ends with 1, naming them with the reason, where runs failed or are missing, and with 2 where there are
-none. A sweep does this itself when its last job has ended.
+final number, and `summary.csv`, mean and 95% interval over seeds of each number for each setting; where two runs have
+directions, `atlas.csv` and a figure of which are the same, and `agreement.csv`, how well they are found again, over
+seeds too. The tables go to W&B as well, as the runs did. Ends with 1, naming them with the reason, where runs failed or
+are missing, and with 2 where there are none. A sweep does this itself when its last job has ended.
 """
 
 import json
@@ -107,7 +108,8 @@ def conclude(folder: Path) -> int:
     tables = {"runs": table(runs), "summary": summary(runs)}
     for name, rows in tables.items():
         write_table(folder / f"{name}.csv", rows)
-    print(f"{folder}: {len(runs) - len(lost)} of {len(runs)} runs, in runs.csv and summary.csv")
+    tables |= _atlas(folder, runs)
+    print(f"{folder}: {len(runs) - len(lost)} of {len(runs)} runs, in {' and '.join(f'{name}.csv' for name in tables)}")
     for run in lost:
         given = " ".join(f"{key}={value}" for key, value in run.settings.items())
         print(f"not finished: {run.folder} ({given}): {run.fault}", file=sys.stderr)
@@ -115,6 +117,17 @@ def conclude(folder: Path) -> int:
         print("the same command runs these again, and only these", file=sys.stderr)
     _to_wandb(folder, runs, tables)
     return 1 if lost else 0
+
+
+def _atlas(folder: Path, runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+    """What the directions of the finished runs have in common."""
+    from medlat.report.sweep_atlas import Searched, leave_atlas
+
+    keys = [key for key in varying(runs) if key not in SEEDS]
+    whole = [run for run in runs if run.numbers is not None]
+    settings = [" ".join(run.settings.get(key, "") for key in keys).strip() for run in whole]
+    searched = [Searched(run.folder.name, given, run.folder) for run, given in zip(whole, settings, strict=True)]
+    return leave_atlas(searched, folder)
 
 
 def _settings(overrides: Sequence[str]) -> dict[str, str]:

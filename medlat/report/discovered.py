@@ -56,8 +56,8 @@ def discovered_section(
 
     evaluation: folder with names.csv, atlas.csv, agreement.csv, editing.csv and atlas.npz. numbers: metrics.json.
     """
-    names, places = _rows(evaluation / "names.csv"), _rows(evaluation / "atlas.csv")
-    agreement, editing = _rows(evaluation / "agreement.csv"), _rows(evaluation / "editing.csv")
+    names, places = read_rows(evaluation / "names.csv"), read_rows(evaluation / "atlas.csv")
+    agreement, editing = read_rows(evaluation / "agreement.csv"), read_rows(evaluation / "editing.csv")
     arrays = np.load(evaluation / "atlas.npz")
     known = {(row["method"], row["direction"]): row for row in names}
     table = [
@@ -147,9 +147,11 @@ def atlas_figure(
     order: np.ndarray,
     places: Sequence[Mapping[str, Any]],
     controls: Sequence[str],
+    counted: str = "method",
 ) -> Figure:
     """Effects [D, D] below the diagonal, angles above, ordered by cluster, a colour per method at the side; controls
-    are left out. A cluster is called by what most of its directions with a name are named after.
+    are left out. A cluster is called by what most of its directions with a name are named after, with how many of what
+    is `counted`, a column of the places, are in it.
     """
     order = np.array([i for i in order if places[i]["method"] not in controls])
     count = len(order)
@@ -160,7 +162,8 @@ def atlas_figure(
     methods = in_order(place["method"] for place in places if place["method"] not in controls)
     colours = dict(zip(methods, cycle((*PALETTE, "#7f5539", "#1a1a1a")), strict=False))
     side, left, top = 4.3, 1.75, 0.1
-    height = side + top + 0.25 + 0.16 * -(-len(methods) // 5)
+    beside = max(1, min(5, 110 // (max(map(len, methods)) + 6)))  # entries of the legend in a line
+    height = side + top + 0.25 + 0.16 * -(-len(methods) // beside)
     figure = new_figure(PAGE, height)
     axes = figure.add_axes((left / PAGE, 1.0 - (side + top) / height, side / PAGE, side / height))
     shown = axes.imshow(np.ma.masked_invalid(alike), cmap="viridis", vmin=0.0, vmax=1.0, interpolation="nearest")
@@ -168,12 +171,12 @@ def atlas_figure(
     for y, index in enumerate(order):
         bar = _bar(-0.5 - 0.03 * count, y - 0.5, 0.022 * count, colours[places[index]["method"]])
         axes.add_patch(bar)
-    _name_clusters(axes, [places[i] for i in order])
+    _name_clusters(axes, [places[i] for i in order], counted)
     axes.set(xticks=[], yticks=[], xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
     for spine in axes.spines.values():
         spine.set_visible(False)
     handles = [_bar(0, 0, 1, colours[m]) for m in methods]
-    figure.legend(handles, methods, loc="lower center", ncol=5, handlelength=0.8, fontsize=6.5)
+    figure.legend(handles, methods, loc="lower center", ncol=beside, handlelength=0.8, fontsize=6.5)
     place = ((left + side + 0.12) / PAGE, 1.0 - (side + top) / height, 0.09 / PAGE, side / height)
     scale = figure.colorbar(shown, cax=figure.add_axes(place))
     scale.set_label("|cosine|: effects below the diagonal, angles above")
@@ -185,9 +188,9 @@ def _bar(x: float, y: float, width: float, colour: str) -> Rectangle:
     return Rectangle((x, y), width, 1.0, color=colour, linewidth=0, clip_on=False)
 
 
-def _name_clusters(axes: Axes, places: Sequence[Mapping[str, Any]]) -> None:
-    """A square about each cluster of at least two; beside it its name and how many methods are in it, where it has
-    one.
+def _name_clusters(axes: Axes, places: Sequence[Mapping[str, Any]], counted: str) -> None:
+    """A square about each cluster of at least two; beside it its name and how many methods (or what is counted) are in
+    it, where it has one.
     """
     clusters, count = [place["cluster"] for place in places], len(places)
     free = -1.0
@@ -200,8 +203,8 @@ def _name_clusters(axes: Axes, places: Sequence[Mapping[str, Any]]) -> None:
         named = Counter(place["measurement"] for place in own if place["name"] != UNNAMED)
         y = max(first + (size - 1) / 2.0, free)
         if named and y < count:
-            many = len({place["method"] for place in own})
-            text = f"{named.most_common(1)[0][0].replace('_', ' ')}  {many} method{'s' * (many > 1)}"
+            many = len({place[counted] for place in own})
+            text = f"{named.most_common(1)[0][0].replace('_', ' ')}  {many} {counted}{'s' * (many > 1)}"
             axes.text(-1.0 - 0.035 * count, y, text, ha="right", va="center", fontsize=6.5, color=INK)
             free = y + 0.026 * count  # a line of text
 
@@ -238,7 +241,7 @@ def editing_chart(rows: Sequence[Mapping[str, Any]], controls: Sequence[str]) ->
     return figure
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
     """A table's rows, what are numbers as such."""
     with open(path, newline="") as file:
         return [{key: _value(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -6,10 +6,10 @@ with matplotlib, and neither PNG nor PDF carries a date.
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 P = ParamSpec("P")
+T = TypeVar("T", bound=Hashable)
 
 PAGE = 7.2  # inches: the width of a two-column page
 COLUMN = 3.5  # inches: one column of it
@@ -160,7 +161,7 @@ def bare_name(name: str, method: str) -> str:
     return rest or name
 
 
-def in_order(values: Iterable[str]) -> list[str]:
+def in_order(values: Iterable[T]) -> list[T]:
     """Each value once, in order of first appearance."""
     return list(dict.fromkeys(values))
 
