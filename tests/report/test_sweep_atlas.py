@@ -89,7 +89,7 @@ def test_agreement_over_seeds_and_settings(swept):
     main([str(swept)])
     rows = {(row["directions_of"], row["found_in"]): row for row in table(swept / "agreement.csv")}
     seeds = rows["pca", "pca"]
-    # Of run 0, y is there and x is not; of run 1, y is there and z is not: a half both ways. No angle between generators.
+    # Of run 0, y is there and x is not; of run 1, y is there and z is not: a half both ways. Generators share no angle.
     assert (seeds["pairs"], float(seeds["by_effect"]), seeds["by_angle"]) == ("2", 0.5, "nan")
     other = rows["ica", "pca"]
     assert (other["pairs"], float(other["by_effect"]), float(other["by_angle"])) == ("2", 0.5, 1.0)

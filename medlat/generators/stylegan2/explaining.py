@@ -52,8 +52,8 @@ class ExplainingStyleGAN2Module(StyleGAN2Module):
         path_length: float = 0.0,
         path_every: int = 4,
         path_share: float = 0.5,
-        image_weight: float = 1.0,
-        prediction_weight: float = 1.0,
+        image_weight: float = 10.0,
+        prediction_weight: float = 3.0,
         code_weight: float = 1.0,
     ) -> None:
         super().__init__(
