@@ -90,5 +90,16 @@ class Schedule:
 
 def cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bf16 natively (AVX512-BF16, AMX); emulated it would be slower than float32."""
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
+
+
+def cpu_errs_in_second_derivatives() -> bool:
+    """Whether bf16 must not be differentiated twice here: on CPUs with AMX, oneDNN of torch 2.13 returns a wrong gradient
+    of a convolution's weights there (R1 of 4 or 8 images: off by its own length); with ONEDNN_MAX_CPU_ISA=
+    AVX512_CORE_BF16, which is half as fast elsewhere, it does not.
+    """
+    return "amx_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
+    return Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""

@@ -14,6 +14,7 @@ from medlat.generators.gan.module import GANModule, Terms
 from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.training.optimisation import Adam, Averaging
 from medlat.training.processes import share_mean
+from medlat.training.settings import cpu_errs_in_second_derivatives
 
 PATH_DECAY = 0.99  # of the running mean path length, per step
 W_DECAY = 0.998  # of the running mean of w
@@ -92,6 +93,7 @@ class StyleGAN2Module(GANModule):
         """Not in fp16, which would lose small gradients; without torch.compile, which has no second derivatives."""
         kind = self.device.type
         bf16 = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
+        bf16 = bf16 and not (kind == "cpu" and cpu_errs_in_second_derivatives())
         precision = torch.autocast(kind, torch.bfloat16, enabled=bf16)
         with precision, torch.compiler.set_stance("force_eager"):
             yield
