@@ -94,9 +94,9 @@ def cpu_has_bf16() -> bool:
 
 
 def cpu_errs_in_second_derivatives() -> bool:
-    """Whether bf16 must not be differentiated twice here: on CPUs with AMX, oneDNN of torch 2.13 returns a wrong gradient
-    of a convolution's weights there (R1 of 4 or 8 images: off by its own length); with ONEDNN_MAX_CPU_ISA=
-    AVX512_CORE_BF16, which is half as fast elsewhere, it does not.
+    """Whether bf16 must not be differentiated twice here: on CPUs with AMX, oneDNN of torch 2.13 returns a wrong
+    gradient of a convolution's weights there (R1 of 4 or 8 images: off by its own length). It does not with
+    ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16, which makes all else half as fast.
     """
     return "amx_bf16" in _cpu_flags()
 
