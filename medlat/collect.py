@@ -124,9 +124,15 @@ def _atlas(folder: Path, runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]
     from medlat.report.sweep_atlas import Searched, leave_atlas
 
     keys = [key for key in varying(runs) if key not in SEEDS]
-    whole = [run for run in runs if run.numbers is not None]
-    settings = [" ".join(run.settings.get(key, "") for key in keys).strip() for run in whole]
-    searched = [Searched(run.folder.name, given, run.folder) for run, given in zip(whole, settings, strict=True)]
+    searched = [
+        Searched(
+            run.folder.relative_to(folder).as_posix(),  # two sweeps have a run 0 each
+            " ".join(run.settings.get(key, "") for key in keys).strip(),
+            run.folder,
+        )
+        for run in runs
+        if run.numbers is not None
+    ]
     return leave_atlas(searched, folder)
 
 

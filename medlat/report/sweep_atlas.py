@@ -20,11 +20,14 @@ from medlat.report.style import in_order, save_figure, write_table
 from medlat.spaces import Directions
 
 Vector = tuple[str, np.ndarray]
+LEFT = ("semantics.csv", "names.csv", "artifacts.json", "config.yaml")  # by a run that looked for directions
 
 
 @dataclass(frozen=True)
 class Searched:
-    """A run that looked for directions. setting: what it was given that others were not, seeds left out."""
+    """A run that looked for directions. run: its folder, relative to the sweep's; setting: what it was given that others
+    were not, seeds left out.
+    """
 
     run: str
     setting: str
@@ -56,7 +59,7 @@ def leave_atlas(runs: Sequence[Searched], folder: Path) -> dict[str, list[dict[s
     again in another; a group with itself: over seeds) and the figure; returns both tables, none of them where fewer
     than two runs have directions.
     """
-    searched = [run for run in runs if (run.folder / "semantics.csv").exists() and (run.folder / "names.csv").exists()]
+    searched = [run for run in runs if all((run.folder / name).exists() for name in LEFT)]
     if len(searched) < 2:
         return {}
     effects = [_effects(run) for run in searched]

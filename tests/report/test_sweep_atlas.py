@@ -111,3 +111,15 @@ def test_one_run_has_no_atlas(tmp_path, capsys):
     assert main([str(tmp_path)]) == 0
     assert "runs.csv and summary.csv" in capsys.readouterr().out
     assert not (tmp_path / "atlas.csv").exists()
+
+
+def test_two_sweeps_together_have_a_run_of_the_same_number_each(tmp_path):
+    for sweep, values in (("a", X), ("b", [-2.0, 0.0, 0.0])):
+        (tmp_path / sweep).mkdir()
+        leave(tmp_path / sweep / "0", ["directions=pca"], f"g{sweep}", {"pca": [(X, values)]})
+    assert main([str(tmp_path)]) == 0
+    found = table(tmp_path / "atlas.csv")
+    assert [(row["run"], row["nearest"], float(row["effect_cosine"])) for row in found] == [
+        ("a/0", "b/0: pca 00", 1.0),
+        ("b/0", "a/0: pca 00", 1.0),
+    ]
