@@ -44,7 +44,7 @@ def collect(folder: Path) -> list[Run]:
     runs = [_read(place) for place in places] + _missing(folder, places)
     if not runs:
         raise UserError(f"{folder}: no run below it; expected the folder of a sweep, e.g. outputs/NAME/sweep_1f2e3d4c")
-    return sorted(runs, key=lambda run: (len(run.folder.name), run.folder.name))
+    return sorted(runs, key=lambda run: (len(run.folder.name), run.folder.name, run.folder))
 
 
 def varying(runs: Sequence[Run]) -> list[str]:

@@ -25,8 +25,8 @@ LEFT = ("semantics.csv", "names.csv", "artifacts.json", "config.yaml")  # by a r
 
 @dataclass(frozen=True)
 class Searched:
-    """A run that looked for directions. run: its folder, relative to the sweep's; setting: what it was given that others
-    were not, seeds left out.
+    """A run that looked for directions. run: its folder, relative to the sweep's; setting: what it was given that
+    others were not, seeds left out.
     """
 
     run: str
