@@ -1,5 +1,6 @@
 """Inversion by an encoder and a few steps of optimisation from there (Zhu et al. 2016, arXiv 1609.03552, section 3)."""
 
+import torch
 from torch import Tensor
 
 from medlat.inversion.encode import Encode
@@ -10,39 +11,57 @@ from medlat.inversion.optimise import check_number, check_whole
 from medlat.spaces import LatentModel
 
 FIRST_STEP = 0.3  # length in σ, before anything is known of the curvature
+DAMPING = 0.1  # of the mean curvature, added to all: what is flat on average need not be flat here
+LARGEST = 1024  # dimensions of a space whose curvature is looked at
+MEMORY = 2**27  # numbers in a Jacobian that may be kept
 
 
 class Hybrid:
     """The encoder's code, improved by L-BFGS on what `Optimise` minimises.
 
-    From a good start there is no need to look around as Adam with noise does, and curvature pays: 100 evaluations come
-    further than 500 of Adam. In float32: rounding to bf16 hides the small decreases that a line search lives on.
+    From a good start there is no need to look around as Adam with noise does, and curvature pays. Much of it is the
+    generator's, whatever the image: it is looked at first, on sampled codes, and L-BFGS moves in coordinates in which
+    the mean error curves alike in all directions; in very large spaces in σ. In float32: rounding to bf16 hides the
+    small decreases that a line search lives on.
 
     space:        name of the latent space; null: `w+` where the generator has one, else its default.
     steps:        evaluations of the generator and its gradient.
+    probes:       decodings that tell how errors curve, about; 0: none.
     prior_weight: of the mean squared distance from the mean code, in σ².
     """
 
     needs_encoder = True
     tunes = False
 
-    def __init__(self, space: str | None = None, steps: int = 100, prior_weight: float = 1e-4) -> None:
+    def __init__(
+        self, space: str | None = None, steps: int = 75, probes: int = 512, prior_weight: float = 1e-4
+    ) -> None:
         check_whole("steps", steps)
+        check_number("probes", probes, probes >= 0, "of at least 0")
         check_number("prior_weight", prior_weight, prior_weight >= 0.0, "of at least 0")
-        self.space, self.steps, self.prior_weight = space, steps, prior_weight
+        self.space, self.steps, self.probes, self.prior_weight = space, steps, probes, prior_weight
 
     def invert(self, model: LatentModel, images: Tensor, encoder: Encoder | None) -> Tensor:
         objective = Objective(model, chosen_space(model, self.space), images, self.prior_weight)
         start = objective.coordinates(Encode(self.space).invert(model, images, encoder))
-        best = minimise(_flat(objective), start.flatten(1), self.steps, FIRST_STEP)
-        return objective.codes(best.view_as(start))
+        evenly = self._evenly(objective)
+        moved = minimise(_slopes(objective, start, evenly), torch.zeros_like(start).flatten(1), self.steps, FIRST_STEP)
+        return objective.codes(start + (moved @ evenly.T).view_as(start))
+
+    def _evenly(self, objective: Objective) -> Tensor:
+        """[D, D]: its columns are steps along which the error curves alike, on average."""
+        size, pixels = objective.space.size, objective.images[0].numel()
+        if self.probes == 0 or size > LARGEST or size * pixels > MEMORY:
+            return torch.eye(size, device=objective.mean.device)
+        values, vectors = torch.linalg.eigh(objective.curvature(max(1, self.probes // size)))
+        return vectors * (values + DAMPING * values.mean()).rsqrt()
 
 
-def _flat(objective: Objective) -> Slopes:
-    """The objective of coordinates in one row each."""
+def _slopes(objective: Objective, start: Tensor, steps: Tensor) -> Slopes:
+    """The objective of how far each image goes along steps [D, D] from its start [N, *shape]."""
 
-    def function(u: Tensor) -> tuple[Tensor, Tensor]:
-        errors, slopes = objective.errors_and_slopes(u.unflatten(1, objective.mean.shape))
-        return errors, slopes.flatten(1)
+    def function(moved: Tensor) -> tuple[Tensor, Tensor]:
+        errors, slopes = objective.errors_and_slopes(start + (moved @ steps.T).view_as(start))
+        return errors, slopes.flatten(1) @ steps
 
     return function

@@ -54,12 +54,16 @@ class _Memory:
         self.inverse = torch.where(keep[None], torch.cat([self.inverse[1:], inverse[None]]), self.inverse)
 
     def descent(self, slopes: Tensor, first_step: float) -> Tensor:
-        """-H·slopes [N, D], by the two-loop recursion; steepest descent where nothing is known yet."""
+        """-H·slopes [N, D], by the two-loop recursion; steepest descent where nothing is known yet.
+
+        H begins with |s|/|y|, the geometric mean of Barzilai and Borwein's two step lengths (Dai, Al-Baali & Yang
+        2015): the usual one, s·y/y·y, suits the stiffest coordinates alone.
+        """
         q, shares = slopes, []
         for i in reversed(range(MEMORY)):
             shares.append(self.inverse[i] * (self.s[i] * q).sum(1))
             q = q - shares[-1][:, None] * self.y[i]
-        newest = 1.0 / (self.inverse[-1] * self.y[-1].square().sum(1))
+        newest = self.s[-1].norm(dim=1) / self.y[-1].norm(dim=1)
         steepest = first_step / slopes.norm(dim=1).clamp_min(1e-30)
         q = q * torch.where(self.inverse[-1] > 0.0, newest, steepest)[:, None]
         for i, share in enumerate(reversed(shares)):

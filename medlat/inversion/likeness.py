@@ -1,5 +1,6 @@
 """How far images are from those that they should resemble."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,9 +14,19 @@ def pyramid_error(images: Tensor, reference: Tensor, levels: int = 4) -> Tensor:
     single pixels does not; a learnt perceptual distance would do that too, and bring the eyes of another data set.
     Levels end at 8 pixels.
     """
-    difference = images.float() - reference.float()
-    errors = [difference.square().flatten(1).mean(1)]
-    while len(errors) < levels and min(difference.shape[-2:]) >= 2 * SMALLEST_SIDE:
-        difference = F.avg_pool2d(difference, 2)
-        errors.append(difference.square().flatten(1).mean(1))
+    errors = [level.square().mean(1) for level in _levels(images.float() - reference.float(), levels)]
     return sum(errors[1:], errors[0]) / len(errors)
+
+
+def pyramid(images: Tensor, levels: int = 4) -> Tensor:
+    """Images [N, C, H, W] -> [N, F]: the squared distance of two of them is their pyramid error."""
+    found = _levels(images.float(), levels)
+    return torch.cat([level / (level.shape[1] * len(found)) ** 0.5 for level in found], dim=1)
+
+
+def _levels(images: Tensor, levels: int) -> list[Tensor]:
+    """Each level's pixels, [N, pixels], finest first."""
+    found = [images]
+    while len(found) < levels and min(found[-1].shape[-2:]) >= 2 * SMALLEST_SIDE:
+        found.append(F.avg_pool2d(found[-1], 2))
+    return [level.flatten(1) for level in found]

@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 
 from medlat.inversion.carry import code_statistics
-from medlat.inversion.likeness import pyramid_error
+from medlat.inversion.likeness import pyramid, pyramid_error
 from medlat.randomness import generator_for
-from medlat.spaces import LatentModel, LatentSpace
+from medlat.spaces import PIXELS_AT_ONCE, LatentModel, LatentSpace
 
 SAMPLES = 4096  # codes that an empirical prior is estimated from
+DIFFERENCE = 1e-2  # σ: of finite differences
 
 
 class Objective:
@@ -39,6 +40,26 @@ class Objective:
         errors = self.errors(u)
         (slopes,) = torch.autograd.grad(errors.sum(), u)
         return errors.detach(), slopes
+
+    @torch.no_grad()
+    def curvature(self, samples: int) -> Tensor:
+        """[D, D]: the error's Gauss-Newton matrix (Nocedal & Wright 2006, equation 10.24), mean over sampled codes.
+
+        Of the generator alone: the images have no part in it. It costs D decodings a sample, and their memory.
+        """
+        codes = self.model.sample(samples, self.space.name, generator_for("inversion", "curvature"))
+        prior = 2.0 * self.prior_weight / self.space.size * torch.eye(self.space.size, device=self.mean.device)
+        changes = (self._changes(u) for u in self.coordinates(codes.to(self.mean.device)))
+        return sum((2.0 / samples * change @ change.T for change in changes), prior)
+
+    def _changes(self, u: Tensor) -> Tensor:
+        """u [*shape] -> how its pyramid changes with each coordinate, [D, F]."""
+        moved = u + DIFFERENCE * torch.eye(self.space.size, device=u.device).unflatten(1, u.shape)
+        size = max(1, PIXELS_AT_ONCE // (self.model.image.height * self.model.image.width))
+        levels = [
+            pyramid(self.model.decode(self.codes(part), self.space.name)) for part in [u[None], *moved.split(size)]
+        ]
+        return (torch.cat(levels[1:]) - levels[0]) / DIFFERENCE
 
     def codes(self, u: Tensor) -> Tensor:
         """u [N, *shape] -> codes."""

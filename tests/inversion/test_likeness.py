@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medlat.inversion.likeness import pyramid_error
+from medlat.inversion.likeness import pyramid, pyramid_error
 
 
 def test_equal_images_and_a_constant_difference():
@@ -16,3 +16,10 @@ def test_what_averages_away_is_seen_at_the_finest_level_alone(side, levels):
     board = (torch.arange(side)[:, None] + torch.arange(side)) % 2 * 2.0 - 1.0
     error = pyramid_error(board.expand(1, 3, side, side), torch.zeros(1, 3, side, side))
     assert error.item() == pytest.approx(1.0 / levels)
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64), (3, 16, 24), (1, 8, 8)])
+def test_the_squared_distance_of_pyramids_is_their_error(shape):
+    a, b = torch.randn(2, 5, *shape)
+    distances = (pyramid(a) - pyramid(b)).square().sum(1)
+    assert torch.allclose(distances, pyramid_error(a, b), rtol=1e-4)

@@ -101,6 +101,32 @@ def test_hybrid_from_the_truth_stays():
     assert torch.allclose(found, codes, atol=1e-5)
 
 
+def stiff() -> Linear:
+    """A generator whose third coordinate changes images ten times as much as the first."""
+    model = Linear(saturates=False)
+    model.weight.mul_(torch.tensor([0.3, 1.0, 3.0, 1.0]))
+    return model
+
+
+def test_the_curvature_is_the_hessian_of_a_linear_generator():
+    model = stiff()
+    objective = Objective(model, model.spaces["z"], images_of(model, n=1)[1], prior_weight=0.5)
+    hessian = torch.autograd.functional.hessian(lambda u: objective.errors(u[None]).sum(), torch.randn(4))
+    assert torch.allclose(objective.curvature(3), hessian, rtol=1e-3, atol=1e-4)
+
+
+def test_hybrid_that_knows_the_curvature_goes_straight_to_the_solution():
+    model = stiff()
+    codes, images = images_of(model, n=8)
+
+    def missed(**arguments):
+        found = Hybrid(steps=6, prior_weight=0.0, **arguments).invert(model, images, lambda _: codes + 1.0)
+        return (found - codes).abs().max().item()
+
+    assert missed(probes=4) < 0.02
+    assert missed(probes=0) > 0.3
+
+
 def test_hybrid_improves_on_its_encoder_in_a_tenth_of_the_steps():
     model = Linear()
     _, images = images_of(model, n=8)
@@ -149,7 +175,7 @@ def test_hybrid_ends_as_if_each_image_were_alone():
     assert torch.equal(together, method.invert(model, images, rough))
 
 
-@pytest.mark.parametrize("arguments", [{"steps": 0}, {"prior_weight": -1.0}])
+@pytest.mark.parametrize("arguments", [{"steps": 0}, {"probes": -1}, {"prior_weight": -1.0}])
 def test_bad_arguments_of_hybrid(arguments):
     with pytest.raises(UserError, match=rf"inversion\.method\.{next(iter(arguments))}="):
         Hybrid(**arguments)
