@@ -49,6 +49,7 @@ def training_rows(name: str, reference: Path | None) -> list[dict[str, Any]]:
     runs: dict[str, Callable[[], None]] = {"decoding and its gradient alone, bf16": floor(model)}
     runs["ours, with the judge, bf16"] = ours(config, model, torch.bfloat16)
     runs["ours, with the judge, float32"] = ours(config, model, torch.float32)
+    runs["ours, without the judge, bf16"] = ours(config, model, torch.bfloat16, judged=False)
     if reference is not None:
         runs["the authors' code, float32"] = theirs(reference, model)
     rates: dict[str, list[float]] = {what: [] for what in runs}
@@ -64,12 +65,24 @@ def training_rows(name: str, reference: Path | None) -> list[dict[str, Any]]:
     ]
 
 
-def ours(config: Any, model: Any, dtype: torch.dtype) -> Callable[[], None]:
-    """A training step of both reconstructors and the directions, without Lightning around it."""
+class NoJudge(nn.Module):
+    """Knows nothing, and takes no time."""
+
+    def forward(self, image: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(image), DIRECTIONS), torch.zeros(len(image))
+
+
+def ours(config: Any, model: Any, dtype: torch.dtype, judged: bool = True) -> Callable[[], None]:
+    """A training step of both reconstructors and the directions, without Lightning around it.
+
+    judged: whether there is a judge, the second reconstructor, which the authors' code is without.
+    """
     found: Any = build.finder(config.directions)
     module = found.module(model)
     module.batch_size = BATCH
     module.log_dict = lambda *arguments, **named: None
+    if not judged:
+        module.network.judge = NoJudge()
     optimiser = module.optimisation.adam(module.network)
     module.network.to(memory_format=torch.channels_last).train()
 
