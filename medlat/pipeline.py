@@ -86,7 +86,7 @@ class Plan:
 
     def inversion(self) -> Recipe:
         section = build.plain(self.config.inversion)
-        config = {name: section[name] for name in ("method", "others", "compared")}
+        config = {name: section[name] for name in ("method", "others", *(["compared"] if section["others"] else []))}
         config |= {name: self.config.explain[name] for name in ("images", "codes")}
         inputs = {"slices": self._content()} | {name: self._key(name) for name in ("split", "generator", "encoder")}
         return Recipe("inversion", config, inputs)

@@ -12,6 +12,7 @@ from medlat.spaces import LatentModel
 
 FIRST_STEP = 0.3  # length in σ, before anything is known of the curvature
 DAMPING = 0.1  # of the mean curvature, added to all: what is flat on average need not be flat here
+FLATTEST = 1e-12  # curvature: of a generator that does not listen to its code
 LARGEST = 1024  # dimensions of a space whose curvature is looked at
 MEMORY = 2**27  # numbers in a Jacobian that may be kept
 
@@ -44,17 +45,20 @@ class Hybrid:
     def invert(self, model: LatentModel, images: Tensor, encoder: Encoder | None) -> Tensor:
         objective = Objective(model, chosen_space(model, self.space), images, self.prior_weight)
         start = objective.coordinates(Encode(self.space).invert(model, images, encoder))
-        evenly = self._evenly(objective)
-        moved = minimise(_slopes(objective, start, evenly), torch.zeros_like(start).flatten(1), self.steps, FIRST_STEP)
-        return objective.codes(start + (moved @ evenly.T).view_as(start))
+        known = self._knows_curvature(objective)
+        unit = self._evenly(objective) if known else torch.eye(objective.space.size, device=start.device)
+        function, stay = _slopes(objective, start, unit), torch.zeros_like(start).flatten(1)
+        moved = minimise(function, stay, self.steps, None if known else FIRST_STEP)
+        return objective.codes(start + (moved @ unit.T).view_as(start))
+
+    def _knows_curvature(self, objective: Objective) -> bool:
+        size, pixels = objective.space.size, objective.images[0].numel()
+        return self.probes > 0 and size <= LARGEST and size * pixels <= MEMORY
 
     def _evenly(self, objective: Objective) -> Tensor:
-        """[D, D]: its columns are steps along which the error curves alike, on average."""
-        size, pixels = objective.space.size, objective.images[0].numel()
-        if self.probes == 0 or size > LARGEST or size * pixels > MEMORY:
-            return torch.eye(size, device=objective.mean.device)
-        values, vectors = torch.linalg.eigh(objective.curvature(max(1, self.probes // size)))
-        return vectors * (values + DAMPING * values.mean()).rsqrt()
+        """[D, D]: its columns are steps along which the error has a curvature of 1, on average."""
+        values, vectors = torch.linalg.eigh(objective.curvature(max(1, self.probes // objective.space.size)))
+        return vectors * (values + DAMPING * values.mean()).clamp_min(FLATTEST).rsqrt()
 
 
 def _slopes(objective: Objective, start: Tensor, steps: Tensor) -> Slopes:

@@ -14,10 +14,11 @@ SHORTER = 0.3  # of a step that does not
 CURVED = 1e-10  # of y·y: less of s·y is no curvature
 
 
-def minimise(function: Slopes, u: Tensor, evaluations: int, first_step: float) -> Tensor:
+def minimise(function: Slopes, u: Tensor, evaluations: int, first_step: float | None) -> Tensor:
     """Start [N, D] -> the least that each problem comes to, [N, D], after so many evaluations behind the first.
 
-    first_step: length of a step while a problem knows no curvature. No value ever rises.
+    first_step: length of a step while a problem knows no curvature; None: that of the slope, where it is about 1. No
+    value ever rises.
     """
     values, slopes = function(u)
     memory = _Memory(u)
@@ -53,7 +54,7 @@ class _Memory:
         inverse = 1.0 / curvature.where(keep, 1.0)
         self.inverse = torch.where(keep[None], torch.cat([self.inverse[1:], inverse[None]]), self.inverse)
 
-    def descent(self, slopes: Tensor, first_step: float) -> Tensor:
+    def descent(self, slopes: Tensor, first_step: float | None) -> Tensor:
         """-H·slopes [N, D], by the two-loop recursion; steepest descent where nothing is known yet.
 
         H begins with |s|/|y|, the geometric mean of Barzilai and Borwein's two step lengths (Dai, Al-Baali & Yang
@@ -64,7 +65,8 @@ class _Memory:
             shares.append(self.inverse[i] * (self.s[i] * q).sum(1))
             q = q - shares[-1][:, None] * self.y[i]
         newest = self.s[-1].norm(dim=1) / self.y[-1].norm(dim=1)
-        steepest = first_step / slopes.norm(dim=1).clamp_min(1e-30)
+        norm = slopes.norm(dim=1)
+        steepest = torch.ones_like(norm) if first_step is None else first_step / norm.clamp_min(1e-30)
         q = q * torch.where(self.inverse[-1] > 0.0, newest, steepest)[:, None]
         for i, share in enumerate(reversed(shares)):
             q = q + (share - self.inverse[i] * (self.y[i] * q).sum(1))[:, None] * self.s[i]

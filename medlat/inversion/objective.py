@@ -56,10 +56,11 @@ class Objective:
         """u [*shape] -> how its pyramid changes with each coordinate, [D, F]."""
         moved = u + DIFFERENCE * torch.eye(self.space.size, device=u.device).unflatten(1, u.shape)
         size = max(1, PIXELS_AT_ONCE // (self.model.image.height * self.model.image.width))
-        levels = [
-            pyramid(self.model.decode(self.codes(part), self.space.name)) for part in [u[None], *moved.split(size)]
-        ]
-        return (torch.cat(levels[1:]) - levels[0]) / DIFFERENCE
+        here = self._pyramid(u[None])
+        return torch.cat([self._pyramid(part).sub_(here).div_(DIFFERENCE) for part in moved.split(size)])
+
+    def _pyramid(self, u: Tensor) -> Tensor:
+        return pyramid(self.model.decode(self.codes(u), self.space.name))
 
     def codes(self, u: Tensor) -> Tensor:
         """u [N, *shape] -> codes."""

@@ -6,11 +6,12 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -160,9 +161,9 @@ def atlas_figure(
     part = np.ix_(order, order)
     alike = np.where(np.tri(count, dtype=bool), effects[part], angles[part])
     methods = in_order(place["method"] for place in places if place["method"] not in controls)
-    colours = dict(zip(methods, cycle((*PALETTE, "#7f5539", "#1a1a1a")), strict=False))
+    colours, labels = dict(zip(methods, _colours(len(methods)), strict=True)), _told_apart(methods)
     side, left, top = 4.3, 1.75, 0.1
-    beside = max(1, min(5, 110 // (max(map(len, methods)) + 6)))  # entries of the legend in a line
+    beside = max(1, min(5, 110 // (max(map(len, labels)) + 6)))  # entries of the legend in a line
     height = side + top + 0.25 + 0.16 * -(-len(methods) // beside)
     figure = new_figure(PAGE, height)
     axes = figure.add_axes((left / PAGE, 1.0 - (side + top) / height, side / PAGE, side / height))
@@ -176,12 +177,25 @@ def atlas_figure(
     for spine in axes.spines.values():
         spine.set_visible(False)
     handles = [_bar(0, 0, 1, colours[m]) for m in methods]
-    figure.legend(handles, methods, loc="lower center", ncol=beside, handlelength=0.8, fontsize=6.5)
+    figure.legend(handles, labels, loc="lower center", ncol=beside, handlelength=0.8, fontsize=6.5)
     place = ((left + side + 0.12) / PAGE, 1.0 - (side + top) / height, 0.09 / PAGE, side / height)
     scale = figure.colorbar(shown, cax=figure.add_axes(place))
     scale.set_label("|cosine|: effects below the diagonal, angles above")
     scale.outline.set_visible(False)
     return figure
+
+
+def _colours(count: int) -> Sequence[Any]:
+    """As many different colours: those that everyone tells apart, beyond eight pairs of dark and light ones."""
+    few = (*PALETTE, "#7f5539", "#1a1a1a")
+    return few[:count] if count <= len(few) else list(islice(cycle(map(colormaps["tab20"], range(20))), count))
+
+
+def _told_apart(methods: Sequence[str]) -> list[str]:
+    """Without the words that all of several methods share."""
+    words = [method.split() for method in methods]
+    shared = set.intersection(*map(set, words)) if len(words) > 1 else set()
+    return [" ".join(word for word in own if word not in shared) or " ".join(own) for own in words]
 
 
 def _bar(x: float, y: float, width: float, colour: str) -> Rectangle:

@@ -10,7 +10,7 @@ from torch import nn
 from medlat.directions.shift_reconstruction.accuracy import accuracy, best_of_few
 from medlat.directions.shift_reconstruction.deformators import Linear, Orthonormal, Projective, Random, UnitNorm
 from medlat.directions.shift_reconstruction.finder import ShiftReconstruction
-from medlat.directions.shift_reconstruction.reconstructors import LeNet, ResNet18
+from medlat.directions.shift_reconstruction.reconstructors import LeNet, ResNet18, _BatchNorm2d
 from medlat.errors import UserError
 from medlat.spaces import ImageSpec, LatentSpace
 from medlat.training.loop import train
@@ -107,6 +107,14 @@ def test_reconstructors_say_which_and_how_far(kind, channels):
     logits, shift = kind(image, 7, width=1)(*pair)
     assert logits.shape == (4, 7)
     assert shift.shape == (4,)
+
+
+@pytest.mark.parametrize("channels", [6, 16])
+def test_batch_normalisation_of_few_channels_is_that_of_torch(channels):
+    ours, theirs = _BatchNorm2d(channels), torch.nn.BatchNorm2d(channels)
+    images = torch.randn(4, channels, 9, 9).to(memory_format=torch.channels_last)
+    assert torch.allclose(ours(images), theirs(images), atol=1e-6)
+    assert torch.allclose(ours.running_var, theirs.running_var)
 
 
 def test_images_too_small():

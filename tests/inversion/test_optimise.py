@@ -64,7 +64,7 @@ def test_each_image_ends_as_if_it_were_alone(exact):
     method = Optimise("w", steps=8)
     together = method.invert(model, images, None)
     apart = torch.cat([method.invert(model, image[None], None) for image in images])
-    assert torch.allclose(together, apart, atol=1e-4)
+    assert torch.allclose(together, apart, atol=1e-3), "up to rounding, which depends on batch and threads"
     assert torch.equal(together, method.invert(model, images, None)), "and the same each time"
 
 
@@ -125,6 +125,12 @@ def test_hybrid_that_knows_the_curvature_goes_straight_to_the_solution():
 
     assert missed(probes=4) < 0.02
     assert missed(probes=0) > 0.3
+
+
+def test_hybrid_stays_where_the_generator_does_not_listen():
+    model = Linear(strength=0.0)
+    codes, images = images_of(model)
+    assert torch.equal(Hybrid(steps=3, prior_weight=0.0).invert(model, images, lambda _: codes), codes)
 
 
 def test_hybrid_improves_on_its_encoder_in_a_tenth_of_the_steps():

@@ -69,6 +69,14 @@ def test_directions_of_two_spaces_have_no_angle_in_the_atlas():
     assert shown.mask.sum() == 3  # above the diagonal
 
 
+def test_many_methods_have_colours_of_their_own_and_are_called_by_what_tells_them_apart():
+    found = [row | {"method": f"sefa width {i}"} for i, row in enumerate(places([0.0] * 12))]
+    figure = atlas_figure(np.ones((12, 12)), np.ones((12, 12)), np.arange(12), found, [])
+    legend = figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == [str(i) for i in range(12)]
+    assert len({patch.get_facecolor() for patch in legend.get_patches()}) == 12
+
+
 def test_fewer_than_two_directions():
     assert atlas_figure(np.ones((1, 1)), np.ones((1, 1)), np.arange(1), places([0.0]), []).axes == []
 
