@@ -6,7 +6,7 @@ from torch import Tensor
 from medlat.inversion.carry import code_statistics
 from medlat.inversion.likeness import pyramid, pyramid_error
 from medlat.randomness import generator_for
-from medlat.spaces import PIXELS_AT_ONCE, LatentModel, LatentSpace
+from medlat.spaces import LatentModel, LatentSpace, decode_in_parts
 
 SAMPLES = 4096  # codes that an empirical prior is estimated from
 DIFFERENCE = 1e-2  # σ: of finite differences
@@ -55,12 +55,9 @@ class Objective:
     def _changes(self, u: Tensor) -> Tensor:
         """u [*shape] -> how its pyramid changes with each coordinate, [D, F]."""
         moved = u + DIFFERENCE * torch.eye(self.space.size, device=u.device).unflatten(1, u.shape)
-        size = max(1, PIXELS_AT_ONCE // (self.model.image.height * self.model.image.width))
-        here = self._pyramid(u[None])
-        return torch.cat([self._pyramid(part).sub_(here).div_(DIFFERENCE) for part in moved.split(size)])
-
-    def _pyramid(self, u: Tensor) -> Tensor:
-        return pyramid(self.model.decode(self.codes(u), self.space.name))
+        images = decode_in_parts(self.model, self.codes(torch.cat([u[None], moved])), self.space.name)
+        found = pyramid(images.to(u.device))
+        return (found[1:] - found[0]) / DIFFERENCE
 
     def codes(self, u: Tensor) -> Tensor:
         """u [N, *shape] -> codes."""
