@@ -24,6 +24,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from medlat.cluster import logged_to_a_file
 from medlat.data.source import Chunk, Damaged, Modality, ParallelMap, Scan, SliceSource
@@ -182,6 +183,7 @@ def _start_forkserver() -> None:
 def _begin_worker() -> None:
     """One thread; of the signals that its start left blocked only SIGTERM ends it, late: a broken pool sends it."""
     torch.set_num_threads(1)
+    threadpool_limits(1)  # of NumPy's BLAS, whose threads otherwise wait for each other on cores that are all busy
     if sys.platform != "win32":
         for number in SIGNALS[:-1]:
             signal.signal(number, signal.SIG_IGN)

@@ -13,7 +13,6 @@ from medlat.measure.ct_masks import Masks, masks, mean_over
 from medlat.measure.ct_outline import ANGLES, Pose, Rays, pose, unwrap
 from medlat.measure.ct_table import table_height
 
-BATCH = 32  # images measured at once, so that their arrays stay in the processor's cache
 COARSE_MM = 6.3  # finer images are averaged towards this, so that numbers do not depend on the pixel: see the tests
 
 
@@ -56,13 +55,11 @@ def measure(images: np.ndarray, spacing_mm: float) -> np.ndarray:
         raise UserError(f"images to measure have shape {list(images.shape)}, expected [N, H, W]")
     if not spacing_mm > 0:
         raise UserError(f"spacing_mm: {spacing_mm}, expected millimetres, more than 0")
+    if not len(images):
+        return np.empty((0, len(MEASUREMENTS)))
     factor = max(1, int(COARSE_MM / spacing_mm + 1e-6))
-    result = np.full((len(images), len(MEASUREMENTS)), np.nan)
-    for start in range(0, len(images), BATCH):
-        hu = np.nan_to_num(images[start : start + BATCH].astype(np.float32), nan=-1000.0)
-        hu = _average(np.clip(hu, -1000.0, 2000.0), factor)
-        result[start : start + BATCH] = _measure(hu, spacing_mm * factor)
-    return result
+    hu = np.clip(np.nan_to_num(images.astype(np.float32), nan=-1000.0), -1000.0, 2000.0)
+    return _measure(_average(hu, factor), spacing_mm * factor)
 
 
 def _average(hu: np.ndarray, factor: int) -> np.ndarray:

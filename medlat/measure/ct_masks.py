@@ -102,7 +102,7 @@ def largest(mask: np.ndarray, least: float) -> np.ndarray:
     labels, count = ndimage.label(mask, _CORNERS)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     image = np.zeros(count + 1, np.intp)
-    image[labels.reshape(len(mask), -1)] = np.arange(len(mask))[:, None]
+    image[labels] = np.arange(len(mask))[:, None, None]
     sizes[0] = 0
     best = np.zeros(len(mask), sizes.dtype)
     np.maximum.at(best, image, sizes)

@@ -10,7 +10,6 @@ from medlat.errors import UserError
 from medlat.measure.ct import Measurement
 from medlat.stains import stains
 
-BATCH = 32  # images measured at once, so that their arrays stay in the processor's cache
 COARSE_UM = 1.0  # finer images are averaged towards this, so that numbers do not depend on the pixel: see the tests
 GLASS_OD = 0.13  # the densest of R, G, B is below this where there is no tissue
 LEAST_TISSUE = 0.02  # share of an image below which there is nothing to measure
@@ -47,12 +46,8 @@ def measure(images: np.ndarray, spacing_mm: float) -> np.ndarray:
         raise UserError(f"spacing_mm: {spacing_mm}, expected millimetres, more than 0")
     micrometres = spacing_mm * 1000
     factor = max(1, min(int(COARSE_UM / micrometres + 1e-6), *images.shape[1:3]))
-    result = np.full((len(images), len(MEASUREMENTS)), np.nan)
-    for start in range(0, len(images), BATCH):
-        rgb = np.nan_to_num(images[start : start + BATCH].astype(np.float32), nan=255.0)
-        rgb = _average(np.clip(rgb, 0.0, 255.0), factor)
-        result[start : start + BATCH] = _measure(rgb, micrometres * factor)
-    return result
+    rgb = np.clip(np.nan_to_num(images.astype(np.float32), nan=255.0), 0.0, 255.0)
+    return _measure(_average(rgb, factor), micrometres * factor)
 
 
 def _average(rgb: np.ndarray, factor: int) -> np.ndarray:

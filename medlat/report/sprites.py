@@ -47,7 +47,8 @@ def figure_uri(path: Path) -> str:
     """A saved PNG as a WebP data URI: lossless for charts, quality 88 for figures full of images."""
     with Image.open(path) as file:
         picture = file.convert("RGB")
-    for options in ({"lossless": True, "quality": 60}, {"quality": 88}):
+    hopeless = path.stat().st_size > 4 * LOSSLESS_BYTES  # WebP takes a quarter of a PNG's bytes at best
+    for options in ({"lossless": True, "quality": 60}, {"quality": 88})[hopeless:]:
         buffer = io.BytesIO()
         picture.save(buffer, "WEBP", method=4, **options)
         if buffer.tell() <= LOSSLESS_BYTES:

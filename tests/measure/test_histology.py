@@ -238,6 +238,12 @@ def test_ruler_of_a_unit(unit: str, module: str):
     assert len({measurement.name for measurement in found.measurements}) == len(found.measurements)
 
 
+@pytest.mark.parametrize("count", [0, 31, 70])
+def test_a_ruler_measures_on_many_threads_what_one_does(count: int):
+    images = np.stack([render({}, 32, mpp=2.0, seed=seed).rgb for seed in range(70)])[:count]
+    np.testing.assert_array_equal(ruler("RGB").measure(images, 0.002), measure(images, 0.002))
+
+
 def test_ruler_of_another_unit_is_our_fault():
     with pytest.raises(AssertionError, match="metres"):
         ruler("metres")
