@@ -1,5 +1,6 @@
 """Configuration -> objects. The only place that calls `hydra.utils.instantiate`."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ PROVIDED = {
     "generator.module.discriminator": {"image"},
     "classifier.network": {"image", "task", "classes"},
     "classifier.module": {"network", "seed", "steps"},
+    "oracle.network": {"image", "task", "classes"},
+    "oracle.module": {"network", "seed", "steps"},
     "inversion.encoder.network": {"image", "shape"},
     "inversion.encoder.module": {"network", "model", "space", "seed", "steps"},
     "evaluation.features.*": {"name"},
@@ -118,6 +121,17 @@ def schedule(config: DictConfig, section: str = "generator") -> "Schedule":
 def is_own_classifier(config: DictConfig) -> bool:
     """Whether the classifier is the user's own: its section is then that of one object."""
     return config.classifier is not None and "_target_" in config.classifier
+
+
+def of_oracle(config: DictConfig) -> DictConfig:
+    """The configuration with the oracle in the classifier's place. It learns with another seed: the same network, seed
+    and images would give the same classifier.
+    """
+    from medlat.randomness import derive_seed
+
+    found = copy.deepcopy(config)
+    found.classifier, found.seed = config.oracle, derive_seed(config.seed, "oracle")
+    return found
 
 
 def own_classifier(config: DictConfig, image: "ImageSpec") -> "BlackBox":
@@ -267,12 +281,18 @@ def _explanation_checks(config: DictConfig) -> list[Callable[[], Any]]:
     methods = {"directions": config.directions} | {f"others.{name}": s for name, s in config.others.items()}
     if config.classifier is None:
         refusals = [partial(_refuse_supervised, key, section) for key, section in methods.items()]
-        return [*refusals, partial(_refuse_asking, config)]
+        return [*refusals, partial(_refuse_asking, config), partial(_refuse_oracle, config)]
     checks: list[Callable[[], Any]] = [partial(build, section) for section in _inversions(config)]
-    checks.append(partial(_check_explain, config))
+    checks += [partial(_check_explain, config), *_classifier_checks(config)]
     if is_own_classifier(config):
-        return [*checks, partial(_own_classifier_check, config, methods)]
-    return [*checks, partial(_classifier_check, config), *(partial(build, s) for s in _parts(config.classifier))]
+        checks.append(partial(_check_black_box, config, methods))
+    return checks + (_classifier_checks(of_oracle(config)) if config.oracle is not None else [])
+
+
+def _classifier_checks(config: DictConfig) -> list[Callable[[], Any]]:
+    if is_own_classifier(config):
+        return [lambda: own_classifier(config, _image(config, *window(config)))]
+    return [partial(_classifier_check, config), *(partial(build, s) for s in _parts(config.classifier))]
 
 
 def _refuse_supervised(key: str, section: DictConfig) -> None:
@@ -289,6 +309,11 @@ def _refuse_asking(config: DictConfig) -> None:
             f"generator.module: {_module_name(config)} is trained on what a classifier predicts, and there is none; "
             f"expected classifier=densenet, resnet, torchscript, python or medlat, or generator=vae_fine"
         )
+
+
+def _refuse_oracle(config: DictConfig) -> None:
+    if config.oracle is not None:
+        raise UserError("oracle: it judges how a classifier is explained, and there is none; expected classifier=NAME")
 
 
 def _module_name(config: DictConfig) -> str:
@@ -308,9 +333,9 @@ def _check_explain(config: DictConfig) -> None:
             raise UserError(f"explain.{name}={asked[name]}: expected at least {10 if name == 'codes' else 1}")
 
 
-def _own_classifier_check(config: DictConfig, methods: dict[str, DictConfig]) -> None:
-    """Run the user's classifier on made-up images, and refuse methods that need gradients it does not have."""
-    black_box = own_classifier(config, _image(config, *window(config)))
+def _check_black_box(config: DictConfig, methods: dict[str, DictConfig]) -> None:
+    """Refuse methods that need gradients which the user's classifier does not have."""
+    black_box = build(config.classifier)
     for key, section in methods.items():
         if getattr(build(section), "needs_gradients", False) and not black_box.differentiable:
             raise UserError(

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from medlat import build, cluster
 from medlat.errors import UserError
 from medlat.files import read_json
-from medlat.places import SHUFFLED, judge_of, name_of
+from medlat.places import ORACLE, SHUFFLED, judge_of, name_of
 from medlat.store import PROGRESS, Artefact, Recipe, Store, hash_of
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,9 @@ class Plan:
             inputs["classifier"] = self._key("classifier")
         return Recipe("generator", config, inputs)
 
-    def classifier(self, shuffled: bool = False) -> Recipe:
+    def classifier(self, place: str = "classifier") -> Recipe:
+        if place == ORACLE:
+            return replace(self, config=build.of_oracle(self.config)).classifier()
         section = build.plain(self.config.classifier)
         if build.is_own_classifier(self.config):
             if "path" in section:
@@ -72,7 +74,8 @@ class Plan:
                 section["source"] = source_hash(section["function"])
             config = {"own": section, "window": build.plain(self.config.data.window), "seed": self.config.seed}
         else:
-            config = self._trained(section) | {"task": section["task"], "bias": section["bias"], "shuffled": shuffled}
+            config = self._trained(section) | {name: section[name] for name in ("task", "bias")}
+            config["shuffled"] = place == "shuffled"
         config["label"] = self.config.explain.label
         return Recipe("classifier", config, {"slices": self._content(), "split": self._key("split")})
 
@@ -121,7 +124,8 @@ class Plan:
     def explanation(self) -> Recipe:
         names = ("split", "classifier", "generator", "encoder", "inversion", "evaluation", *self.methods())
         config = build.plain(self.config.explain) | {"seed": self.config.seed}
-        return Recipe("explanation", config, {"slices": self._content()} | {name: self._key(name) for name in names})
+        inputs = {name: self._key(name) for name in (*names, *([ORACLE] if self.config.oracle is not None else []))}
+        return Recipe("explanation", config, {"slices": self._content()} | inputs)
 
     @property
     def explains(self) -> bool:
@@ -138,9 +142,10 @@ class Plan:
         found |= {f"controls/{name}": section for name, section in controls.items()}
         return found | ({SHUFFLED: chosen} if self._has_shuffled() else {})
 
-    def judges(self) -> dict[str, bool]:
-        """The classifiers by their place, with whether it learns from shuffled labels."""
-        return {"classifier": False} | ({"shuffled": True} if self._has_shuffled() else {}) if self.explains else {}
+    def judges(self) -> list[str]:
+        """The places of the classifiers: the one explained, one that learns from shuffled labels, and the oracle."""
+        asked = {"classifier": True, "shuffled": self._has_shuffled(), ORACLE: self.config.oracle is not None}
+        return [place for place, is_asked in asked.items() if is_asked] if self.explains else []
 
     def _has_shuffled(self) -> bool:
         asked = self.explains and self.config.explain.shuffled and not build.is_own_classifier(self.config)
@@ -149,7 +154,7 @@ class Plan:
     def stages(self) -> dict[str, Callable[[], Recipe]]:
         """Every stage in order, with what makes its recipe."""
         stages: dict[str, Callable[[], Recipe]] = {"slices": self.slices, "split": self.split}
-        stages |= {name: partial(self.classifier, shuffled) for name, shuffled in self.judges().items()}
+        stages |= {place: partial(self.classifier, place) for place in self.judges()}
         stages["generator"] = self.generator
         if self.explains:
             stages |= {"encoder": self.encoder, "inversion": self.inversion}
@@ -198,9 +203,9 @@ def run(config: DictConfig, folder: Path) -> None:
     with recorded(config, folder, todo) as tracker:
         made["slices"] = make(todo.slices(), lambda out: data.slices(config, todo.source, todo.store, out))
         made["split"] = make(todo.split(), lambda out: data.split(config, made, todo.source, out))
-        for name, shuffled in todo.judges().items():
-            training = partial(classifier.classifier, config, made, tracker, shuffled=shuffled)
-            made[name] = make(todo.classifier(shuffled), training, resumable=True)
+        for place in todo.judges():
+            training = partial(classifier.classifier, config, made, tracker, place=place)
+            made[place] = make(todo.classifier(place), training, resumable=True)
         if build.is_pretrained(config):
             made["generator"] = make(todo.generator(), lambda out: generator.pretrained(config, made, out))
         else:

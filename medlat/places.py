@@ -2,6 +2,8 @@
 
 SHUFFLED = "controls/shuffled"  # the main method, asked of a classifier that was trained on shuffled labels
 
+ORACLE = "oracle"  # the classifier beside the one explained
+
 
 def is_control(place: str) -> bool:
     """Whether the method there knows nothing."""

@@ -41,7 +41,8 @@ def place(run: Path, stage: str, store: Path) -> Path:
 @pytest.mark.slow
 def test_every_finder_in_one_table_and_copies_of_a_classifier(medlat, tmp_path):
     store, first = tmp_path / "store", tmp_path / "first"
-    code, _, err = medlat(*HISTOLOGY, *QUICK, *ALL, f"hydra.run.dir={first}")
+    oracle = ("+classifier@oracle=resnet", "oracle.training.images=640")
+    code, _, err = medlat(*HISTOLOGY, *QUICK, *ALL, *oracle, f"hydra.run.dir={first}")
     assert code == 0, err
     found = scores(first)
     for method in (*METHODS, "random", "coordinate", "shuffled"):
@@ -55,6 +56,8 @@ def test_every_finder_in_one_table_and_copies_of_a_classifier(medlat, tmp_path):
     assert max(drifts) - min(drifts) < 1e-6  # the same images, inverted once
     numbers = json.loads((first / "metrics.json").read_text())
     assert 0.0 <= numbers["classifier/auc"] <= 1.0
+    assert 0.0 <= numbers["oracle/auc"] <= 1.0
+    assert numbers["oracle/auc"] != numbers["classifier/auc"]
     assert numbers["inversion/encode/psnr"] > 3.0
     assert numbers["explanation/linear/flip_rate"] == found["linear", "flip_rate"]
     for name in ("counterfactuals", "response_curves", "scorecard", "mean_effect", "inversion", "reliability"):
@@ -70,7 +73,9 @@ def test_every_finder_in_one_table_and_copies_of_a_classifier(medlat, tmp_path):
 
 
 def _copies(medlat, tmp_path, classifier, expected):
-    """TorchScript and ONNX copies of the trained classifier get its scorecard, and train no generator again."""
+    """TorchScript and ONNX copies of the trained classifier get its scorecard, and train no generator again. As its
+    oracle a copy agrees with all that the classifier says.
+    """
     from medlat.classifiers.trained import load
 
     trained = load(classifier / "classifier.safetensors")
@@ -88,18 +93,27 @@ def _copies(medlat, tmp_path, classifier, expected):
     names = {"input_names": ["images"], "output_names": ["p"]}
     axes = {"images": {0: "n"}, "p": {0: "n"}}
     torch.onnx.export(module, (example,), str(tmp_path / "copy.onnx"), dynamo=False, dynamic_axes=axes, **names)
+    oracle = ["+classifier@oracle=torchscript", f"oracle.path={tmp_path / 'copy.pt'}", "oracle.task=binary"]
     for kind, file in (("torchscript", "copy.pt"), ("onnx", "copy.onnx")):
         run = tmp_path / kind
         own = [f"classifier={kind}", f"classifier.path={tmp_path / file}", "classifier.task=binary"]
         quick = [o for o in QUICK if not o.startswith("classifier.")]
-        code, _, err = medlat(*HISTOLOGY, *quick, *own, "classifier.classes=[normal,tumour]", f"hydra.run.dir={run}")
+        own.append("classifier.classes=[normal,tumour]")
+        asked = [*HISTOLOGY, *quick, *own, *oracle, f"hydra.run.dir={run}"]
+        code, _, err = medlat(*asked, "oracle.classes=[normal,tumour]")
         assert code == 0, err
         assert "generator: reused" in err
         found = scores(run)
         for (method, key), value in expected.items():
-            if method in ("linear", "random", "coordinate") and key != "seconds":
+            if method in ("linear", "random", "coordinate") and key not in ("seconds", "oracle_rate"):
                 assert found[method, key] == pytest.approx(value, abs=1e-3, nan_ok=True), (kind, method, key)
-    code, _, err = medlat(*HISTOLOGY, *quick, *own, "classifier.classes=[normal,tumour]", "directions=mean_gradient")
+        reached = [method for method, key in found if key == "reach_rate" and found[method, key] > 0.0]
+        assert reached
+        assert {found[method, "oracle_rate"] for method in reached} == {1.0}
+    code, _, err = medlat(*asked, "oracle.classes=[normal,ill]")
+    assert code == 2
+    assert "oracle: it predicts ill, expected tumour" in err
+    code, _, err = medlat(*HISTOLOGY, *quick, *own, "directions=mean_gradient")
     assert code == 2
     assert "MeanGradient needs gradients" in err
 
@@ -137,6 +151,7 @@ def test_stylegan_with_every_inversion_and_a_biased_classifier(medlat, tmp_path)
 
 WRONG = {
     "no classifier": (["+experiment=ct_vae_sefa", "directions=linear"], "Linear learns from a classifier"),
+    "oracle alone": (["+experiment=ct_vae_sefa", "+classifier@oracle=densenet"], "oracle: it judges how a classifier"),
     "no such label": ([*HISTOLOGY, "explain.label=tumor"], "did you mean 'tumour'"),
     "steps": ([*HISTOLOGY, "explain.steps=[1,2,3]"], "explain.steps=[1, 2, 3]: expected at least three rising"),
     "images": ([*HISTOLOGY, "explain.images=0"], "explain.images=0"),

@@ -138,6 +138,7 @@ class Root:
     data: Data
     generator: Generator
     classifier: Classifier | None  # what is explained, trained here or the user's own
+    oracle: Classifier | None  # a second one, trained here or the user's own, that judges counterfactuals
     inversion: Inversion
     directions: Component
     others: dict[str, Component]  # further methods beside the main one

@@ -31,6 +31,7 @@ class Score(NamedTuple):
 SCORES = (
     Score("flip_rate", "", "higher", "share of images whose prediction crosses the threshold within the series"),
     Score("reach_rate", "", "higher", "share whose wanted prediction is reached"),
+    Score("oracle_rate", "", "higher", "share of these that another classifier says cross the threshold too"),
     Score("monotonicity", "", "higher", "Spearman's correlation of step and prediction"),
     Score("proximity", "image", "lower", "mean absolute change of the counterfactual from the inverted image"),
     Score("ms_ssim", "", "higher", "structural similarity of the two"),
@@ -87,6 +88,18 @@ def grouped_mean(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(values[known].mean()), float(low), float(high)
+
+
+def crossed(before: np.ndarray, after: np.ndarray, rising: np.ndarray, threshold: float) -> np.ndarray:
+    """Whether predictions [N] went over the threshold in the asked sense, [N] 0 or 1.
+
+    Of an oracle, a classifier that was not asked while images were changed: what convinces it too is less likely to be
+    a weakness of the one that is explained (the oracle score of Hvilshøj et al. 2021, arXiv 2111.00177, but that what
+    it sees on the wanted side from the start does not count). rising: [N] bool, which are to go up.
+    """
+    up = (before <= threshold) & (after > threshold)
+    down = (before > threshold) & (after <= threshold)
+    return np.where(rising, up, down).astype(np.float64)
 
 
 def realism(measured: np.ndarray, real: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from medlat.data.slices import SliceStore
 from medlat.data.splits import Split
 from medlat.errors import UserError, did_you_mean
 from medlat.generators.checkpoint import save_generator
+from medlat.places import ORACLE
 from medlat.randomness import derive_seed
 from medlat.report.style import write_table
 from medlat.spaces import ImageSpec
@@ -30,6 +31,7 @@ from medlat.store import Artefact
 log = logging.getLogger(__name__)
 
 FILE = "classifier.safetensors"
+SAID = {"classifier": "classifier", "shuffled": "classifier (shuffled labels)", ORACLE: "classifier (oracle)"}
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,19 @@ def label_of(config: DictConfig, opened: SliceStore) -> Label | None:
     return None if name is None else Label(name, labels[name], opened.classes(name))
 
 
-def classifier(config: DictConfig, made: Made, tracker: Any, out: Path, shuffled: bool = False) -> None:
+def classifier(config: DictConfig, made: Made, tracker: Any, out: Path, place: str = "classifier") -> None:
     """Reads slices and split; leaves the trained classifier, the curves of its training, and its quality on held-out
     patients. Of the user's own only the quality.
 
-    shuffled: train on the labels in random order: a classifier that knows nothing.
+    place: "classifier"; "shuffled": trained on the labels in random order, a classifier that knows nothing; "oracle".
     """
+    config = build.of_oracle(config) if place == ORACLE else config
     opened, parts, spec = load_data(config, made)
     label = label_of(config, opened)
     if build.is_own_classifier(config):
         black_box = build.own_classifier(config, spec)
     else:
-        black_box = _train(config, opened, parts, spec, label, tracker, out, shuffled)
+        black_box = _train(config, opened, parts, spec, label, tracker, out, place)
     if label is None:
         (out / "quality.json").write_text("{}\n")
         return
@@ -92,7 +95,7 @@ def classifier(config: DictConfig, made: Made, tracker: Any, out: Path, shuffled
     if black_box.task == "binary":
         write_table(out / "reliability.csv", reliability(predictions[:, 0], truth))
     shown = {name: round(value, 3) for name, value in numbers.items()}
-    log.info("classifier%s: %s on held-out patients", " (shuffled labels)" if shuffled else "", shown)
+    log.info("%s: %s on held-out patients", SAID[place], shown)
 
 
 def _train(
@@ -103,14 +106,14 @@ def _train(
     label: Label | None,
     tracker: Any,
     out: Path,
-    shuffled: bool,
+    place: str,
 ) -> Trained:
     from medlat.training.loop import train
 
     if label is None:
         raise UserError("classifier: the data have no labels to train on; expected a column of labels, or a classifier")
     task = label.task(config.classifier.task)
-    values = _shuffled(label.values, config.seed) if shuffled else label.values
+    values = _shuffled(label.values, config.seed) if place == "shuffled" else label.values
     rows = _biased(config, opened, label, parts.train) if config.classifier.bias else parts.train
     seen = np.unique(values[rows])
     if len(seen) < 2:
@@ -125,7 +128,7 @@ def _train(
     data = SliceData(
         opened, divided, spec, schedule.batch_size, schedule.steps, config.seed, augment, values.astype(np.float64)
     )
-    train(module, data, schedule, hardware, out, partial(_forward, tracker, shuffled))
+    train(module, data, schedule, hardware, out, partial(_forward, tracker, place))
     trained = Trained(module.result.to(hardware.device))
     if task != "regression" and len(parts.validation):
         logits = _predictions(trained.logits, opened, parts.validation, spec, hardware.device)
@@ -135,9 +138,9 @@ def _train(
     return trained
 
 
-def _forward(tracker: Any, shuffled: bool, records: list) -> None:
-    """The curves of the classifier under its own name; those of the control are in its artefact."""
-    if not shuffled:
+def _forward(tracker: Any, place: str, records: list) -> None:
+    """The curves of the classifier under its own name; those of the others are in their artefacts."""
+    if place == "classifier":
         tracker.replay([replace(record, name=f"classifier/{record.name}") for record in records])
 
 

@@ -17,6 +17,7 @@ from medlat import build
 from medlat.classifiers.black_box import Target, predict
 from medlat.classifiers.trained import Trained
 from medlat.directions.finder import is_supervised
+from medlat.errors import UserError
 from medlat.evaluation.readout import centre_and_scale
 from medlat.evaluation.reconstruction import ms_ssim
 from medlat.evaluation.semantics import Effect
@@ -34,7 +35,7 @@ from medlat.explain.series import (
 )
 from medlat.inversion.carry import lift
 from medlat.measure.rulers import ruler
-from medlat.places import is_control, judge_of
+from medlat.places import ORACLE, is_control, judge_of
 from medlat.progress import track
 from medlat.randomness import generator_for
 from medlat.report.compile import read_semantics
@@ -80,6 +81,7 @@ class _Subject:
     scale: np.ndarray
     reference: np.ndarray
     reference_predictions: Tensor
+    oracle: Target | None  # the same number of another classifier
 
     @property
     def steps(self) -> list[float]:
@@ -193,7 +195,18 @@ def _subject(config: DictConfig, made: Made) -> _Subject:
         scale=scale,
         reference=(measured - centre) / scale,
         reference_predictions=reference,
+        oracle=_oracle(config, made, spec, target),
     )
+
+
+def _oracle(config: DictConfig, made: Made, spec: ImageSpec, target: Target) -> Target | None:
+    """What the oracle says of the same; None without one. Raises UserError where it predicts something else."""
+    if ORACLE not in made:
+        return None
+    found = load_target(build.of_oracle(config), made[ORACLE], spec)
+    if (found.name, found.is_probability) != (target.name, target.is_probability):
+        raise UserError(f"oracle: it predicts {found.name}, expected {target.name}, which is explained")
+    return found
 
 
 def _explain(subject: _Subject, found: Directions, section: DictConfig, place: str) -> _Explained:
@@ -257,8 +270,14 @@ def _judge(subject: _Subject, explained: _Explained) -> tuple[dict[str, np.ndarr
             return np.where(reached, values, np.nan)
 
         change = (after - before).abs().mean(dim=(1, 2, 3)).numpy() * subject.spec.range / 2.0
+        column = {}
+        if subject.oracle is not None:
+            first, then = (predict(subject.oracle, images, subject.device).numpy() for images in (before, after))
+            rising = (series[:, zero] <= subject.wanted.threshold).numpy()
+            column["oracle_rate"] = of_reached(scorecard.crossed(first, then, rising, subject.wanted.threshold))
         columns.append(
-            {
+            column
+            | {
                 "flip_rate": found.flipped.double().numpy(),
                 "reach_rate": found.reached.double().numpy(),
                 "monotonicity": monotonicity(subject.target.linear(series).numpy(), subject.steps),

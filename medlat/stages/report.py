@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.measure.rulers import ruler
+from medlat.places import ORACLE
 from medlat.report.rendering import Look
 from medlat.stages.data import Made, load_data
 from medlat.stages.generator import curves, grids
@@ -73,7 +74,7 @@ def _explanation(made: Made, folder: Path) -> dict[str, float]:
     found = made["explanation"].path
     shutil.copy(found / "scorecard.csv", folder)
     numbers = {f"explanation/{k}": v for k, v in _json(found / "metrics.json").items()}
-    for place in ("classifier", "shuffled"):
+    for place in ("classifier", "shuffled", ORACLE):
         if place in made:
             numbers |= {f"{place}/{k}": v for k, v in _json(made[place].path / "quality.json").items()}
     for row in _table(found / "scorecard.csv"):

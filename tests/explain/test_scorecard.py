@@ -63,3 +63,12 @@ def test_identity_and_sparsity():
     changed[1, 0, :2] = 0.5
     changed[0, 0, 0, 0] = 0.039  # just under 2% of a window of 2
     assert scorecard.sparsity(images, changed).tolist() == [1.0, 0.5]
+
+
+def test_an_oracle_that_is_the_classifier_goes_along_and_one_that_is_constant_does_not():
+    before, after = np.array([0.2, 0.9, 0.4, 0.5]), np.array([0.8, 0.1, 0.3, 0.51])
+    rising = before <= 0.5
+    np.testing.assert_array_equal(scorecard.crossed(before, after, rising, 0.5), [1, 1, 0, 1])
+    for constant in (np.zeros(4), np.ones(4)):
+        assert not scorecard.crossed(constant, constant, rising, 0.5).any()
+    assert not scorecard.crossed(after, before, rising, 0.5).any()  # the other way
