@@ -11,7 +11,7 @@ _GROUPS = {
     "data": "Data sources (data=NAME)",
     "generator": "Generators (generator=NAME)",
     "ada": "Augmentation in the training of GANs (ada@generator.module.augmentation=NAME)",
-    "classifier": "Classifiers to explain (classifier=NAME)",
+    "classifier": "Classifiers to explain (classifier=NAME; a second opinion: +classifier@oracle=NAME)",
     "inversion": "From real images to codes (inversion=NAME)",
     "directions": "Direction methods (directions=NAME; more beside it: +directions@others.ANY=NAME)",
     "directions/deformator": "Of shift_reconstruction: what moves codes (directions/deformator=NAME)",
