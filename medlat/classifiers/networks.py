@@ -9,6 +9,11 @@ from medlat.classifiers.black_box import Task
 from medlat.errors import UserError, did_you_mean
 from medlat.spaces import ImageSpec
 
+# Channels of a ResNet's first feature map. The 1x1 convolution of stride 2 beside its blocks takes them in, and with
+# fewer than 8 oneDNN 3.12 (torch 2.13) on a CPU with AVX2 alone writes wrong gradients, and beyond their end, in
+# channels_last.
+NARROWEST = 8
+
 
 def outputs_of(task: Task, classes: list[str]) -> tuple[str, ...]:
     """Names of a task's predictions: binary the second class, regression the value, else every class.
@@ -105,7 +110,7 @@ class DenseNet(ClassifierNetwork):
 class ResNet(ClassifierNetwork):
     """MONAI's ResNet of basic blocks (He et al. 2016, arXiv 1512.03385); image, task and classes as above.
 
-    width:       channels of the first feature map; doubled at each halving.
+    width:       channels of the first feature map, at least 8; doubled at each halving.
     layers:      blocks at each of the four resolutions. null: [1, 1, 1, 1].
     stem_stride: side of the pixel blocks that a first feature stands for: 2, or 4 (cheaper; for large images). An image
                  of 64x64 ends with 4x4 places at 2.
@@ -127,7 +132,8 @@ class ResNet(ClassifierNetwork):
 
         super().__init__(image, task, classes)
         layers = [1] * self.STAGES if layers is None else layers
-        _check_positive("width", width)
+        if width < NARROWEST:
+            raise UserError(f"classifier.network.width={width}: expected a whole number of at least {NARROWEST}")
         _check_layers("layers", layers)
         if len(layers) != self.STAGES:
             raise UserError(f"classifier.network.layers={layers}: expected {self.STAGES} numbers")

@@ -252,9 +252,9 @@ def test_check_finds_gradients_that_are_not_there():
 @pytest.fixture
 def checkpoint(tmp_path):
     torch.manual_seed(0)
-    network = ResNet(SPEC, "binary", TWO, width=2)
+    network = ResNet(SPEC, "binary", TWO, width=8)
     network.temperature.fill_(2.0)
-    recipe = {"_target_": "medlat.classifiers.networks.ResNet", "task": "binary", "classes": TWO, "width": 2}
+    recipe = {"_target_": "medlat.classifiers.networks.ResNet", "task": "binary", "classes": TWO, "width": 8}
     save_generator(tmp_path / "classifier.safetensors", network, recipe, SPEC)
     return tmp_path / "classifier.safetensors", Trained(network)
 

@@ -38,7 +38,7 @@ class Stopping(ClassifierModule):
 def made(task="binary", steps=STEPS, smoothing=0.0, rate=1e-2):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = ResNet(tiny.SPEC, task, CLASSES[task], width=2)
+        network = ResNet(tiny.SPEC, task, CLASSES[task], width=8)
     if task == "regression":
         network.set_target_scale(1.0, 2.0)
     return Stopping(network, 5, steps, Optimisation(learning_rate=rate, ema_decay=0.9), smoothing)
@@ -150,7 +150,7 @@ class StoppingRobust(Stopping, RobustClassifierModule):
 def robust(strength=0.1, steps=STEPS):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = ResNet(tiny.SPEC, "binary", CLASSES["binary"], width=2)
+        network = ResNet(tiny.SPEC, "binary", CLASSES["binary"], width=8)
     return StoppingRobust(network, 5, steps, Optimisation(learning_rate=1e-2, ema_decay=0.9), strength=strength)
 
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from medlat.classifiers.networks import DenseNet, ResNet, outputs_of
+from medlat.classifiers.networks import NARROWEST, DenseNet, ResNet, outputs_of
 from medlat.errors import UserError
 from medlat.explain.saliency import grad_cam
 from medlat.spaces import ImageSpec
 
-SMALL = {DenseNet: {"growth_rate": 2, "init_features": 4, "blocks": [1, 1]}, ResNet: {"width": 2}}
+SMALL = {DenseNet: {"growth_rate": 2, "init_features": 4, "blocks": [1, 1]}, ResNet: {"width": 8}}
 TASKS = [
     ("binary", ["no", "yes"], ("yes",)),
     ("multiclass", ["a", "b", "c"], ("a", "b", "c")),
@@ -82,7 +82,7 @@ def test_the_scale_of_a_target():
         (DenseNet, {"blocks": []}, r"blocks=\[\]: expected whole numbers"),
         (DenseNet, {"blocks": [2, 0]}, r"blocks=\[2, 0\]"),
         (DenseNet, {"stem_stride": 3}, "stem_stride=3: expected 2 or 4"),
-        (ResNet, {"width": 0}, "width=0"),
+        (ResNet, {"width": 7}, "width=7: expected a whole number of at least 8"),
         (ResNet, {"layers": [1, 1]}, r"layers=\[1, 1\]: expected 4 numbers"),
         (ResNet, {"layers": [1, 1, 1, 0]}, r"layers=\[1, 1, 1, 0\]: expected whole numbers of at least 1"),
         (ResNet, {"stem_stride": 1}, "stem_stride=1"),
@@ -112,3 +112,16 @@ def test_an_image_too_small_is_named():
 def test_classes_that_do_not_go_with_the_task(task, classes, message):
     with pytest.raises(UserError, match=message):
         outputs_of(task, classes)
+
+
+def test_gradients_of_the_narrowest_resnet_do_not_depend_on_the_memory_format():
+    """A wrong kernel for few channels shows here, where it is wrong."""
+    spec = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 1.0)
+    network, images = ResNet(spec, "binary", ["no", "yes"], width=NARROWEST), torch.randn(8, 1, 32, 32)
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network.to(memory_format=layout).zero_grad()
+        network(images.to(memory_format=layout)).square().mean().backward()
+        found.append([p.grad.clone() for p in network.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-4 * float(one.abs().max()) + 1e-7)

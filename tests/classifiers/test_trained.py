@@ -17,7 +17,7 @@ CLASSES = {"binary": ["no", "yes"], "multiclass": ["a", "b", "c"], "ordinal": ["
 
 def network(task="binary", kind=ResNet):
     torch.manual_seed(0)
-    return kind(SPEC, task, CLASSES[task], **({"width": 2} if kind is ResNet else {"blocks": [1, 1]}))
+    return kind(SPEC, task, CLASSES[task], **({"width": 8} if kind is ResNet else {"blocks": [1, 1]}))
 
 
 def images(n=3):
@@ -26,7 +26,7 @@ def images(n=3):
 
 def recipe(net):
     kind = {"_target_": f"{type(net).__module__}.{type(net).__qualname__}", "task": net.task, "classes": net.classes}
-    return kind | ({"width": 2} if isinstance(net, ResNet) else {"blocks": [1, 1]})
+    return kind | ({"width": 8} if isinstance(net, ResNet) else {"blocks": [1, 1]})
 
 
 @pytest.mark.parametrize("task", CLASSES)
@@ -114,7 +114,7 @@ def test_a_file_of_something_else(tmp_path):
         save_generator(path, net, recipe(net) | {"_target_": f"medlat.classifiers.networks.{name}"}, SPEC)
         with pytest.raises(UserError, match="expected a classifier"):
             load(path)
-    save_generator(path, net, recipe(net) | {"width": 3}, SPEC)
+    save_generator(path, net, recipe(net) | {"width": 9}, SPEC)
     with pytest.raises(UserError, match="damaged checkpoint"):
         load(path)
     save_generator(path, net, recipe(net) | {"_target_": "os.system"}, SPEC)

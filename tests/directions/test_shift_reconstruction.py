@@ -104,7 +104,7 @@ def test_more_directions_than_dimensions():
 def test_reconstructors_say_which_and_how_far(kind, channels):
     image = ImageSpec(channels, 32, 32, 0.0, 255.0, "RGB", 1.0)
     pair = torch.randn(2, 4, channels, 32, 32)
-    logits, shift = kind(image, 7, width=1)(*pair)
+    logits, shift = kind(image, 7, width=8)(*pair)
     assert logits.shape == (4, 7)
     assert shift.shape == (4,)
 
@@ -115,6 +115,11 @@ def test_batch_normalisation_of_few_channels_is_that_of_torch(channels):
     images = torch.randn(4, channels, 9, 9).to(memory_format=torch.channels_last)
     assert torch.allclose(ours(images), theirs(images), atol=1e-6)
     assert torch.allclose(ours.running_var, theirs.running_var)
+
+
+def test_a_resnet_too_narrow():
+    with pytest.raises(UserError, match=r"directions.reconstructor.width=7: expected a whole number of at least 8"):
+        ResNet18(ImageSpec(1, 32, 32, -1.0, 1.0, "HU", 1.0), 4, width=7)
 
 
 def test_images_too_small():

@@ -124,7 +124,7 @@ def test_the_classifier_is_no_part_of_what_is_trained_or_saved():
     from medlat.classifiers.networks import ResNet
     from medlat.classifiers.trained import Trained
 
-    classifier = Trained(ResNet(image(16), "binary", ["no", "yes"], width=2))
+    classifier = Trained(ResNet(image(16), "binary", ["no", "yes"], width=8))
     plain = VAEModule(VAE(image(16), 2, 2, stem_stride=2), 0, 3, VAEObjective(), Optimisation())
     network = VAE(image(16), 2, 2, stem_stride=2)
     module = ExplainingVAEModule(network, classifier, 0, 3, partial(ExplainingObjective, weight=1.0), Optimisation())

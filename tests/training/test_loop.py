@@ -85,7 +85,7 @@ def explaining(steps):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = VAE(tiny.SPEC, latent_dim=4, capacity=4, stem_stride=1)
-        classifier = Trained(ResNet(tiny.SPEC, "binary", ["no", "yes"], width=2))
+        classifier = Trained(ResNet(tiny.SPEC, "binary", ["no", "yes"], width=8))
     return StoppingExplaining(network, classifier, 5, steps, ExplainingObjective, Optimisation())
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from medlat.classifiers.networks import NARROWEST
 from medlat.errors import UserError
 from medlat.spaces import ImageSpec
 
@@ -73,10 +74,12 @@ class _BatchNorm2d(nn.BatchNorm2d):
 class ResNet18(Reconstructor):
     """MONAI's ResNet-18 (He et al. 2015, arXiv 1512.03385).
 
-    width: channels of the first stage, doubled in each of the other three; 64 in the paper.
+    width: channels of the first stage, at least 8, doubled in each of the other three; 64 in the paper.
     """
 
     def __init__(self, image: ImageSpec, directions: int, width: int = 64) -> None:
+        if width < NARROWEST:
+            raise UserError(f"directions.reconstructor.width={width}: expected a whole number of at least {NARROWEST}")
         super().__init__(image, directions, 8 * width)
         from monai.networks.nets.resnet import ResNet, ResNetBlock
 

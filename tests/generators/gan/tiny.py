@@ -151,7 +151,7 @@ def explaining(steps: int, encoder: bool = True, **arguments: Any) -> StoppingEx
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = _network(encoder=encoder)
-        classifier = Trained(ResNet(SPEC, "binary", ["no", "yes"], width=2))
+        classifier = Trained(ResNet(SPEC, "binary", ["no", "yes"], width=8))
     adam = Adam(2e-3, [0.0, 0.99])
     given = _all() | {"style_mixing": 0.0} | arguments
     return StoppingExplaining(network, classifier, 5, steps, partial(Discriminator, **CHANNELS), adam, adam, **given)
