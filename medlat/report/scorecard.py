@@ -39,7 +39,7 @@ TITLES = {  # what the name alone does not say
     "identity": "identity change",
     "seconds": "time per image",
 }
-RANGES = {"flip_rate": (0.0, 1.0), "reach_rate": (0.0, 1.0), "monotonicity": (0.0, 1.0), "sparsity": (0.0, 1.0)}
+RANGES = dict.fromkeys(("flip_rate", "reach_rate", "oracle_rate", "monotonicity", "sparsity"), (0.0, 1.0))
 
 
 @styled
@@ -126,8 +126,8 @@ def scorecard_chart(rows: Sequence[Row]) -> Figure:
         return message_figure("no scores to show")
     methods = _in_order_of_control(rows)
     scores = [score.key for score in SCORES if any(row["score"] == score.key for row in rows)]
-    columns = min(5, len(scores))
-    lines = -(-len(scores) // columns)
+    lines = -(-len(scores) // 5)
+    columns = -(-len(scores) // lines)
     figure = new_figure(PAGE, lines * (0.17 * len(methods) + 0.62), constrained=True)
     grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
     for axes, score in zip(grid.flat, scores, strict=False):
