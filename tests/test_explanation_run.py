@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from medlat.classifiers.trained import load
 from medlat.explain.scorecard import SCORES
 from medlat.generators.checkpoint import read_generator
 from medlat.spaces import Directions
@@ -27,6 +28,18 @@ ALL = (
     "others.conditional.confounders=[eosin]",
     "others.style_channels.codes=2",
 )
+
+
+class Copy(torch.nn.Module):
+    """The predictions of a classifier that was trained here, from its folder; sharper ones are 0.5 at `middle`."""
+
+    def __init__(self, classifier: Path, sharpness: float = 1.0, middle: float = 0.5):
+        super().__init__()
+        self.network = load(classifier / "classifier.safetensors").network
+        self.sharpness, self.middle = sharpness, float(np.log(middle / (1.0 - middle)))
+
+    def forward(self, images):
+        return torch.sigmoid(self.sharpness * (self.network(images) / self.network.temperature - self.middle))
 
 
 def scores(run: Path) -> dict[tuple[str, str], float]:
@@ -76,19 +89,7 @@ def test_every_finder_in_one_table_and_copies_of_a_classifier(medlat, tmp_path):
 
 def _copies(medlat, tmp_path, classifier, expected):
     """TorchScript and ONNX copies of the trained classifier get its scorecard, and train no generator again."""
-    from medlat.classifiers.trained import load
-
-    trained = load(classifier / "classifier.safetensors")
-
-    class Probabilities(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.network = trained.network
-
-        def forward(self, images):
-            return torch.sigmoid(self.network(images) / self.network.temperature)
-
-    module, example = Probabilities().eval(), torch.randn(2, 3, 32, 32)
+    module, example = Copy(classifier).eval(), torch.randn(2, 3, 32, 32)
     torch.jit.trace(module, example).save(str(tmp_path / "copy.pt"))
     names = {"input_names": ["images"], "output_names": ["p"]}
     axes = {"images": {0: "n"}, "p": {0: "n"}}
@@ -114,21 +115,8 @@ def _oracles(medlat, tmp_path, classifier, middle):
     """A classifier as its own oracle agrees with all that it says itself. It changes its mind easily, at predictions
     that the trained one gives along the direction. Another that predicts something else is refused.
     """
-    from medlat.classifiers.trained import load
-
-    trained = load(classifier / "classifier.safetensors")
-
-    class Sharp(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.network = trained.network
-
-        def forward(self, images):
-            logits = self.network(images) / self.network.temperature
-            return torch.sigmoid(1e4 * (logits - np.log(middle / (1.0 - middle))))
-
     path, run = tmp_path / "sharp.pt", tmp_path / "sharp"
-    torch.jit.trace(Sharp().eval(), torch.randn(2, 3, 32, 32)).save(str(path))
+    torch.jit.trace(Copy(classifier, 1e4, middle).eval(), torch.randn(2, 3, 32, 32)).save(str(path))
     quick = [o for o in QUICK if not o.startswith("classifier.")]
     own = ["classifier=torchscript", f"classifier.path={path}", "classifier.classes=[normal,tumour]"]
     own += ["classifier.task=binary", "+classifier@oracle=torchscript", f"oracle.path={path}", "oracle.task=binary"]
