@@ -94,6 +94,14 @@ class Cluster:
         chosen = [f"--states={','.join(states)}"] if states else []
         return self.call("squeue", "--noheader", "--array", "--format=%i", *chosen).split()
 
+    def submitted(self) -> set[str]:
+        """The ids of all jobs that there ever were."""
+        return set(self.jobs("all"))
+
+    def change(self, job: str, **properties: object) -> None:
+        """What `scontrol update` can, e.g. TimeLimit=30."""
+        self.call("scontrol", "update", f"jobid={job}", *(f"{name}={value}" for name, value in properties.items()))
+
     def hurry(self) -> None:
         """Let jobs that were queued again start now instead of in two minutes."""
         waiting = self.call("squeue", "--noheader", "--partition=low", "--states=PENDING", "--format=%i")

@@ -133,10 +133,17 @@ def start_slow(cluster, folder, *arguments):
     return start(cluster, folder, *LONG, *arguments)
 
 
+def begun(cluster, folder):
+    """Wait until the job has begun; returns its id."""
+    environment = folder / "sweep" / "0" / "environment.json"
+    cluster.until(environment.exists, "job that has begun", 200)
+    return json.loads(environment.read_text())["job"]
+
+
 def at_work(cluster, folder):
     """Wait until the job's training has a checkpoint; returns its id."""
     cluster.until(lambda: list(folder.glob("store/generator/.*.partial/progress/*.ckpt")), "checkpoint", 200)
-    return json.loads((folder / "sweep" / "0" / "environment.json").read_text())["job"]
+    return begun(cluster, folder)
 
 
 def comes_back(cluster, folder):
@@ -161,9 +168,14 @@ def test_jobs_that_are_queued_again_and_that_meet_their_limit_go_on(cluster, tmp
     again, limited = tmp_path / "again", tmp_path / "limited"
     limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=25")
     processes = start_slow(cluster, again), start_slow(cluster, limited, *limit)
+    job = begun(cluster, limited)
+    cluster.change(job, TimeLimit=30)  # a slow machine's start alone may take the minute
     cluster.call("scontrol", "requeue", at_work(cluster, again))
+    at_work(cluster, limited)
+    cluster.change(job, EndTime="now+1minutes")
     for folder in (again, limited):
         comes_back(cluster, folder)
+    cluster.change(job, TimeLimit=30)
     for folder, process in zip((again, limited), processes, strict=True):
         ends(cluster, process)
         assert "asked to end by a signal: saved first" in logs(folder)
@@ -207,8 +219,8 @@ def test_two_nodes_train_one_gan(cluster, tmp_path):
     ],
 )
 def test_what_cannot_be_had_is_said_before_anything_is_submitted(cluster, tmp_path, wrong, said):
-    before = cluster.call("squeue", "-h", "-a", "-t", "all", "-o", "%i")
+    before = cluster.submitted()
     _, err = finish(start(cluster, tmp_path, *QUICK, *ON_SLURM, wrong, "seed=1,2"), code=2)
     assert said in err
-    assert cluster.call("squeue", "-h", "-a", "-t", "all", "-o", "%i") == before
+    assert cluster.submitted() == before
     assert not (tmp_path / "sweep").exists()
