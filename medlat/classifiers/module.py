@@ -13,6 +13,9 @@ from medlat.randomness import generator_for
 from medlat.training.averaged import AveragedModule
 from medlat.training.optimisation import Optimisation
 
+REACH = 3.0  # standard deviations of a Gaussian that count
+SHARP = 0.1  # pixels: a Gaussian this narrow has no neighbours
+
 Batch = tuple[Tensor, Tensor]  # images [B, C, H, W] in [-1, 1], targets [B] float64
 
 
@@ -20,9 +23,11 @@ class ClassifierModule(AveragedModule):
     """Minimises the log loss (ordinal too: the order of classes is used when the classifier is judged, not here), for
     regression the squared error of the standardised target; the averaged weights are the result.
 
-    network: the classifier. seed: decides nothing here, as nothing is random beside the batches. steps: training steps
-    in all, the length of the schedule. label_smoothing: share of a target that goes to all classes alike (Szegedy et
-    al. 2016, arXiv 1512.00567); not for regression.
+    network: the classifier. seed: decides how much images are blurred. steps: training steps in all, the length of the
+    schedule. label_smoothing: share of a target that goes to all classes alike (Szegedy et al. 2016, arXiv 1512.00567);
+    not for regression.
+    blur: pixels; training images are blurred, each with a Gaussian of its own standard deviation between 0 and this.
+    Generators lose detail, and a classifier that has seen sharp images alone may not know again what they still show.
     """
 
     section = "classifier"
@@ -34,11 +39,14 @@ class ClassifierModule(AveragedModule):
         steps: int,
         optimisation: Optimisation,
         label_smoothing: float = 0.0,
+        blur: float = 0.0,
     ) -> None:
         super().__init__(network, seed, steps, optimisation)
         if not 0.0 <= label_smoothing < 1.0:
             raise UserError(f"classifier.module.label_smoothing={label_smoothing}: expected a share from 0 to below 1")
-        self.label_smoothing = label_smoothing
+        if not 0.0 <= blur < math.inf:
+            raise UserError(f"classifier.module.blur={blur:g}: expected a number of pixels of at least 0")
+        self.label_smoothing, self.blur = label_smoothing, blur
         value, words = ("r2", "R²") if network.task == "regression" else ("auc", "AUC")
         self.headline = (f"validation/{value}", f"validation {words} {{:.3f}}")  # what a line of progress shows
         self._held_out: list[Batch] = []  # raw outputs and targets of one validation
@@ -54,8 +62,11 @@ class ClassifierModule(AveragedModule):
         return F.cross_entropy(outputs, targets.long(), label_smoothing=smoothing)
 
     def shown(self, images: Tensor, targets: Tensor) -> Tensor:
-        """What a step learns from, in place of the images; a variant overrides this."""
-        return images
+        """What a step learns from, in place of the images [B, C, H, W]; a variant overrides this."""
+        if self.blur == 0.0:
+            return images
+        generator = generator_for(self.seed, "blur", self.global_step, self.global_rank)
+        return blurred(images, (self.blur * torch.rand(len(images), generator=generator)).to(images.device))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
@@ -106,15 +117,17 @@ class RobustClassifierModule(ClassifierModule):
         steps: int,
         optimisation: Optimisation,
         label_smoothing: float = 0.0,
+        blur: float = 0.0,
         strength: float = 0.008,
     ) -> None:
-        super().__init__(network, seed, steps, optimisation, label_smoothing)
+        super().__init__(network, seed, steps, optimisation, label_smoothing, blur)
         if strength <= 0.0:
             raise UserError(f"classifier.module.strength={strength:g}: expected a number above 0")
         self.strength = strength
 
     def shown(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Images [B, C, H, W] as far as `strength` from the ones that came, where the loss is larger."""
+        """Images [B, C, H, W] as far as `strength` from the ones that came, blurred, where the loss is larger."""
+        images = super().shown(images, targets)
         rise = min(1.0, 2.0 * (self.global_step + 1) / self.steps)
         radius = rise * self.strength * math.sqrt(images[0].numel())
         generator = generator_for(self.seed, "moves", self.global_step, self.global_rank)
@@ -125,6 +138,18 @@ class RobustClassifierModule(ClassifierModule):
         (slope,) = torch.autograd.grad(loss, move)
         move = move.detach() + radius * _unit(slope)
         return images + move * (radius / _norm(move)).clamp_max(1.0)
+
+
+def blurred(images: Tensor, sigma: Tensor) -> Tensor:
+    """Each of the images [B, C, H, W] under a Gaussian of its own width, sigma [B] in pixels, at least 0."""
+    reach = math.ceil(REACH * float(sigma.max()))
+    places = torch.arange(-reach, reach + 1, device=images.device)
+    kernels = torch.exp(-0.5 * (places / sigma.clamp_min(SHARP)[:, None]).square())
+    kernels = (kernels / kernels.sum(dim=1, keepdim=True))[:, None, None]
+    x = F.pad(images, (reach,) * 4, mode="replicate").transpose(0, 1)  # images as the channels of a grouped convolution
+    for kernel in (kernels, kernels.transpose(2, 3)):
+        x = F.conv2d(x, kernel.to(x.dtype), groups=len(images))
+    return x.transpose(0, 1).contiguous()
 
 
 def _norm(x: Tensor) -> Tensor:
