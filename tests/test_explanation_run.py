@@ -104,7 +104,7 @@ def _copies(medlat, tmp_path, classifier, expected):
         assert "generator: reused" in err
         found = scores(run)
         for (method, key), value in expected.items():
-            if method in ("linear", "random", "coordinate") and key not in ("seconds", "oracle_rate"):
+            if method in ("linear", "random", "coordinate") and key not in ("seconds", "oracle_rate", "oracle_drift"):
                 assert found[method, key] == pytest.approx(value, abs=1e-3, nan_ok=True), (kind, method, key)
     code, _, err = medlat(*HISTOLOGY, *quick, *own, "directions=mean_gradient")
     assert code == 2
@@ -127,6 +127,7 @@ def _oracles(medlat, tmp_path, classifier, middle):
     reached = [method for method, key in found if key == "reach_rate" and found[method, key] > 0.0]
     assert reached
     assert {found[method, "oracle_rate"] for method in reached} == {1.0}
+    assert all(found[method, "oracle_drift"] == found[method, "inversion_drift"] for method in reached)
     code, _, err = medlat(*asked, "oracle.classes=[normal,ill]")
     assert code == 2
     assert "oracle: it predicts ill, expected tumour" in err

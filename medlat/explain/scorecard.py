@@ -39,6 +39,7 @@ SCORES = (
     Score("realism", "", "lower", "distance to the nearest real images of the target side, 1 for real images"),
     Score("identity", "σ", "lower", "change of measurements that have nothing to do with the prediction"),
     Score("inversion_drift", "", "lower", "change of the prediction by inversion alone"),
+    Score("oracle_drift", "", "lower", "the same of that other classifier: where it is large, it cannot judge"),
     Score("seconds", "s", "lower", "per image: series and counterfactual"),
 )
 

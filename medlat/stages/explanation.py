@@ -270,14 +270,9 @@ def _judge(subject: _Subject, explained: _Explained) -> tuple[dict[str, np.ndarr
             return np.where(reached, values, np.nan)
 
         change = (after - before).abs().mean(dim=(1, 2, 3)).numpy() * subject.spec.range / 2.0
-        column = {}
-        if subject.oracle is not None:
-            first, then = (predict(subject.oracle, images, subject.device).numpy() for images in (before, after))
-            rising = (series[:, zero] <= subject.wanted.threshold).numpy()
-            column["oracle_rate"] = of_reached(scorecard.crossed(first, then, rising, subject.wanted.threshold))
+        rising = (series[:, zero] <= subject.wanted.threshold).numpy()
         columns.append(
-            column
-            | {
+            {
                 "flip_rate": found.flipped.double().numpy(),
                 "reach_rate": found.reached.double().numpy(),
                 "monotonicity": monotonicity(subject.target.linear(series).numpy(), subject.steps),
@@ -290,8 +285,21 @@ def _judge(subject: _Subject, explained: _Explained) -> tuple[dict[str, np.ndarr
                 "seconds": np.full(len(series), explained.seconds),
             }
         )
+        if subject.oracle is not None:
+            convinced, drift = _asked(subject.oracle, subject, before, after, rising)
+            columns[-1] |= {"oracle_rate": of_reached(convinced), "oracle_drift": drift}
     values = {key: np.concatenate([column[key] for column in columns]) for key in columns[0]}
     return values, np.tile(subject.groups, len(columns))
+
+
+def _asked(
+    oracle: Target, subject: _Subject, before: Tensor, after: Tensor, rising: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What another classifier says of inverted images and counterfactuals [N, C, H, W]: whether it saw the threshold
+    crossed in the asked sense, and how far its prediction moved by inversion alone; both [N].
+    """
+    real, first, then = (predict(oracle, images, subject.device).numpy() for images in (subject.real, before, after))
+    return scorecard.crossed(first, then, rising, subject.wanted.threshold), np.abs(first - real)
 
 
 def _realism(subject: _Subject, before: Tensor, measured: np.ndarray) -> np.ndarray:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from generators.gan import tiny
+from scipy.ndimage import gaussian_filter
 from torchmetrics.functional.classification import binary_auroc
 
-from medlat.classifiers.module import ClassifierModule, RobustClassifierModule
+from medlat.classifiers.module import ClassifierModule, RobustClassifierModule, blurred
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import Trained
 from medlat.data.batches import SliceData
@@ -147,11 +148,12 @@ class StoppingRobust(Stopping, RobustClassifierModule):
     pass
 
 
-def robust(strength=0.1, steps=STEPS):
+def robust(strength=0.1, steps=STEPS, blur=0.0):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = ResNet(tiny.SPEC, "binary", CLASSES["binary"], width=8)
-    return StoppingRobust(network, 5, steps, Optimisation(learning_rate=1e-2, ema_decay=0.9), strength=strength)
+    rates = Optimisation(learning_rate=1e-2, ema_decay=0.9)
+    return StoppingRobust(network, 5, steps, rates, blur=blur, strength=strength)
 
 
 def test_images_are_moved_against_the_classifier_and_no_further_than_asked(store):
@@ -170,14 +172,37 @@ def test_images_are_moved_against_the_classifier_and_no_further_than_asked(store
     assert all(p.grad is None for p in module.network.parameters())
 
 
+def test_images_are_blurred_each_by_its_own_gaussian(store):
+    images = torch.cat([store.fetch(np.arange(3), tiny.SPEC)] * 2, dim=1)
+    made = blurred(images, torch.tensor([0.0, 0.7, 2.0]))
+    assert torch.equal(made[0], images[0])
+    for i, sigma in ((1, 0.7), (2, 2.0)):
+        expected = gaussian_filter(images[i].numpy(), (0.0, sigma, sigma), mode="nearest", radius=6)
+        np.testing.assert_allclose(made[i].numpy(), expected, atol=1e-5)
+    module, again = robust(1e-12, 1, blur=2.0), robust(1e-12, 1, blur=2.0)
+    targets = torch.zeros(len(images))
+    shown = module.shown(images[:, :1], targets)
+    assert torch.equal(shown, again.shown(images[:, :1], targets)), "the same again for the same step"
+    steepness = [x.diff(dim=-1).abs().mean(dim=(1, 2, 3)) for x in (shown, images[:, :1])]
+    left = steepness[0] / steepness[1]
+    assert left.max() < 1.0 + 1e-5
+    assert left.max() - left.min() > 0.05, "each by its own"
+
+
 def test_an_interrupted_robust_training_ends_as_if_it_never_had_been(store, tmp_path):
     targets = (bright(store) > 0).astype(float)
-    whole = run(robust(), store, tmp_path / "whole", targets)
-    module = robust()
+    whole = run(robust(blur=1.0), store, tmp_path / "whole", targets)
+    module = robust(blur=1.0)
     module.stop_at = 4
     with pytest.raises(tiny.Stopped):
         run(module, store, tmp_path / "again", targets)
-    assert tiny.digest(run(robust(), store, tmp_path / "again", targets)) == tiny.digest(whole)
+    assert tiny.digest(run(robust(blur=1.0), store, tmp_path / "again", targets)) == tiny.digest(whole)
+
+
+@pytest.mark.parametrize("blur", [-1.0, math.inf, math.nan])
+def test_bad_blur_is_named(blur):
+    with pytest.raises(UserError, match=rf"^classifier\.module\.blur={blur:g}: expected a number of pixels"):
+        Stopping(robust().network, 5, 1, Optimisation(), blur=blur)
 
 
 def test_bad_strength_is_named():
