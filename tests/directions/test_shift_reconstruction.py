@@ -185,6 +185,39 @@ def test_learnt_directions_are_told_apart(kind, tmp_path):
         assert torch.allclose(columns @ columns.T, torch.eye(4), atol=1e-5)
 
 
+class Textured(Blobs):
+    """Factors of unequal strength under a texture that any move changes altogether: small moves are confused."""
+
+    STRENGTHS = (1.0, 0.7, 0.5, 0.35)
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(2)
+        self.register_buffer("hash", 300.0 * torch.randn(4, 256, generator=generator))
+
+    def decode(self, codes, space="z"):
+        quarters = (0.1 * torch.tensor(self.STRENGTHS) * (codes @ self.rotation.T)).reshape(-1, 1, 2, 2)
+        texture = torch.sin(codes.detach() @ self.hash).reshape(-1, 1, 16, 16)
+        return quarters.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3) + 0.5 * texture
+
+
+class Factors(Random):
+    """The planted factors themselves."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self.fixed.copy_(Blobs().rotation)
+
+
+def test_planted_factors_are_no_better_an_answer_than_any_basis(tmp_path):
+    """Why training does not find them: nothing that it asks for is better there."""
+    found = [trained(finder(kind, 6400), tmp_path / kind.__name__, Textured())[2] for kind in (Factors, Random)]
+    for accuracy_of in ("rca", "judge_rca"):
+        factors, others = (numbers[accuracy_of] for numbers in found)
+        assert 0.6 < others < 0.95, "moves are confused, but not all"
+        assert factors < others + 0.05
+
+
 class Doubled(UnitNorm):
     """Begins with the same direction twice, but for a hundredth."""
 
