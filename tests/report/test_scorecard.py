@@ -48,7 +48,7 @@ def test_response_curves_have_a_panel_per_method_with_controls_last_on_grey():
 def test_scorecard_has_a_panel_per_score_and_says_which_way_is_better():
     rows = [{**row, "control": row["method"] == "linear"} for row in scores()]
     figure = scorecard.scorecard_chart(rows)
-    assert sum(axes.get_visible() for axes in figure.axes) == len(SCORES)
+    assert sum(axes.get_visible() for axes in figure.axes) == len(SCORES) == 12
     panel = {axes.get_title(loc="left"): axes for axes in figure.axes}
     assert panel["flip rate"].xaxis.label.get_text() == "better →"
     assert panel["proximity (HU)"].xaxis.label.get_text() == "← better"
