@@ -1,9 +1,11 @@
 """Networks of the user's own, from files: fitting images to what they take, running them, and saying what is wrong.
 
-A file in TorchScript or ONNX is loaded when the object is made and run where the images are (ONNX: on the CPU). Feature
-extractors (`medlat.evaluation.features`) and classifiers (`medlat.classifiers.adapters`) are built on it.
+A file in TorchScript is a program: `medlat.trial` runs it in a process of its own first, and it is loaded at its first
+call and run where the images are. A file in ONNX holds no code; it is loaded when the object is made, and run on the
+CPU. Feature extractors (`medlat.evaluation.features`) and classifiers (`medlat.classifiers.adapters`) are built on it.
 """
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medlat.errors import UserError, nearest
+
+TORCHSCRIPT = ("version", "constants.pkl", "data.pkl", "code/")  # what every archive of torch.jit.save holds
 
 
 @dataclass(frozen=True)
@@ -84,30 +88,49 @@ class TorchScriptFile:
     """A network in a TorchScript file (`torch.jit.script(network).save(...)`), with gradients in the images only.
 
     `torch.jit.load` builds tensors, plain values and TorchScript's own classes, and refuses pickled Python objects: a
-    file cannot call Python. But it is a program that is run, and its operators can read and write files (`torch.save`
-    is one of them): take files from where you would take a program.
+    file cannot call Python. But it is a program that is run: its operators can read and write files (`torch.save` is
+    one of them), and its loops need not end. Take files from where you would take a program; ONNX holds none.
 
-    Raises UserError where the file is missing or of another format and, when called, where the network fails.
+    No more than the list of the file's contents is read until the first call.
+
+    Raises UserError where the file is missing or of another format and, when called, where the network cannot be
+    loaded, or fails.
     """
 
     fixed_batch: int | None = None
 
     def __init__(self, path: Path, culprit: Culprit) -> None:
-        self.culprit = culprit
+        self.path, self.culprit = path, culprit
+        self.network: Any = None  # until the first call
         check_file(path, culprit)
-        try:
-            self.network = torch.jit.load(path, map_location="cpu").eval()
-        except (RuntimeError, ValueError) as error:
-            raise culprit.error(f"not a TorchScript file ({first_line(error)})") from error
-        for parameter in self.network.parameters():  # a scripted network has no requires_grad_ of its own
-            parameter.requires_grad_(False)
+        _check_archive(path, culprit)
 
     def __call__(self, batch: Tensor) -> Any:
+        if self.network is None:
+            self.network = self._load()
         self.network.to(batch.device)
         try:
             return self.network(batch)
-        except RuntimeError as error:
+        except Exception as error:  # whatever the program raises
             raise fails(self.culprit, batch, error) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"network": None}  # another process loads it itself
+
+    @torch.inference_mode(False)  # whoever calls first: its weights are also used where gradients are taken
+    def _load(self) -> Any:
+        try:
+            network = torch.jit.load(self.path, map_location="cpu").eval()
+        except Exception as error:  # as above
+            raise self.culprit.error(f"not a TorchScript file ({first_line(error)})") from error
+        for parameter in network.parameters():  # a scripted network has no requires_grad_ of its own
+            parameter.requires_grad_(False)
+        return network
+
+
+def is_program(made: Any) -> bool:
+    """Whether a classifier or a feature extractor runs a program of a file, which `medlat.trial` is to try first."""
+    return isinstance(getattr(made, "network", None), TorchScriptFile)
 
 
 class ONNXFile:
@@ -164,6 +187,21 @@ def check_file(path: Path, culprit: Culprit) -> None:
     beside = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
     near = nearest(path.name, beside)
     raise culprit.error("no such file" + (f"; did you mean '{path.parent / near}'?" if near else ""))
+
+
+def _check_archive(path: Path, culprit: Culprit) -> None:
+    """Raises UserError where a file's contents, by their names, are not those of a TorchScript file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+    except Exception as error:  # whatever damaged bytes lead to
+        raise culprit.error(f"not a TorchScript file ({first_line(error)})") from error
+    missing = [part for part in TORCHSCRIPT if not any(name.startswith(part) for name in names)]
+    if missing:
+        raise culprit.error(
+            f"not a TorchScript file (a zip without {', '.join(missing)}); expected what "
+            f"torch.jit.script(network).save(FILE) writes"
+        )
 
 
 def fails(culprit: Culprit, batch: Tensor | np.ndarray, error: Exception) -> UserError:

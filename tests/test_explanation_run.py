@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from medlat import trial
 from medlat.classifiers.trained import load
 from medlat.explain.scorecard import SCORES
 from medlat.generators.checkpoint import read_generator
@@ -240,3 +241,90 @@ def test_a_file_that_is_no_torchscript(medlat, tmp_path):
     code, _, err = medlat(*HISTOLOGY, "classifier=torchscript", *own)
     assert code == 2
     assert "not a TorchScript file" in err
+
+
+# --- files that are programs ------------------------------------------------------------------------------------------
+
+
+class Writes(torch.nn.Module):
+    """Writes a file when it is loaded, and when it is called: TorchScript's operators can."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = str(path)
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.path, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]):
+        self.path = state[0]
+        self.training = bool(torch.from_file(state[0], shared=True, size=4).numel() == 0)
+
+    def forward(self, x):
+        return torch.from_file(self.path, shared=True, size=4).zero_().sum() + x.mean((1, 2, 3)).sigmoid()
+
+
+class Loops(torch.nn.Module):
+    def forward(self, x):
+        while True:
+            x = x + 1.0
+        return x
+
+
+class Crashes(torch.nn.Module):
+    """Writes far beyond the end of a tensor."""
+
+    def forward(self, x):
+        beyond = torch.full([2, 1], 10**12, dtype=torch.long)
+        return torch.ops.aten._sparse_coo_tensor_unsafe(beyond, torch.ones(1), [2, 2]).to_dense()
+
+
+def program(module, path, place="classifier"):
+    """The arguments that name the module's file."""
+    torch.jit.script(module).save(str(path))
+    if place == "features":
+        return ["+features@evaluation.features.mine=torchscript", f"evaluation.features.mine.path={path}"]
+    asked = "classifier=torchscript" if place == "classifier" else "+classifier@oracle=torchscript"
+    return [asked, f"{place}.path={path}", f"{place}.task=binary", f"{place}.classes=[a,b]"]
+
+
+@pytest.mark.parametrize("place", ["classifier", "oracle", "features"])
+def test_a_program_is_run_in_no_dry_run_and_beside_no_mistake(place, medlat, tmp_path):
+    trace, path = tmp_path / "trace", tmp_path / "writes.pt"
+    own = program(Writes(trace), path, place)
+    for more, expected in (("dry_run=true", 0), ("explain.steps=[1,2,3]", 2), ("store=/proc/medlat", 2)):
+        code, _, err = medlat(*HISTOLOGY, *own, more)
+        assert code == expected, err
+        assert not trace.exists(), more
+    torch.jit.load(path)
+    assert trace.exists(), "it does write"
+
+
+@pytest.mark.parametrize(
+    ("place", "key"),
+    [("classifier", "classifier.path"), ("oracle", "classifier.path"), ("features", "evaluation.features.mine.path")],
+)
+def test_a_program_that_never_ends_is_refused_before_data_are_read(place, key, medlat, tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "LIMIT_S", 2.0)
+    path = tmp_path / "loops.pt"
+    code, _, err = medlat(*HISTOLOGY, *program(Loops(), path, place))
+    assert code == 2, err
+    assert f"{key}={path}: the network did not answer within 2 s" in err
+    assert not (tmp_path / "store" / "slices").exists()
+    commands = [p.read_bytes() for child in children() if (p := Path("/proc", child, "cmdline")).exists()]
+    assert not [command for command in commands if b"spawn_main" in command]
+
+
+def children() -> list[str]:
+    """The processes that this one has started, and has not seen the end of."""
+    return [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+
+
+def test_a_program_that_crashes_is_refused_before_data_are_read(medlat, tmp_path):
+    code, out, err = medlat(*HISTOLOGY, *program(Crashes(), tmp_path / "crashes.pt"))
+    assert code == 2, err
+    assert "crashes.pt: the network ended the process that tried it on two made-up images (SIGSEGV)" in err
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "store" / "slices").exists()

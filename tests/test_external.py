@@ -1,13 +1,19 @@
 """Networks from files; what extractors and classifiers make of them is tested there."""
 
+import os
+import pickle
+import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from medlat import trial
 from medlat.errors import UserError
 from medlat.external import Culprit, Fitting, ONNXFile, TorchScriptFile, first_line, last_line
+from medlat.trial import tried
 
 CULPRIT = Culprit("some.path=net.pt", "some.")
 
@@ -100,3 +106,96 @@ def test_a_script_that_fails_says_on_what(script):
     with pytest.raises(UserError, match=r"^some\.path=net\.pt: the network fails on images \[2, 3\] \("):
         TorchScriptFile(script, CULPRIT)(torch.zeros(2, 3))
     assert np.allclose(TorchScriptFile(script, CULPRIT)(torch.ones(2, 3, 4, 4)), 2.0)
+
+
+# --- files that are programs ------------------------------------------------------------------------------------------
+
+
+def test_a_script_is_loaded_at_its_first_call(script, monkeypatch):
+    network = TorchScriptFile(script, CULPRIT)
+    with torch.inference_mode():  # as features do; gradients can be taken all the same
+        network(torch.zeros(1, 1, 2, 2))
+    elsewhere = pickle.loads(pickle.dumps(network))
+    assert torch.equal(elsewhere(torch.ones(1, 1, 2, 2)), torch.tensor([[2.0]]))
+    monkeypatch.setattr(torch.jit, "load", None)
+    images = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    network(images).sum().backward()
+    assert images.grad.sum() == 2.0
+    TorchScriptFile(script, CULPRIT)
+    with pytest.raises(UserError, match="not a TorchScript file"):
+        TorchScriptFile(script, CULPRIT)(images)
+
+
+def zip_of(path, *names):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: torch.save(Mean().state_dict(), path), r"a zip without constants\.pkl, code/\); expected what"),
+        (lambda path: torch.save(Mean(), path), r"a zip without constants\.pkl, code/\)"),
+        (
+            lambda path: zip_of(path, "../../x", "\x1b[2J/code"),
+            r"a zip without version, constants\.pkl, data\.pkl, code/",
+        ),
+        (lambda path: zip_of(path), "a zip without version"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-40]), "File is not a zip file"),
+        (lambda path: path.write_text("not a network"), "File is not a zip file"),
+    ],
+)
+def test_files_that_are_no_scripts_are_told_by_their_contents(script, monkeypatch, make, why):
+    make(script)
+    monkeypatch.setattr(torch.jit, "load", None)
+    with pytest.raises(UserError, match=rf"^some\.path=net\.pt: not a TorchScript file \({why}") as caught:
+        TorchScriptFile(script, CULPRIT)
+    assert str(caught.value).isprintable()
+
+
+def test_a_script_that_is_damaged_inside_fails_at_its_call(tmp_path):
+    zip_of(tmp_path / "net.pt", "net/version", "net/constants.pkl", "net/data.pkl", "net/code/__torch__.py")
+    network = TorchScriptFile(tmp_path / "net.pt", CULPRIT)
+    with pytest.raises(UserError, match=r"^some\.path=net\.pt: not a TorchScript file \("):
+        network(torch.zeros(1, 1, 2, 2))
+
+
+# --- their trial ------------------------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_a_call_in_another_process(tmp_path, script):
+    tried(CULPRIT, os.mkdir, str(tmp_path / "made"))
+    assert (tmp_path / "made").is_dir()
+    with pytest.raises(UserError, match=r"^some\.path=net\.pt: the network fails on images \[2, 3\] \("):
+        tried(CULPRIT, TorchScriptFile(script, CULPRIT), torch.zeros(2, 3))
+    with pytest.raises(RuntimeError, match="FileExistsError"):  # of a check, that is a mistake of ours
+        tried(CULPRIT, os.mkdir, str(tmp_path / "made"))
+
+
+def test_a_trial_that_never_ends_is_killed_with_what_it_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "LIMIT_S", 1.0)
+    told = tmp_path / "pids"
+    with pytest.raises(UserError, match=r"^some\.path=net\.pt: the network did not answer within 1 s "):
+        tried(CULPRIT, os.system, f"sleep 600 & echo $$ $! > {told}; wait")
+    pids = told.read_text().split()
+    assert len(pids) == 2
+    deadline = time.monotonic() + 10.0  # orphans are reaped by another process, in its own time
+    while any(_runs(pid) for pid in pids):
+        assert time.monotonic() < deadline, "still there"
+        time.sleep(0.05)
+
+
+def _runs(pid: str) -> bool:
+    stat = Path("/proc", pid, "stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("check", "arguments", "how"),
+    [(os.abort, (), "SIGABRT"), (os._exit, (3,), "exit code 3"), (os._exit, (0,), "exit code 0")],
+)
+def test_a_trial_that_dies(check, arguments, how):
+    message = rf"^some\.path=net\.pt: the network ended the process that tried it on two made-up images \({how}\)$"
+    with pytest.raises(UserError, match=message):
+        tried(CULPRIT, check, *arguments)

@@ -118,8 +118,8 @@ class _Own:
 
 
 class TorchScriptClassifier(_Own):
-    """The user's classifier in a TorchScript file; arguments as above. Take files from where you would take a program:
-    see `medlat.external`.
+    """The user's classifier in a TorchScript file; arguments as above. The file is a program that is run (see
+    `medlat.external`): take it from where you would take a program. ONNX holds no code.
 
     differentiable: whether gradients in the images can be taken; false for a network that cuts them off.
     """

@@ -3,6 +3,7 @@
 import math
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor
 from medlat.classifiers.black_box import Task
 from medlat.classifiers.networks import ClassifierNetwork
 from medlat.errors import UserError
+from medlat.external import first_line
 from medlat.generators.checkpoint import read_generator
 
 NETWORKS = "medlat.classifiers.networks"
@@ -86,8 +88,23 @@ def load(path: str | Path) -> Trained:
     if not isinstance(kind, type) or not issubclass(kind, ClassifierNetwork):
         raise UserError(f"{path}: holds a {module}.{name}, expected a classifier of {NETWORKS}")
     try:
+        _check_layers(recipe, weights)
+        with torch.device("meta"):  # a network larger than its weights is refused before it takes memory
+            kind(image, **recipe).load_state_dict(weights, assign=True)
         network = kind(image, **recipe)
         network.load_state_dict(weights)
-    except (TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: damaged checkpoint ({str(error).splitlines()[0]})") from error
+    except UserError:
+        raise
+    except Exception as error:  # whatever a recipe that somebody else wrote leads to
+        raise UserError(f"{path}: damaged checkpoint ({first_line(error)})") from error
     return Trained(network)
+
+
+def _check_layers(recipe: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Raises ValueError where a list of numbers, of layers, adds up to more than there are weights: to build them would
+    take memory even without their numbers.
+    """
+    for name, value in recipe.items():
+        numbers = [n for n in value if isinstance(n, int)] if isinstance(value, list) else []
+        if sum(numbers) > len(weights):
+            raise ValueError(f"{name} asks for more layers than the file has weights")

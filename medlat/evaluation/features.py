@@ -1,8 +1,7 @@
 """Feature extractors: what turns images into the rows that distances and path lengths are taken over.
 
 An extractor is a black box: it has a `name`, which results are called by, and maps images [N, C, H, W] in [-1, 1] to
-features [N, D]. The user's own network comes as a file in TorchScript or ONNX, loaded when the extractor is made and
-run where the images are (ONNX: on the CPU).
+features [N, D]. The user's own network comes as a file in TorchScript (a program: see `medlat.external`) or ONNX.
 """
 
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from medlat.external import Culprit, Fitting, ONNXFile, TorchScriptFile
+from medlat.spaces import ImageSpec
 
 if TYPE_CHECKING:
     from medlat.evaluation.regressor import FactorRegressor
@@ -83,15 +83,15 @@ class _FromFile:
 
 
 class TorchScript(_FromFile):
-    """The user's network in a TorchScript file; arguments as above. Take files from where you would take a program: see
-    `medlat.external`.
+    """The user's network in a TorchScript file; arguments as above. The file is a program that is run: take it from
+    where you would take a program. ONNX holds no code.
     """
 
     kind = TorchScriptFile
 
 
 class Inception(TorchScript):
-    """An Inception network in TorchScript that takes RGB [N, 3, 299, 299] in [0, 255] and gives [N, D]."""
+    """An Inception network in TorchScript (see there) that takes RGB [N, 3, 299, 299] in [0, 255] and gives [N, D]."""
 
     def __init__(self, path: str | Path, name: str = "inception", batch: int = 32) -> None:
         super().__init__(name, path, size=299, channels=3, low=0.0, high=255.0, batch=batch)
@@ -104,6 +104,13 @@ class ONNX(_FromFile):
     """
 
     kind = ONNXFile
+
+
+def check(extractor: Features, image: ImageSpec) -> None:
+    """Run it on two made-up images of noise. Raises UserError where it does not take images of the data, or returns
+    what it should not.
+    """
+    extractor(torch.rand(2, *image.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0)
 
 
 class RegressorFeatures:

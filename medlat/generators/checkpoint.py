@@ -13,6 +13,7 @@ from medlat.errors import UserError
 from medlat.spaces import ImageSpec
 
 FORMAT = 1
+LARGEST = 1e9  # of the numbers that describe images
 
 
 def save_generator(path: Path, network: nn.Module, recipe: dict[str, Any], image: ImageSpec) -> None:
@@ -40,7 +41,11 @@ def read_generator(path: Path) -> tuple[dict[str, Any], ImageSpec, dict[str, Ten
         if header["format"] != FORMAT:
             raise UserError(f"{path}: checkpoint of format {header['format']}, expected {FORMAT}")
         recipe, image = header["recipe"], ImageSpec(**header["image"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        numbers = (*image.shape, image.low, image.high, image.spacing_mm)
+        plain = all(isinstance(number, int | float) and abs(number) < LARGEST for number in numbers)
+        if not plain or not isinstance(recipe, dict):
+            raise ValueError("its header is not one that medlat writes")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged checkpoint ({error}); delete its folder to make it anew") from error
     if not str(recipe.get("_target_", "")).startswith("medlat."):
         raise UserError(

@@ -1,4 +1,5 @@
 import math
+import resource
 
 import pytest
 import torch
@@ -123,3 +124,28 @@ def test_a_file_of_something_else(tmp_path):
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(UserError, match="damaged checkpoint"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"growth_rate": 10**7},
+        {"growth_rate": 10**30},
+        {"init_features": 10**9},
+        {"blocks": [1, 10**9]},
+        {"blocks": [1, 1, 1]},
+        {"blocks": "x"},
+        {"stem_stride": []},
+        {"classes": 3},
+        {"task": {}},
+    ],
+    ids=str,
+)
+def test_a_network_larger_than_its_weights_takes_no_memory(tmp_path, absurd):
+    path, net = tmp_path / "c.safetensors", network(kind=DenseNet)
+    save_generator(path, net, recipe(net) | absurd, SPEC)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18, "kilobytes"

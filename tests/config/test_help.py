@@ -44,3 +44,9 @@ def test_the_programs_own_page() -> None:
         assert f"  {name} " in page
     assert "ct_base" not in page
     assert max(map(len, page.splitlines())) <= WIDTH
+
+
+def test_what_is_run_says_so() -> None:
+    page = " ".join(help_text([config_dir()]).split())
+    assert page.count("a program that is run: take it from where you would take a program") == 3
+    assert page.count("in an ONNX file, which holds no code") == 2

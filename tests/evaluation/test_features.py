@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medlat.errors import UserError
-from medlat.evaluation.features import ONNX, Features, Inception, RegressorFeatures, TorchScript
+from medlat.evaluation.features import ONNX, Features, Inception, RegressorFeatures, TorchScript, check
 from medlat.evaluation.regressor import FactorRegressor
 
 VALUES = (-1.0, 0.0, 1.0)
@@ -119,6 +119,13 @@ def test_images_with_other_channels(tmp_path):
     extractor = TorchScript("mine", scripted(tmp_path, Means()), channels=3)
     with pytest.raises(UserError, match="the images have 2; expected 1 or 3"):
         extractor(torch.zeros(1, 2, 8, 8))
+
+
+def test_check_runs_it_on_images_of_the_data(tmp_path, spec):
+    check(TorchScript("mine", scripted(tmp_path, Means())), spec)
+    for module, message in ((Colour(), r"fails on images \[2, 1, 32, 32\]"), (OneRow(), r"expected \[2, D\]")):
+        with pytest.raises(UserError, match=message):
+            check(TorchScript("mine", scripted(tmp_path, module)), spec)
 
 
 class Bomb:

@@ -84,3 +84,26 @@ def test_another_format_is_refused(tmp_path, vae):
     save_file({"x": torch.zeros(1)}, path, metadata={"medlat": json.dumps(header)})
     with pytest.raises(UserError, match="format 99, expected 1"):
         read_generator(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "[" * 100_000,
+        "[]",
+        {"recipe": [RECIPE]},
+        {"image": {"high": 10**400}},
+        {"image": {"high": float("nan")}},
+        {"image": {"unit": "HU", "width": "32"}},
+    ],
+    ids=["nested", "list", "recipe", "endless", "nan", "text"],
+)
+def test_headers_that_medlat_does_not_write(tmp_path, vae, header):
+    path = tmp_path / "g.safetensors"
+    if isinstance(header, dict):
+        image = vae.image.to_dict() | header.get("image", {})
+        header = json.dumps({"format": 1, "recipe": RECIPE} | header | {"image": image})
+    save_file({"x": torch.zeros(1)}, path, metadata={"medlat": header})
+    with pytest.raises(UserError, match=r"g\.safetensors: damaged checkpoint \(.*; delete its folder") as caught:
+        read_generator(path)
+    assert "\n" not in str(caught.value)
