@@ -1,7 +1,8 @@
 """Configuration -> objects. The only place that calls `hydra.utils.instantiate`."""
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from medlat.config.command_line import name_problem
 from medlat.errors import ConfigErrors, UserError
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from medlat.training.settings import Hardware, Schedule
 
 SMALLEST_IMAGE = 16  # pixels
+FEWEST_CODES = 4  # of an interval over base codes
 # What the program itself passes to constructors, by section: the configuration need not, and must not, hold it.
 PROVIDED = {
     "generator.network": {"image"},
@@ -251,11 +254,22 @@ def window(config: DictConfig) -> tuple[float, float]:
 
 
 def check_values(config: DictConfig) -> None:
-    """Build what is cheap to build, before any data are read. Raises ConfigErrors with all that the constructors
-    refuse.
+    """Build what is cheap to build, before any data are read; the user's programs (TorchScript) are not loaded. Raises
+    ConfigErrors with all that the constructors refuse.
     """
+    _attempt(_attempts(config))
+
+
+def try_programs(config: DictConfig) -> None:
+    """Run the user's programs (TorchScript) on made-up images, each in a process of its own: the last check before data
+    are read. Raises ConfigErrors with all that is refused.
+    """
+    _attempt(_trials(config))
+
+
+def _attempt(attempts: Iterable[Callable[[], Any]]) -> None:
     problems = []
-    for attempt in _attempts(config):
+    for attempt in attempts:
         try:
             attempt()
         except UserError as error:
@@ -266,7 +280,8 @@ def check_values(config: DictConfig) -> None:
 
 def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
     sections = [config.directions, *config.others.values(), *config.controls.values()]
-    checks: list[Callable[[], Any]] = [partial(source, config), partial(window, config)]
+    checks: list[Callable[[], Any]] = [partial(_check_name, config), partial(source, config), partial(window, config)]
+    checks += [partial(_check_steps, "evaluation.steps", config.evaluation.steps), partial(_check_codes, config)]
     if is_pretrained(config):
         checks.append(partial(pretrained, config))
     else:
@@ -275,6 +290,19 @@ def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
     checks += [lambda: hardware(config).device, partial(augment, config), partial(features, config)]
     checks += [partial(build, section) for section in sections]
     return checks + _explanation_checks(config)
+
+
+def _trials(config: DictConfig) -> list[Callable[[], Any]]:
+    from medlat.classifiers import adapters
+    from medlat.evaluation import features as extractors
+    from medlat.external import is_program
+    from medlat.trial import tried
+
+    judges = [config] if config.oracle is None else [config, of_oracle(config)]
+    asked: list[tuple[Any, Any]] = [(adapters.check, build(c.classifier)) for c in judges if is_own_classifier(c)]
+    asked += [(extractors.check, extractor) for extractor in features(config)]
+    image = _image(config, *window(config))
+    return [partial(tried, made.culprit, check, made, image) for check, made in asked if is_program(made)]
 
 
 def _explanation_checks(config: DictConfig) -> list[Callable[[], Any]]:
@@ -291,7 +319,7 @@ def _explanation_checks(config: DictConfig) -> list[Callable[[], Any]]:
 
 def _classifier_checks(config: DictConfig) -> list[Callable[[], Any]]:
     if is_own_classifier(config):
-        return [lambda: own_classifier(config, _image(config, *window(config)))]
+        return [partial(_check_own_classifier, config)]
     return [partial(_classifier_check, config), *(partial(build, s) for s in _parts(config.classifier))]
 
 
@@ -325,12 +353,37 @@ def _check_explain(config: DictConfig) -> None:
     for name, section in config.inversion.others.items():
         if (other := build(section).space) != space:
             raise UserError(f"inversion.others.{name}.space={other}: expected {space}, the space of inversion.method")
-    steps = list(asked.steps)
-    if steps != sorted(set(steps)) or 0.0 not in steps or len(steps) < 3:
-        raise UserError(f"explain.steps={steps}: expected at least three rising numbers, 0 among them")
+    _check_steps("explain.steps", asked.steps)
     for name in ("images", "codes", "controls", "shown"):
         if asked[name] < (10 if name == "codes" else 1):
             raise UserError(f"explain.{name}={asked[name]}: expected at least {10 if name == 'codes' else 1}")
+
+
+def _check_own_classifier(config: DictConfig) -> None:
+    """A program is not run: `try_programs` does."""
+    from medlat.external import is_program
+
+    if not is_program(build(config.classifier)):
+        own_classifier(config, _image(config, *window(config)))
+
+
+def _check_name(config: DictConfig) -> None:
+    if problem := name_problem(config.name):
+        raise UserError(problem)
+
+
+def _check_steps(key: str, steps: Sequence[float]) -> None:
+    steps = list(steps)
+    if steps != sorted(set(steps)) or 0.0 not in steps or len(steps) < 3 or not all(map(math.isfinite, steps)):
+        raise UserError(f"{key}={steps}: expected at least three rising numbers, 0 among them")
+
+
+def _check_codes(config: DictConfig) -> None:
+    if (found := config.evaluation.base_codes) < FEWEST_CODES:
+        raise UserError(
+            f"evaluation.base_codes={found}: expected at least {FEWEST_CODES}, as intervals are drawn over base codes "
+            f"(the default is 48)"
+        )
 
 
 def _check_black_box(config: DictConfig, methods: dict[str, DictConfig]) -> None:

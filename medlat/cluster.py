@@ -3,11 +3,12 @@
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from medlat.errors import UserError, did_you_mean
 
@@ -39,8 +40,15 @@ def cores() -> int:
 
 
 def logged_to_a_file() -> bool:
-    """Whether what is printed is kept on a shared disk, as it is in a job of submitit or of SLURM."""
-    return "SUBMITIT_EXECUTOR" in os.environ or (job() is not None and not sys.stderr.isatty())
+    """Whether what is printed is kept, as it is in a job of submitit or of SLURM, and wherever stderr is a file."""
+    return "SUBMITIT_EXECUTOR" in os.environ or (job() is not None and not sys.stderr.isatty()) or _is_file(sys.stderr)
+
+
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # it is none of the system's, or closed
+        return False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from medlat import build, cluster
+from medlat.digests import DamagedFile
 from medlat.errors import UserError
 from medlat.files import read_json
 from medlat.places import ORACLE, SHUFFLED, judge_of, name_of
@@ -27,6 +28,7 @@ PLACES = (
     "labels",
     "annotations",
 )  # of a source: where its files lie; their content is told by its fingerprint
+IMAGES = "images.npy"  # of the slices: large, and checked when it is read
 NOT_LEARNT_FROM = ("checkpoint_every_s", "validations")  # settings of a training that its result does not depend on
 
 
@@ -185,6 +187,19 @@ def plan(config: DictConfig) -> Plan:
 def run(config: DictConfig, folder: Path) -> None:
     """Make every artefact that does not exist yet, then the report; the record of the run goes to `folder`."""
     from medlat.record import recorded
+
+    todo = plan(config)
+    build.hardware(config).limit_threads()
+    with recorded(config, folder, todo) as tracker:
+        try:
+            _make(todo, tracker, folder)
+        except DamagedFile as error:  # seen when it was read
+            todo.store.distrust(error.path)
+            _make(todo, tracker, folder)
+
+
+def _make(todo: Plan, tracker: Any, folder: Path) -> None:
+    """Every artefact, in order, and the report."""
     from medlat.stages import (
         classifier,
         data,
@@ -197,35 +212,31 @@ def run(config: DictConfig, folder: Path) -> None:
         report,
     )
 
-    todo = plan(config)
-    build.hardware(config).limit_threads()
-    make, made, methods = todo.store.make, todo.made, todo.methods()
-    with recorded(config, folder, todo) as tracker:
-        made["slices"] = make(todo.slices(), lambda out: data.slices(config, todo.source, todo.store, out))
-        made["split"] = make(todo.split(), lambda out: data.split(config, made, todo.source, out))
-        for place in todo.judges():
-            training = partial(classifier.classifier, config, made, tracker, place=place)
-            made[place] = make(todo.classifier(place), training, resumable=True)
-        if build.is_pretrained(config):
-            made["generator"] = make(todo.generator(), lambda out: generator.pretrained(config, made, out))
-        else:
-            training = partial(generator.generator, config, made, tracker)
-            made["generator"] = make(todo.generator(), training, resumable=True)
-        generator.replay_curves(made["generator"], tracker)
-        if todo.explains:
-            made["encoder"] = make(todo.encoder(), partial(inversion.encoder, config, made, tracker), resumable=True)
-            made["inversion"] = make(todo.inversion(), lambda out: inversion.inversion(config, made, out))
-        for name, section in methods.items():
-            how: dict[str, Any] = {"judge": judge_of(name), "name": name_of(name)}
-            finding = partial(directions.directions, config, section, made, tracker, **how)
-            made[name] = make(todo.directions(section, **how), finding, resumable=True)
-        made["regressor"] = make(todo.regressor(), lambda out: regressor.regressor(config, made, out))
-        made["evaluation"] = make(todo.evaluation(), lambda out: evaluation.evaluation(config, methods, made, out))
-        if todo.explains:
-            made["explanation"] = make(
-                todo.explanation(), lambda out: explanation.explanation(config, methods, made, out)
-            )
-        report.report(config, methods, made, tracker, folder)
+    config, make, made, methods = todo.config, todo.store.make, todo.made, todo.methods()
+    reading = partial(data.slices, config, todo.source, todo.store)
+    made["slices"] = make(todo.slices(), reading, checked_when_read=[IMAGES])
+    made["split"] = make(todo.split(), lambda out: data.split(config, made, todo.source, out))
+    for place in todo.judges():
+        training = partial(classifier.classifier, config, made, tracker, place=place)
+        made[place] = make(todo.classifier(place), training, resumable=True)
+    if build.is_pretrained(config):
+        made["generator"] = make(todo.generator(), lambda out: generator.pretrained(config, made, out))
+    else:
+        training = partial(generator.generator, config, made, tracker)
+        made["generator"] = make(todo.generator(), training, resumable=True)
+    generator.replay_curves(made["generator"], tracker)
+    if todo.explains:
+        made["encoder"] = make(todo.encoder(), partial(inversion.encoder, config, made, tracker), resumable=True)
+        made["inversion"] = make(todo.inversion(), lambda out: inversion.inversion(config, made, out))
+    for name, section in methods.items():
+        how: dict[str, Any] = {"judge": judge_of(name), "name": name_of(name)}
+        finding = partial(directions.directions, config, section, made, tracker, **how)
+        made[name] = make(todo.directions(section, **how), finding, resumable=True)
+    made["regressor"] = make(todo.regressor(), lambda out: regressor.regressor(config, made, out))
+    made["evaluation"] = make(todo.evaluation(), lambda out: evaluation.evaluation(config, methods, made, out))
+    if todo.explains:
+        made["explanation"] = make(todo.explanation(), lambda out: explanation.explanation(config, methods, made, out))
+    report.report(config, methods, made, tracker, folder)
 
 
 def follow(config: DictConfig, folder: Path) -> None:

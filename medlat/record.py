@@ -2,11 +2,10 @@
 
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 import medlat
 from medlat import build, cluster
 from medlat.collect import FAILURE
-from medlat.files import write_json, write_whole
+from medlat.files import write_json, write_whole, writing
 from medlat.store import hash_of
 from medlat.tracking import Tracker
 
@@ -31,25 +30,26 @@ LIBRARIES = ("torch", "pytorch-lightning", "monai", "hydra-core", "numpy", "scip
 @contextmanager
 def recorded(config: DictConfig, folder: Path, plan: "Plan") -> Iterator[Tracker]:
     """The tracker of a run. What the run is goes to the folder at once; what it made and measured at the end, whatever
-    the end is.
+    the end is. Raises UserError where the folder's disk refuses what is written.
     """
     resolved = public(config)
-    write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
-    write_json(folder / "environment.json", environment(config, plan))
-    (folder / FAILURE).unlink(missing_ok=True)  # of an earlier attempt
-    tracker = Tracker(
-        folder, resolved["logger"], resolved, config.name, job_type=list(plan.stages())[-1], group=_sweep()
-    )
-    exit_code = 1
+    with writing("hydra.run.dir", folder):
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
+        write_json(folder / "environment.json", environment(config, plan))
+        last = list(plan.stages())[-1]
+        tracker = Tracker(folder, resolved["logger"], resolved, config.name, job_type=last, group=_sweep())
     try:
-        yield tracker
-        exit_code = 0
-    except Exception as error:
-        note_failure(folder, error, _overrides(), _in_the_making(plan))
+        with writing("hydra.run.dir", folder):
+            yield tracker
+            write_json(folder / "artifacts.json", _artifacts(plan))
+            tracker.close()
+    except BaseException as error:
+        with suppress(OSError):  # the disk may be full: the error itself says so
+            if isinstance(error, Exception):
+                note_failure(folder, error, _overrides(), _in_the_making(plan))
+            write_json(folder / "artifacts.json", _artifacts(plan))
+        tracker.close(exit_code=1)
         raise
-    finally:
-        write_json(folder / "artifacts.json", _artifacts(plan))
-        tracker.close(exit_code)
 
 
 def note_failure(folder: Path, error: Exception, overrides: Sequence[str], stage: str | None = None) -> None:
@@ -63,7 +63,7 @@ def note_failure(folder: Path, error: Exception, overrides: Sequence[str], stage
         "reason": reason(error, stage),
         "job": cluster.job(),
     }
-    write_json(folder / FAILURE, entry | {"overrides": without_salt(overrides)})
+    write_json(folder / FAILURE, entry | {"overrides": list(overrides)})
 
 
 def reason(error: Exception, stage: str | None = None) -> str:
@@ -73,11 +73,6 @@ def reason(error: Exception, stage: str | None = None) -> str:
     if stage is not None and stage not in READ_FILES:
         return str(error)
     return "not kept, as it may name patients' files; the run by itself, on a terminal, says it"
-
-
-def without_salt(overrides: Sequence[str]) -> list[str]:
-    """Without the user's secret for hashing patient identities, which would tell who a patient is."""
-    return [re.sub(r"^(\+*data\.salt)=.+", r"\1=(kept to itself)", text) for text in overrides]
 
 
 def public(config: DictConfig) -> dict[str, Any]:
@@ -90,7 +85,7 @@ def public(config: DictConfig) -> dict[str, Any]:
 
 def _overrides() -> list[str]:
     """What this job was given."""
-    return without_salt(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def _sweep() -> str | None:
@@ -110,7 +105,7 @@ def environment(config: DictConfig, plan: "Plan") -> dict[str, Any]:
     return {
         "medlat": medlat.__version__,
         "commit": commit(),
-        "command": " ".join(["python -m medlat.run", *without_salt(sys.argv[1:])]),
+        "command": " ".join(["python -m medlat.run", *sys.argv[1:]]),
         "overrides": _overrides(),
         "job": cluster.job(),
         "seed": config.seed,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from medlat.config.locate import config_dir
 from medlat.errors import UserError
+from medlat.terminal import complain, printable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -31,10 +32,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Carry out a command line; returns the exit code."""
-    _Jobs.started, _Jobs.ended_by = 0, signal.SIGINT
+    _Jobs.started, _Jobs.ended_by, _Jobs.error, _Jobs.noted = 0, signal.SIGINT, None, None
     _end_in_order()
+    debug = any(argument.lower() == "debug=true" for argument in arguments)
     try:
-        from medlat.config.command_line import ordered, parse
+        from medlat.config.command_line import check_typed, ordered, parse
 
         options = parse(arguments)
         folders = [config_dir(), *filter(None, [options.config_dir])]
@@ -43,14 +45,16 @@ def run(arguments: list[str]) -> int:
 
             print(help_text(folders))
             return 0
+        check_typed(options.overrides)
         sys.argv[1:] = ordered(arguments)
         return _sweep(options, folders) if options.multirun else _single(options, folders)
-    except UserError as error:
-        _complain(error, arguments)
-        return 2
     except KeyboardInterrupt:
-        print("medlat: interrupted; the same command continues", file=sys.stderr)
+        name = signal.Signals(_Jobs.ended_by).name
+        print(f"medlat: interrupted by {name}; the same command continues", file=sys.stderr)
         return 128 + _Jobs.ended_by
+    except Exception as error:
+        complain(error, debug, _Jobs.noted)
+        return 2 if isinstance(error, UserError) else 1
 
 
 def _single(options: Any, folders: list[str]) -> int:
@@ -66,7 +70,15 @@ def _single(options: Any, folders: list[str]) -> int:
         from medlat.config.compose_errors import explain
         from medlat.config.schema import Root
 
-        raise explain(error, options.overrides, folders, Root, build.PROVIDED) from error
+        try:
+            raise explain(error, options.overrides, folders, Root, build.PROVIDED) from error
+        except OSError as refused:  # of the run's folder, which Hydra makes
+            raise UserError(
+                f"hydra.run.dir={refused.filename}: cannot be made ({refused.strerror}); set hydra.run.dir=DIR to a "
+                f"folder that can be written"
+            ) from error
+    if _Jobs.error is not None:
+        raise _Jobs.error
     return 0
 
 
@@ -87,7 +99,7 @@ def _sweep(options: Any, folders: list[str]) -> int:
         failed = prepared.conclude()
         if not failed:
             raise
-        print(f"medlat: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+        print(printable(f"medlat: {type(error).__name__}: {str(error).splitlines()[0]}"), file=sys.stderr)
         return 1
     return prepared.conclude()
 
@@ -104,6 +116,8 @@ class _Jobs:
 
     started = 0  # above 0: Hydra could compose a configuration
     ended_by: int = signal.SIGINT  # the signal that interrupted them
+    error: Exception | None = None  # of a run by itself: Hydra would print its overrides before passing it on
+    noted: Any = None  # what the run's folder keeps of that
 
 
 def job(config: "DictConfig") -> Any:
@@ -119,42 +133,81 @@ def job(config: "DictConfig") -> Any:
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    restrict(config.store_mode, folder)
-    if config.trainer.nodes > 1 and cluster.node() > 0:
-        return _follow(config, folder)
+    alone = OmegaConf.is_missing(hydra.job, "num")
     try:
-        alone = OmegaConf.is_missing(hydra.job, "num")
+        restrict(config.store_mode, folder)
+        if config.trainer.nodes > 1 and cluster.node() > 0:
+            return _follow(config, folder)
         if config.dry_run and not alone:
             print(f"job {hydra.job.num}: {' '.join(hydra.overrides.task)}")
-        if config.dry_run or alone:
+        if config.dry_run:
             return _checked(config, folder)
+        if alone:
+            return _alone(config, folder)
         from medlat import sweep
 
         return sweep.run_job(config, folder, list(hydra.overrides.task), _checked)
+    except Exception as error:
+        if not alone:
+            raise
+        _Jobs.error = error
+        return None
     finally:
         _remove_if_empty(folder)
 
 
+def _alone(config: "DictConfig", folder: Path) -> None:
+    """A run by itself, the only one in its folder."""
+    from filelock import FileLock, Timeout
+
+    from medlat.collect import FAILURE
+    from medlat.files import read_json, writing
+
+    with writing("hydra.run.dir", folder):
+        lock = FileLock(folder / ".lock", fallback_to_soft=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"hydra.run.dir={folder}: another run is at work in that folder; expected one of its own"
+            ) from None
+        (folder / FAILURE).unlink(missing_ok=True)  # of an earlier attempt
+    try:
+        _checked(config, folder)
+    except Exception:
+        _Jobs.noted = read_json(folder / FAILURE)
+        raise
+    finally:
+        lock.release()
+        (folder / ".lock").unlink(missing_ok=True)
+
+
 def _follow(config: "DictConfig", folder: Path) -> None:
     """What a node beside the first does. What fails is said as carefully as in the first, and not handed to SLURM."""
-    from medlat import pipeline, sweep
+    from medlat import pipeline
+    from medlat.collect import FAILURE
+    from medlat.files import read_json
 
     try:
         pipeline.follow(config, folder)
     except Exception as error:
-        sweep.say(error, folder, config.debug)
+        complain(error, config.debug, read_json(folder / FAILURE))
         raise SystemExit(1) from None
 
 
 def _end_in_order() -> None:
-    """Let a SIGTERM end the program as Ctrl-C does, with its records written, unless somebody listens already."""
+    """Let the signals that ask a program to end do so as Ctrl-C does, with its records written, unless somebody listens
+    already, or (`nohup`) had them ignored.
+    """
 
     def end(number: int, _: Any) -> None:
         _Jobs.ended_by = number
         raise KeyboardInterrupt
 
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, end)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            if signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, end)
 
 
 def _checked(config: "DictConfig", folder: Path) -> None:
@@ -170,15 +223,8 @@ def _checked(config: "DictConfig", folder: Path) -> None:
         print(pipeline.describe(pipeline.plan(config)))
         return
     pipeline.plan(config).store.check_writable()
+    build.try_programs(config)
     pipeline.run(config, folder)
-
-
-def _complain(error: UserError, arguments: list[str]) -> None:
-    if any(argument.lower() == "debug=true" for argument in arguments):
-        import traceback
-
-        traceback.print_exception(error)
-    print(f"medlat: {error}", file=sys.stderr)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -1,10 +1,10 @@
 """Artefacts of stages, each made once: `<store>/<stage>/<key>/`, keyed by what determines it.
 
 An artefact is built in a hidden folder beside its place and renamed when whole, under a lock, so that a reader
-sees all of it or nothing and two jobs never build it twice.
+sees all of it or nothing and two jobs never build it twice. Its files have digests, by which it is checked before it is
+used again; what a disk has damaged is made anew.
 """
 
-import errno
 import hashlib
 import json
 import logging
@@ -13,7 +13,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +21,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from medlat.digests import digests, is_whole
 from medlat.errors import UserError
+from medlat.files import read_json, writing
 
 log = logging.getLogger(__name__)
 
 RECIPE = "artifact.json"
 PROGRESS = "progress"  # what an interrupted build goes on from; no part of the artefact
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 def hash_of(value: Any) -> str:
@@ -68,7 +68,7 @@ class Recipe:
     config: Mapping[str, Any]
     inputs: Mapping[str, str]
 
-    FORMAT = 1
+    FORMAT = 2
 
     @property
     def key(self) -> str:
@@ -94,23 +94,33 @@ class Store:
         self.root = Path(root).expanduser()
 
     def find(self, recipe: Recipe) -> Artefact | None:
-        """The finished artefact, or None."""
+        """The finished artefact, or None. Its files are not looked at."""
         place = self._place(recipe)
         return Artefact(recipe.stage, recipe.key, place) if (place / RECIPE).is_file() else None
 
-    def make(self, recipe: Recipe, build: Callable[[Path], None], resumable: bool = False) -> Artefact:
-        """The artefact, built by `build(folder)` where it does not exist yet.
+    def make(
+        self,
+        recipe: Recipe,
+        build: Callable[[Path], None],
+        resumable: bool = False,
+        checked_when_read: Collection[str] = (),
+    ) -> Artefact:
+        """The artefact, built by `build(folder)` where it does not exist yet, or is damaged.
 
         resumable: an interrupted build finds in the folder what it left there; else it begins with an empty one.
+        checked_when_read: files that whoever reads them compares with their digests, as they are large.
         Raises UserError where the store is not writable or the disk is full; nothing half-written stays.
         """
-        if found := self.find(recipe):
+        if found := self._intact(recipe, checked_when_read):
             log.info("%s: reused (%s)", recipe.stage, recipe.key)
             return found
         place = self._place(recipe)
         with self._writing(place), self._lock(place):
-            if found := self.find(recipe):  # another job was faster
+            if found := self._intact(recipe, checked_when_read):  # another job was faster
                 return found
+            if place.exists():
+                log.warning("%s: damaged in the store (%s); it is made anew", recipe.stage, recipe.key)
+                shutil.rmtree(place)
             partial = place.with_name(f".{recipe.key}.partial")
             if not resumable:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -119,6 +129,11 @@ class Store:
             shutil.rmtree(partial / PROGRESS, ignore_errors=True)
             os.replace(partial, place)
         return Artefact(recipe.stage, recipe.key, place)
+
+    def distrust(self, path: Path) -> None:
+        """Take the artefact that a file belongs to for whole no longer: `make` makes it anew."""
+        place = next(folder for folder in path.parents if (folder / RECIPE).is_file() or folder == self.root)
+        (place / RECIPE).unlink(missing_ok=True)
 
     def follow(self, recipe: Recipe, join: Callable[[Path], bool], given_up: Callable[[], bool]) -> Artefact | None:
         """The artefact that another node of this job makes or has; None where it gave up.
@@ -152,11 +167,26 @@ class Store:
     def _place(self, recipe: Recipe) -> Path:
         return self.root / recipe.stage / recipe.key
 
+    def _intact(self, recipe: Recipe, checked_when_read: Collection[str]) -> Artefact | None:
+        """The finished artefact, where its files are as they were written."""
+        found = self.find(recipe)
+        if found is None:
+            return None
+        noted = (read_json(found.path / RECIPE) or {}).get("files", {})
+        try:
+            whole = all(is_whole(found.path / name, noted[name]) for name in noted if name not in checked_when_read)
+        except (OSError, LookupError, TypeError):  # it cannot be read, or its digests are damaged themselves
+            return None
+        return found if noted and whole else None
+
     @staticmethod
     def _fill(partial: Path, recipe: Recipe, build: Callable[[Path], None], keep: bool) -> None:
         try:
             build(partial)
+            files = sorted(path for path in partial.rglob("*") if path.is_file() and path.name != RECIPE)
+            files = [path for path in files if PROGRESS not in path.relative_to(partial).parts]
             text = {"format": recipe.FORMAT, "key": recipe.key, "config": recipe.config, "inputs": recipe.inputs}
+            text["files"] = {path.relative_to(partial).as_posix(): digests(path) for path in files}
             (partial / RECIPE).write_text(json.dumps(text, indent=2, sort_keys=True) + "\n")
         except BaseException:
             if not keep:
@@ -179,20 +209,6 @@ class Store:
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:
         """Turn what the file system refuses into a message that names the store."""
-        try:
+        with writing("store", self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield
-        except OSError as error:
-            if error.errno in NO_SPACE:
-                raise UserError(
-                    f"store={self.root}: the disk is full ({error.strerror}); free space or set store=DIR"
-                ) from error
-            if error.errno in NO_LOCKS:
-                raise UserError(
-                    f"store={self.root}: this disk has no file locks ({error.strerror}); set store=DIR to one that has"
-                ) from error
-            if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
-                raise UserError(
-                    f"store={self.root}: cannot be written ({error.strerror}); set store=DIR to a folder that can"
-                ) from error
-            raise

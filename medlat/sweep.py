@@ -9,7 +9,6 @@ import json
 import logging
 import shutil
 import sys
-import traceback
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from medlat.collect import FAILURE, JOBS, conclude, is_whole
 from medlat.errors import ConfigErrors, UserError, did_you_mean
 from medlat.files import read_json, write_json
 from medlat.store import hash_of, restrict
+from medlat.terminal import complain
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Sweep:
         """Wait for the jobs that still run, gather the results and say what failed; returns the exit code."""
         if self.folder is None or not self.folder.is_dir():
             return 0
-        (self.folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's, with secrets; jobs.json says what it was
+        (self.folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's; jobs.json says what it was
         if self.earlier is not None:
             wait_for_jobs(self.folder, submitted(self.folder) - self.earlier)
         for lock in self.folder.glob(".*.lock"):  # of runs in processes of this machine
@@ -142,7 +142,7 @@ def run_job(config: DictConfig, folder: Path, overrides: list[str], run: Callabl
                 run(config, folder)
         except Exception as error:
             note_failure(folder, error, overrides)
-            say(error, folder, config.debug)
+            complain(error, config.debug, read_json(folder / FAILURE))
             return None
         return _objective(config, folder)
 
@@ -229,17 +229,14 @@ def _note_jobs(folder: Path, sweeper: str, overrides: Sequence[str]) -> int | No
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    from medlat.record import without_salt
-
     jobs = None
     if sweeper.endswith("BasicSweeper"):
         parsed = [o for o in OverridesParser.create().parse_overrides(list(overrides)) if not _is_hydras(o)]
         with suppress(HydraException):  # glob(...) is known to Hydra alone
             jobs = BasicSweeper.split_arguments(parsed, None)[0]
     folder.mkdir(parents=True, exist_ok=True)
-    given = jobs and [without_salt(job) for job in jobs]
-    write_json(folder / JOBS, {"overrides": without_salt(overrides), "jobs": given})
-    return len(given) if given else None
+    write_json(folder / JOBS, {"overrides": list(overrides), "jobs": jobs or None})
+    return len(jobs) if jobs else None
 
 
 def _is_hydras(override: Any) -> bool:
@@ -278,18 +275,6 @@ def _objective(config: DictConfig, folder: Path) -> Any:
             raise SystemExit(2)  # and no exception, which a sweeper takes for a trial that failed, and goes on
         return None
     return numbers[config.objective]
-
-
-def say(error: Exception, folder: Path, debug: bool) -> None:
-    """What failed, on the terminal; where a file keeps what is printed, without what may name patients' files."""
-    if cluster.logged_to_a_file():
-        noted = read_json(folder / FAILURE) or {"error": type(error).__name__, "where": "in this process", "reason": ""}
-        print(f"medlat: {noted['error']} {noted['where']}: {noted['reason']}", file=sys.stderr)
-        traceback.print_tb(error.__traceback__ if debug or not isinstance(error, UserError) else None)
-    elif isinstance(error, UserError) and not debug:
-        print(f"medlat: {error}", file=sys.stderr)
-    else:
-        traceback.print_exception(error)
 
 
 def submitted(folder: Path) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """The record of a run: `metrics.jsonl` holds every value, `metrics.json` the final ones, and W&B mirrors both.
 
-No module but this one imports wandb. Nothing is sent anywhere unless `logger.mode=online`.
+No module but this one imports wandb. Nothing is sent anywhere unless `logger.mode=online`, and W&B's telemetry never.
 """
 
 import contextlib
@@ -8,20 +8,27 @@ import json
 import logging
 import math
 import os
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Concatenate, ParamSpec, TextIO
 
 import numpy as np
 
 from medlat.files import write_json
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 ONLINE_WITHIN_S = 20.0  # that W&B may take to answer, before the run goes on without it
 UPLOADED_WITHIN_S = 300.0  # at the end of a run, before the rest is left to `wandb sync`
+
+# Of W&B itself: it measures its own work and sends that to a host of its own, whatever the mode of a run. It reads this
+# when it is imported, and when it starts the process beside ours.
+os.environ["WANDB_ERROR_REPORTING"] = "false"
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,24 @@ class Record:
     step: int
     value: float
     time: float
+
+
+def _mirrored(send: Callable[Concatenate["Tracker", P], None]) -> Callable[Concatenate["Tracker", P], None]:
+    """Where there is a W&B run. What goes wrong with it is said, and costs the run nothing but its mirror."""
+
+    @wraps(send)
+    def wrapper(tracker: "Tracker", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if tracker._wandb is None:
+            return
+        try:
+            send(tracker, *args, **kwargs)
+        except Exception as error:
+            if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+                raise  # of the disk, which the run itself needs
+            log.warning("W&B fails (%s); the run goes on without it", type(error).__name__)
+            tracker._wandb = None
+
+    return wrapper
 
 
 class Tracker:
@@ -55,7 +80,7 @@ class Tracker:
         self.final: dict[str, float] = {}
         self._names: set[str] = set()
         self._file: TextIO = open(folder / "metrics.jsonl", "a")  # noqa: SIM115 (closed in `close`)
-        self._wandb = (
+        self._wandb: Any = (
             None if settings["mode"] == "disabled" else _start_wandb(folder, settings, config, name, job_type, group)
         )
 
@@ -70,12 +95,7 @@ class Tracker:
             self._names.add(record.name)
             self._file.write(to_line(record))
         self._file.flush()
-        if self._wandb is not None:
-            by_step: dict[int, dict[str, float]] = {}
-            for record in records:
-                by_step.setdefault(record.step, {})[record.name] = record.value
-            for step, values in by_step.items():
-                self._wandb.log(values | {"images": step})
+        self._curves(records)
 
     def has(self, prefix: str) -> bool:
         """Whether a value whose name begins so was logged in this run."""
@@ -86,46 +106,58 @@ class Tracker:
         self.final.update({name: float(value) for name, value in values.items()})
         self.log(values)
 
+    @_mirrored
+    def _curves(self, records: Sequence[Record]) -> None:
+        by_step: dict[int, dict[str, float]] = {}
+        for record in records:
+            by_step.setdefault(record.step, {})[record.name] = record.value
+        for step, values in by_step.items():
+            self._wandb.log(values | {"images": step})
+
+    @_mirrored
     def images(self, name: str, paths: Sequence[Path]) -> None:
         """Figures as W&B images or videos; they lie in the run folder anyway."""
-        if self._wandb is not None:
-            import wandb
+        import wandb
 
-            kind = {".gif": lambda p: wandb.Video(p, format="gif"), ".png": lambda p: wandb.Image(p)}
-            self._wandb.log({f"{name}/{path.stem}": kind[path.suffix](str(path)) for path in paths})
+        kind = {".gif": lambda p: wandb.Video(p, format="gif"), ".png": lambda p: wandb.Image(p)}
+        self._wandb.log({f"{name}/{path.stem}": kind[path.suffix](str(path)) for path in paths})
 
+    @_mirrored
     def image(self, name: str, pixels: np.ndarray, step: int) -> None:
         """One picture [H, W] of grey values from 0 to 1 for W&B, after so many images of training."""
-        if self._wandb is not None:
-            import wandb
+        import wandb
 
-            self._wandb.log({name: wandb.Image((255.0 * pixels).astype(np.uint8)), "images": step})
+        self._wandb.log({name: wandb.Image((255.0 * pixels).astype(np.uint8)), "images": step})
 
+    @_mirrored
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows as a W&B table."""
-        if self._wandb is not None and rows:
-            import wandb
+        import wandb
 
-            columns = list(rows[0])
-            self._wandb.log({name: wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
+        columns = list(rows[0]) if rows else []
+        self._wandb.log({name: wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
 
+    @_mirrored
     def artifact(self, name: str, kind: str, path: Path) -> None:
         """A file as a W&B artifact."""
-        if self._wandb is not None:
-            import wandb
+        import wandb
 
-            artifact = wandb.Artifact(name.replace("/", "_"), type=kind)
-            artifact.add_file(str(path))
-            self._wandb.log_artifact(artifact)
+        artifact = wandb.Artifact(re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:128], type=kind)  # all that W&B takes
+        artifact.add_file(str(path))
+        self._wandb.log_artifact(artifact)
 
     def close(self, exit_code: int = 0) -> None:
-        """Write metrics.json and end the W&B run."""
-        self._file.close()
+        """Write metrics.json and end the W&B run; after a failure as far as the disk lets it."""
         final = {name: value if math.isfinite(value) else None for name, value in sorted(self.final.items())}
-        write_json(self.folder / "metrics.json", final)
-        if self._wandb is not None:
-            self._wandb.summary.update({name: value for name, value in final.items() if value is not None})
-            self._wandb.finish(exit_code=exit_code)
+        with contextlib.nullcontext() if exit_code == 0 else contextlib.suppress(OSError):
+            self._file.close()
+            write_json(self.folder / "metrics.json", final)
+        self._finish(final, exit_code)
+
+    @_mirrored
+    def _finish(self, final: Mapping[str, float | None], exit_code: int) -> None:
+        self._wandb.summary.update({name: value for name, value in final.items() if value is not None})
+        self._wandb.finish(exit_code=exit_code)
 
 
 def to_line(record: Record) -> str:
@@ -194,6 +226,7 @@ def _start_wandb(
         disable_git=True,
         save_code=False,
         disable_code=True,
+        host="",  # of the machine: else its name
         silent=True,
         init_timeout=ONLINE_WITHIN_S,
         finish_timeout=UPLOADED_WITHIN_S,

@@ -21,6 +21,12 @@ def real_data() -> Path:
     return REAL_DATA
 
 
+@pytest.fixture(autouse=True)
+def _on_a_terminal(monkeypatch):
+    """pytest catches what is printed in files, and in files names of patients' files are left out."""
+    monkeypatch.setattr("medlat.cluster._is_file", lambda stream: False)
+
+
 @pytest.fixture
 def spec() -> ImageSpec:
     return ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pickle
 import re
 import resource
@@ -15,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medlat.data.ct.export import write_dicom_series, write_nifti_volumes
 from medlat.data.ct.phantom import CTPhantom
+from medlat.digests import digests
 from medlat.generators.checkpoint import read_generator
 from medlat.spaces import Directions
 
@@ -270,6 +273,10 @@ WRONG = {
     "resolution": ([*TINY, "data.image_size=50"], "nearest: 64"),
     "store": ([*TINY, "store=/proc/medlat"], "store=/proc/medlat"),
     "count": ([*TINY, "directions.count=0"], "directions.count=0"),
+    "one code": ([*TINY, "evaluation.base_codes=1"], "evaluation.base_codes=1: expected at least 4"),
+    "steps": ([*TINY, "evaluation.steps=[1,2]"], "evaluation.steps=[1, 2]: expected at least three rising"),
+    "steps that are no numbers": ([*TINY, "evaluation.steps=[-1,0,nan]"], "evaluation.steps=[-1, 0, nan]: expected"),
+    "empty root": ([*TINY, "data=ct_dicom", "data.root="], "data.root"),
     "features": (
         [*TINY, "+features@evaluation.features.mine=torchscript", "evaluation.features.mine.path=/nowhere.pt"],
         "evaluation.features.mine.path=/nowhere.pt: no such file",
@@ -337,15 +344,144 @@ class Bomb:
 
 @pytest.mark.parametrize("kind", ["damaged", "hostile"])
 def test_a_bad_checkpoint(finished, medlat, tmp_path, kind):
+    """With digests that fit, as somebody may leave it who can write to the store."""
     store, trace = tmp_path / "copy", tmp_path / "ran"
     shutil.copytree(finished / "store", store)
     path = next(store.glob("generator/*/generator.safetensors"))
     path.write_bytes(path.read_bytes()[:1000] if kind == "damaged" else pickle.dumps(Bomb(trace)))
+    noted = json.loads((path.parent / "artifact.json").read_text())
+    noted["files"][path.name] = digests(path)
+    (path.parent / "artifact.json").write_text(json.dumps(noted))
     code, _, err = medlat(*TINY, "directions=random", "directions.seed=5", store=str(store))
     assert code == 2
     assert "generator.safetensors" in err
     assert ("damaged checkpoint" if kind == "damaged" else "holds a pickle") in err
     assert not trace.exists()
+
+
+def test_flipped_bytes_in_the_store(finished, tmp_path):
+    """Weights, an image, a test slice moved to training: seen, said, and made anew."""
+    shutil.copytree(finished / "store", tmp_path / "store")
+    for name, place in (("generator/*/generator.safetensors", -100), ("slices/*/images.npy", 5000)):
+        path = next(tmp_path.glob(f"store/{name}"))
+        data = bytearray(path.read_bytes())
+        data[place] ^= 16
+        path.write_bytes(data)
+    split = next(tmp_path.glob("store/split/*/split.json"))
+    parts = json.loads(split.read_text())
+    parts["train"].append(parts["test"].pop())
+    split.write_text(json.dumps(parts))
+    said = finish(start(tmp_path, *TINY, "logger=none"))
+    for stage in ("slices", "split", "generator"):
+        assert f"{stage}: damaged in the store" in said, stage
+    for name in ("metrics.json", "directions.safetensors", "semantics.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished / "run" / name).read_bytes(), name
+
+
+def test_a_full_disk_below_the_run(finished, tmp_path):
+    """Everything is made, and the report finds no room: what is there is whole, and the same command goes on."""
+    shutil.copytree(finished / "store", tmp_path / "store")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))  # noqa: E731
+    process = start(tmp_path, *TINY, "report.gifs=0", preexec_fn=limit)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    said = [line for line in err.splitlines() if not line.startswith("[")]
+    assert said == [f"medlat: hydra.run.dir={tmp_path / 'run'}: the disk is full (File too large); free space or set "
+                    "hydra.run.dir=DIR"]  # fmt: skip
+    run = tmp_path / "run"
+    assert json.loads((run / "failure.json").read_text())["where"] == "in report"
+    assert set(json.loads((run / "artifacts.json").read_text())) >= {"generator", "evaluation"}
+    assert not [path.name for path in run.rglob("*.new")]
+    figures = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
+    assert figures
+    assert all(data == (finished / "run" / "figures" / name).read_bytes() for name, data in figures.items()), "whole"
+    finish(start(tmp_path, *TINY, "report.gifs=0"))
+    assert (run / "report" / "index.html").exists()
+    assert not (run / "failure.json").exists()
+
+
+# --- how a run ends -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
+def test_one_run_in_a_folder_and_a_signal_that_ends_it(finished, tmp_path, number):
+    """Outside of any training."""
+    shutil.copytree(finished / "store", tmp_path / "store")
+    script, here = tmp_path / "script", Path(__file__).parent
+    script.write_text("hang")
+    environment = {**os.environ, "SCRIPT": str(script), "PYTHONPATH": str(here)}
+    settings = (
+        "--config-dir",
+        str(here / "conf"),
+        *TINY,
+        "logger=none",
+        "directions=scripted",
+        "directions.does=SCRIPT",
+    )
+    process = start(tmp_path, *settings, env=environment)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("store/directions/.*.partial")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    if number == signal.SIGHUP:
+        second = start(tmp_path, *settings, env=environment)
+        _, err = second.communicate(timeout=60)
+        assert second.returncode == 2
+        assert err.startswith(f"medlat: hydra.run.dir={tmp_path / 'run'}: another run is at work in that folder")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"medlat: interrupted by {number.name}; the same command continues" in err
+    assert "Traceback" not in err
+
+
+# --- what is kept of what is printed ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", ["terminal", "SLURM", "file"])
+def test_names_of_patients_files_are_said_on_a_terminal_only(medlat, monkeypatch, tmp_path, to):
+    root = tmp_path / "data"
+    (root / "smith_john").mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.new("RGB", (32, 32), "red").save(root / "smith_john" / f"{name}.png")
+    rows = [f"smith_john/{name}.png,{name},group {name}" for name in ("a", "b")]
+    (root / "labels.csv").write_text("\n".join(["path,label,group", *rows]))
+    if to == "SLURM":
+        monkeypatch.setenv("SLURM_JOB_ID", "77")
+    if to == "file":
+        monkeypatch.setattr("medlat.cluster._is_file", lambda stream: True)
+    settings = ("+experiment=histology_vae_linear", "scale=tiny", "data=image_folder", f"data.root={root}")
+    code, _, err = medlat(*settings)
+    assert code == 2
+    assert ("smith_john" in err.replace(str(root), "")) == (to == "terminal")
+    assert ("UserError in split: not kept" in err) == (to != "terminal")
+    (root / "labels.csv").write_text("\n".join(["path,label,group", *rows, "smith_john/gone.png,a,group c"]))
+    code, _, err = medlat(*settings)
+    assert code == 2
+    assert ("gone.png" in err) == (to == "terminal")
+
+
+def test_a_secret_is_not_typed(medlat, tmp_path):
+    for mode in ([], ["-m"]):
+        for text in ("data.salt=SECRETSALT", "++data.salt=SECRETSALT", "data={salt: SECRETSALT}"):
+            code, out, err = medlat(*mode, *TINY, text)
+            assert code == 2
+            assert "use MEDLAT_SALT" in err
+            assert "SECRETSALT" not in out + err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_experiments(medlat, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("../../evil", "/abs", "''", "a/../../b", "' '", "a/", "x" * 300, "a\x1b[31m"):
+        for mode in ([], ["-m"]):
+            code, _, err = medlat(*mode, *TINY, f"name={name}", "hydra.run.dir=${name}")
+            assert code == 2, name
+            assert "\x1b" not in err
+    assert list(tmp_path.iterdir()) == []
+    code, out, _ = medlat(*TINY, "name='lung study'", "dry_run=true")
+    assert (code, "plan of lung study" in out) == (0, True)
 
 
 # --- other sources ----------------------------------------------------------------------------------------------

@@ -41,6 +41,42 @@ def test_made_once_then_reused(tmp_path):
     assert first.path == tmp_path / "stage" / RECIPE.key
 
 
+@pytest.mark.parametrize("damage", ["flipped", "longer", "removed", "recipe", "digests"])
+def test_what_a_disk_has_damaged_is_made_anew(tmp_path, caplog, damage):
+    store, built = Store(tmp_path), []
+
+    def build(folder):
+        built.append(folder)
+        (folder / "below").mkdir()
+        (folder / "below" / "file").write_text("as it was")
+
+    path = store.make(RECIPE, build).path
+    file, recipe = path / "below" / "file", path / "artifact.json"
+    {
+        "flipped": lambda: file.write_text("bs it was"),
+        "longer": lambda: file.write_text("as it was "),
+        "removed": file.unlink,
+        "recipe": lambda: recipe.write_text("{"),
+        "digests": lambda: recipe.write_text(recipe.read_text().replace('"bytes": 9', '"bytes": 8')),
+    }[damage]()
+    for _ in range(2):
+        assert (store.make(RECIPE, build).path / "below" / "file").read_text() == "as it was"
+    assert len(built) == 2, "once more, and then no more"
+    assert f"stage: damaged in the store ({RECIPE.key}); it is made anew" in caplog.text
+    assert sorted(p.name for p in (tmp_path / "stage").iterdir()) == [f".{RECIPE.key}.lock", RECIPE.key]
+
+
+def test_a_large_file_is_left_to_its_reader(tmp_path):
+    """Who finds it damaged when it is read tells the store."""
+    store = Store(tmp_path)
+    large = store.make(RECIPE, write("whole"), checked_when_read=["file"]).path / "file"
+    large.write_text("whale")
+    assert store.make(RECIPE, write("anew"), checked_when_read=["file"]).path.joinpath("file").read_text() == "whale"
+    store.distrust(large)
+    assert store.find(RECIPE) is None
+    assert store.make(RECIPE, write("anew"), checked_when_read=["file"]).path.joinpath("file").read_text() == "anew"
+
+
 def test_a_failed_build_leaves_nothing(tmp_path):
     def fail(folder):
         (folder / "half").write_text("half")

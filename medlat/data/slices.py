@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import forkserver, get_context, resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -27,14 +27,21 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from medlat.cluster import logged_to_a_file
-from medlat.data.source import Chunk, Damaged, Modality, ParallelMap, Scan, SliceSource
+from medlat.data.source import Chunk, Damaged, Modality, ParallelMap, Scan, Slice, SliceSource
+from medlat.digests import CheckedRows, DamagedFile
 from medlat.errors import UserError
+from medlat.files import read_json
 from medlat.progress import track
 from medlat.spaces import ImageSpec, pictures
+from medlat.store import RECIPE
+
+if TYPE_CHECKING:
+    from medlat.data.resample import ToGrid
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM) if sys.platform != "win32" else ()
+IMAGES = "images.npy"
+SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM) if sys.platform != "win32" else ()
 OUTLIVES_SIGTERM_S = 120  # a worker; clusters kill what is left after at most so long
 INLINE_BELOW = 64  # items: starting worker processes costs more than reading these
 
@@ -59,15 +66,17 @@ class SliceStore:
 
     @classmethod
     def open(cls, folder: Path) -> "SliceStore":
-        """Raises UserError where a file of the store is damaged."""
+        """Raises UserError where a file of the store is damaged, as images may do later when they are read first."""
         try:
             info = json.loads((folder / "slices.json").read_text())
             index = np.load(folder / "index.npz", allow_pickle=False)
-            images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+            images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
             columns = {name: index[name] for name in index.files if name not in ("row", "patient")}
             rows = index["row"]
         except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-            raise UserError(f"{folder}: damaged slice store ({error}); delete the folder and run again") from error
+            raise DamagedFile(folder / IMAGES) from error
+        if noted := (read_json(folder / RECIPE) or {}).get("files"):  # of an artefact
+            images = CheckedRows(images, folder / IMAGES, noted[IMAGES])
         if not np.array_equal(rows, np.arange(len(images))):
             images = _Rows(images, rows)
         return cls(images, index["patient"], columns, info["patients"], info, folder)
@@ -130,7 +139,7 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
     """Read every slice of the source into `folder`. Raises UserError where too many files are damaged."""
     with worker_pool(how.workers) as parallel_map:
         scan = source.scan(parallel_map)
-        scan.chunks.sort(key=lambda chunk: hashlib.sha256(chunk.patient.encode()).digest())
+        scan.chunks.sort(key=lambda chunk: hashlib.sha256(_bytes(chunk.patient)).digest())
         spacing, damaged = _fill_images(source, scan, how, folder, parallel_map)
     damaged = scan.damaged + damaged
     _report_damage(damaged, scan, how)
@@ -139,7 +148,12 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
 
 def pseudonym(patient: str, salt: str) -> str:
     """A patient's identity as it may be written: a salted hash."""
-    return hashlib.blake2b(patient.encode(), key=salt.encode()[:64], digest_size=6).hexdigest()
+    return hashlib.blake2b(_bytes(patient), key=salt.encode()[:64], digest_size=6).hexdigest()
+
+
+def _bytes(patient: str) -> bytes:
+    """In UTF-8; an identity may be the name of a file, which need not be text."""
+    return patient.encode("utf-8", "surrogatepass")
 
 
 @contextmanager
@@ -197,7 +211,7 @@ def _fill_images(
     """Read all chunks into images.npy. Returns the spacing of each row (NaN: damaged) and the damaged files."""
     starts = np.cumsum([0, *(len(chunk.items) for chunk in scan.chunks)])
     shape = (int(starts[-1]), source.modality.channels, how.image_size, how.image_size)
-    path = folder / "images.npy"
+    path = folder / IMAGES
     _allocate(path, shape, source.modality)
     read = partial(_read_chunk, source, how.image_size, how.field_of_view_mm, str(path))
     spacing = np.full(shape[0], np.nan)
@@ -221,6 +235,7 @@ def _allocate(path: Path, shape: tuple[int, ...], modality: Modality) -> None:
 def _read_chunk(
     source: SliceSource, size: int, field_of_view_mm: float | None, path: str, job: tuple[Chunk, int]
 ) -> tuple[np.ndarray, list[Damaged]]:
+    """Write a chunk to its rows of images.npy. Returns the spacing of each slice (NaN: damaged), and the damage."""
     from medlat.data.resample import ToGrid
 
     chunk, start = job
@@ -228,14 +243,29 @@ def _read_chunk(
     images = np.lib.format.open_memmap(path, mode="r+")
     spacing = np.full(len(chunk.items), np.nan)
     damaged = []
-    for i, result in enumerate(source.read(chunk)):
-        if isinstance(result, Damaged):
-            damaged.append(result)
+    for i, (item, result) in enumerate(zip(chunk.items, source.read(chunk), strict=True)):
+        image = result if isinstance(result, Damaged) else _on_grid(grid, item, result)
+        if isinstance(image, Damaged):
+            damaged.append(image)
             images[start + i] = source.modality.fill
         else:
-            images[start + i] = grid(result)
+            images[start + i] = image
             spacing[i] = _pixel_mm(result, size, field_of_view_mm)
     return spacing, damaged
+
+
+def _on_grid(grid: "ToGrid", item: Any, image: Slice) -> np.ndarray | Damaged:
+    from medlat.data.resample import UnusableImage
+
+    try:
+        return grid(image)
+    except UnusableImage as error:
+        reason = str(error)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):  # as torch says it
+            raise
+        reason = "more than fits into memory"
+    return Damaged(getattr(item, "path", "an image without a file"), reason)
 
 
 def _pixel_mm(item: Any, size: int, field_of_view_mm: float | None) -> float:
@@ -253,11 +283,12 @@ def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None
     lines = list(dict.fromkeys(f"{item.path}: {item.reason}" for item in damaged))  # a volume is named once
     # Paths hold patients' names: they go to the terminal and, where the user asked, to a file; never to a log.
     shown = 0 if logged_to_a_file() else 20
-    print(f"{len(lines)} damaged file{'s' * (len(lines) > 1)}:", *lines[:shown], sep="\n  ", file=sys.stderr)
+    text = "\n  ".join([f"{len(lines)} damaged file{'s' * (len(lines) > 1)}:", *lines[:shown]])
+    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)  # a file's name need not be text
     if len(lines) > shown:
         print(f"  ... {len(lines) - shown} not shown; data.damaged_list=FILE lists all", file=sys.stderr)
     if how.damaged_list:
-        Path(how.damaged_list).expanduser().write_text("\n".join(lines) + "\n")
+        _write_list(how.damaged_list, lines)
     total = sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged)
     if len(damaged) > how.max_damaged * total:
         reasons = ", ".join(f"{n} x {reason}" for reason, n in Counter(d.reason for d in damaged).most_common(3))
@@ -265,6 +296,14 @@ def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None
             f"data.max_damaged={how.max_damaged}: {len(damaged)} of {total} slices cannot be read ({reasons}); "
             f"mend or remove the files, or allow more"
         )
+
+
+def _write_list(path: str, lines: list[str]) -> None:
+    try:
+        with open(os.path.expanduser(path), "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except (OSError, ValueError) as error:
+        raise UserError(f"data.damaged_list: '{path}' cannot be written ({type(error).__name__})") from error
 
 
 def _write_index(
@@ -290,7 +329,7 @@ def _write_index(
         "skipped": scan.skipped,
         "classes": scan.classes,
         "units": scan.units,
-        "digest": _digest(folder / "images.npy", index),
+        "digest": _digest(folder / IMAGES, index),
     }
     (folder / "slices.json").write_text(json.dumps(info, indent=2) + "\n")
 

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from medlat.files import whole
 from medlat.report.rendering import Look
 from medlat.report.style import step_label
 
@@ -123,7 +124,8 @@ def _write(path: Path, frames: Sequence[Image.Image], look: Look) -> None:
         if buffer.tell() <= LARGEST_BYTES:
             break
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
+    with whole(path) as fresh:
+        fresh.write_bytes(buffer.getvalue())
 
 
 def _greys(count: int) -> list[int]:

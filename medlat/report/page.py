@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from medlat.files import write_whole
 from medlat.report.heatmap import is_significant
 from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
 from medlat.report.sprites import data_uri, difference_sprite, diverging_palette, figure_uri, image_sprite
@@ -135,7 +136,7 @@ def write_page(path: Path, report: Report) -> None:
         script=(here / "page.js").read_text(encoding="utf-8"),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
+    write_whole(path, html)
 
 
 def semantics_table(

@@ -6,6 +6,7 @@ with matplotlib, and neither PNG nor PDF carries a date.
 
 import csv
 import math
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from medlat.files import whole
 
 P = ParamSpec("P")
 T = TypeVar("T", bound=Hashable)
@@ -100,10 +103,10 @@ def save_figure(
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {"png": folder / f"{stem}.png", "pdf": folder / f"{stem}.pdf"}
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(paths["png"], dpi=PNG_DPI, metadata={"Software": None})
+    with matplotlib.rc_context(STYLE), whole(paths["png"]) as png, whole(paths["pdf"]) as pdf:
+        figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
         blank = {"Creator": None, "Producer": None, "CreationDate": None}
-        figure.savefig(paths["pdf"], dpi=300, metadata=blank)
+        figure.savefig(pdf, format="pdf", dpi=300, metadata=blank)
     if table:
         paths["csv"] = folder / f"{stem}.csv"
         write_table(paths["csv"], table)
@@ -111,17 +114,21 @@ def save_figure(
 
 
 def write_table(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as CSV (UTF-8, floats in full precision)."""
+    """Rows as CSV (UTF-8, floats in full precision). Text that a spreadsheet would take for a formula gets a `'` in
+    front: names of classes come from files.
+    """
     columns = list(dict.fromkeys(key for row in table for key in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for row in table:
-            writer.writerow({key: _plain(value) for key, value in row.items()})
+            writer.writerow({key: _cell(value) for key, value in row.items()})
 
 
-def _plain(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     """NumPy scalars as Python numbers, so that no CSV cell reads `np.float64(...)`."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value if re.fullmatch(r"[+-][\d.]+(e[+-]?\d+)?", value) else f"'{value}"  # a number is none
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -1,6 +1,5 @@
 """The evaluation: everything that is measured, from what the stages before it left."""
 
-import csv
 import json
 import math
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from medlat.evaluation.readout import centre_and_scale
 from medlat.evaluation.reconstruction import Reconstruction, reconstruct
 from medlat.measure.rulers import ruler
 from medlat.progress import track
+from medlat.report.style import write_table
 from medlat.spaces import Directions, ImageSpec
 from medlat.stages import distances
 from medlat.stages.data import Made, load_data
@@ -50,7 +50,7 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
     compared = distances.compare(opened, parts, spec, samples, sampled, measured["test"])
     if compared is not None:
         rows_of_distances = distances.all_distances(compared, model, extractors, config.seed)
-        _write_rows(out / "distances.csv", distances.table(rows_of_distances))
+        write_table(out / "distances.csv", distances.table(rows_of_distances))
         numbers |= distances.numbers(rows_of_distances)
     readout = fit_readout(opened, parts, measured, numbers)
     seen = np.concatenate([measured["test"], measured["train"]])
@@ -64,7 +64,7 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
     numbers |= {f"directions/{d}/{k}": v for d, own in _of_training(made, directions).items() for k, v in own.items()}
     for kind in sorted({row.kind for row in rows}):
         numbers |= summaries(rows, kind, config.seed)
-    _write_rows(out / "semantics.csv", [row.row() for row in rows])
+    write_table(out / "semantics.csv", [row.row() for row in rows])
     np.savez(out / "images.npz", real=real, samples=spec.pictures(samples[: len(real)]))
     clean = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
     (out / "metrics.json").write_text(json.dumps(clean, indent=2) + "\n")
@@ -114,10 +114,3 @@ def _measured(opened: SliceStore, parts: Split, spec: ImageSpec) -> tuple[np.nda
     measured["train_rows"] = seen
     spread = parts.test[np.linspace(0, len(parts.test) - 1, min(len(parts.test), 24)).astype(int)]
     return opened.physical(spread, spec), measured
-
-
-def _write_rows(path: Path, rows: list[dict]) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)

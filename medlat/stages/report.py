@@ -4,7 +4,6 @@ import csv
 import json
 import logging
 import math
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from medlat.files import copy_whole
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.measure.rulers import ruler
 from medlat.places import ORACLE
@@ -22,6 +22,8 @@ from medlat.tracking import read_records
 
 log = logging.getLogger(__name__)
 
+FEW_CODES = 20  # of an interval over base codes
+
 
 def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tracker: Any, folder: Path) -> None:
     """Reads the evaluation; leaves tables, figures and the page in the run's folder, and mirrors them to W&B."""
@@ -30,9 +32,9 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
     found = made["evaluation"].path
     numbers = json.loads((found / "metrics.json").read_text())
     tracker.result({name: math.nan if value is None else value for name, value in numbers.items()})
-    shutil.copy(made["directions"].path / "directions.safetensors", folder)
+    copy_whole(made["directions"].path / "directions.safetensors", folder)
     for table in ("semantics", "names"):
-        shutil.copy(found / f"{table}.csv", folder)
+        copy_whole(found / f"{table}.csv", folder)
     environment = json.loads((folder / "environment.json").read_text())
     training = [vars(record) for record in read_records(curves(made["generator"]))]
     _, _, spec = load_data(config, made)
@@ -72,7 +74,7 @@ def _explanation(made: Made, folder: Path) -> dict[str, float]:
     Times stay in the tables: the same run again has the same numbers.
     """
     found = made["explanation"].path
-    shutil.copy(found / "scorecard.csv", folder)
+    copy_whole(found / "scorecard.csv", folder)
     numbers = {f"explanation/{k}": v for k, v in _json(found / "metrics.json").items()}
     for place in ("classifier", "shuffled", ORACLE):
         if place in made:
@@ -116,6 +118,8 @@ def _warnings(config: DictConfig, info: Mapping[str, Any]) -> list[str]:
         found.append(
             f"Only {patients} patient{'s' * (patients > 1)}: numbers on held-out slices say little about others."
         )
+    if config.evaluation.base_codes < FEW_CODES:
+        found.append(f"Only {config.evaluation.base_codes} base codes: the intervals of effects are rough.")
     if config.data.split.by == "slab":
         found.append("Training and held-out slices are of the same patients: the results flatter.")
     if info["damaged"]:

@@ -12,7 +12,8 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # what a cluster sends before it takes a node away
+# What a cluster sends before it takes a node away, and what a terminal sends that closes.
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 PATIENCE_S = 100.0  # that the processes of a training have for their next checkpoint; clusters give two minutes
 
 

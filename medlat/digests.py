@@ -1,0 +1,77 @@
+"""Digests of files by block: a byte that a disk has changed is seen, of a large file when that part is read first."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medlat.errors import UserError
+
+BLOCK = 1 << 22  # bytes
+
+
+def digests(path: Path) -> dict[str, Any]:
+    """{"bytes": the size of a file, "blocks": 16 hex digits for each block}."""
+    with path.open("rb") as file:
+        blocks = [_digest(block) for block in iter(lambda: file.read(BLOCK), b"")]
+        return {"bytes": file.tell(), "blocks": blocks}
+
+
+def is_whole(path: Path, noted: Mapping[str, Any]) -> bool:
+    """Whether a file is as its digests say. Raises OSError where it cannot be read."""
+    return path.is_file() and path.stat().st_size == noted["bytes"] and digests(path) == dict(noted)
+
+
+class DamagedFile(UserError):
+    """A file that is not as it was written. path: of the file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: damaged since it was written; the same command makes it anew")
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return DamagedFile, (self.path,)
+
+
+class CheckedRows:
+    """A memory-mapped array whose bytes are compared with the file's digests when they are read first.
+
+    array: [N, ...] of a .npy file in C order; path: of that file; noted: its digests.
+    Indexing by whole numbers, slices or arrays of rows reads rows. Raises DamagedFile where one is not as it was
+    written, and at once where the file has another size.
+    """
+
+    def __init__(self, array: np.memmap, path: Path, noted: Mapping[str, Any]) -> None:
+        if path.stat().st_size != noted["bytes"]:
+            raise DamagedFile(path)
+        self.array, self.path, self.blocks, self.shape = array, path, noted["blocks"], array.shape
+        self.unread = np.ones(len(self.blocks), dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        if self.unread.any():
+            self._check(np.atleast_1d(np.arange(len(self))[rows]))
+        return self.array[rows]
+
+    def _check(self, rows: np.ndarray) -> None:
+        size = self.array.nbytes // len(self)
+        first = (self.array.offset + rows * size) // BLOCK
+        last = (self.array.offset + (rows + 1) * size - 1) // BLOCK
+        touched = np.unique(np.concatenate([np.minimum(first + i, last) for i in range(int((last - first).max()) + 1)]))
+        self._read(touched[self.unread[touched]].tolist())
+
+    def _read(self, blocks: Iterable[int]) -> None:
+        with self.path.open("rb") as file:
+            for block in blocks:
+                file.seek(block * BLOCK)
+                if _digest(file.read(BLOCK)) != self.blocks[block]:
+                    raise DamagedFile(self.path)
+                self.unread[block] = False
+
+
+def _digest(block: bytes) -> str:
+    return hashlib.blake2b(block, digest_size=8).hexdigest()
