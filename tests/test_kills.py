@@ -4,7 +4,10 @@ import json
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from safetensors import safe_open
@@ -77,3 +80,46 @@ def ended_within(process, seconds, store):
             return True
         time.sleep(0.02)
     return False
+
+
+TRAINED = ("classifier", "generator", "encoder", "directions")
+STAGES = ("slices", "split", *TRAINED[:3], "inversion", "directions", "regressor", "evaluation", "explanation")
+EVERY = (
+    *("+experiment=audit_confounder", "scale=tiny", "logger=none", *QUICK, "generator=stylegan2"),
+    *("directions=shift_reconstruction", "directions.images=1200", "+directions@others.linear=linear"),
+    *("inversion=hybrid", "inversion.encoder.training.images=640", "generator.training.images=160"),
+    *("classifier.training.images=640", "scale.codes=48", "scale.explained=4", "evaluation.regressor_steps=20"),
+    *(f"{part}.training.checkpoint_every_s=0.1" for part in ("generator", "classifier", "inversion.encoder")),
+    "directions.checkpoint_every_s=0.1",
+)
+
+
+@pytest.mark.slow
+def test_a_kill_in_every_stage(tmp_path, monkeypatch):
+    """One after the other in one folder: each run goes on from what the one before it left."""
+    monkeypatch.setenv("MEDLAT_SALT", "the same in both stores")
+    calm, folder = tmp_path / "undisturbed", tmp_path / "disturbed"
+    for place in (calm, folder):
+        place.mkdir()
+    finish(start(calm, *EVERY))
+    for stage in STAGES:
+        command = [sys.executable, Path(__file__).with_name("killed.py"), stage, f"store={folder / 'store'}"]
+        command += [f"hydra.run.dir={folder / 'run'}", *EVERY]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+        assert done.returncode == -signal.SIGKILL, (stage, done.stderr)
+        partials = list((folder / "store").glob(f"{stage}/.*.partial"))
+        assert len(partials) == 1, stage
+        assert bool(list(partials[0].glob("progress/*.ckpt"))) == (stage in TRAINED), stage
+        whole(folder / "store")
+    finish(start(folder, *EVERY))
+    assert whole_bytes(folder) == whole_bytes(calm)
+
+
+def whole_bytes(folder):
+    """All that a store and a run hold, but logs and tables of times."""
+    kept = (".safetensors", ".npy", ".json", ".npz", ".html")
+    files = [path for path in folder.rglob("*") if path.suffix in kept and "/." not in str(path.relative_to(folder))]
+    names = ("environment.json", "explanation.json", "artifact.json", "index.html")
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.name not in names}
+    assert len(found) > 20
+    return found
