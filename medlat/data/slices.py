@@ -34,6 +34,7 @@ from medlat.files import read_json
 from medlat.progress import track
 from medlat.spaces import ImageSpec, pictures
 from medlat.store import RECIPE
+from medlat.terminal import printable
 
 if TYPE_CHECKING:
     from medlat.data.resample import ToGrid
@@ -284,7 +285,7 @@ def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None
     # Paths hold patients' names: they go to the terminal and, where the user asked, to a file; never to a log.
     shown = 0 if logged_to_a_file() else 20
     text = "\n  ".join([f"{len(lines)} damaged file{'s' * (len(lines) > 1)}:", *lines[:shown]])
-    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)  # a file's name need not be text
+    print(printable(text), file=sys.stderr)
     if len(lines) > shown:
         print(f"  ... {len(lines) - shown} not shown; data.damaged_list=FILE lists all", file=sys.stderr)
     if how.damaged_list:

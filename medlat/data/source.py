@@ -60,7 +60,8 @@ class Chunk:
     """Slices of one patient that one worker reads in one go.
 
     patient: the identity as the source has it; it is hashed before anything is written.
-    items:   one picklable item per slice, whatever the source's `read` wants.
+    items:   one picklable item per slice, whatever the source's `read` wants; its attribute `path`, where it has one,
+             names the file where the image turns out to be unusable.
     columns: numbers known per slice before it is read, each [len(items)] float64. `position_mm` (along the
              patient axis, feet to head; 0 where there is no such thing) is always there; known factors are
              `factor.<name>`, labels `label.<name>` (a class by its number), and `split` is the part that whoever

@@ -49,7 +49,6 @@ RESCALES = [  # tags, signed, stored value, HU
     ({"RescaleSlope": None, "RescaleIntercept": -1000}, True, 1064, 64),
     ({"RescaleSlope": None, "RescaleIntercept": None}, True, 40, 40),
     ({"RescaleSlope": None, "RescaleIntercept": None}, False, 1064, 40),
-    ({"RescaleSlope": 0, "RescaleIntercept": -1024}, True, 1064, 40),
     ({}, True, -976, -1024),  # -2000 HU, outside the circle
     ({}, True, -32768, -1024),
     ({"PixelPaddingValue": -2000}, True, -2000, -1024),
@@ -280,14 +279,15 @@ def test_enhanced_ct_is_read_frame_by_frame(tmp_path: Path, syntax: str) -> None
         ("ct_tcga_luad", 95, 54, {"duplicate": 5}),
         ("ct_lidc", 39, 3, {}),
         ("ct_lung_dx", 30, 1, {}),
-        (".", 164, 58, {"duplicate": 5, "not DICOM": 1479}),
+        (".", 164, 58, {"duplicate": 5}),
     ],
 )
 def test_real_data_are_found(folder: str, slices: int, patients: int, skipped: dict) -> None:
     found = scan(REAL / folder)
     assert sum(len(chunk.items) for chunk in found.chunks) == slices
     assert len({chunk.patient for chunk in found.chunks}) == patients
-    assert found.skipped == skipped
+    not_dicom = sum(path.is_file() and path.suffix != ".dcm" for path in (REAL / folder).rglob("*"))
+    assert found.skipped == skipped | ({"not DICOM": not_dicom} if not_dicom else {})
     assert found.damaged == []
 
 

@@ -124,7 +124,7 @@ def test_a_batch_is_fetched_whole(tmp_path):
 def test_a_damaged_store_is_named(tmp_path, name):
     prepare(Levels(), HOW, tmp_path)
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(UserError, match="damaged slice store"):
+    with pytest.raises(UserError, match=r"images\.npy: damaged since it was written; the same command makes it anew"):
         SliceStore.open(tmp_path)
 
 

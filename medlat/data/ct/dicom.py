@@ -1,13 +1,15 @@
 """Axial CT slices from a folder of DICOM files, as hospitals and archives deliver them."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
-from itertools import groupby
+from itertools import groupby, takewhile
 from os.path import dirname, relpath
 
 import numpy as np
 
+from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
 from medlat.data.ct.dicom_headers import CODECS, DEFLATED, Found, Frame, codec_missing, quiet, read_header
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
 from medlat.data.source import CT, Chunk, Damaged, ParallelMap, Scan, Slice
@@ -37,9 +39,13 @@ class CTDicom:
     apart), then to 0 in the order of the paths. Missing orientation counts as (1, 0, 0, 0, 1, 0).
 
     Pixels are Hounsfield units by each slice's own rescale slope and intercept. Where these are missing the slope is 1
-    and the intercept 0 for signed pixels (taken as HU already), -1024 for unsigned ones. All below -1024 HU, and a
-    PixelPaddingValue above 3071 HU, is outside the scanned circle and becomes -1024, air. Rows and columns are flipped
-    or swapped by ImageOrientationPatient to the nearest quarter turn; a patient lying askew stays askew.
+    and the intercept 0 for signed pixels (taken as HU already), -1024 for unsigned ones; where they are there and make
+    no sense, the file is damaged. All below -1024 HU, and a PixelPaddingValue above 3071 HU, is outside the scanned
+    circle and becomes -1024, air. Rows and columns are flipped or swapped by ImageOrientationPatient to the nearest
+    quarter turn; a patient lying askew stays askew.
+
+    Files that claim what no CT has are damaged too (`medlat.data.ct.plausible`): slices of more than 4096² pixels,
+    pixels outside 0.01 to 100 mm, deflated files of more than 256 MB.
 
     Raises UserError where the root is missing or no folder, or the tilt is out of range.
     """
@@ -169,15 +175,22 @@ def _decode(path: str, frames: list[Frame]) -> Iterator[np.ndarray]:
     indices = [frame.number for frame in frames]
     if frames[0].syntax == DEFLATED:  # iter_pixels does not inflate files by itself
         yield from iter_pixels(dcmread(path), indices=indices)
-    else:
-        yield from iter_pixels(path, indices=indices, transfer_syntax_uid=frames[0].syntax)
+        return
+    sound = math.inf if frames[0].syntax in WITHOUT_CLAIMS else sound_frames(path)
+    if readable := list(takewhile(lambda index: index < sound, indices)):
+        yield from iter_pixels(path, indices=readable, transfer_syntax_uid=frames[0].syntax)
+    if len(readable) < len(indices):
+        raise ValueError("a frame of another size than the header says")
 
 
 def _hounsfield(stored: np.ndarray, frame: Frame) -> np.ndarray:
     """Stored pixels -> float32 HU as a radiologist sees them, everything outside the circle as air."""
-    values = stored.astype(np.float32)
-    values *= np.float32(frame.slope)
-    values += np.float32(frame.intercept)
+    with np.errstate(over="ignore", invalid="ignore"):  # of pixels stored as floating-point numbers
+        values = stored.astype(np.float32)
+        values *= np.float32(frame.slope)
+        values += np.float32(frame.intercept)
+    if stored.dtype.kind == "f":
+        np.nan_to_num(values, copy=False, nan=CT.fill)
     if frame.padding is not None:
         values[stored == frame.padding] = CT.fill
     return frame.turn.apply(np.maximum(values, np.float32(CT.fill), out=values))
@@ -188,6 +201,8 @@ def _reason(error: Exception, syntax: str) -> str:
         return "removed since it was found"
     if isinstance(error, PermissionError):
         return "permission denied"
+    if isinstance(error, MemoryError):
+        return "more than fits into memory"
     if syntax == JPEG_EXTENDED:  # GDCM and Pillow decode its 8-bit variant only
         return "corrupt pixel data, or 12-bit JPEG, which needs: pip install pylibjpeg pylibjpeg-libjpeg"
     if codec_missing(syntax):  # what decodes here may not know every variant

@@ -8,12 +8,14 @@ import logging
 import math
 import os
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from medlat.data.ct.plausible import scaling_problem, size_problem, spacing_problem
 from medlat.data.source import CT, Damaged
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ CT_CLASSES = {  # CT image, enhanced CT image, legacy converted enhanced CT imag
     "1.2.840.10008.5.1.4.1.1.2.2",
 }
 DEFLATED = "1.2.840.10008.1.2.1.99"
+MOST_INFLATED = 1 << 28  # bytes of a deflated file: 500 frames of 512²; pydicom holds them in memory two or three times
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 OTHER_MODALITIES = (
     *("CR", "DOC", "DX", "ECG", "KO", "MG", "MR", "NM", "OT", "PR", "PT", "REG", "RF", "RTDOSE", "RTIMAGE", "RTPLAN"),
@@ -37,6 +40,7 @@ IDENTITY_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInsta
 KIND_TAGS = ["SOPClassUID", "Modality", "ImageType", "RescaleType", "SamplesPerPixel", "PhotometricInterpretation"]
 PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "InstanceNumber", "PixelSpacing"]
 VALUE_TAGS = ["RescaleSlope", "RescaleIntercept", "PixelRepresentation", "PixelPaddingValue", "BitsAllocated"]
+SIZE_TAGS = ["Rows", "Columns"]
 FRAME_TAGS = ["NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 FRAME_MACROS = [  # of the functional groups, those that hold the tags above
     "PlanePositionSequence",
@@ -102,6 +106,8 @@ def read_header(path: str, max_tilt_deg: float) -> list[Found | Damaged | str]:
             size = os.fstat(file.fileno()).st_size
             if problem := _not_dicom(path, file.read(132), size):
                 return [problem]
+            if _inflates_too_far(file):
+                return [Damaged(path, "inflates to more than 256 MB")]
             file.seek(0)
             dataset, contents = _read_tags(file, size)
             reason = _not_wanted(dataset)
@@ -164,6 +170,22 @@ def _not_dicom(path: str, start: bytes, size: int) -> Damaged | str | None:
     return None
 
 
+def _inflates_too_far(file: Any) -> bool:
+    """Whether this is a deflated file that would fill the memory: pydicom inflates all of it, even for the header.
+
+    The file stands after its prefix; what is inflated here is only counted.
+    """
+    from pydicom.filereader import read_dataset
+
+    about = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    if _text(about, "TransferSyntaxUID") != DEFLATED:
+        return False
+    inflate, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while count <= MOST_INFLATED and (packed := inflate.unconsumed_tail or file.read(1 << 16)):
+        count += len(inflate.decompress(packed, 1 << 20))
+    return count > MOST_INFLATED
+
+
 def _read_tags(file: Any, size: int) -> tuple["Dataset", Literal["whole", "truncated", "no pixel data"]]:
     """The tags we use, and what the file holds beside, as far as it shows without reading the pixels."""
     from pydicom.filereader import read_partial
@@ -177,7 +199,7 @@ def _read_tags(file: Any, size: int) -> tuple["Dataset", Literal["whole", "trunc
         at_pixels = tag >> 16 == 0x7FE0
         return at_pixels
 
-    names = IDENTITY_TAGS + KIND_TAGS + PLACE_TAGS + VALUE_TAGS + FRAME_TAGS
+    names = IDENTITY_TAGS + KIND_TAGS + PLACE_TAGS + VALUE_TAGS + SIZE_TAGS + FRAME_TAGS
     dataset = read_partial(file, stop_when=stop, specific_tags=[Tag(name) for name in names])
     # a deflated file is unpacked in memory, so that the end of its elements says nothing about the file
     if (end > size and _syntax(dataset) != DEFLATED) or not (dataset or dataset.file_meta):
@@ -219,7 +241,7 @@ def _frames(path: str, dataset: "Dataset", size: int, max_tilt_deg: float) -> It
     if not groups and count == 1:
         yield _found(path, dataset, size, syntax, 0, max_tilt_deg)
     elif len(groups) != count:
-        yield from ["several frames without their positions"] * count
+        yield "several frames without their positions"
     else:
         shared = dataset.get("SharedFunctionalGroupsSequence") or []
         del dataset.PerFrameFunctionalGroupsSequence
@@ -259,11 +281,13 @@ def _found(
     location = _numbers(tags, "SliceLocation", 1) or (math.nan,)
     number = _numbers(tags, "InstanceNumber", 1) or (math.nan,)
     turn = _turn(across, down)
-    spacing = spacing[::-1] if turn.transpose else spacing
-    slope, intercept = _rescale(tags)
-    frame = Frame(
-        path, index, syntax, turn, (spacing[0], spacing[1]), slope, intercept, _padding(tags, slope, intercept)
-    )
+    spacing_mm = (spacing[1], spacing[0]) if turn.transpose else (spacing[0], spacing[1])
+    scaling = _rescale(tags)
+    size_tags = (_integer(tags, name) or 0 for name in SIZE_TAGS)
+    problem = spacing_problem(spacing_mm) or size_problem(*size_tags)
+    if problem or isinstance(scaling, str):
+        return Damaged(path, problem or str(scaling))
+    frame = Frame(path, index, syntax, turn, spacing_mm, *scaling, _padding(tags, *scaling))
     patient, study, series, instance = (_text(tags, name) for name in IDENTITY_TAGS)
     return Found(patient, study, series, instance, size, (along, location[0], number[0] + index), frame)
 
@@ -289,11 +313,28 @@ def _turn(across: np.ndarray, down: np.ndarray) -> Turn:
     return Turn(transpose, flip_rows=bool(down[1] < 0), flip_columns=bool(across[0] < 0))
 
 
-def _rescale(tags: "Dataset") -> tuple[float, float]:
-    slope = _numbers(tags, "RescaleSlope", 1) or (1.0,)
+def _rescale(tags: "Dataset") -> tuple[float, float] | str:
+    """Slope and intercept, with their fallbacks where they are missing; what is wrong where they are there and mean
+    nothing.
+    """
     signed = _integer(tags, "PixelRepresentation") == 1
-    intercept = _numbers(tags, "RescaleIntercept", 1) or (0.0 if signed else -1024.0,)
-    return slope[0] or 1.0, intercept[0]
+    values = []
+    for name, words, missing in (
+        ("RescaleSlope", "slope", 1.0),
+        ("RescaleIntercept", "intercept", 0.0 if signed else -1024.0),
+    ):
+        number = _numbers(tags, name, 1)
+        if number is None and _is_filled(tags, name):
+            return f"rescale {words} is no finite number"
+        values.append(missing if number is None else number[0])
+    slope, intercept = values
+    return scaling_problem(slope, intercept, _integer(tags, "BitsAllocated") or 16) or (slope, intercept)
+
+
+def _is_filled(tags: "Dataset", name: str) -> bool:
+    """Whether a tag is there and not empty, whatever it holds."""
+    value = tags.get_item(name).value if name in tags else None
+    return bool(value.strip(b" \0") if isinstance(value, bytes) else str(value or "").strip())
 
 
 def _padding(tags: "Dataset", slope: float, intercept: float) -> int | None:

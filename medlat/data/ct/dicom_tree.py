@@ -12,19 +12,22 @@ from medlat.errors import UserError, nearest
 def checked_root(root: str) -> Path:
     """The folder the user named, absolute; `~` is expanded and a relative path is relative to the working directory.
 
-    Raises UserError where it is missing or no folder, with the most similar name that exists.
+    Raises UserError where it is empty, missing or no folder, with the most similar name that exists.
     """
+    if not root.strip():  # else the working directory, which nobody named, would be searched
+        raise UserError("data.root: empty (an unset variable?), expected a folder")
     path = Path(os.path.abspath(os.path.expanduser(root)))
-    if path.is_dir():
+    # os.path and not pathlib, which raises for a name that is too long, or in a folder that may not be entered
+    if os.path.isdir(path):
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise UserError(f"data.root: '{root}' is a file, expected a folder; did you mean '{path.parent}'?")
     parent, missing = path.parent, path.name
-    while not parent.is_dir():
+    while not os.path.isdir(parent):
         parent, missing = parent.parent, parent.name
     try:
-        near = nearest(missing, [entry.name for entry in os.scandir(parent) if entry.is_dir()])
-    except PermissionError:
+        near = nearest(missing, [entry.name for entry in os.scandir(parent) if os.path.isdir(entry.path)])
+    except OSError:
         near = None
     hint = f"did you mean '{parent / near}'?" if near else f"the nearest folder that exists is '{parent}'"
     raise UserError(f"data.root: there is no folder '{root}'; {hint}")
@@ -34,7 +37,7 @@ def walk(root: Path, skipped: Counter[str] | None = None) -> Iterator[os.DirEntr
     """Every file below the root, at any depth, in no particular order; links are followed, each folder is entered once.
 
     skipped: counts what is passed over: hidden files and folders (their name begins with a dot), folders that may
-             not be read, links that lead nowhere.
+             not be read, links that lead nowhere or where nobody may look.
     """
     skipped = Counter() if skipped is None else skipped
     entered = set()
@@ -51,11 +54,15 @@ def walk(root: Path, skipped: Counter[str] | None = None) -> Iterator[os.DirEntr
             skipped["folder that cannot be read"] += 1
             continue
         for entry in entries:
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:  # a link to itself, or into a folder that may not be entered
+                is_folder = is_file = False
             if entry.name.startswith("."):
                 skipped["hidden"] += 1
-            elif entry.is_dir():
+            elif is_folder:
                 folders.append(entry.path)
-            elif entry.is_file():
+            elif is_file:
                 yield entry
             else:
                 skipped["broken link or special file"] += 1
@@ -67,7 +74,7 @@ def fingerprint(root: Path) -> str:
     for entry in walk(root):
         try:
             status = entry.stat()
-        except FileNotFoundError:  # removed since it was listed
+        except OSError:  # removed since it was listed, or in a folder whose files may be listed and not looked at
             continue
         lines.append(b"%s\0%d\0%d\n" % (os.fsencode(entry.path), status.st_size, status.st_mtime_ns))
     start = len(os.fsencode(str(root)))

@@ -1,20 +1,23 @@
 """LIDC-IDRI as TCIA delivers it: chest CT in DICOM with the readers' marks in XML (Armato et al. 2011)."""
 
+import math
+import os
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from medlat.data.ct.dicom import CTDicom
+from medlat.data.ct.dicom_headers import quiet
 from medlat.data.ct.dicom_tree import walk
-from medlat.data.source import Chunk, ParallelMap, Scan
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan
 from medlat.errors import UserError
 
 PLACE_MM = 0.05  # positions that differ by less are the same slice
 READERS = 4
+MOST_BYTES = 1 << 24  # of a file of marks: the largest of LIDC-IDRI has 0.6 MB
 
 
 class LIDC(CTDicom):
@@ -22,7 +25,8 @@ class LIDC(CTDicom):
     many of the four readers outlined a nodule of 3 mm or more in the slice.
 
     A mark belongs to a slice by the series that its file names and the position along the patient axis, which holds
-    too where files were renamed. Slices of a series without a file of marks are left out, as nothing is known of them.
+    too where files were renamed. Slices of a series without a file of marks, or with a damaged one, are left out, as
+    nothing is known of them.
 
     root: the folder that the NBIA Data Retriever made, LIDC-IDRI-0001/... with DICOM and XML files.
     nodules: read the marks. readers: how many must agree, 1 to 4.
@@ -39,7 +43,7 @@ class LIDC(CTDicom):
         found = super().scan(parallel_map)
         if not self.nodules:
             return found
-        marks = self._marks()
+        marks = self._marks(found.damaged)
         if not marks:
             raise UserError(
                 f"data.source.nodules=true: no XML file with readings of LIDC-IDRI below '{self.root}'; expected the "
@@ -61,8 +65,12 @@ class LIDC(CTDicom):
         """The SeriesInstanceUID of a chunk, which the file names; it stays within the program."""
         from pydicom import dcmread
 
-        header = dcmread(chunk.items[0].path, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
-        return str(header.get("SeriesInstanceUID", ""))
+        try:
+            with quiet():
+                header = dcmread(chunk.items[0].path, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
+                return str(header.get("SeriesInstanceUID", ""))
+        except Exception:  # changed since it was found; pydicom's message may quote tags
+            return ""
 
     def _labels(self, chunk: Chunk, places: list[np.ndarray]) -> np.ndarray:
         """[len(chunk)] 1 where enough readers outlined a nodule at the slice's position, else 0."""
@@ -70,36 +78,63 @@ class LIDC(CTDicom):
         agree = sum((np.abs(here - reader[None]) < PLACE_MM).any(axis=1).astype(int) for reader in places)
         return (np.asarray(agree) >= self.readers).astype(np.float64) * np.ones(len(here))
 
-    def _marks(self) -> dict[str, list[np.ndarray]]:
-        """Series -> for each reader the positions of the slices with outlines of nodules, in mm."""
+    def _marks(self, damaged: list[Damaged]) -> dict[str, list[np.ndarray]]:
+        """Series -> for each reader the positions of the slices with outlines of nodules, in mm. Files of marks that
+        are damaged are added to those.
+        """
         found: defaultdict[str, list[np.ndarray]] = defaultdict(list)
         for entry in walk(self.folder):
             if entry.name.lower().endswith(".xml"):
-                for series, positions in readings(Path(entry.path)):
-                    found[series].append(positions)
+                try:
+                    for series, positions in readings(Path(entry.path)):
+                        found[series].append(positions)
+                except ValueError as error:
+                    damaged.append(Damaged(entry.path, str(error)))
         return dict(found)
 
 
-def readings(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+def readings(path: Path) -> list[tuple[str, np.ndarray]]:
     """For each reader of a file: the series, and the positions in mm of the slices in which a nodule of 3 mm or more is
     outlined. Nothing where the file is of another kind, as LIDC-IDRI's readings of radiographs are.
 
     Such a nodule has outlines of several points; a smaller one is marked by a single point, what an outline excludes
-    (`inclusion` FALSE) is a hole.
+    (`inclusion` FALSE) is a hole. Raises ValueError, in fixed words, where a file of marks is damaged.
     """
-    content = path.read_bytes()
-    if b"<!" in content.replace(b"<!--", b""):  # a document type, whose entities could fill the memory; LIDC has none
-        return
-    try:
-        root = ElementTree.fromstring(content)
-    except ElementTree.ParseError:
-        return
-    series = root.findtext("{*}ResponseHeader/{*}SeriesInstanceUid", "").strip()
-    if not series:
-        return
+    root = _parsed(path)
+    series = "" if root is None else root.findtext("{*}ResponseHeader/{*}SeriesInstanceUid", "").strip()
+    if root is None or not series:
+        return []
+    found = []
     for session in root.iterfind("{*}readingSession"):
         outlines = session.iterfind("{*}unblindedReadNodule/{*}roi")
-        yield series, np.array(sorted({_position(o) for o in outlines if _is_outline(o)}), dtype=np.float64)
+        found.append((series, np.array(sorted({_position(o) for o in outlines if _is_outline(o)}), dtype=np.float64)))
+    return found
+
+
+class _NoDocumentType(ElementTree.TreeBuilder):
+    """Builds a tree of elements, and none where there is a document type: LIDC has none, and its entities could fill
+    the memory.
+    """
+
+    def doctype(self, *declaration: object) -> None:
+        raise ElementTree.ParseError
+
+
+def _parsed(path: Path) -> ElementTree.Element | None:
+    """The root element of a file of marks; None of another file. Raises ValueError where such a file is damaged."""
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size > MOST_BYTES:
+                return None
+            content = file.read()
+    except OSError as error:
+        raise ValueError("permission denied" if isinstance(error, PermissionError) else "cannot be opened") from error
+    try:
+        return ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDocumentType()))
+    except Exception as error:  # beside its own errors the parser raises what Python's decoders do
+        if b"LidcReadMessage" in content and b"<!DOCTYPE" not in content:
+            raise ValueError("corrupt file of readings") from error
+        return None
 
 
 def _is_outline(roi: ElementTree.Element) -> bool:
@@ -107,4 +142,10 @@ def _is_outline(roi: ElementTree.Element) -> bool:
 
 
 def _position(roi: ElementTree.Element) -> float:
-    return float(roi.findtext("{*}imageZposition", "nan"))
+    try:
+        position = float(roi.findtext("{*}imageZposition", ""))
+    except ValueError:
+        position = math.nan
+    if not math.isfinite(position):
+        raise ValueError("reading without the position of its slice")
+    return position

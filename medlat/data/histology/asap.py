@@ -1,5 +1,6 @@
 """Annotations of whole slides as ASAP writes them, in the groups of Camelyon16 (Litjens et al. 2018, GigaScience 7)."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from medlat.errors import UserError
 
 TUMOUR = {"tumor", "tumour", "_0", "_1"}
 HOLE = {"exclusion", "_2"}
+MOST_BYTES = 1 << 26  # of a file; the largest of Camelyon16 has some 4 MB
+MOST_PIXELS = 1 << 31  # that a coordinate may be from the corner of a slide
 
 
 class AsapAnnotation:
@@ -36,9 +39,13 @@ class AsapAnnotation:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         try:
+            if os.path.getsize(path) > MOST_BYTES:
+                raise UserError(f"data.annotations: '{path}' has more than {MOST_BYTES} bytes, expected ASAP XML")
             parser.Parse(path.read_bytes(), True)
         except expat.ExpatError as error:
             raise UserError(f"data.annotations: '{path}' is no well-formed XML ({error})") from error
+        except (OSError, ValueError, LookupError) as error:  # the last two: an encoding that nobody knows
+            raise UserError(f"data.annotations: '{path}' cannot be read ({type(error).__name__})") from error
         if self._others and not (self.tumour or self.holes):
             raise UserError(
                 f"data.annotations: the outlines in '{path}' are of the groups {', '.join(self._others)}, "
@@ -60,6 +67,8 @@ class AsapAnnotation:
         elif name == "Coordinate":
             try:
                 order, x, y = (float(attributes[key]) for key in ("Order", "X", "Y"))
+                if not all(abs(value) <= MOST_PIXELS for value in (order, x, y)):
+                    raise ValueError("no place on a slide")
             except (KeyError, ValueError):
                 raise UserError(
                     f"data.annotations: a Coordinate in '{self.path}' is {attributes}, expected numbers for "

@@ -1,12 +1,13 @@
 """PatchCamelyon: 96² tiles of lymph nodes in HDF5 files (Veeling et al., MICCAI 2018, arXiv 1806.03962)."""
 
 import csv
+import math
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,8 +15,13 @@ from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, 
 from medlat.data.source import HISTOLOGY, Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.errors import UserError
 
+if TYPE_CHECKING:
+    from h5py import Dataset
+
 CHUNK = 64  # tiles one worker reads in one go
 PARTS = ("train", "valid", "test")
+MOST_TILES = 1 << 22  # of a part; the largest that was published has 262,144
+MOST_BYTES = 1 << 27  # that are unpacked to read one tile: 4,800 tiles of 96² in one block of the file
 NAME = re.compile(r"split_(train|valid|test)_(x\.h5|y\.h5|meta\.csv)$")
 
 
@@ -80,14 +86,16 @@ class PatchCamelyon:
         with ExitStack() as stack:
             try:
                 images = stack.enter_context(h5py.File(chunk.items[0].path, "r"))["x"]
-            except (OSError, KeyError):
+            except Exception:  # HDF5 raises anything on damaged files, here and below
                 yield from [Damaged(chunk.items[0].path, "corrupt")] * len(chunk.items)
                 return
             for item in chunk.items:
                 try:
-                    yield Slice(images[item.row], spacing)
-                except OSError:
+                    tile = images[item.row]
+                except Exception:
                     yield Damaged(item.path, "corrupt pixel data")
+                else:
+                    yield Slice(tile, spacing)
 
     def _files(self) -> tuple[dict[str, dict[str, str]], list[str]]:
         """part -> x.h5, y.h5, meta.csv -> path; and all other files. Raises UserError where there are two of one."""
@@ -112,31 +120,43 @@ def _labels(images: str, labels: str) -> np.ndarray:
     import h5py
 
     try:
-        with h5py.File(images, "r") as file:
-            shape, dtype = file["x"].shape, file["x"].dtype
-        with h5py.File(labels, "r") as file:
-            values = np.asarray(file["y"][()]).reshape(-1).astype(np.float64)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        with h5py.File(images, "r") as pictures, h5py.File(labels, "r") as numbers:
+            _check(images, pictures["x"])
+            count, there = pictures["x"].shape[0], numbers["y"].size
+            if there != count:
+                raise UserError(f"data.root: '{images}' holds {count} tiles, '{labels}' {there} labels")
+            values = np.asarray(numbers["y"][()]).reshape(-1).astype(np.float64)
+    except UserError:
+        raise
+    except Exception as error:  # HDF5 raises anything on damaged files
         raise UserError(
             f"data.root: '{images}' or '{labels}' is damaged or no PatchCamelyon file (keys x, y)"
         ) from error
-    if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8:
-        raise UserError(
-            f"data.root: x in '{images}' is {dtype} of shape {shape}, expected uint8 of shape (N, 96, 96, 3)"
-        )
-    if len(values) != shape[0]:
-        raise UserError(f"data.root: '{images}' holds {shape[0]} tiles, '{labels}' {len(values)} labels")
     if not np.isin(values, (0.0, 1.0)).all():
         raise UserError(f"data.root: y in '{labels}' holds other values than 0 and 1")
     return values
+
+
+def _check(path: str, images: "Dataset") -> None:
+    """Raises UserError where these are no tiles, or more than can be read one by one."""
+    shape, dtype, block = images.shape, images.dtype, images.chunks
+    if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8:
+        raise UserError(f"data.root: x in '{path}' is {dtype} of shape {shape}, expected uint8 of shape (N, 96, 96, 3)")
+    unit = max(math.prod(shape[1:]), math.prod(block or ()))
+    if shape[0] > MOST_TILES or unit > MOST_BYTES or 0 in shape[1:]:
+        packed = f", packed in blocks of {block}" if block else ""
+        raise UserError(f"data.root: x in '{path}' claims the shape {shape}{packed}; expected tiles of 96²")
 
 
 def _groups(meta: str | None, part: str, count: int) -> list[str]:
     """The slide of each tile; without the list of them, the part."""
     if meta is None:
         return [part] * count
-    with open(meta, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with open(meta, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"data.root: '{meta}' cannot be read as CSV in UTF-8 ({type(error).__name__})") from error
     if len(rows) != count or any(not row.get("wsi") for row in rows):
         raise UserError(
             f"data.root: '{meta}' has {len(rows)} rows, expected {count} with the slide's name in a column wsi"

@@ -26,6 +26,12 @@ CHUNK = 32  # tiles one worker reads in one go
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".svslide", ".bif")
 LIKELY_MPP = (0.05, 20.0)  # of a scanner; a TIFF file that says 72 dpi, as any does, has 353 µm
 FINEST_MASK_MPP, COARSEST_MASK_MPP = 2.0, 8.0
+MOST_MASK = 20_000_000  # pixels of the mask, some 40 bytes each: of 100,000 x 200,000 pixels a mask is this fine
+MOST_READ = 4096 * 4096  # pixels that are read at once
+MOST_TILE = 8192 * 8192  # pixels of a file's own tiles, which OpenSlide unpacks whole
+MOST_PIXELS = 1 << 38  # of a slide: 524,288 x 524,288
+MOST_PIXELS_A_BYTE = 10_000  # of a file: blank tiles take one byte for some hundred pixels
+MOST_TILES = 1 << 24  # of the grid on a slide
 MASK_BLOCK = 64  # pixels of the tissue mask that are read together: 2048² of a slide at 0.25 µm without other levels
 NO_TISSUE, NO_MPP = "slide without tissue", "slide without micrometres per pixel"
 EDGE = "tile at the edge of a tumour"
@@ -137,7 +143,7 @@ class Slides:
 
     def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
         """The chunk's tiles, in order: [tile_px, tile_px, 3] uint8; one that cannot be decoded is `Damaged`."""
-        from openslide import OpenSlide, OpenSlideError
+        from openslide import OpenSlide
 
         spacing = (self.mpp / 1000.0,) * 2
         slide: OpenSlide | None = None
@@ -145,7 +151,7 @@ class Slides:
             try:
                 slide = slide or OpenSlide(tile.path)
                 yield Slice(region(slide, (tile.x, tile.y), (tile.side,) * 2, (self.tile_px,) * 2), spacing)
-            except (OpenSlideError, OSError):
+            except Exception:  # OpenSlide's own errors, and what ctypes and the image library raise
                 yield Damaged(tile.path, "corrupt pixel data")
                 slide = None  # after an error OpenSlide reads nothing more from an open slide
         if slide is not None:
@@ -211,20 +217,42 @@ def _plan(source: Slides, job: tuple[str, AsapAnnotation | None]) -> Plan | Dama
     path, outlines = job
     try:
         with OpenSlide(path) as slide:
+            if problem := _problem(slide, path):
+                return Damaged(path, problem)
             own = _level_0_mpp(slide) if source.slide_mpp is None else source.slide_mpp
             return NO_MPP if own is None else _tiles(source, slide, path, outlines, own)
     except PermissionError:
         return Damaged(path, "permission denied")
-    except (OpenSlideError, OSError):
+    except MemoryError:
+        return Damaged(path, "more than fits into memory")
+    except (OpenSlideError, OSError, ValueError, ArithmeticError):  # the last two: of numbers that mean nothing
         return Damaged(path, "no slide that OpenSlide can read")
 
 
-def _tiles(source: Slides, slide: "OpenSlide", path: str, outlines: AsapAnnotation | None, own: float) -> Plan | str:
+def _problem(slide: "OpenSlide", path: str) -> str | None:
+    """Why a slide is not read, by what it claims."""
+    keys = [(f"openslide.level[{i}].tile-width", f"openslide.level[{i}].tile-height") for i in range(slide.level_count)]
+    if any(math.prod(int(slide.properties.get(key, 1)) for key in pair) > MOST_TILE for pair in keys):
+        return "tiles of more than 67 million pixels"
+    pixels = math.prod(slide.dimensions)
+    # of other formats the pixels lie in files beside the one that is opened
+    alone = not path.lower().endswith((".mrxs", ".vms", ".vmu"))
+    if pixels > MOST_PIXELS or (alone and pixels > os.path.getsize(path) * MOST_PIXELS_A_BYTE):
+        return "more pixels than it can hold"
+    return None
+
+
+def _tiles(
+    source: Slides, slide: "OpenSlide", path: str, outlines: AsapAnnotation | None, own: float
+) -> Plan | Damaged | str:
     """own: micrometres per level-0 pixel."""
     side = source.tile_px * source.mpp / own  # of a tile, in level-0 pixels
     columns, rows = (int(n / side + 1e-6) for n in slide.dimensions)
+    if columns * rows > MOST_TILES:
+        return Damaged(path, "more than 16 million tiles")
     extent = source.tile_px * source.mpp
     scale = max(1.0, min(max(extent / 8.0, FINEST_MASK_MPP), COARSEST_MASK_MPP) / own)  # of a pixel of the mask
+    scale = max(scale, math.sqrt(math.prod(slide.dimensions) / MOST_MASK))
     tissue = tissue_mask(low_resolution(slide, scale), scale * own)
     fits = shares(tissue, side / scale, rows, columns) >= max(source.min_tissue, 1e-9)
     if not fits.any():
@@ -239,7 +267,7 @@ def _tiles(source: Slides, slide: "OpenSlide", path: str, outlines: AsapAnnotati
     if source.annotated is not None:
         fits &= ~np.isnan(labels)
     places = np.argwhere(fits)
-    name = os.path.relpath(path, source.folder)
+    name = os.path.relpath(path, source.folder).encode(errors="replace").decode()  # a file's name need not be text
     places = places[_drawn(labels[fits], source.max_tiles, derive_seed(source.seed, "tiles", name))]
     whole = max(1, round(side))
     tiles = tuple(Tile(path, round(column * side), round(row * side), whole) for row, column in places.tolist())
@@ -276,6 +304,16 @@ def region(slide: "OpenSlide", corner: tuple[int, int], size: tuple[int, int], o
 
     level = slide.get_best_level_for_downsample(max(size[0] / out[0], size[1] / out[1]) * (1.0 + 1e-3))
     down = slide.level_downsamples[level]
+    if math.prod(size) / down**2 > MOST_READ and max(out) > 1:  # in two halves: there may be no level near the result
+        axis = int(out[1] > out[0])
+        cut, at = out[axis] // 2, round(size[axis] * (out[axis] // 2) / out[axis])
+
+        def but(pair: tuple[int, int], value: int) -> tuple[int, int]:
+            return (value, pair[1]) if axis == 0 else (pair[0], value)
+
+        first = region(slide, corner, but(size, at), but(out, cut))
+        second = region(slide, but(corner, corner[axis] + at), but(size, size[axis] - at), but(out, out[axis] - cut))
+        return np.concatenate([first, second], axis=1 - axis)
     read = slide.read_region(corner, level, (max(1, round(size[0] / down)), max(1, round(size[1] / down))))
     flat = Image.new("RGB", read.size, (int(HISTOLOGY.fill),) * 3)
     flat.paste(read, mask=read.getchannel("A"))

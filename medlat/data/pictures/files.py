@@ -1,6 +1,7 @@
 """Picture files and tables as users have them: decoding PNG, JPEG, TIFF and BMP, and reading CSV files."""
 
 import csv
+import errno
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 SEPARATORS = ",;\t"
 WHITE_16_BIT = 65535.0
 MISSING = {"", "nan", "na", "n/a", "null"}
+MOST_PIXELS = 8192 * 8192  # decoded, and then copied once: 0.6 GB
+MOST_OF_JPEG2000 = 3072 * 3072  # whose decoder takes eight times the time and twice the memory
+TOO_MANY = "more than 67 million pixels, or 9 million of JPEG 2000"
+STRIP = 1 << 20  # pixels that are converted together
+# What is read; the library knows others too, whose decoders start programs or need several times the memory
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+TIFF_TILE = (322, 323)  # width and length of a tile; a decoder allocates a whole one
 
 
 class Table(NamedTuple):
@@ -37,10 +45,11 @@ def read_table(key: str, path: Path) -> Table:
 
     Raises UserError, beginning with the configuration's key, where it is absent, unreadable or without rows.
     """
-    if not path.is_file():
-        there = (
-            [entry.name for entry in path.parent.iterdir() if entry.suffix == ".csv"] if path.parent.is_dir() else []
-        )
+    if not os.path.isfile(path):
+        try:
+            there = [name for name in os.listdir(path.parent) if name.endswith(".csv")]
+        except OSError:
+            there = []
         raise UserError(f"{key}: there is no file '{path}'{did_you_mean(path.name, there)}")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -93,33 +102,60 @@ def read_picture(path: str | os.PathLike[str], colour: bool, white: float | None
             glass in colour, black in grey.
     white:  the stored value of white in a greyscale file; None: 255 of 8 bits, 65535 of 16. Brighter ones are clipped.
 
-    Raises ValueError, in fixed words, where the file cannot be decoded: the messages of the library quote paths.
+    Raises ValueError, in fixed words, where the file cannot be decoded (the messages of the library quote paths) or
+    has more than 8192² pixels.
     """
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            deep = upright.mode[0] in "IF"
-            if upright.mode == "F" and white is None:
-                raise ValueError("floating-point pixels")
-            grey = deep or (white is not None and upright.mode == "L")
-            stored = np.asarray(upright if grey else _opaque(upright, colour))
-    except FileNotFoundError as error:
-        raise ValueError("no such file") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError("more than 179 million pixels") from error
+        with Image.open(path, formats=FORMATS) as image:
+            problem = _problem(image, white)
+            if problem is None:
+                ImageOps.exif_transpose(image, in_place=True)
+                return _converted(image, colour, white)
+    except Image.DecompressionBombError:
+        problem = TOO_MANY
     except Exception as error:  # decoders raise anything on damaged files
-        fixed = str(error) == "floating-point pixels"
-        raise ValueError(
-            "floating-point pixels; data.white says which value is white" if fixed else "corrupt"
-        ) from error
-    if grey:
-        scale = 255.0 / (white or (WHITE_16_BIT if deep else 255.0))
-        stored = np.clip(np.nan_to_num(stored.astype(np.float32)) * np.float32(scale), 0.0, 255.0)
-    if colour:
-        return np.repeat(np.rint(stored).astype(np.uint8)[:, :, None], 3, 2) if stored.ndim == 2 else stored
-    return stored.astype(np.float32)
+        problem = _reason(error)
+    raise ValueError(problem)
+
+
+def _problem(image: "PIL.Image.Image", white: float | None) -> str | None:
+    """Why a picture is not decoded, by what its header claims."""
+    tile = math.prod(int(getattr(image, "tag_v2", {}).get(tag, 1)) for tag in TIFF_TILE)
+    if max(math.prod(image.size), tile) > (MOST_OF_JPEG2000 if image.format == "JPEG2000" else MOST_PIXELS):
+        return TOO_MANY
+    if image.mode == "F" and white is None:
+        return "floating-point pixels; data.white says which value is white"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR):
+        return "no name of a file"
+    return "more than fits into memory" if isinstance(error, MemoryError) else "corrupt"
+
+
+def _converted(image: "PIL.Image.Image", colour: bool, white: float | None) -> np.ndarray:
+    """As `read_picture` returns it, strip by strip: the library's own conversions are copies of the whole."""
+    width, height = image.size
+    deep = image.mode[0] in "IF"
+    grey = deep or (white is not None and image.mode == "L")
+    scale = np.float32(255.0 / (white or (WHITE_16_BIT if deep else 255.0)))
+    pixels = np.empty((height, width, 3), np.uint8) if colour else np.empty((height, width), np.float32)
+    rows = max(1, STRIP // max(1, width))
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        values = np.asarray(strip if grey else _opaque(strip, colour))
+        if grey:
+            with np.errstate(over="ignore"):
+                values = np.clip(np.nan_to_num(values.astype(np.float32)) * scale, 0.0, 255.0)
+        pixels[top : top + rows] = np.rint(values).astype(np.uint8)[:, :, None] if colour and grey else values
+    return pixels
 
 
 def _opaque(image: "PIL.Image.Image", colour: bool) -> "PIL.Image.Image":

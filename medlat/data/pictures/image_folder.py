@@ -3,6 +3,8 @@
 import hashlib
 import logging
 import math
+import os
+import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +35,7 @@ class Picture(NamedTuple):
 
 
 class ImageFolder:
-    """The pictures (PNG, JPEG, TIFF, BMP) that a CSV below a folder lists, one row each.
+    """The pictures (PNG, JPEG, TIFF, BMP) that a CSV below a folder lists, one row each, of at most 8192² pixels.
 
     root:         the folder; `~` is expanded. Nothing outside of it is read.
     labels:       the CSV, relative to the root, or its absolute path; separated by comma, semicolon or tab, UTF-8.
@@ -74,7 +76,9 @@ class ImageFolder:
             raise UserError(f"data.kind={kind}: expected class or quantity")
         self.modality = HISTOLOGY if colour else GREY
         self.root, self.folder = root, checked_root(root)
-        self.labels = self.folder / Path(labels).expanduser()
+        if not labels.strip():
+            raise UserError("data.labels: empty (an unset variable?), expected a CSV file")
+        self.labels = self.folder / os.path.expanduser(labels)
         self.path_column, self.label_column = path_column, label_column
         self.group_column, self.split_column = group_column, split_column
         self.classes = [_plain(str(name)) for name in classes] if classes is not None else None
@@ -149,7 +153,7 @@ class ImageFolder:
             one = Picture(str(path), row[self.label_column], group, part)
             known = found.setdefault(one.path, one)
             wrong = {
-                "no such file": known is one and not path.is_file(),
+                "no such file": known is one and _is_missing(path),
                 "no label": one.label.lower() in MISSING,
                 "no group": group.lower() in MISSING,
                 "two rows": known[:3] != one[:3] or str(known.part) != str(part),
@@ -201,6 +205,18 @@ class ImageFolder:
             f"label.{self.label_column}": np.array([value_of[one.label] for one in pictures]),
         }
         return columns | ({"split": np.array([one.part for one in pictures])} if self.split_column else {})
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there is no such file. What cannot even be looked at (the name is too long for a disk, the folder may not
+    be entered) is left to `read`, where it counts as damaged.
+    """
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # ValueError: the name holds a NUL
+        return False
 
 
 def _plain(text: str) -> str:

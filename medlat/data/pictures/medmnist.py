@@ -2,11 +2,9 @@
 
 import hashlib
 import logging
+import math
 import os
-import shutil
-import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -15,12 +13,16 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from medlat.data.source import GREY, HISTOLOGY, Chunk, Damaged, Modality, ParallelMap, Scan, Slice
+from medlat.data.unpacked import unpacked
 from medlat.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
 ONE_MM = (1.0, 1.0)
+MOST_IMAGES = 10_000_000  # of a part; the largest that was published has 236,386
+MOST_PIXELS = 4096 * 4096  # of an image
+MOST_LABEL_BYTES = 800  # for each image, so that one who takes a multi-label file is told so
 
 
 class Entry(NamedTuple):
@@ -45,10 +47,12 @@ class MedMNIST:
     """
 
     def __init__(self, path: str) -> None:
+        if not path.strip():
+            raise UserError("data.root: empty (an unset variable?), expected a MedMNIST file (.npz)")
         self.path = path
         self.file = Path(os.path.abspath(os.path.expanduser(path)))
-        if not self.file.exists():
-            there = [p.name for p in self.file.parent.glob("*.npz")] if self.file.parent.is_dir() else []
+        if not os.path.exists(self.file):
+            there = _archives(self.file.parent)
             raise UserError(f"data.root: there is no file '{path}'{did_you_mean(self.file.name, there)}")
 
     @cached_property
@@ -89,16 +93,20 @@ class MedMNIST:
             try:
                 image = _unpacked(item.path, item.part)[item.row]
                 yield Slice(image if image.ndim == 3 else image.astype(np.float32), ONE_MM)
-            except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
+            except UserError:  # no room to unpack it is no damage
+                raise
+            except Exception:  # zip, its codecs and NumPy raise anything on damaged files
                 yield Damaged(item.path, "corrupt archive")
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each part's images, from the headers alone."""
-        if self.file.is_dir():
-            there = sorted(p.name for p in self.file.glob("*.npz"))
+        if os.path.isdir(self.file):
+            there = _archives(self.file)
             hint = f"; did you mean '{self.file / there[0]}'?" if there else ", and there is none in it"
             raise UserError(f"data.root: '{self.path}' is a folder, expected a MedMNIST file (.npz){hint}")
+        if not os.path.isfile(self.file):  # a pipe would be waited for
+            raise UserError(f"data.root: '{self.path}' is no plain file, expected a MedMNIST file (.npz)")
         shapes = {}
         try:
             with zipfile.ZipFile(self.file) as archive:
@@ -111,7 +119,11 @@ class MedMNIST:
                         )
                     with archive.open(f"{name}.npy") as file:
                         shapes[part] = _checked(self.path, name, *_header(file))
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+                    if math.prod(shapes[part]) > archive.getinfo(f"{name}.npy").file_size:
+                        raise UserError(f"data.root: {name} in '{self.path}' claims more images than it holds")
+        except UserError:
+            raise
+        except Exception as error:  # zip, its codecs and NumPy raise anything on damaged files
             raise UserError(f"data.root: '{self.path}' is no readable .npz file; expected a MedMNIST file") from error
         if len({shape[1:] for shape in shapes.values()}) > 1:
             raise UserError(f"data.root: the parts of '{self.path}' differ in the shape of their images: {shapes}")
@@ -121,11 +133,15 @@ class MedMNIST:
         """[N] int64 class numbers of a part."""
         name, count = f"{part}_labels", self._shapes[part][0]
         try:
-            with np.load(self.file, allow_pickle=False) as archive:
-                labels = archive[name]
+            with zipfile.ZipFile(self.file) as archive, archive.open(f"{name}.npy") as file:
+                shape, _, dtype = _header(file)
+            if math.prod(shape) * dtype.itemsize > MOST_LABEL_BYTES * max(count, 1000):
+                raise ValueError("claims more labels than there are images")
+            with np.load(self.file, allow_pickle=False) as arrays:
+                labels = arrays[name]
         except KeyError:
             raise UserError(f"data.root: '{self.path}' has no {name}; expected MedMNIST's names") from None
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:
             raise UserError(
                 f"data.root: {name} in '{self.path}' cannot be read as numbers: Python objects are refused, "
                 f"as they may run code, and so are damaged files"
@@ -150,6 +166,14 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return read(file)
 
 
+def _archives(folder: Path) -> list[str]:
+    """The names of the .npz files in a folder, as far as it can be looked into."""
+    try:
+        return sorted(name for name in os.listdir(folder) if name.endswith(".npz"))
+    except OSError:
+        return []
+
+
 def _checked(path: str, name: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> tuple[int, ...]:
     if dtype.hasobject:
         raise UserError(
@@ -157,10 +181,14 @@ def _checked(path: str, name: str, shape: tuple[int, ...], fortran: bool, dtype:
             f"expected uint8"
         )
     flat = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
-    if not flat or dtype != np.uint8 or fortran or 0 in shape[1:]:
+    if not flat or dtype != np.uint8 or fortran or min(shape[1:]) < 1:
         raise UserError(
             f"data.root: {name} in '{path}' is {dtype} of shape {shape}, expected uint8 of shape (N, H, W) or "
             f"(N, H, W, 3); volumes are not read"
+        )
+    if not 0 <= shape[0] <= MOST_IMAGES or math.prod(shape[1:3]) > MOST_PIXELS:
+        raise UserError(
+            f"data.root: {name} in '{path}' claims the shape {shape}, expected at most {MOST_IMAGES} images of 4096²"
         )
     return shape
 
@@ -172,7 +200,4 @@ def _unpacked(path: str, part: str) -> np.ndarray:
     """
     with zipfile.ZipFile(path) as archive, archive.open(f"{part}_images.npy") as packed:
         shape, _, dtype = _header(packed)
-        spool = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the map)
-        shutil.copyfileobj(packed, spool, 1 << 20)
-    spool.flush()
-    return np.memmap(spool, dtype=dtype, mode="r", shape=shape)
+        return np.memmap(unpacked(packed, math.prod(shape)), dtype=dtype, mode="r", shape=shape)
