@@ -37,6 +37,7 @@ from medlat.training.settings import cpu_has_bf16
 
 CORES = os.cpu_count() or 1
 BATCH = 32  # of the default experiment
+FAST = torch.bfloat16 if cpu_has_bf16() else torch.float32
 
 
 def rate(step: Callable[[], int], seconds: float) -> float:
@@ -71,7 +72,7 @@ def training(side: int, seconds: float) -> list[dict]:
         averaged.update_parameters(network)
         return BATCH
 
-    fast = torch.bfloat16 if cpu_has_bf16() else torch.float32
+    fast = FAST
     found = rate(lambda: whole(fast), seconds)
     name = f"VAE training step, {side}²"
     precision = str(fast).removeprefix("torch.")
@@ -85,15 +86,7 @@ def training(side: int, seconds: float) -> list[dict]:
 
 def gan(name: str, option: str, side: int, seconds: float) -> list[dict]:
     """The step of a GAN at its laptop size: whole, in float32, and with its penalties left out."""
-    module, images = _gan(option, side)
-    optimisers, _ = module.configure_optimizers()
-    fast = torch.bfloat16 if cpu_has_bf16() else torch.float32
-
-    def step(number: int, dtype: torch.dtype) -> int:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            module._turn(module.discriminator, optimisers[1], module._discriminator_terms, [images], number)
-            module._turn(module.network, optimisers[0], module._generator_terms, [images], number)
-        return len(images)
+    step, fast = gan_step(option, side), FAST
 
     def sixteen(dtype: torch.dtype) -> int:
         return sum(step(number, dtype) for number in range(16))
@@ -106,6 +99,20 @@ def gan(name: str, option: str, side: int, seconds: float) -> list[dict]:
         row(what, "mean of 16 steps, float32", rate(lambda: sixteen(torch.float32), seconds), "images/s", found),
         row(what, f"share of the step in convolutions: {convolutions(lambda: step(1, fast)):.0%}", float("nan"), ""),
     ]
+
+
+def gan_step(option: str, side: int) -> Callable[..., int]:
+    """step(number, dtype): the step of that number of a GAN at its laptop size; returns how many images it took."""
+    module, images = _gan(option, side)
+    optimisers, _ = module.configure_optimizers()
+
+    def step(number: int, dtype: torch.dtype = FAST) -> int:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            module._turn(module.discriminator, optimisers[1], module._discriminator_terms, [images], number)
+            module._turn(module.network, optimisers[0], module._generator_terms, [images], number)
+        return len(images)
+
+    return step
 
 
 def _gan(option: str, side: int) -> tuple[Any, torch.Tensor]:

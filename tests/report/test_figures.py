@@ -15,7 +15,7 @@ from PIL import Image
 from medlat.report import anatomy, charts, heatmap
 from medlat.report.gif import LARGEST_BYTES, overview_gif, traversal_gif
 from medlat.report.rendering import Look, differences, shown, symmetric_limit, to_grey, upscale, windowed, zero_index
-from medlat.report.style import bare_name, number, save_figure, step_label, with_unit
+from medlat.report.style import bare_name, number, save_figure, step_label, with_unit, write_table
 
 WINDOW = (-1000.0, 400.0)
 CT = Look("HU", WINDOW)
@@ -123,6 +123,16 @@ def test_saved_figure_is_the_same_bytes_twice_and_has_its_numbers_beside_it(tmp_
     with Image.open(first["png"]) as picture:
         assert picture.width == 700, "3.5 inches at 200 dpi"
     assert "csv" not in save_figure(charts.latent_usage([1.0], 0.1), tmp_path, "bare")
+
+
+def test_no_cell_of_a_table_is_a_formula(tmp_path: Path):
+    """Names of classes come from files, and spreadsheets run what begins with =, +, - or @."""
+    cells = ["=cmd|' /C calc'!A0", "+1+cmd", "-cmd", "@SUM(A1)", "\ta", "plain", "a=b", "-1.5", "+2e-3", -1.5, None]
+    write_table(tmp_path / "a.csv", [{"cell": cell} for cell in cells])
+    with open(tmp_path / "a.csv", newline="") as file:
+        read = [row["cell"] for row in csv.DictReader(file)]
+    harmless = ["plain", "a=b", "-1.5", "+2e-3", "-1.5", ""]
+    assert read == [*("'" + str(cell) for cell in cells[:5]), *harmless]
 
 
 def test_figures_leave_the_callers_settings_alone_and_do_not_depend_on_them():
