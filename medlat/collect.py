@@ -18,6 +18,7 @@ from typing import Any
 from medlat.errors import UserError
 from medlat.files import read_json
 from medlat.report.style import write_table
+from medlat.terminal import complain, printable
 
 SEEDS = ("seed", "data.source.seed")  # what is averaged over
 
@@ -112,7 +113,7 @@ def conclude(folder: Path) -> int:
     print(f"{folder}: {len(runs) - len(lost)} of {len(runs)} runs, in {' and '.join(f'{name}.csv' for name in tables)}")
     for run in lost:
         given = " ".join(f"{key}={value}" for key, value in run.settings.items())
-        print(f"not finished: {run.folder} ({given}): {run.fault}", file=sys.stderr)
+        print(printable(f"not finished: {run.folder} ({given}): {run.fault}"), file=sys.stderr)
     if lost and (folder / JOBS).exists():
         print("the same command runs these again, and only these", file=sys.stderr)
     _to_wandb(folder, runs, tables)
@@ -184,7 +185,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         codes = [conclude(Path(folder)) for folder in arguments]
     except UserError as error:
-        print(f"medlat: {error}", file=sys.stderr)
+        complain(error)
         return 2
     return 1 if any(codes) else 0
 

@@ -38,16 +38,19 @@ class DamagedFile(UserError):
 class CheckedRows:
     """A memory-mapped array whose bytes are compared with the file's digests when they are read first.
 
-    array: [N, ...] of a .npy file in C order; path: of that file; noted: its digests.
+    path: of a .npy file, [N, ...] in C order; noted: its digests.
     Indexing by whole numbers, slices or arrays of rows reads rows. Raises DamagedFile where one is not as it was
-    written, and at once where the file has another size.
+    written, and at once where the file has another size or its header is damaged.
     """
 
-    def __init__(self, array: np.memmap, path: Path, noted: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, noted: Mapping[str, Any]) -> None:
+        self.path, self.blocks = path, noted["blocks"]
+        self.unread = np.ones(len(self.blocks), dtype=bool)
         if path.stat().st_size != noted["bytes"]:
             raise DamagedFile(path)
-        self.array, self.path, self.blocks, self.shape = array, path, noted["blocks"], array.shape
-        self.unread = np.ones(len(self.blocks), dtype=bool)
+        self._read([0])
+        self.array: np.memmap = np.load(path, mmap_mode="r", allow_pickle=False)
+        self.shape = self.array.shape
 
     def __len__(self) -> int:
         return len(self.array)

@@ -37,7 +37,7 @@ def test_every_byte_counts(tmp_path, size):
     assert not is_whole(path, noted)
 
 
-@pytest.mark.parametrize("columns", [3, 100, 700])  # rows within a block, across two, over several
+@pytest.mark.parametrize("columns", [30, 100, 700])  # rows within a block, across two, over several
 def test_rows_are_checked_when_they_are_read_first(tmp_path, columns):
     path, values = tmp_path / "a.npy", np.arange(20 * columns, dtype=np.uint8).reshape(20, columns)
     np.save(path, values)
@@ -46,7 +46,7 @@ def test_rows_are_checked_when_they_are_read_first(tmp_path, columns):
     flip(path, 128 + damaged * columns + columns // 2)
 
     def rows():
-        return CheckedRows(np.load(path, mmap_mode="r"), path, noted)
+        return CheckedRows(path, noted)
 
     near = {r for r in range(20) if (128 + r * columns) // 256 <= (128 + damaged * columns + columns // 2) // 256}
     far = {r for r in near if (128 + (r + 1) * columns - 1) // 256 < (128 + damaged * columns + columns // 2) // 256}
@@ -70,7 +70,10 @@ def test_another_size_is_seen_at_once(tmp_path):
     noted = digests.digests(path)
     np.save(path, np.zeros((5, 4)))
     with pytest.raises(DamagedFile):
-        CheckedRows(np.load(path, mmap_mode="r"), path, noted)
+        CheckedRows(path, noted)
+    np.save(path, np.zeros((4, 4), dtype=np.int64))
+    with pytest.raises(DamagedFile):  # another header
+        CheckedRows(path, noted)
 
 
 def test_the_error_reaches_other_processes(tmp_path):

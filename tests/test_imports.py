@@ -1,5 +1,6 @@
 """Imports go one way: the numerical parts know nothing of configuration, tracking or training frameworks."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,16 @@ NUMERICAL = sorted(
     for path in (ROOT / "medlat").glob(pattern)
     if path.name != "__init__.py"
 )
+
+
+@pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}])
+def test_threads_that_wait_leave_the_cores_to_others(own):
+    """Unless the user has said how they wait: `experiments/throughput/neighbours.py` has what it costs."""
+    asked = "import medlat, os; print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'))"
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    told = subprocess.run([sys.executable, "-c", asked], env=kept | own, capture_output=True, text=True, check=True)
+    spins = None if "OMP_WAIT_POLICY" in own else own.get("GOMP_SPINCOUNT", "100000")
+    assert told.stdout.split() == [str(spins), str(own.get("OMP_WAIT_POLICY"))]
 
 
 def test_there_are_modules_to_test():

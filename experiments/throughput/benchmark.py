@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import medlat  # noqa: F401  (before torch, which reads how its threads are to wait when it is loaded)  # isort: skip
 import numpy as np
 import pydicom
 import torch

@@ -82,8 +82,7 @@ def speed(generator: str, seconds: float, way: Mapping[str, str], load: bool) ->
 
 def child(generator: str, seconds: float) -> None:
     """Warm up, say so, and when told take steps for so long."""
-    import medlat  # noqa: F401, I001  (before torch, which reads how its threads are to wait when it is loaded)
-    from benchmark import gan_step
+    from benchmark import gan_step  # which imports torch, after medlat has said how its threads are to wait
 
     step = gan_step(generator, 64)
     for number in range(3):

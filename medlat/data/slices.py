@@ -71,13 +71,13 @@ class SliceStore:
         try:
             info = json.loads((folder / "slices.json").read_text())
             index = np.load(folder / "index.npz", allow_pickle=False)
-            images = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
+            noted = (read_json(folder / RECIPE) or {}).get("files")  # of an artefact
+            path = folder / IMAGES
+            images: Any = CheckedRows(path, noted[IMAGES]) if noted else np.load(path, mmap_mode="r")
             columns = {name: index[name] for name in index.files if name not in ("row", "patient")}
             rows = index["row"]
         except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise DamagedFile(folder / IMAGES) from error
-        if noted := (read_json(folder / RECIPE) or {}).get("files"):  # of an artefact
-            images = CheckedRows(images, folder / IMAGES, noted[IMAGES])
         if not np.array_equal(rows, np.arange(len(images))):
             images = _Rows(images, rows)
         return cls(images, index["patient"], columns, info["patients"], info, folder)

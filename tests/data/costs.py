@@ -8,7 +8,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
-from data.mutations import RGB
+from data.formats import RGB
 from PIL import Image
 
 from medlat.data.pictures.image_folder import ImageFolder
@@ -30,7 +30,7 @@ def pictures(root: Path, names: list[str], colour: bool = False) -> ImageFolder:
 def processes() -> ForkServerContext:
     """Where processes are started from that have imported all already, as the program starts its workers."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["medlat.data.slices", "monai.transforms", "data.mutations"])
+    context.set_forkserver_preload(["medlat.data.slices", "monai.transforms", "data.formats"])
     _start_forkserver()  # deaf to a cluster's signals, as the tests of workers expect it to be
     return context
 

@@ -15,8 +15,8 @@ import pytest
 import tifffile
 from data.costs import cost_of, pictures, read_all
 from data.dicom_files import write_slice
+from data.formats import RGB
 from data.gdcm_files import write_compressed
-from data.mutations import RGB
 from PIL import Image
 from pydicom import dcmread, uid
 from pydicom.filereader import read_dataset

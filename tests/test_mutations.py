@@ -9,7 +9,7 @@ import os
 
 import pytest
 from data.costs import processes
-from data.mutations import FORMATS, run
+from mutations import FORMATS, run
 
 FULL = os.environ.get("MEDLAT_MUTATIONS") == "full"
 COUNT = 600 if FULL else 60  # of each format
@@ -32,4 +32,4 @@ def test_no_damaged_file_ends_a_run(tmp_path, name):
         start = number + 1
     if (tmp_path / "faults").exists():
         faults += [json.loads(line) for line in (tmp_path / "faults").read_text().splitlines()]
-    assert not faults, f"format, number and what happened; data.mutations.write makes each again: {faults}"
+    assert not faults, f"format, number and what happened; mutations.write makes each again: {faults}"
