@@ -163,8 +163,8 @@ def _alone(config: "DictConfig", folder: Path) -> None:
     from medlat.collect import FAILURE
     from medlat.files import read_json, writing
 
+    lock = FileLock(folder / ".lock", fallback_to_soft=False)
     with writing("hydra.run.dir", folder):
-        lock = FileLock(folder / ".lock", fallback_to_soft=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:

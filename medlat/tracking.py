@@ -226,7 +226,8 @@ def _start_wandb(
         disable_git=True,
         save_code=False,
         disable_code=True,
-        host="",  # of the machine: else its name
+        host="",  # else the machine's name
+        program="medlat",  # else what was typed, or the path of the script
         silent=True,
         init_timeout=ONLINE_WITHIN_S,
         finish_timeout=UPLOADED_WITHIN_S,
