@@ -47,7 +47,7 @@ def logged_to_a_file() -> bool:
 def _is_file(stream: TextIO) -> bool:
     try:
         return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-    except (OSError, ValueError):  # it is none of the system's, or closed
+    except (OSError, ValueError, AttributeError):  # it is none of the system's, or closed
         return False
 
 

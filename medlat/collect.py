@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medlat.errors import UserError
-from medlat.files import read_json
+from medlat.files import read_json, writing
 from medlat.report.style import write_table
 from medlat.terminal import complain, printable
 
@@ -104,6 +104,11 @@ def is_whole(folder: Path) -> bool:
 
 def conclude(folder: Path) -> int:
     """Write the tables of a sweep and say what failed; returns the exit code: 1 where something did."""
+    with writing("hydra.sweep.dir", folder):
+        return _conclude(folder)
+
+
+def _conclude(folder: Path) -> int:
     runs = collect(folder)
     lost = [run for run in runs if run.numbers is None]
     tables = {"runs": table(runs), "summary": summary(runs)}

@@ -10,6 +10,7 @@ import numpy as np
 from medlat.errors import UserError
 
 BLOCK = 1 << 22  # bytes
+DAMAGED = "damaged since it was written"
 
 
 def digests(path: Path) -> dict[str, Any]:
@@ -28,7 +29,7 @@ class DamagedFile(UserError):
     """A file that is not as it was written. path: of the file."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: damaged since it was written; the same command makes it anew")
+        super().__init__(f"{path}: {DAMAGED}; the same command makes it anew")
         self.path = path
 
     def __reduce__(self) -> tuple:
@@ -45,6 +46,7 @@ class CheckedRows:
 
     def __init__(self, path: Path, noted: Mapping[str, Any]) -> None:
         self.path, self.blocks = path, noted["blocks"]
+        self.file = path.open("rb")  # kept, as the map is: another run may put a new one in its place
         self.unread = np.ones(len(self.blocks), dtype=bool)
         if path.stat().st_size != noted["bytes"]:
             raise DamagedFile(path)
@@ -68,12 +70,11 @@ class CheckedRows:
         self._read(touched[self.unread[touched]].tolist())
 
     def _read(self, blocks: Iterable[int]) -> None:
-        with self.path.open("rb") as file:
-            for block in blocks:
-                file.seek(block * BLOCK)
-                if _digest(file.read(BLOCK)) != self.blocks[block]:
-                    raise DamagedFile(self.path)
-                self.unread[block] = False
+        for block in blocks:
+            self.file.seek(block * BLOCK)
+            if _digest(self.file.read(BLOCK)) != self.blocks[block]:
+                raise DamagedFile(self.path)
+            self.unread[block] = False
 
 
 def _digest(block: bytes) -> str:

@@ -83,7 +83,7 @@ def _refusal(error: Exception, folder: Path) -> str | None:
         return f"this disk has no file locks ({error.strerror}); set {{key}}=DIR to one that has"
     there = folder.is_dir() and (path is None or Path(os.fsdecode(path)).parent.is_dir())
     gone = error.errno == errno.ENOENT and not there
-    if error.errno in REFUSED or gone:
+    if gone or (error.errno in REFUSED and path is not None):
         return f"cannot be written ({error.strerror}); set {{key}}=DIR to a folder that can"
     return None
 

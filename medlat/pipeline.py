@@ -28,7 +28,6 @@ PLACES = (
     "labels",
     "annotations",
 )  # of a source: where its files lie; their content is told by its fingerprint
-IMAGES = "images.npy"  # of the slices: large, and checked when it is read
 NOT_LEARNT_FROM = ("checkpoint_every_s", "validations")  # settings of a training that its result does not depend on
 
 
@@ -195,6 +194,7 @@ def run(config: DictConfig, folder: Path) -> None:
             _make(todo, tracker, folder)
         except DamagedFile as error:  # seen when it was read
             todo.store.distrust(error.path)
+            todo.made.clear()
             _make(todo, tracker, folder)
 
 
@@ -213,8 +213,7 @@ def _make(todo: Plan, tracker: Any, folder: Path) -> None:
     )
 
     config, make, made, methods = todo.config, todo.store.make, todo.made, todo.methods()
-    reading = partial(data.slices, config, todo.source, todo.store)
-    made["slices"] = make(todo.slices(), reading, checked_when_read=[IMAGES])
+    made["slices"] = make(todo.slices(), partial(data.slices, config, todo.source, todo.store))
     made["split"] = make(todo.split(), lambda out: data.split(config, made, todo.source, out))
     for place in todo.judges():
         training = partial(classifier.classifier, config, made, tracker, place=place)

@@ -44,26 +44,29 @@ def recorded(config: DictConfig, folder: Path, plan: "Plan") -> Iterator[Tracker
             write_json(folder / "artifacts.json", _artifacts(plan))
             tracker.close()
     except BaseException as error:
+        if isinstance(error, Exception):
+            note_failure(folder, error, _overrides(), _in_the_making(plan))
         with suppress(OSError):  # the disk may be full: the error itself says so
-            if isinstance(error, Exception):
-                note_failure(folder, error, _overrides(), _in_the_making(plan))
             write_json(folder / "artifacts.json", _artifacts(plan))
         tracker.close(exit_code=1)
         raise
 
 
 def note_failure(folder: Path, error: Exception, overrides: Sequence[str], stage: str | None = None) -> None:
-    """Write down why a run failed, and in which stage (None: before the first); what is written already stays."""
-    if (folder / FAILURE).exists():
-        return
+    """Write down why a run failed, and in which stage (None: before the first), as far as the disk lets it; what is
+    written already stays. `complain` says no more of the error where a file keeps it.
+    """
+    if not hasattr(error, "noted"):
+        error.noted = failure(error, stage)  # type: ignore[attr-defined]
+    with suppress(OSError):
+        if not (folder / FAILURE).exists():
+            write_json(folder / FAILURE, error.noted | {"overrides": list(overrides)})  # type: ignore[attr-defined]
+
+
+def failure(error: Exception, stage: str | None = None) -> dict[str, Any]:
+    """What may be kept of an error, and of where it came up."""
     where = f"in {stage}" if stage else "at the start"
-    entry: dict[str, Any] = {
-        "error": type(error).__name__,
-        "where": where,
-        "reason": reason(error, stage),
-        "job": cluster.job(),
-    }
-    write_json(folder / FAILURE, entry | {"overrides": list(overrides)})
+    return {"error": type(error).__name__, "where": where, "reason": reason(error, stage), "job": cluster.job()}
 
 
 def reason(error: Exception, stage: str | None = None) -> str:

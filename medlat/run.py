@@ -32,7 +32,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Carry out a command line; returns the exit code."""
-    _Jobs.started, _Jobs.ended_by, _Jobs.error, _Jobs.noted = 0, signal.SIGINT, None, None
+    _Jobs.started, _Jobs.ended_by, _Jobs.error = 0, signal.SIGINT, None
     _end_in_order()
     debug = any(argument.lower() == "debug=true" for argument in arguments)
     try:
@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> int:
         print(f"medlat: interrupted by {name}; the same command continues", file=sys.stderr)
         return 128 + _Jobs.ended_by
     except Exception as error:
-        complain(error, debug, _Jobs.noted)
+        complain(error, debug)
         return 2 if isinstance(error, UserError) else 1
 
 
@@ -117,7 +117,6 @@ class _Jobs:
     started = 0  # above 0: Hydra could compose a configuration
     ended_by: int = signal.SIGINT  # the signal that interrupted them
     error: Exception | None = None  # of a run by itself: Hydra would print its overrides before passing it on
-    noted: Any = None  # what the run's folder keeps of that
 
 
 def job(config: "DictConfig") -> Any:
@@ -161,7 +160,7 @@ def _alone(config: "DictConfig", folder: Path) -> None:
     from filelock import FileLock, Timeout
 
     from medlat.collect import FAILURE
-    from medlat.files import read_json, writing
+    from medlat.files import writing
 
     lock = FileLock(folder / ".lock", fallback_to_soft=False)
     with writing("hydra.run.dir", folder):
@@ -174,24 +173,21 @@ def _alone(config: "DictConfig", folder: Path) -> None:
         (folder / FAILURE).unlink(missing_ok=True)  # of an earlier attempt
     try:
         _checked(config, folder)
-    except Exception:
-        _Jobs.noted = read_json(folder / FAILURE)
-        raise
     finally:
+        (folder / ".lock").unlink(missing_ok=True)  # before another run can have it
         lock.release()
-        (folder / ".lock").unlink(missing_ok=True)
 
 
 def _follow(config: "DictConfig", folder: Path) -> None:
     """What a node beside the first does. What fails is said as carefully as in the first, and not handed to SLURM."""
     from medlat import pipeline
-    from medlat.collect import FAILURE
-    from medlat.files import read_json
+    from medlat.record import failure
 
     try:
         pipeline.follow(config, folder)
     except Exception as error:
-        complain(error, config.debug, read_json(folder / FAILURE))
+        error.noted = failure(error)  # type: ignore[attr-defined]
+        complain(error, config.debug)
         raise SystemExit(1) from None
 
 

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,12 @@ from filelock import FileLock, Timeout
 
 from medlat.digests import digests, is_whole
 from medlat.errors import UserError
-from medlat.files import read_json, writing
+from medlat.files import read_json, write_json, writing
 
 log = logging.getLogger(__name__)
 
 RECIPE = "artifact.json"
+IMAGES = "images.npy"  # of the slices: as large as the data are, and checked by `CheckedRows` when it is read
 PROGRESS = "progress"  # what an interrupted build goes on from; no part of the artefact
 
 
@@ -51,7 +52,7 @@ def restrict(mode: int | None, folder: Path | None = None) -> None:
         )
     os.umask(0o777 & ~int(str(mode), 8))
     if folder is not None and folder.is_dir():
-        with suppress(PermissionError):  # a colleague's, who set it
+        with suppress(OSError):  # a colleague's, who set it, or on a disk that may not be written: said later
             folder.chmod(int(str(mode), 8))
 
 
@@ -98,29 +99,25 @@ class Store:
         place = self._place(recipe)
         return Artefact(recipe.stage, recipe.key, place) if (place / RECIPE).is_file() else None
 
-    def make(
-        self,
-        recipe: Recipe,
-        build: Callable[[Path], None],
-        resumable: bool = False,
-        checked_when_read: Collection[str] = (),
-    ) -> Artefact:
+    def make(self, recipe: Recipe, build: Callable[[Path], None], resumable: bool = False) -> Artefact:
         """The artefact, built by `build(folder)` where it does not exist yet, or is damaged.
 
         resumable: an interrupted build finds in the folder what it left there; else it begins with an empty one.
-        checked_when_read: files that whoever reads them compares with their digests, as they are large.
         Raises UserError where the store is not writable or the disk is full; nothing half-written stays.
         """
-        if found := self._intact(recipe, checked_when_read):
+        if found := self._intact(recipe):
             log.info("%s: reused (%s)", recipe.stage, recipe.key)
             return found
         place = self._place(recipe)
         with self._writing(place), self._lock(place):
-            if found := self._intact(recipe, checked_when_read):  # another job was faster
+            if found := self._intact(recipe):  # another job was faster
                 return found
             if place.exists():
                 log.warning("%s: damaged in the store (%s); it is made anew", recipe.stage, recipe.key)
-                shutil.rmtree(place)
+                aside = place.with_name(f".{recipe.key}.damaged")
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(place, aside)  # at once, and not file by file under somebody who reads
+                shutil.rmtree(aside)
             partial = place.with_name(f".{recipe.key}.partial")
             if not resumable:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -131,9 +128,14 @@ class Store:
         return Artefact(recipe.stage, recipe.key, place)
 
     def distrust(self, path: Path) -> None:
-        """Take the artefact that a file belongs to for whole no longer: `make` makes it anew."""
-        place = next(folder for folder in path.parents if (folder / RECIPE).is_file() or folder == self.root)
-        (place / RECIPE).unlink(missing_ok=True)
+        """A file of an artefact proved damaged when it was read: `make` makes the artefact anew. Raises UserError where
+        the store cannot be written.
+        """
+        recipe = path.parent / RECIPE
+        told = read_json(recipe)
+        told["files"][path.name]["bytes"] = -1  # fits no file, so that nobody else believes it meanwhile
+        with self._writing(recipe):
+            write_json(recipe, told)
 
     def follow(self, recipe: Recipe, join: Callable[[Path], bool], given_up: Callable[[], bool]) -> Artefact | None:
         """The artefact that another node of this job makes or has; None where it gave up.
@@ -142,7 +144,7 @@ class Store:
         to take part in. Every node sees the store.
         """
         partial = self._place(recipe).with_name(f".{recipe.key}.partial")
-        while (found := self.find(recipe)) is None and not given_up():
+        while (found := self._intact(recipe)) is None and not given_up():
             if not join(partial):
                 time.sleep(0.5)
         return found
@@ -167,15 +169,20 @@ class Store:
     def _place(self, recipe: Recipe) -> Path:
         return self.root / recipe.stage / recipe.key
 
-    def _intact(self, recipe: Recipe, checked_when_read: Collection[str]) -> Artefact | None:
-        """The finished artefact, where its files are as they were written."""
+    def _intact(self, recipe: Recipe) -> Artefact | None:
+        """The finished artefact, where its files are as they were written; a large one is left to its reader."""
         found = self.find(recipe)
         if found is None:
             return None
         noted = (read_json(found.path / RECIPE) or {}).get("files", {})
         try:
-            whole = all(is_whole(found.path / name, noted[name]) for name in noted if name not in checked_when_read)
-        except (OSError, LookupError, TypeError):  # it cannot be read, or its digests are damaged themselves
+            whole = all(
+                noted[name]["bytes"] >= 0 if name == IMAGES else is_whole(found.path / name, noted[name])
+                for name in noted
+            )
+        except PermissionError as error:  # somebody else's, and no damage
+            raise UserError(f"store={self.root}: {error.filename} cannot be read ({error.strerror})") from error
+        except (OSError, LookupError, TypeError, AttributeError):  # the disk, or the digests themselves, are damaged
             return None
         return found if noted and whole else None
 

@@ -20,7 +20,7 @@ from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from medlat import cluster
-from medlat.collect import FAILURE, JOBS, conclude, is_whole
+from medlat.collect import JOBS, conclude, is_whole
 from medlat.errors import ConfigErrors, UserError, did_you_mean
 from medlat.files import read_json, write_json
 from medlat.store import hash_of, restrict
@@ -100,7 +100,7 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep | Non
     runs = f"{jobs} run{'s' * (jobs != 1)}" if jobs else "runs"
     by = hydra.runtime.choices["hydra/launcher"]
     print(f"{folder}: {runs} by {by}; python -m medlat.collect {folder} says what there is so far", file=sys.stderr)
-    added = [] if given else [f"hydra.sweep.dir={place}"]
+    added = [] if given else [f"hydra.sweep.dir={_quoted(place)}"]
     if _searches(hydra.sweeper):
         added += _goes_on(hydra.sweeper, first.name, folder, ordered)
     return Sweep([*ordered, *added], folder, submitted(folder) if slurm else None)
@@ -142,7 +142,7 @@ def run_job(config: DictConfig, folder: Path, overrides: list[str], run: Callabl
                 run(config, folder)
         except Exception as error:
             note_failure(folder, error, overrides)
-            complain(error, config.debug, read_json(folder / FAILURE))
+            complain(error, config.debug)
             return None
         return _objective(config, folder)
 
@@ -199,11 +199,16 @@ def _goes_on(sweeper: DictConfig, name: str, folder: Path, overrides: Sequence[s
     """Overrides that let a search go on where the command before it ended, unless its study is kept elsewhere."""
     added = []
     if sweeper.storage is None:
-        added += [f"hydra.sweeper.storage='sqlite:///{folder}/study.db'"]
-        added += [f"hydra.sweeper.study_name={sweeper.study_name or name}"]
+        added += [f"hydra.sweeper.storage={_quoted(f'sqlite:///{folder}/study.db')}"]
+        added += [f"hydra.sweeper.study_name={_quoted(sweeper.study_name or name)}"]
     if not any(text.startswith("hydra.sweep.subdir=") for text in overrides):
         added += [f"hydra.sweep.subdir='{_next_command(folder)}-${{hydra.job.num}}'"]
     return added
+
+
+def _quoted(value: str) -> str:
+    """As Hydra reads any text."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _next_command(folder: Path) -> int:

@@ -4,7 +4,6 @@ import logging
 import sys
 import traceback
 import unicodedata
-from collections.abc import Mapping
 
 from medlat import cluster
 from medlat.errors import UserError
@@ -30,13 +29,13 @@ class Lines(logging.Formatter):
         return printable(super().format(record))
 
 
-def complain(error: BaseException, debug: bool = False, noted: Mapping[str, str] | None = None) -> None:
+def complain(error: BaseException, debug: bool = False) -> None:
     """Say on stderr what ended a run: a user's error in one message, anything else with its traceback.
 
-    debug: the traceback in any case. noted: what the run's folder keeps of the failure, without what may name patients'
-    files; where stderr goes to a file, only that is said, and of a traceback the places in the code.
+    debug: the traceback in any case. Where stderr goes to a file, an error that a run has noted (`record.note_failure`)
+    is said as it was noted, without what may name patients' files, and of a traceback the places in the code.
     """
-    whole = debug or not isinstance(error, UserError)
+    whole, noted = debug or not isinstance(error, UserError), getattr(error, "noted", None)
     if noted is not None and cluster.logged_to_a_file():
         lines = traceback.format_tb(error.__traceback__) if whole else []
         text = "".join(lines) + f"medlat: {noted['error']} {noted['where']}: {noted['reason']}"

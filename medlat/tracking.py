@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TextIO
 
 import numpy as np
 
-from medlat.files import write_json
+from medlat.files import NO_SPACE, REFUSED, write_json
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -51,12 +51,17 @@ def _mirrored(send: Callable[Concatenate["Tracker", P], None]) -> Callable[Conca
         try:
             send(tracker, *args, **kwargs)
         except Exception as error:
-            if isinstance(error, OSError) and not isinstance(error, ConnectionError):
-                raise  # of the disk, which the run itself needs
-            log.warning("W&B fails (%s); the run goes on without it", type(error).__name__)
             tracker._wandb = None
+            _spare(error)
 
     return wrapper
+
+
+def _spare(error: Exception) -> None:
+    """Say what W&B raised, unless it is about the disk, which the run itself needs."""
+    if isinstance(error, OSError) and error.errno in NO_SPACE | REFUSED:
+        raise error
+    log.warning("W&B fails (%s); the run goes on without it", type(error).__name__)
 
 
 class Tracker:
@@ -80,9 +85,12 @@ class Tracker:
         self.final: dict[str, float] = {}
         self._names: set[str] = set()
         self._file: TextIO = open(folder / "metrics.jsonl", "a")  # noqa: SIM115 (closed in `close`)
-        self._wandb: Any = (
-            None if settings["mode"] == "disabled" else _start_wandb(folder, settings, config, name, job_type, group)
-        )
+        self._wandb: Any = None
+        if settings["mode"] != "disabled":
+            try:
+                self._wandb = _start_wandb(folder, settings, config, name, job_type, group)
+            except Exception as error:
+                _spare(error)
 
     def log(self, values: Mapping[str, float], step: int = 0) -> None:
         """Add values to the record at one step."""
@@ -134,8 +142,9 @@ class Tracker:
         """Rows as a W&B table."""
         import wandb
 
-        columns = list(rows[0]) if rows else []
-        self._wandb.log({name: wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
+        if rows:
+            columns = list(rows[0])
+            self._wandb.log({name: wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
 
     @_mirrored
     def artifact(self, name: str, kind: str, path: Path) -> None:
@@ -192,13 +201,16 @@ def mirror_tables(folder: Path, settings: Mapping[str, Any], name: str, tables: 
     """Tables about a whole sweep as a W&B run of the sweep's group."""
     if settings["mode"] == "disabled":
         return
-    import wandb
+    try:
+        import wandb
 
-    run = _start_wandb(folder, settings, {}, f"{name} (all runs)", "collect", folder.name)
-    for title, rows in tables.items():
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        run.log({title: wandb.Table(columns=columns, data=[[_cell(row.get(c)) for c in columns] for row in rows])})
-    run.finish()
+        run = _start_wandb(folder, settings, {}, f"{name} (all runs)", "collect", folder.name)
+        for title, rows in tables.items():
+            columns = list(dict.fromkeys(column for row in rows for column in row))
+            run.log({title: wandb.Table(columns=columns, data=[[_cell(row.get(c)) for c in columns] for row in rows])})
+        run.finish()
+    except Exception as error:
+        _spare(error)
 
 
 def _cell(value: Any) -> Any:

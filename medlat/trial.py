@@ -36,6 +36,11 @@ def tried(culprit: Culprit, check: Callable[..., None], *arguments: Any) -> None
         answers.recv_bytes()  # what it imports takes no time of the program's
         process.join(LIMIT_S)
         late = process.is_alive()
+    except EOFError as error:
+        raise UserError(
+            f"{culprit.label}: the process that was to try it did not start; a script of yours needs the line "
+            f'if __name__ == "__main__":, and the machine memory for another Python'
+        ) from error
     finally:
         _end(process)
     if late:

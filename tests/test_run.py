@@ -464,7 +464,8 @@ def test_names_of_patients_files_are_said_on_a_terminal_only(medlat, monkeypatch
 
 def test_a_secret_is_not_typed(medlat, tmp_path):
     for mode in ([], ["-m"]):
-        for text in ("data.salt=SECRETSALT", "++data.salt=SECRETSALT", "data={salt: SECRETSALT}"):
+        typed = ("data.salt=SECRETSALT", "++data.salt=SECRETSALT", "data={salt: SECRETSALT}", " data.salt=SECRETSALT")
+        for text in (*typed, "data.salt =SECRETSALT", "++data@data={salt: SECRETSALT}"):
             code, out, err = medlat(*mode, *TINY, text)
             assert code == 2
             assert "use MEDLAT_SALT" in err
@@ -474,7 +475,10 @@ def test_a_secret_is_not_typed(medlat, tmp_path):
 
 def test_names_of_experiments(medlat, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("../../evil", "/abs", "''", "a/../../b", "' '", "a/", "x" * 300, "a\x1b[31m"):
+    monkeypatch.setenv("EVIL", "../../evil")
+    bad = ("../../evil", "/abs", "''", "a/../../b", "' '", "a/", "x" * 300, "a\x1b[31m", "a\udcff", "..")
+    bad += ("${oc.env:EVIL}",)
+    for name in bad:
         for mode in ([], ["-m"]):
             code, _, err = medlat(*mode, *TINY, f"name={name}", "hydra.run.dir=${name}")
             assert code == 2, name

@@ -69,12 +69,30 @@ def test_what_a_disk_has_damaged_is_made_anew(tmp_path, caplog, damage):
 def test_a_large_file_is_left_to_its_reader(tmp_path):
     """Who finds it damaged when it is read tells the store."""
     store = Store(tmp_path)
-    large = store.make(RECIPE, write("whole"), checked_when_read=["file"]).path / "file"
+
+    def made(text):
+        return store.make(RECIPE, lambda folder: (folder / "images.npy").write_text(text)).path / "images.npy"
+
+    large = made("whole")
     large.write_text("whale")
-    assert store.make(RECIPE, write("anew"), checked_when_read=["file"]).path.joinpath("file").read_text() == "whale"
+    assert made("anew").read_text() == "whale"
     store.distrust(large)
-    assert store.find(RECIPE) is None
-    assert store.make(RECIPE, write("anew"), checked_when_read=["file"]).path.joinpath("file").read_text() == "anew"
+    assert store.find(RECIPE) is not None, "nobody takes its folder for one without digests"
+    assert made("anew").read_text() == "anew"
+
+
+def test_what_may_not_be_read_is_not_damaged(tmp_path, monkeypatch):
+    """A colleague's artefact: refused, and not removed."""
+    store = Store(tmp_path)
+    path = store.make(RECIPE, write("theirs")).path / "file"
+
+    def closed(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("medlat.store.is_whole", closed)
+    with pytest.raises(UserError, match="file cannot be read"):
+        store.make(RECIPE, write("ours"))
+    assert path.read_text() == "theirs"
 
 
 def test_a_failed_build_leaves_nothing(tmp_path):

@@ -57,6 +57,17 @@ def prepared(tmp_path, monkeypatch):
     return lambda *overrides: prepare([*SMALL, *overrides], [config_dir()])
 
 
+@pytest.mark.parametrize("name", ["lung study", "\u00e9tude (v2)", "a+b/c-d.e"])
+def test_any_name_can_be_swept(prepared, name):
+    """Hydra reads the folder that is made of it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    found = prepared("seed=0,1", f"name='{name}'")
+    added = next(text for text in found.overrides if text.startswith("hydra.sweep.dir="))
+    assert OverridesParser.create().parse_override(added).value() == str(found.folder)
+    assert name in str(found.folder)
+
+
 def test_the_same_command_finds_its_folder(prepared):
     folder = prepared("seed=1,2", "directions=sefa,pca").folder
     assert folder.parent == Path("outputs/ct_vae_sefa")

@@ -6,6 +6,7 @@ import pytest
 
 from medlat import cluster
 from medlat.errors import UserError
+from medlat.record import note_failure
 from medlat.terminal import Lines, complain, printable
 
 ABOUT = "about patient_smith.dcm"
@@ -28,29 +29,40 @@ def test_control_characters_are_written_out(text, expected):
     assert Lines("%(message)s").format(record) == expected
 
 
-def failed(kind):
+def failed(kind, noted=NOTED):
     try:
         raise kind(ABOUT)
     except Exception as error:
+        if noted:
+            error.noted = noted
         return error
 
 
 def test_on_a_terminal_all_is_said(capsys):
-    complain(failed(UserError), noted=NOTED)
+    complain(failed(UserError))
     assert capsys.readouterr().err == f"medlat: {ABOUT}\n"
-    complain(failed(ValueError), noted=NOTED)
+    complain(failed(ValueError))
     assert f"ValueError: {ABOUT}" in capsys.readouterr().err
-    complain(failed(UserError), debug=True, noted=NOTED)
+    complain(failed(UserError), debug=True)
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_what_may_name_patients_is_left_out_also_where_nothing_can_be_noted(capsys, monkeypatch, tmp_path):
+    """On a full disk, say."""
+    monkeypatch.setattr(cluster, "_is_file", lambda stream: True)
+    error = failed(UserError, noted=None)
+    note_failure(tmp_path / "gone", error, [], "split")
+    complain(error)
+    assert capsys.readouterr().err.startswith("medlat: UserError in split: not kept")
 
 
 def test_in_a_file_what_may_name_patients_is_left_out(capsys, monkeypatch):
     monkeypatch.setattr(cluster, "_is_file", lambda stream: True)
     for kind, debug in ((UserError, False), (UserError, True), (ValueError, False)):
-        complain(failed(kind), debug, NOTED)
+        complain(failed(kind), debug)
         said = capsys.readouterr().err
         assert "smith" not in said
         assert "medlat: UserError in split: not kept" in said
         assert ("in failed" in said) == (debug or kind is ValueError), "the places in the code stay"
-    complain(failed(UserError))
+    complain(failed(UserError, noted=None))
     assert "smith" in capsys.readouterr().err, "before a run has begun: of its configuration"

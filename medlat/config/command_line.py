@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from medlat.errors import ConfigErrors, did_you_mean, nearest
-from medlat.terminal import printable
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -40,19 +39,23 @@ def check_typed(overrides: Sequence[str]) -> None:
     """Raises ConfigErrors where a secret stands among the overrides, which shells, job schedulers and Hydra write down,
     and for a `name` that is no folder below `outputs/`: Hydra would make it before anything else is checked.
     """
-    if any(re.match(r"[+~]*data(\.salt=(?!null$)|=.*\bsalt\b)", text) for text in overrides):
+    secret = re.compile(r"\s*[+~]*\s*data(@\S*)?\s*(\.\s*salt\s*=\s*(?!null\s*$)|=.*\bsalt\b)")
+    if any(map(secret.match, overrides)):
         raise ConfigErrors(["data.salt: what is typed stays in histories, logs and job lists; use MEDLAT_SALT"])
-    names = [text.partition("=")[2] for text in overrides if re.match(r"\+*name=", text)]
+    names = [text.partition("=")[2].strip() for text in overrides if re.match(r"\s*\+*\s*name\s*=", text)]
     if names and (problem := name_problem(names[-1].strip("'\""))):
         raise ConfigErrors([problem])
 
 
 def name_problem(name: str) -> str | None:
     """What is wrong with an experiment's `name`, the folder below `outputs/` that its runs lie in; None: nothing."""
-    folders = [part.strip() not in ("", ".", "..") and len(part.encode()) <= 100 for part in name.split("/")]
-    if all(folders) and name == printable(name) and not set(name) & set("\n\t"):
+    fits = (re.fullmatch(r"[\w .()+-]+", part) and part.strip(" .") for part in name.split("/"))
+    if all(fits) and max(len(part.encode()) for part in name.split("/")) <= 100:
         return None
-    return f"name: found '{name}', expected the name of a folder below outputs/, e.g. lung_study"
+    return (
+        f"name: found '{name}', expected the name of a folder below outputs/ (letters, digits, spaces, . ( ) + - _), "
+        f"e.g. lung_study"
+    )
 
 
 def _missing_folder(folder: str) -> str | None:

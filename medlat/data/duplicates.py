@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medlat.cluster import cores
-from medlat.data.slices import SliceStore, worker_pool
+from medlat.data.slices import SliceStore, in_order, worker_pool
 from medlat.data.source import SliceSource
 from medlat.data.splits import Split
 from medlat.errors import UserError
@@ -47,8 +47,7 @@ def named(opened: SliceStore, rows: Sequence[int], source: SliceSource) -> list[
     Scans the source anew, as the store holds no paths: only for a message on the terminal.
     """
     with worker_pool(cores()) as parallel_map:
-        chunks = source.scan(parallel_map).chunks
-    chunks.sort(key=lambda chunk: hashlib.sha256(chunk.patient.encode()).digest())  # as `prepare` orders them
+        chunks = in_order(source.scan(parallel_map).chunks)
     items = [item for chunk in chunks for item in chunk.items]
     place = getattr(opened.images, "rows", np.arange(len(opened)))  # rows of damaged files are left out
     if place.max(initial=0) >= len(items):  # the files have changed since

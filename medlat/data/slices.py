@@ -33,7 +33,7 @@ from medlat.errors import UserError
 from medlat.files import read_json
 from medlat.progress import track
 from medlat.spaces import ImageSpec, pictures
-from medlat.store import RECIPE
+from medlat.store import IMAGES, RECIPE
 from medlat.terminal import printable
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-IMAGES = "images.npy"
 SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM) if sys.platform != "win32" else ()
 OUTLIVES_SIGTERM_S = 120  # a worker; clusters kill what is left after at most so long
 INLINE_BELOW = 64  # items: starting worker processes costs more than reading these
@@ -140,7 +139,7 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
     """Read every slice of the source into `folder`. Raises UserError where too many files are damaged."""
     with worker_pool(how.workers) as parallel_map:
         scan = source.scan(parallel_map)
-        scan.chunks.sort(key=lambda chunk: hashlib.sha256(_bytes(chunk.patient)).digest())
+        scan.chunks = in_order(scan.chunks)
         spacing, damaged = _fill_images(source, scan, how, folder, parallel_map)
     damaged = scan.damaged + damaged
     _report_damage(damaged, scan, how)
@@ -150,6 +149,11 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
 def pseudonym(patient: str, salt: str) -> str:
     """A patient's identity as it may be written: a salted hash."""
     return hashlib.blake2b(_bytes(patient), key=salt.encode()[:64], digest_size=6).hexdigest()
+
+
+def in_order(chunks: list[Chunk]) -> list[Chunk]:
+    """Chunks as their slices stand in the store: patient by patient, in an order that says nothing of who they are."""
+    return sorted(chunks, key=lambda chunk: hashlib.sha256(_bytes(chunk.patient)).digest())
 
 
 def _bytes(patient: str) -> bytes:
@@ -284,8 +288,8 @@ def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None
     lines = list(dict.fromkeys(f"{item.path}: {item.reason}" for item in damaged))  # a volume is named once
     # Paths hold patients' names: they go to the terminal and, where the user asked, to a file; never to a log.
     shown = 0 if logged_to_a_file() else 20
-    text = "\n  ".join([f"{len(lines)} damaged file{'s' * (len(lines) > 1)}:", *lines[:shown]])
-    print(printable(text), file=sys.stderr)
+    said = [printable(line.replace("\n", "\\n")) for line in lines[:shown]]
+    print(f"{len(lines)} damaged file{'s' * (len(lines) > 1)}:", *said, sep="\n  ", file=sys.stderr)
     if len(lines) > shown:
         print(f"  ... {len(lines) - shown} not shown; data.damaged_list=FILE lists all", file=sys.stderr)
     if how.damaged_list:

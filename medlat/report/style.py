@@ -6,7 +6,6 @@ with matplotlib, and neither PNG nor PDF carries a date.
 
 import csv
 import math
-import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -120,15 +119,18 @@ def write_table(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
     columns = list(dict.fromkeys(key for row in table for key in row))
     with whole(path) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
+        writer.writerow({column: _cell(column) for column in columns})
         for row in table:
             writer.writerow({key: _cell(value) for key, value in row.items()})
 
 
 def _cell(value: Any) -> Any:
     """NumPy scalars as Python numbers, so that no CSV cell reads `np.float64(...)`."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return value if re.fullmatch(r"[+-][\d.]+(e[+-]?\d+)?", value) else f"'{value}"  # a number is none
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")):
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}"
     return value.item() if isinstance(value, np.generic) else value
 
 

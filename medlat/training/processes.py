@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -10,6 +11,7 @@ from pytorch_lightning.trainer.states import TrainerStatus
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException
 
+from medlat.digests import DAMAGED, DamagedFile
 from medlat.errors import UserError
 
 
@@ -54,8 +56,13 @@ def end_with_parent() -> None:
 
 def user_error(error: ProcessException) -> UserError | None:
     """The UserError that ended a process, if one did: all that is left of it is the end of a traceback."""
-    _, found, message = str(error).rpartition(f"{UserError.__module__}.{UserError.__qualname__}: ")
-    return UserError(message.strip()) if found else None
+    for kind in (UserError, DamagedFile):
+        _, found, message = str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")
+        if found and kind is DamagedFile:
+            return DamagedFile(Path(message.partition(f": {DAMAGED}")[0]))
+        if found:
+            return UserError(message.strip())
+    return None
 
 
 def share_gradients(network: nn.Module) -> None:

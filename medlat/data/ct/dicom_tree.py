@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from medlat.cluster import logged_to_a_file
 from medlat.errors import UserError, nearest
 
 
@@ -26,7 +27,8 @@ def checked_root(root: str) -> Path:
     while not os.path.isdir(parent):
         parent, missing = parent.parent, parent.name
     try:
-        near = nearest(missing, [entry.name for entry in os.scandir(parent) if os.path.isdir(entry.path)])
+        beside = [entry.name for entry in os.scandir(parent) if os.path.isdir(entry.path)]
+        near = None if logged_to_a_file() else nearest(missing, beside)  # it may be called after another patient
     except OSError:
         near = None
     hint = f"did you mean '{parent / near}'?" if near else f"the nearest folder that exists is '{parent}'"
