@@ -5,6 +5,7 @@ Damage by chance is in test_mutations.py; here are the kinds that people meet, a
 
 import os
 import struct
+import tempfile
 import time
 from pathlib import Path
 
@@ -125,18 +126,18 @@ def _as_nobody(root: str) -> tuple[dict, list[str], int]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
-def test_folders_that_may_not_be_entered(tmp_path):
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and folder.is_relative_to("/tmp/"):
-            folder.chmod(0o755)
-    write_slice(tmp_path / "in" / "a.dcm")
-    write_slice(tmp_path / "closed" / "deep" / "b.dcm")
-    write_slice(tmp_path / "in" / "listed" / "c.dcm")
-    (tmp_path / "in" / "deep").symlink_to(tmp_path / "closed" / "deep")
-    (tmp_path / "in" / "one.dcm").symlink_to(tmp_path / "closed" / "deep" / "b.dcm")
-    (tmp_path / "closed").chmod(0)
-    (tmp_path / "in" / "listed").chmod(0o444)
-    skipped, damaged, digest = cost_of(_as_nobody, str(tmp_path / "in"))[0]
+def test_folders_that_may_not_be_entered():
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders let nobody else in
+        root = Path(name)
+        root.chmod(0o755)
+        write_slice(root / "in" / "a.dcm")
+        write_slice(root / "closed" / "deep" / "b.dcm")
+        write_slice(root / "in" / "listed" / "c.dcm")
+        (root / "in" / "deep").symlink_to(root / "closed" / "deep")
+        (root / "in" / "one.dcm").symlink_to(root / "closed" / "deep" / "b.dcm")
+        (root / "closed").chmod(0)
+        (root / "in" / "listed").chmod(0o444)
+        skipped, damaged, digest = cost_of(_as_nobody, str(root / "in"))[0]
     assert skipped == {"broken link or special file": 2}
     assert damaged == ["permission denied"]
     assert digest == 64
