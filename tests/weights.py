@@ -69,7 +69,7 @@ def _checkpoint(root: Path) -> Path:
 
 
 def _store(root: Path) -> Path:
-    Store(root).make(SLICES, _slices, checked_when_read=["images.npy"])
+    Store(root).make(SLICES, _slices)
     return root
 
 
@@ -89,7 +89,7 @@ def _continue(progress: Path, out: Path) -> None:
 
 def _reused(root: Path, out: Path) -> None:
     """What is damaged is made anew, or refused when it is read, and never believed."""
-    opened = SliceStore.open(Store(root).make(SLICES, _slices, checked_when_read=["images.npy"]).path)
+    opened = SliceStore.open(Store(root).make(SLICES, _slices).path)
     found = opened.images[np.arange(len(opened))]
     _slices(out)
     expected = SliceStore.open(out)
