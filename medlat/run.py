@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medlat.config.locate import config_dir
-from medlat.errors import UserError
-from medlat.terminal import complain, printable
+from medlat.core.errors import UserError
+from medlat.core.terminal import complain, printable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -66,7 +66,7 @@ def _single(options: Any, folders: list[str]) -> int:
     except Exception as error:
         if _Jobs.started:
             raise
-        from medlat import build
+        from medlat.config import build
         from medlat.config.compose_errors import explain
         from medlat.config.schema import Root
 
@@ -84,7 +84,7 @@ def _single(options: Any, folders: list[str]) -> int:
 
 def _sweep(options: Any, folders: list[str]) -> int:
     """Check everything, run the jobs with Hydra's launcher, and gather what they left."""
-    from medlat import sweep
+    from medlat.study import sweep
 
     prepared = sweep.prepare(options.overrides, folders)
     if prepared is None:
@@ -127,15 +127,15 @@ def job(config: "DictConfig") -> Any:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from medlat import cluster
-    from medlat.store import restrict
+    from medlat.core import machine
+    from medlat.core.store import restrict
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     alone = OmegaConf.is_missing(hydra.job, "num")
     try:
         restrict(config.store_mode, folder)
-        if config.trainer.nodes > 1 and cluster.node() > 0:
+        if config.trainer.nodes > 1 and machine.node() > 0:
             return _follow(config, folder)
         if config.dry_run and not alone:
             print(f"job {hydra.job.num}: {' '.join(hydra.overrides.task)}")
@@ -143,7 +143,7 @@ def job(config: "DictConfig") -> Any:
             return _checked(config, folder)
         if alone:
             return _alone(config, folder)
-        from medlat import sweep
+        from medlat.study import sweep
 
         return sweep.run_job(config, folder, list(hydra.overrides.task), _checked)
     except Exception as error:
@@ -159,8 +159,8 @@ def _alone(config: "DictConfig", folder: Path) -> None:
     """A run by itself, the only one in its folder."""
     from filelock import FileLock, Timeout
 
-    from medlat.collect import FAILURE
-    from medlat.files import writing
+    from medlat.core.files import writing
+    from medlat.study.collect import FAILURE
 
     lock = FileLock(folder / ".lock", fallback_to_soft=False)
     with writing("hydra.run.dir", folder):
@@ -180,8 +180,8 @@ def _alone(config: "DictConfig", folder: Path) -> None:
 
 def _follow(config: "DictConfig", folder: Path) -> None:
     """What a node beside the first does. What fails is said as carefully as in the first, and not handed to SLURM."""
-    from medlat import pipeline
-    from medlat.record import failure
+    from medlat.study import pipeline
+    from medlat.study.record import failure
 
     try:
         pipeline.follow(config, folder)
@@ -207,19 +207,20 @@ def _end_in_order() -> None:
 
 
 def _checked(config: "DictConfig", folder: Path) -> None:
-    from medlat import build
+    from medlat.config import build
     from medlat.config.preflight import check
     from medlat.config.schema import Root
+    from medlat.steps import checks
 
     check(config, Root, build.PROVIDED)
-    from medlat import pipeline
+    from medlat.study import pipeline
 
-    build.check_values(config)
+    checks.check_values(config)
     if config.dry_run:
         print(pipeline.describe(pipeline.plan(config)))
         return
     pipeline.plan(config).store.check_writable()
-    build.try_programs(config)
+    checks.try_programs(config)
     pipeline.run(config, folder)
 
 

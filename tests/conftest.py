@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from medlat.core.spaces import ImageSpec
 from medlat.generators.vae.networks import VAE
-from medlat.spaces import ImageSpec
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -24,7 +24,7 @@ def real_data() -> Path:
 @pytest.fixture(autouse=True)
 def _on_a_terminal(monkeypatch):
     """pytest catches what is printed in files, and in files names of patients' files are left out."""
-    monkeypatch.setattr("medlat.cluster._is_file", lambda stream: False)
+    monkeypatch.setattr("medlat.core.machine._is_file", lambda stream: False)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from medlat import run
-from medlat.store import Store
+from medlat.core.store import Store
 
 STAGE = sys.argv.pop(1)
 fill = Store._fill

@@ -18,7 +18,7 @@ from damage import Format, mutated
 from data.formats import IMAGES
 from weights import WEIGHTS
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 
 SECONDS = 10  # that a file may take
 BYTES = 1 << 30  # of memory that it may take

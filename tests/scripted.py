@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.random import RandomDirections
-from medlat.spaces import Directions, LatentModel
 
 
 class Scripted:

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from medlat.spaces import Directions
+from medlat.core.spaces import Directions
 
 QUICK = (
     *("scale=tiny", "generator.training.images=320", "evaluation.base_codes=4", "evaluation.samples=16"),

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from medlat import trial
 from medlat.classifiers.trained import load
+from medlat.core import trial
+from medlat.core.checkpoints import read_generator
+from medlat.core.spaces import Directions
 from medlat.explain.scorecard import SCORES
-from medlat.generators.checkpoint import read_generator
-from medlat.spaces import Directions
 
 HISTOLOGY = ("+experiment=histology_vae_linear", "scale=tiny")
 QUICK = (

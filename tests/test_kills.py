@@ -23,7 +23,7 @@ SETTINGS = (
 
 
 def whole(store) -> set:
-    """The artefacts of a store; each is whole at every moment, whatever is being made beside it."""
+    """The artifacts of a store; each is whole at every moment, whatever is being made beside it."""
     found = {path for path in store.glob("*/*") if not path.name.startswith(".")}
     for path in found:
         json.loads((path / "artifact.json").read_text())
@@ -35,17 +35,17 @@ def whole(store) -> set:
 
 @pytest.mark.slow
 def test_twenty_kills_leave_no_trace(tmp_path):
-    """While it trains, inverts, searches and draws; whenever all artefacts are there, they are compared, and the next
+    """While it trains, inverts, searches and draws; whenever all artifacts are there, they are compared, and the next
     run begins anew.
     """
     calm, folder = tmp_path / "undisturbed", tmp_path / "disturbed"
     calm.mkdir()
     began = time.time()
     finish(start(calm, *SETTINGS))
-    artefacts = whole(calm / "store")
-    making = max((path / "artifact.json").stat().st_mtime for path in artefacts) - began
+    artifacts = whole(calm / "store")
+    making = max((path / "artifact.json").stat().st_mtime for path in artifacts) - began
 
-    rng, reached = random.Random(0), []  # how many artefacts were whole at each kill
+    rng, reached = random.Random(0), []  # how many artifacts were whole at each kill
     while len(reached) < KILLS:
         folder.mkdir(exist_ok=True)
         process = start(folder, *SETTINGS)
@@ -53,7 +53,7 @@ def test_twenty_kills_leave_no_trace(tmp_path):
             process.send_signal(signal.SIGKILL)
             process.communicate()
             reached.append(len(whole(folder / "store")))
-        if len(whole(folder / "store")) == len(artefacts):
+        if len(whole(folder / "store")) == len(artifacts):
             assert found(folder) == found(calm)
             shutil.rmtree(folder)
     folder.mkdir(exist_ok=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pydicom
 from data.dicom_files import plant_identity
 
-from medlat.data.ct.export import write_dicom_series
-from medlat.data.ct.phantom import CTPhantom
+from medlat.phantoms.ct.export import write_dicom_series
+from medlat.phantoms.ct.source import CTPhantom
 
 MARKER = "Zq7XkPlanted9f3b1c"
 

@@ -18,11 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
-from medlat.data.ct.export import write_dicom_series, write_nifti_volumes
-from medlat.data.ct.phantom import CTPhantom
-from medlat.digests import digests
-from medlat.generators.checkpoint import read_generator
-from medlat.spaces import Directions
+from medlat.core.checkpoints import read_generator
+from medlat.core.digests import digests
+from medlat.core.spaces import Directions
+from medlat.phantoms.ct.export import write_dicom_series, write_nifti_volumes
+from medlat.phantoms.ct.source import CTPhantom
 
 EXPERIMENT = "+experiment=ct_vae_sefa"
 TINY = (EXPERIMENT, "scale=tiny")
@@ -450,7 +450,7 @@ def test_names_of_patients_files_are_said_on_a_terminal_only(medlat, monkeypatch
     if to == "SLURM":
         monkeypatch.setenv("SLURM_JOB_ID", "77")
     if to == "file":
-        monkeypatch.setattr("medlat.cluster._is_file", lambda stream: True)
+        monkeypatch.setattr("medlat.core.machine._is_file", lambda stream: True)
     settings = ("+experiment=histology_vae_linear", "scale=tiny", "data=image_folder", f"data.root={root}")
     code, _, err = medlat(*settings)
     assert code == 2

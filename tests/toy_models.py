@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from medlat.spaces import ImageSpec, LatentSpace
+from medlat.core.spaces import ImageSpec, LatentSpace
 
 SPEC = ImageSpec(1, 4, 4, 0.0, 255.0, "grey", 1.0)
 

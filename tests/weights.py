@@ -1,4 +1,4 @@
-"""A small file of every format that medlat reads networks and its own artefacts from."""
+"""A small file of every format that medlat reads networks and its own artifacts from."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +12,14 @@ from onnx import helper
 
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import load
-from medlat.data.ct.phantom import CTPhantom
-from medlat.data.slices import Preparation, SliceStore, prepare
-from medlat.external import Culprit, ONNXFile, TorchScriptFile
-from medlat.generators.checkpoint import save_generator
-from medlat.generators.pretrained.convert import Pretrained
+from medlat.core.checkpoints import save_generator
+from medlat.core.external import Culprit, ONNXFile, TorchScriptFile
+from medlat.core.spaces import ImageSpec
+from medlat.core.store import Recipe, Store
+from medlat.data.image_store import ImageStore, Preparation, prepare
+from medlat.generators.imported.convert import Pretrained
 from medlat.generators.vae.networks import VAE
-from medlat.spaces import ImageSpec
-from medlat.store import Recipe, Store
+from medlat.phantoms.ct.source import CTPhantom
 from medlat.training.checkpoints import AtomicCheckpoints, last_checkpoint
 
 SPEC = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 1.0)
@@ -89,10 +89,10 @@ def _continue(progress: Path, out: Path) -> None:
 
 def _reused(root: Path, out: Path) -> None:
     """What is damaged is made anew, or refused when it is read, and never believed."""
-    opened = SliceStore.open(Store(root).make(SLICES, _slices).path)
+    opened = ImageStore.open(Store(root).make(SLICES, _slices).path)
     found = opened.images[np.arange(len(opened))]
     _slices(out)
-    expected = SliceStore.open(out)
+    expected = ImageStore.open(out)
     assert np.array_equal(found, expected.images[np.arange(4)]), "damaged images are believed"
     assert (opened.patients, opened.columns.keys()) == (expected.patients, expected.columns.keys())
 

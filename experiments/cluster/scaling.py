@@ -16,11 +16,11 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from medlat import build
 from medlat.config.locate import config_dir
+from medlat.core.spaces import ImageSpec
+from medlat.core.tables import write_table
 from medlat.generators.gan.module import GANModule
-from medlat.report.style import write_table
-from medlat.spaces import ImageSpec
+from medlat.steps import builders
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "throughput"))
 from beside import matrix_rate
@@ -36,9 +36,9 @@ def main() -> None:
     rows = []
     for name in ("dcgan", "vae_resnet"):
         config = composed(name)
-        network = build.network(config, ImageSpec(1, SIDE, SIDE, -1000.0, 2000.0, "HU", 400.0 / SIDE))
+        network = builders.network(config, ImageSpec(1, SIDE, SIDE, -1000.0, 2000.0, "HU", 400.0 / SIDE))
         network.to(memory_format=torch.channels_last)
-        schedule = build.schedule(config)
+        schedule = builders.schedule(config)
         step = generator_step(config, network, schedule.batch_size)
         rows.append(row(f"{name}, training", step, schedule.batch_size, schedule.images))
         model = network.eval().requires_grad_(False)
@@ -86,7 +86,7 @@ def row(what: str, step: Callable[[], Any], batch: int, count: int) -> dict[str,
 
 def generator_step(config: Any, network: Any, batch: int) -> Callable[[], Any]:
     """A training step in bf16, outside a Trainer: without validation, checkpoints and data."""
-    module: Any = build.module(config, network, steps=1).to(memory_format=torch.channels_last)
+    module: Any = builders.module(config, network, steps=1).to(memory_format=torch.channels_last)
     module.log_dict = lambda *arguments, **named: None
     images = torch.rand(batch, 1, SIDE, SIDE) * 2 - 1
     return gan_step(module, images) if isinstance(module, GANModule) else vae_step(module, images)

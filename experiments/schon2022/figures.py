@@ -21,7 +21,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from medlat.collect import Run, collect, interval
 from medlat.evaluation.naming import LEVEL, evidence
 from medlat.evaluation.semantics import CHANCE, MOVES, Effect
 from medlat.report import anatomy, gif
@@ -39,6 +38,7 @@ from medlat.report.style import (
     styled,
     write_table,
 )
+from medlat.study.collect import Run, collect, interval
 
 HERE = Path(__file__).parent
 METHOD = "shift_reconstruction"

@@ -15,11 +15,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from medlat.core.tables import write_table
 from medlat.report import scorecard
 from medlat.report.explained import Explanation
 from medlat.report.explanation import ROWS_PER_FIGURE, counterfactual_strip, mean_effect
 from medlat.report.rendering import Look
-from medlat.report.style import save_figure, write_table
+from medlat.report.style import save_figure
 
 HERE = Path(__file__).parent
 

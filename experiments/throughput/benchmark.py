@@ -22,17 +22,17 @@ import pydicom
 import torch
 from hydra import compose, initialize_config_dir
 
-from medlat import build
 from medlat.config.locate import config_dir
+from medlat.core.spaces import ImageSpec
 from medlat.data.batches import ShuffledBatches
 from medlat.data.ct.dicom import CTDicom
-from medlat.data.ct.export import write_dicom_series
-from medlat.data.ct.phantom import CTPhantom
+from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.resample import ToGrid
-from medlat.data.slices import Preparation, SliceStore, prepare
 from medlat.generators.vae.networks import VAE
 from medlat.generators.vae.objective import VAEObjective
-from medlat.spaces import ImageSpec
+from medlat.phantoms.ct.export import write_dicom_series
+from medlat.phantoms.ct.source import CTPhantom
+from medlat.steps import builders
 from medlat.training.optimisation import Optimisation
 from medlat.training.settings import cpu_has_bf16
 
@@ -120,10 +120,10 @@ def _gan(option: str, side: int) -> tuple[Any, torch.Tensor]:
     """The module of a generator's default configuration, outside a Trainer, and a batch."""
     with initialize_config_dir(config_dir(), version_base="1.3"):
         config = compose("config", overrides=[f"generator={option}", f"data.image_size={side}"])
-    network = build.network(config, ImageSpec(1, side, side, -1000.0, 2000.0, "HU", 400 / side))
-    module: Any = build.module(config, network, steps=1).to(memory_format=torch.channels_last)
+    network = builders.network(config, ImageSpec(1, side, side, -1000.0, 2000.0, "HU", 400 / side))
+    module: Any = builders.module(config, network, steps=1).to(memory_format=torch.channels_last)
     module.manual_backward = lambda loss: loss.backward()
-    return module, torch.rand(build.schedule(config).batch_size, 1, side, side) * 2 - 1
+    return module, torch.rand(builders.schedule(config).batch_size, 1, side, side) * 2 - 1
 
 
 def convolutions(step: Callable[[], int]) -> float:
@@ -144,7 +144,7 @@ def dicom(folder: Path, seconds: float) -> list[dict]:
         out = Path(tempfile.mkdtemp(dir=folder))
         start = time.perf_counter()
         prepare(source, Preparation(64, 400.0, 0.0, "salt", workers), out)
-        return len(SliceStore.open(out)), time.perf_counter() - start
+        return len(ImageStore.open(out)), time.perf_counter() - start
 
     def steady(workers: int) -> float:
         """Slices per second of the larger set beyond the smaller: without the start of processes and imports."""
@@ -195,7 +195,7 @@ def batches(folder: Path, seconds: float) -> list[dict]:
     out = folder / "store"
     out.mkdir()
     prepare(CTPhantom(100, 16, 64), Preparation(64, 400.0, 0.0, "salt", CORES), out)
-    store = SliceStore.open(out)
+    store = ImageStore.open(out)
     spec = store.spec((-1000.0, 2000.0))
     sampler = ShuffledBatches(np.arange(len(store)), 256, 10**9, seed=0)
     indices = [sampler.batch(step) for step in range(64)]
@@ -226,7 +226,7 @@ def _peak_in_child(out: Path, patients: int) -> float:
         torch.set_num_threads(1)
         out.mkdir()
         prepare(CTPhantom(patients, 16, 64), Preparation(64, 400.0, 0.0, "salt", 1), out)
-        store = SliceStore.open(out)
+        store = ImageStore.open(out)
         for start in range(0, len(store), 256):
             store.fetch(np.arange(start, min(start + 256, len(store))), store.spec((-1000.0, 2000.0)))
         os.write(write, str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024).encode())

@@ -19,11 +19,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from medlat import build
 from medlat.config.locate import config_dir
+from medlat.core.spaces import ImageSpec
+from medlat.core.tables import write_table
 from medlat.directions.jacobian import Jacobian
-from medlat.report.style import write_table
-from medlat.spaces import ImageSpec
+from medlat.steps import builders
 
 BATCH, DIRECTIONS, SECONDS = 128, 100, 4.0
 
@@ -77,7 +77,7 @@ def ours(config: Any, model: Any, dtype: torch.dtype, judged: bool = True) -> Ca
 
     judged: whether there is a judge, the second reconstructor, which the authors' code is without.
     """
-    found: Any = build.finder(config.directions)
+    found: Any = builders.finder(config.directions)
     module = found.module(model)
     module.batch_size = BATCH
     module.log_dict = lambda *arguments, **named: None
@@ -177,7 +177,7 @@ def composed(name: str, *overrides: str) -> Any:
 
 
 def generator(config: Any, side: int) -> Any:
-    network = build.network(config, ImageSpec(1, side, side, -1000.0, 2000.0, "HU", 400.0 / side))
+    network = builders.network(config, ImageSpec(1, side, side, -1000.0, 2000.0, "HU", 400.0 / side))
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 

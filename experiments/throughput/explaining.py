@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from medlat import build
 from medlat.classifiers.black_box import Target
 from medlat.classifiers.trained import Trained
+from medlat.config import build
 from medlat.config.locate import config_dir
+from medlat.core.spaces import ImageSpec, decode_in_parts
+from medlat.core.tables import write_table
 from medlat.explain.series import Walk, Wanted, counterfactuals
 from medlat.inversion.encode import own_encoder
 from medlat.inversion.inverter import chosen_space
-from medlat.report.style import write_table
-from medlat.spaces import ImageSpec, decode_in_parts
+from medlat.steps import builders
 
 SPEC = ImageSpec(3, 64, 64, 0.0, 255.0, "RGB", 0.001)
 IMAGES = 16
@@ -40,12 +41,12 @@ def main() -> None:
 def rows_of(name: str) -> list[dict[str, Any]]:
     """Decoding, every method of inversion, and a series with its counterfactual, for one generator."""
     config = composed(name, "inversion=compare")
-    model = build.network(config, SPEC).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    model = builders.network(config, SPEC).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     space = chosen_space(model, None)
-    target = Target(Trained(build.classifier_network(config, SPEC, "binary", ["no", "yes"])))
+    target = Target(Trained(builders.classifier_network(config, SPEC, "binary", ["no", "yes"])))
     encoder = own_encoder(model, space.name)
     if encoder is None:
-        encoder = build.encoder_network(config, model, space.name).eval().requires_grad_(False)
+        encoder = builders.encoder_network(config, model, space.name).eval().requires_grad_(False)
     codes = model.sample(256, space.name, torch.Generator().manual_seed(0))
     images = decode_in_parts(model, codes[:IMAGES], space.name)
     walk = Walk(model, space.name, codes[:64], torch.randn_like(codes[:64]), target, CPU)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medlat.report.style import write_table
+from medlat.core.tables import write_table
 
 SWEEP = ("-m", "+experiment=ct_vae_sefa", "seed=0,1,2", "directions=sefa,pca,random", "logger=none")
 CORES = len(os.sched_getaffinity(0))

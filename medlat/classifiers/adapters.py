@@ -15,9 +15,9 @@ from torch import Tensor
 from medlat.classifiers.black_box import BlackBox, Task
 from medlat.classifiers.networks import outputs_of
 from medlat.classifiers.trained import Trained, load
-from medlat.errors import UserError, did_you_mean
-from medlat.external import Culprit, Fitting, ONNXFile, TorchScriptFile, check_file, first_line, last_line
-from medlat.spaces import ImageSpec
+from medlat.core.errors import UserError, did_you_mean
+from medlat.core.external import Culprit, Fitting, ONNXFile, TorchScriptFile, check_file, first_line, last_line
+from medlat.core.spaces import ImageSpec
 
 Output = Literal["probabilities", "logits"]
 TOLERANCE = 1e-2  # by which probabilities may miss 0, 1 and their sum: half precision
@@ -119,7 +119,7 @@ class _Own:
 
 class TorchScriptClassifier(_Own):
     """The user's classifier in a TorchScript file; arguments as above. The file is a program that is run (see
-    `medlat.external`): take it from where you would take a program. ONNX holds no code.
+    `medlat.core.external`): take it from where you would take a program. ONNX holds no code.
 
     differentiable: whether gradients in the images can be taken; false for a network that cuts them off.
     """
@@ -195,7 +195,7 @@ class PythonClassifier(_Own):
 
 
 class _Function:
-    """A function of the user's own; beside the networks of `medlat.external`."""
+    """A function of the user's own; beside the networks of `medlat.core.external`."""
 
     def __init__(self, name: str, culprit: Culprit) -> None:
         self.function, self.culprit = _imported(name, culprit), culprit

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medlat.errors import UserError, did_you_mean
+from medlat.core.errors import UserError, did_you_mean
 
 Task = Literal["binary", "multiclass", "ordinal", "regression"]
 PIXELS_AT_ONCE = 2**20  # of images that are predicted together

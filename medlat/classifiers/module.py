@@ -8,8 +8,8 @@ from torch import Tensor
 
 from medlat.classifiers.networks import ClassifierNetwork
 from medlat.classifiers.quality import auc, mean_auc, r2
-from medlat.errors import UserError
-from medlat.randomness import generator_for
+from medlat.core.errors import UserError
+from medlat.core.randomness import generator_for
 from medlat.training.averaged import AveragedModule
 from medlat.training.optimisation import Optimisation
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from medlat.classifiers.black_box import Task
-from medlat.errors import UserError, did_you_mean
-from medlat.spaces import ImageSpec
+from medlat.core.errors import UserError, did_you_mean
+from medlat.core.spaces import ImageSpec
 
 # Channels of a ResNet's first feature map. The 1x1 convolution of stride 2 beside its blocks takes them in, and with
 # fewer than 8 oneDNN 3.12 (torch 2.13) on a CPU with AVX2 alone writes wrong gradients, and beyond their end, in

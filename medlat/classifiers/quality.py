@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from medlat.classifiers.black_box import Task
-from medlat.errors import UserError
-from medlat.randomness import derive_seed
+from medlat.core.errors import UserError
+from medlat.core.randomness import derive_seed
 
 BINS = 10
 BOOTSTRAPS = 1000

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from medlat.classifiers.black_box import Task
 from medlat.classifiers.networks import ClassifierNetwork
-from medlat.errors import UserError
-from medlat.external import first_line
-from medlat.generators.checkpoint import read_generator
+from medlat.core.checkpoints import read_generator
+from medlat.core.errors import UserError
+from medlat.core.external import first_line
 
 NETWORKS = "medlat.classifiers.networks"
 TEMPERATURES = (0.05, 20.0)  # what is looked through

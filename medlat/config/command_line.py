@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from medlat.errors import ConfigErrors, did_you_mean, nearest
+from medlat.core.errors import ConfigErrors, did_you_mean, nearest
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from medlat.config import kinds
 from medlat.config.help import is_base
 from medlat.config.preflight import problems
-from medlat.errors import ConfigErrors, did_you_mean, nearest
+from medlat.core.errors import ConfigErrors, did_you_mean, nearest
 
 MAX_JOBS = 50  # of a sweep that are looked at: one takes up to 0.3 s
 COMPOSITION_ERRORS = (HydraException, yaml.YAMLError, OmegaConfBaseException, OSError, ValueError)

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from medlat.errors import did_you_mean
+from medlat.core.errors import did_you_mean
 
 
 class Component:

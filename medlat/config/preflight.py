@@ -23,7 +23,7 @@ from omegaconf.errors import (
 
 from medlat.config import kinds
 from medlat.config.signatures import Parameter, Signature, of_dataclass, signature
-from medlat.errors import ConfigErrors, UserError
+from medlat.core.errors import ConfigErrors, UserError
 
 _INSTANTIATE_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}  # hydra.utils.instantiate's own
 _REFERENCE = re.compile(r"\$\{\s*(\.*[A-Za-z_][\w.\[\]]*)\s*\}")

@@ -129,7 +129,7 @@ class Logger:
 class Root:
     name: str  # of the experiment
     seed: int  # decides everything random
-    store: str  # the folder of the artefacts
+    store: str  # the folder of the artifacts
     workers: int | None  # processes that prepare data; null: one per core
     dry_run: bool  # print the plan and stop
     debug: bool  # show the traceback of a user error

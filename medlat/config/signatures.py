@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medlat.config import static
-from medlat.errors import UserError, did_you_mean, nearest
+from medlat.core.errors import UserError, did_you_mean, nearest
 
 
 @dataclass(frozen=True)

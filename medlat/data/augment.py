@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medlat.errors import UserError
-from medlat.randomness import generator_for
+from medlat.core.errors import UserError
+from medlat.core.randomness import generator_for
 
 
 class RandomAffine:

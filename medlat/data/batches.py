@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from medlat.data.slices import SliceStore
+from medlat.core.randomness import derive_seed
+from medlat.core.spaces import ImageSpec
+from medlat.data.image_store import ImageStore
 from medlat.data.splits import Split
-from medlat.randomness import derive_seed
-from medlat.spaces import ImageSpec
 
 Augment = Callable[[Tensor, int], Tensor]  # images [B, C, H, W] and a seed -> images
 
@@ -24,7 +24,7 @@ class Slices(Dataset):
     """
 
     def __init__(
-        self, store: SliceStore, spec: ImageSpec, augment: Augment | None = None, targets: np.ndarray | None = None
+        self, store: ImageStore, spec: ImageSpec, augment: Augment | None = None, targets: np.ndarray | None = None
     ) -> None:
         self.store, self.spec, self.augment, self.targets = store, spec, augment, targets
 
@@ -84,7 +84,7 @@ class SliceData(pl.LightningDataModule):
 
     def __init__(
         self,
-        store: SliceStore,
+        store: ImageStore,
         split: Split,
         spec: ImageSpec,
         batch_size: int,

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from medlat.cluster import cores
-from medlat.data.slices import SliceStore, in_order, worker_pool
+from medlat.core.errors import UserError
+from medlat.core.machine import cores
+from medlat.data.image_store import ImageStore, in_order, worker_pool
 from medlat.data.source import SliceSource
 from medlat.data.splits import Split
-from medlat.errors import UserError
 
 BLOCK_BYTES = 1 << 24
 SHOWN = 5
@@ -41,7 +41,7 @@ def leaks(images: Any, parts: Split) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def named(opened: SliceStore, rows: Sequence[int], source: SliceSource) -> list[str]:
+def named(opened: ImageStore, rows: Sequence[int], source: SliceSource) -> list[str]:
     """What the user knows these rows of the store as: the path of the file, else "slice <row>".
 
     Scans the source anew, as the store holds no paths: only for a message on the terminal.
@@ -62,7 +62,7 @@ def _name(item: Any, row: int) -> str:
     return os.fspath(path) if isinstance(path, str | os.PathLike) else f"slice {row}"
 
 
-def refuse_leaks(opened: SliceStore, parts: Split, source: SliceSource) -> None:
+def refuse_leaks(opened: ImageStore, parts: Split, source: SliceSource) -> None:
     """Raises UserError where an image stands in two parts of the split; up to 5 pairs are named."""
     pairs = leaks(opened.images, parts)
     if not pairs:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from medlat.core.errors import UserError
 from medlat.data.source import CT, Modality, Slice
-from medlat.errors import UserError
 
 MOST_VALUES = 1 << 25  # resampled at once, padding included: 5,792² pixels in grey, 3,344² in colour; 0.5 GB
 STRIP = 64  # rows of the result that are averaged together

@@ -1,6 +1,6 @@
 """What a data source is: it finds slices (`scan`) and reads them in worker processes (`read`).
 
-A source knows files and anatomy; it knows nothing of the store, of splits or of networks. `medlat.data.slices`
+A source knows files and anatomy; it knows nothing of the store, of splits or of networks. `medlat.data.image_store`
 drives it: scan once, order the patients, read every chunk in parallel into one memory-mapped array.
 
 Adding a source = one class with a modality and these methods, one YAML in `conf/data/`, one test.

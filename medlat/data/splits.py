@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 
 By = Literal["patient", "slab", "given"]
 

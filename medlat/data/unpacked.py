@@ -4,7 +4,7 @@ import mmap
 import tempfile
 from typing import IO
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 
 BLOCK = 1 << 20
 SPARE = 1 << 24  # bytes that a stream may go on beyond what is asked for

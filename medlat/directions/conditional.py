@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from medlat.core.errors import UserError
+from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import Evidence, SupervisedFinder
 from medlat.directions.linear_models import cross_validated, r2, ridge
-from medlat.errors import UserError
-from medlat.spaces import Directions, LatentModel
 
 
 class Conditional:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlat.errors import UserError, did_you_mean
-from medlat.spaces import Directions, LatentModel, LatentSpace
+from medlat.core.errors import UserError, did_you_mean
+from medlat.core.spaces import Directions, LatentModel, LatentSpace
 
 Origin = Literal["real", "samples", "both"]
 

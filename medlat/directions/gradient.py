@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from medlat.core.errors import UserError
+from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import Evidence, Origin
-from medlat.errors import UserError
-from medlat.spaces import Directions, LatentModel
 
 PIXELS_AT_ONCE = 2**18  # of images that are differentiated together
 

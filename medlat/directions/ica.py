@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medlat.core.errors import UserError
+from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import check_count, chosen_space, need_encoder, posteriors
-from medlat.errors import UserError
-from medlat.spaces import Directions, LatentModel
 
 ITERATIONS = 1000
 

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp
 
+from medlat.core.errors import UserError
+from medlat.core.randomness import generator_for
+from medlat.core.spaces import Directions, LatentModel, LatentSpace
 from medlat.directions.finder import check_count, chosen_space
-from medlat.errors import UserError
-from medlat.randomness import generator_for
-from medlat.spaces import Directions, LatentModel, LatentSpace
 
 EXACT = 128  # dimensions up to which all are looked at
 

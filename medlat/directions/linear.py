@@ -5,9 +5,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import Evidence, Origin
 from medlat.directions.linear_models import Fitted, auc, cross_validated, logistic, r2, ridge, support_vectors
-from medlat.spaces import Directions, LatentModel
 
 
 class Linear:

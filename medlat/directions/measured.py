@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
+from medlat.core.errors import UserError
+from medlat.core.randomness import generator_for
+from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.directions.finder import check_count, chosen_space
 from medlat.directions.linear_models import cross_validated, r2, ridge
-from medlat.errors import UserError
 from medlat.inversion.carry import code_statistics
 from medlat.measure.rulers import ruler
-from medlat.randomness import generator_for
-from medlat.spaces import Directions, LatentModel, decode_in_parts
 
 BATCH = 256
 DEFINED = 0.5  # share of the images in which a measurement must exist

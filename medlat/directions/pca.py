@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from medlat.core.errors import UserError
+from medlat.core.randomness import generator_for
+from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.directions.finder import check_count, chosen_space
-from medlat.errors import UserError
-from medlat.randomness import generator_for
-from medlat.spaces import Directions, LatentModel, decode_in_parts
 
 BATCH = 256
 

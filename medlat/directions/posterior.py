@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from medlat.core.errors import UserError
+from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import check_count, chosen_space, need_encoder, posteriors
-from medlat.errors import UserError
 from medlat.generators.vae.networks import kl_per_dimension
-from medlat.spaces import Directions, LatentModel
 
 
 class PosteriorAxes:

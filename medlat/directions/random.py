@@ -2,9 +2,9 @@
 
 import torch
 
+from medlat.core.randomness import generator_for
+from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import check_count, chosen_space
-from medlat.randomness import generator_for
-from medlat.spaces import Directions, LatentModel
 
 
 class RandomDirections:

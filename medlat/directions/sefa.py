@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from medlat.core.errors import UserError
+from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import check_count, chosen_space
-from medlat.errors import UserError
-from medlat.spaces import Directions, LatentModel
 
 
 class SeFa:

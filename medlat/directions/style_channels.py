@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from medlat.core.errors import UserError
+from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.directions.finder import Evidence, Origin, check_count
-from medlat.errors import UserError
-from medlat.spaces import Directions, LatentModel, decode_in_parts
 
 
 class StyleChannels:

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medlat.core.randomness import derive_seed, generator_for
 from medlat.evaluation.reconstruction import ms_ssim
-from medlat.randomness import derive_seed, generator_for
 
 PATCH = 7
 PATCHES_PER_IMAGE = 64

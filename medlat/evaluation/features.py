@@ -1,7 +1,7 @@
 """Feature extractors: what turns images into the rows that distances and path lengths are taken over.
 
 An extractor is a black box: it has a `name`, which results are called by, and maps images [N, C, H, W] in [-1, 1] to
-features [N, D]. The user's own network comes as a file in TorchScript (a program: see `medlat.external`) or ONNX.
+features [N, D]. The user's own network comes as a file in TorchScript (a program: see `medlat.core.external`) or ONNX.
 """
 
 from pathlib import Path
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlat.external import Culprit, Fitting, ONNXFile, TorchScriptFile
-from medlat.spaces import ImageSpec
+from medlat.core.external import Culprit, Fitting, ONNXFile, TorchScriptFile
+from medlat.core.spaces import ImageSpec
 
 if TYPE_CHECKING:
     from medlat.evaluation.regressor import FactorRegressor

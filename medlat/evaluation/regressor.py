@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlat.errors import UserError
-from medlat.generators.checkpoint import read_generator, save_generator
-from medlat.randomness import derive_seed
-from medlat.spaces import ImageSpec
+from medlat.core.checkpoints import read_generator, save_generator
+from medlat.core.errors import UserError
+from medlat.core.randomness import derive_seed
+from medlat.core.spaces import ImageSpec
 from medlat.training.optimisation import Optimisation
 from medlat.training.settings import cpu_has_bf16
 

@@ -7,9 +7,9 @@ belongs to neither, the path between two codes is long; a smooth space has short
 import torch
 from torch import Tensor
 
+from medlat.core.randomness import generator_for
+from medlat.core.spaces import LatentModel
 from medlat.evaluation.features import Features
-from medlat.randomness import generator_for
-from medlat.spaces import LatentModel
 
 PARALLEL = 1e-4  # sine of the angle below which two codes have no arc between them
 

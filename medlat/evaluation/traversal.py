@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from medlat.spaces import Directions, LatentModel, decode_in_parts, stack_steps
+from medlat.core.spaces import Directions, LatentModel, decode_in_parts, stack_steps
 
 EMPIRICAL_SAMPLES = 4096
 

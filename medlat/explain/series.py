@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medlat.classifiers.black_box import Target, predict
-from medlat.spaces import LatentModel, decode_in_parts
+from medlat.core.spaces import LatentModel, decode_in_parts
 
 BISECTIONS = 8  # the step is known to 1/256 of the distance between two steps of the series
 

@@ -2,8 +2,8 @@
 
 import math
 
-from medlat.errors import UserError
-from medlat.spaces import ImageSpec
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
 
 
 def check_positive(section: str, **arguments: int) -> None:

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import Directions, LatentModel
 from medlat.generators.stylegan2.networks import StyleGAN2
-from medlat.spaces import Directions, LatentModel
 
 FORWARD = ("z", "w", "w+", "s")  # the way a code takes through StyleGAN2
 SMALLEST_DEVIATION = 1e-3  # of a coordinate, relative to the largest: what never varies still has a unit

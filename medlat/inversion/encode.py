@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from medlat.core.spaces import LatentModel
 from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.generators.vae.networks import VAE
 from medlat.inversion.carry import carry
 from medlat.inversion.inverter import Encoder, chosen_space
-from medlat.spaces import LatentModel
 
 
 class Encode:

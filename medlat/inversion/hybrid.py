@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
+from medlat.core.spaces import LatentModel
 from medlat.inversion.encode import Encode
 from medlat.inversion.inverter import Encoder, chosen_space
 from medlat.inversion.lbfgs import Slopes, minimise
 from medlat.inversion.objective import Objective
 from medlat.inversion.optimise import check_number, check_whole
-from medlat.spaces import LatentModel
 
 FIRST_STEP = 0.3  # length in σ, before anything is known of the curvature
 DAMPING = 0.1  # of the mean curvature, added to all: what is flat on average need not be flat here

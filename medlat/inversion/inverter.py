@@ -11,9 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import PIXELS_AT_ONCE, LatentModel, LatentSpace, decode_in_parts
 from medlat.evaluation.reconstruction import ms_ssim, psnr
-from medlat.spaces import PIXELS_AT_ONCE, LatentModel, LatentSpace, decode_in_parts
 
 Encoder = Callable[[Tensor], Tensor]  # images [N, C, H, W] in [-1, 1] -> codes [N, *space.shape]
 DEFAULT = "w+"  # where a generator has it: only there do StyleGAN2's images come close to real ones

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.randomness import generator_for
+from medlat.core.similarity import pyramid_error
+from medlat.core.spaces import LatentModel
 from medlat.evaluation.reconstruction import psnr
 from medlat.inversion.carry import code_statistics
-from medlat.inversion.likeness import pyramid_error
 from medlat.inversion.network import CodeEncoder
 from medlat.inversion.objective import SAMPLES
-from medlat.randomness import generator_for
-from medlat.spaces import LatentModel
 from medlat.training.averaged import OnGeneratorModule
 from medlat.training.optimisation import Optimisation
 

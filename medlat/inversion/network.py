@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
 from medlat.generators.vae.networks import BASE, Norm, ResidualBlock
-from medlat.spaces import ImageSpec
 
 
 class CodeEncoder(nn.Module):

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from medlat.core.randomness import generator_for
+from medlat.core.similarity import pyramid, pyramid_error
+from medlat.core.spaces import LatentModel, LatentSpace, decode_in_parts
 from medlat.inversion.carry import code_statistics
-from medlat.inversion.likeness import pyramid, pyramid_error
-from medlat.randomness import generator_for
-from medlat.spaces import LatentModel, LatentSpace, decode_in_parts
 
 SAMPLES = 4096  # codes that an empirical prior is estimated from
 DIFFERENCE = 1e-2  # σ: of finite differences

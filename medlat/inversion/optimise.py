@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.randomness import generator_for
+from medlat.core.spaces import LatentModel
 from medlat.inversion.inverter import Encoder, chosen_space
 from medlat.inversion.objective import Objective
-from medlat.randomness import generator_for
-from medlat.spaces import LatentModel
 from medlat.training.settings import cpu_has_bf16
 
 RISE = 0.05  # share of the steps over which the learning rate rises from 0

@@ -8,11 +8,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from medlat.core.randomness import generator_for
+from medlat.core.similarity import pyramid_error
+from medlat.core.spaces import LatentModel
 from medlat.inversion.inverter import Encoder, Inverter, chosen_space
-from medlat.inversion.likeness import pyramid_error
 from medlat.inversion.optimise import check_number, check_whole, fast
-from medlat.randomness import generator_for
-from medlat.spaces import LatentModel
 
 Model = TypeVar("Model", bound=nn.Module)
 

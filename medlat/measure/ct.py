@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.measure.ct_level import slice_level
 from medlat.measure.ct_masks import Masks, masks, mean_over
 from medlat.measure.ct_outline import ANGLES, Pose, Rays, pose, unwrap

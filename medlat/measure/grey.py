@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.measure.ct import Measurement
 
 LEAST_CONTRAST = 1.0  # grey levels of standard deviation below which an image is blank

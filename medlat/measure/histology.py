@@ -6,9 +6,9 @@ Made for phantom tiles, real ones and the blurry samples of generators alike, at
 import numpy as np
 from scipy import ndimage
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.stains import stains
 from medlat.measure.ct import Measurement
-from medlat.stains import stains
 
 COARSE_UM = 1.0  # finer images are averaged towards this, so that numbers do not depend on the pixel: see the tests
 GLASS_OD = 0.13  # the densest of R, G, B is below this where there is no tissue

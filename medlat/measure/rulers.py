@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medlat.cluster import cores
+from medlat.core.machine import cores
 from medlat.measure.ct import Measurement
 
 PART = 32  # images that a thread measures at once, so that their arrays stay in the processor's cache

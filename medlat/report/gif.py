@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from medlat.files import whole
+from medlat.core.files import whole
 from medlat.report.rendering import Look
 from medlat.report.style import step_label
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from medlat.files import write_whole
+from medlat.core.files import write_whole
 from medlat.report.heatmap import is_significant
 from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
 from medlat.report.sprites import data_uri, difference_sprite, diverging_palette, figure_uri, image_sprite

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from medlat.stains import stains
+from medlat.core.stains import stains
 
 Window = tuple[float, float]  # physical values shown as black and white
 CHANGE_UNITS = {"HU": "HU", "grey": "grey levels", "RGB": "OD haematoxylin"}

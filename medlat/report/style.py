@@ -4,7 +4,6 @@ Figures are plain `Figure` objects (no pyplot, no global state). The same number
 with matplotlib, and neither PNG nor PDF carries a date.
 """
 
-import csv
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import wraps
@@ -12,12 +11,12 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from medlat.files import whole
+from medlat.core.files import whole
+from medlat.core.tables import write_table
 
 P = ParamSpec("P")
 T = TypeVar("T", bound=Hashable)
@@ -110,28 +109,6 @@ def save_figure(
         paths["csv"] = folder / f"{stem}.csv"
         write_table(paths["csv"], table)
     return paths
-
-
-def write_table(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as CSV (UTF-8, floats in full precision). Text that a spreadsheet would take for a formula gets a `'` in
-    front: names of classes come from files.
-    """
-    columns = list(dict.fromkeys(key for row in table for key in row))
-    with whole(path) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writerow({column: _cell(column) for column in columns})
-        for row in table:
-            writer.writerow({key: _cell(value) for key, value in row.items()})
-
-
-def _cell(value: Any) -> Any:
-    """NumPy scalars as Python numbers, so that no CSV cell reads `np.float64(...)`."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")):
-        try:
-            float(value)
-        except ValueError:
-            return f"'{value}"
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def number(value: float | None, digits: int = 3, sign: bool = False) -> str:

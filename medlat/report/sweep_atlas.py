@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from medlat.core.spaces import Directions
+from medlat.core.tables import write_table
 from medlat.evaluation.atlas import SAME_ANGLE, Atlas, atlas
 from medlat.evaluation.semantics import Effect
 from medlat.report.compile import read_semantics
 from medlat.report.discovered import atlas_figure, read_rows
-from medlat.report.style import in_order, save_figure, write_table
-from medlat.spaces import Directions
+from medlat.report.style import in_order, save_figure
 
 Vector = tuple[str, np.ndarray]
 LEFT = ("semantics.csv", "names.csv", "artifacts.json", "config.yaml")  # by a run that looked for directions

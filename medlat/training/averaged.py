@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from medlat.errors import UserError
-from medlat.spaces import LatentModel
+from medlat.core.errors import UserError
+from medlat.core.spaces import LatentModel
 from medlat.training.loop import TrainedModule
 from medlat.training.optimisation import Optimisation
 

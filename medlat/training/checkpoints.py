@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.training.interruption import Interruption
 
 log = logging.getLogger(__name__)

@@ -21,20 +21,20 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
-from medlat import cluster
+from medlat.core import machine
+from medlat.core.errors import UserError
+from medlat.core.files import write_whole
+from medlat.core.randomness import generator_for
+from medlat.core.records import Record, read_records, to_line
+from medlat.core.spaces import decode_in_parts
+from medlat.core.store import PROGRESS
 from medlat.data.batches import SliceData
-from medlat.errors import UserError
-from medlat.files import write_whole
-from medlat.randomness import generator_for
-from medlat.spaces import decode_in_parts
-from medlat.store import PROGRESS
-from medlat.tracking import Record, read_records, to_line
 from medlat.training import nodes
+from medlat.training.batchless import Steps
 from medlat.training.checkpoints import AtomicCheckpoints, Checkpoints, last_checkpoint, step_of
 from medlat.training.interruption import Interruption
 from medlat.training.processes import EqualProcesses, end_with_parent, user_error
 from medlat.training.settings import Hardware, Schedule
-from medlat.training.steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def train(
     check_hardware(module, schedule, hardware)
     if hardware.nodes > 1:
         nodes.check(hardware.nodes)
-    progress, first = folder / PROGRESS, cluster.node() == 0
+    progress, first = folder / PROGRESS, machine.node() == 0
     last, steps = _agreed_checkpoint(progress, folder, hardware), module.optimisers * schedule.steps
     data.start = step_of(last) // module.optimisers if last else 0
     alone, grows = hardware.processes == 1, isinstance(module, GeneratorModule)
@@ -240,7 +240,7 @@ class FixedGrid(Callback):
 
 def _agreed_checkpoint(progress: Path, folder: Path, hardware: Hardware) -> Path | None:
     """Where to go on from: of several nodes, all where the first one does."""
-    if hardware.nodes > 1 and cluster.node() > 0:
+    if hardware.nodes > 1 and machine.node() > 0:
         meeting = nodes.called(folder)
         assert meeting is not None, "a node follows when it is called"
     else:

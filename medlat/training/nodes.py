@@ -5,9 +5,9 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from medlat import cluster
-from medlat.errors import UserError
-from medlat.files import read_json, write_json
+from medlat.core import machine
+from medlat.core.errors import UserError
+from medlat.core.files import read_json, write_json
 
 MEETING = "meeting.json"
 
@@ -25,7 +25,7 @@ class Meeting:
 
     def attend(self) -> None:
         """Tell Lightning and torch where to meet, and which of the nodes this one is."""
-        os.environ.update(MASTER_ADDR=self.address, MASTER_PORT=str(self.port), NODE_RANK=str(cluster.node()))
+        os.environ.update(MASTER_ADDR=self.address, MASTER_PORT=str(self.port), NODE_RANK=str(machine.node()))
 
 
 def call(folder: Path, checkpoint: str | None) -> Meeting:
@@ -33,7 +33,7 @@ def call(folder: Path, checkpoint: str | None) -> Meeting:
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    meeting = Meeting(cluster.job(), socket.gethostname(), port, checkpoint)
+    meeting = Meeting(machine.job(), socket.gethostname(), port, checkpoint)
     write_json(folder / MEETING, asdict(meeting))
     return meeting
 
@@ -41,12 +41,12 @@ def call(folder: Path, checkpoint: str | None) -> Meeting:
 def called(folder: Path) -> Meeting | None:
     """The meeting of this attempt of this job, if the first node has called it."""
     told = read_json(folder / MEETING)
-    return Meeting(**told) if told is not None and told["job"] == cluster.job() else None
+    return Meeting(**told) if told is not None and told["job"] == machine.job() else None
 
 
 def check(nodes: int) -> None:
     """Raises UserError where the SLURM job that this process is in has another number of nodes."""
     found = int(os.environ.get("SLURM_JOB_NUM_NODES", 1))
     if nodes != found:
-        here = f"this SLURM job has {found}" if cluster.job() else "there is one outside of a SLURM job"
+        here = f"this SLURM job has {found}" if machine.job() else "there is one outside of a SLURM job"
         raise UserError(f"trainer.nodes={nodes}: {here}; hydra/launcher=submitit_slurm asks for as many as it says")

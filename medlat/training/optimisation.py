@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 
 
 class Optimisation:

@@ -11,8 +11,8 @@ from pytorch_lightning.trainer.states import TrainerStatus
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessException
 
-from medlat.digests import DAMAGED, DamagedFile
-from medlat.errors import UserError
+from medlat.core.digests import DAMAGED, DamagedFile
+from medlat.core.errors import UserError
 
 
 class EqualProcesses(DDPStrategy):

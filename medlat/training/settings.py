@@ -6,15 +6,15 @@ from typing import Literal
 
 import torch
 
-from medlat.cluster import cores
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.machine import cores
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how to compute; never part of an artefact's key.
+    """Where and how to compute; never part of an artifact's key.
 
     accelerator: auto | cpu | gpu; precision: "auto" takes bf16 where the hardware has it; threads: of the CPU;
     devices: processes on a node that train together, each with its GPU or on the CPU; nodes: machines that do so;

@@ -13,9 +13,9 @@ from medlat.classifiers.adapters import (
 )
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import Trained
-from medlat.errors import UserError
-from medlat.generators.checkpoint import save_generator
-from medlat.spaces import ImageSpec
+from medlat.core.checkpoints import save_generator
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
 
 SPEC = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 25.0)
 TWO, THREE = ["normal", "tumour"], ["a", "b", "c"]

@@ -5,7 +5,7 @@ import torch
 from toy_models import Pixels, Quarters
 
 from medlat.classifiers.black_box import Target, disagreement, predict, target_of
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 
 
 class Grades:

@@ -13,8 +13,8 @@ from torchmetrics.functional.classification import binary_auroc
 from medlat.classifiers.module import ClassifierModule, RobustClassifierModule, blurred
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import Trained
+from medlat.core.errors import UserError
 from medlat.data.batches import SliceData
-from medlat.errors import UserError
 from medlat.training.loop import train
 from medlat.training.optimisation import Optimisation
 from medlat.training.settings import Schedule

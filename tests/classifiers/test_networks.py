@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from medlat.classifiers.networks import NARROWEST, DenseNet, ResNet, outputs_of
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
 from medlat.explain.saliency import grad_cam
-from medlat.spaces import ImageSpec
 
 SMALL = {DenseNet: {"growth_rate": 2, "init_features": 4, "blocks": [1, 1]}, ResNet: {"width": 8}}
 TASKS = [

@@ -16,7 +16,7 @@ from medlat.classifiers.quality import (
     r2,
     reliability,
 )
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 
 TRUTH = np.array([0, 1] * 20)
 PATIENTS = np.repeat(np.arange(10), 4)

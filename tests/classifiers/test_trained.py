@@ -7,10 +7,10 @@ from safetensors.torch import save_file
 
 from medlat.classifiers.networks import DenseNet, ResNet
 from medlat.classifiers.trained import TEMPERATURES, Trained, fit_temperature, load
-from medlat.errors import UserError
-from medlat.generators.checkpoint import save_generator
+from medlat.core.checkpoints import save_generator
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
 from medlat.generators.vae.networks import VAE
-from medlat.spaces import ImageSpec
 
 SPEC = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 25.0)
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["a", "b", "c"], "ordinal": ["1", "2", "3"], "regression": ["age"]}

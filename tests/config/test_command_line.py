@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from medlat.config.command_line import ordered, parse
-from medlat.errors import ConfigErrors
+from medlat.core.errors import ConfigErrors
 
 
 def test_options_may_stand_anywhere(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from omegaconf.errors import InterpolationKeyError
 
 from medlat.config import compose_errors
 from medlat.config.command_line import parse
-from medlat.errors import ConfigErrors
+from medlat.core.errors import ConfigErrors
 
 WriteTree = Callable[[Path, dict[str, str]], Path]
 

@@ -6,8 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import medlat.config
-from medlat import build
-from medlat.config import locate
+from medlat.config import build, locate
 from medlat.config.help import options
 from medlat.config.locate import config_dir
 from medlat.config.preflight import problems

@@ -9,13 +9,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from medlat import build
+from medlat.config import build
 from medlat.config.locate import config_dir
 from medlat.config.preflight import problems
 from medlat.config.schema import Root
-from medlat.errors import ConfigErrors
-from medlat.generators.checkpoint import save_generator
-from medlat.spaces import ImageSpec, LatentModel
+from medlat.core.checkpoints import save_generator
+from medlat.core.errors import ConfigErrors
+from medlat.core.spaces import ImageSpec, LatentModel
+from medlat.steps import builders, checks
 
 CONF = Path(config_dir())
 EXPERIMENTS = sorted(
@@ -69,7 +70,7 @@ def _supply_classifier(section, tmp_path) -> None:
     section.path = str(tmp_path / NETWORKS[section._target_.rpartition(".")[2].removesuffix("Classifier").lower()])
     spec = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)
     recipe = {"_target_": "medlat.classifiers.networks.DenseNet", "task": "binary", "classes": ["no", "yes"]}
-    network = build.network_from(recipe, spec).eval()
+    network = builders.network_from(recipe, spec).eval()
     if section.path.endswith(".safetensors"):
         save_generator(Path(section.path), network, recipe, spec)
     elif section.path.endswith(".onnx"):
@@ -85,10 +86,10 @@ def check(config, tmp_path) -> None:
         config.generator.weights = str(tmp_path / "generator.safetensors")
         spec = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)
         recipe = {"_target_": "medlat.generators.dcgan.networks.DCGAN", "latent_dim": 4, "capacity": 2}
-        save_generator(Path(config.generator.weights), build.network_from(recipe, spec), recipe, spec)
+        save_generator(Path(config.generator.weights), builders.network_from(recipe, spec), recipe, spec)
     assert problems(config, Root, build.PROVIDED) == []
     config.trainer.accelerator = "cpu"  # the machine that tests need not have a GPU
-    build.check_values(config)
+    checks.check_values(config)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -100,7 +101,7 @@ def test_experiment(experiment, scale, tmp_path):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option(option, tmp_path):
     more = ["scale=tiny"] if not option.startswith("scale") else []
-    if option.removeprefix("directions=") in SUPERVISED or option.endswith("_explaining"):
+    if option.removeprefix("directions=") in SUPERVISED or option.endswith("_classifier_guided"):
         more.append("classifier=densenet")
     if option in ("trainer=gpus", "trainer=nodes"):
         more.append("generator=dcgan")  # a VAE trains in one process
@@ -128,7 +129,7 @@ def test_features(kind, tmp_path):
     place = "evaluation.features.mine"
     check(composed(f"+features@{place}={kind}", f"{place}.path={path}", "scale=tiny"), tmp_path)
     with pytest.raises(ConfigErrors, match=r"evaluation.features.mine.path=/nowhere.pt: no such file"):
-        build.check_values(composed(f"+features@{place}={kind}", f"{place}.path=/nowhere.pt", "scale=tiny"))
+        checks.check_values(composed(f"+features@{place}={kind}", f"{place}.path=/nowhere.pt", "scale=tiny"))
 
 
 def test_networks_are_checked_before_data_are_read():
@@ -136,7 +137,7 @@ def test_networks_are_checked_before_data_are_read():
         "generator=stylegan2", "generator.network.z_dim=0", "generator.module.discriminator.channel_max=0"
     )
     with pytest.raises(ConfigErrors, match=r"generator.network.z_dim=0"):
-        build.check_values(config)
+        checks.check_values(config)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_networks_are_checked_before_data_are_read():
 def test_what_does_not_go_together_is_said_before_data_are_read(override, words):
     more = ["evaluation.features.factors.path=x"] if "factors" in override else []
     with pytest.raises(ConfigErrors) as caught:
-        build.check_values(composed("generator=stylegan2", "scale=tiny", override, *more))
+        checks.check_values(composed("generator=stylegan2", "scale=tiny", override, *more))
     assert words in str(caught.value)
 
 
@@ -176,12 +177,12 @@ def test_what_does_not_go_together_is_said_before_data_are_read(override, words)
 )
 def test_directions_that_do_not_fit_the_generator_are_refused_before_data_are_read(overrides, words):
     with pytest.raises(ConfigErrors) as caught:
-        build.check_values(composed("scale=tiny", *overrides))
+        checks.check_values(composed("scale=tiny", *overrides))
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("generator", "module"), [("vae", "ExplainingVAEModule"), ("stylegan2", "ExplainingStyleGAN2Module")]
+    ("generator", "module"), [("vae", "ClassifierGuidedVAEModule"), ("stylegan2", "ClassifierGuidedStyleGAN2Module")]
 )
 @pytest.mark.parametrize(
     ("classifier", "words"),
@@ -192,31 +193,31 @@ def test_directions_that_do_not_fit_the_generator_are_refused_before_data_are_re
     ],
 )
 def test_a_generator_that_asks_a_classifier_needs_one_with_gradients(generator, module, classifier, words, tmp_path):
-    config = composed("scale=tiny", f"generator={generator}_explaining", f"classifier={classifier}")
+    config = composed("scale=tiny", f"generator={generator}_classifier_guided", f"classifier={classifier}")
     words = words.format(module)
     supply(config, tmp_path)
     with pytest.raises(ConfigErrors) as caught:
-        build.check_values(config)
+        checks.check_values(config)
     assert [line.strip().startswith(words) for line in str(caught.value).splitlines()].count(True) == 1
 
 
 def test_the_key_of_a_generator_holds_the_classifier_only_where_it_asks_one(tmp_path):
-    from medlat.pipeline import plan
-    from medlat.store import Artefact
+    from medlat.core.store import Artifact
+    from medlat.study.pipeline import plan
 
     (tmp_path / "slices.json").write_text('{"digest": "d"}')
     found = {}
-    for generator in ("vae", "vae_fine", "vae_explaining", "dcgan", "stylegan2", "stylegan2_explaining"):
+    for generator in ("vae", "vae_fine", "vae_classifier_guided", "dcgan", "stylegan2", "stylegan2_classifier_guided"):
         asked = plan(composed("scale=tiny", f"generator={generator}", "classifier=densenet", f"store={tmp_path}"))
-        asked.made |= {name: Artefact(name, f"key of {name}", tmp_path) for name in ("slices", "split", "classifier")}
+        asked.made |= {name: Artifact(name, f"key of {name}", tmp_path) for name in ("slices", "split", "classifier")}
         found[generator] = asked.generator().inputs
-    for explaining in ("vae_explaining", "stylegan2_explaining"):
+    for explaining in ("vae_classifier_guided", "stylegan2_classifier_guided"):
         assert found.pop(explaining) == found["vae"] | {"classifier": "key of classifier"}
     assert all(inputs == {"slices": "d", "split": "key of split"} for inputs in found.values())
 
 
 def test_another_base_grid():
-    build.check_values(composed("generator=stylegan2", "data.image_size=48", "generator.network.base=[3,3]"))
+    checks.check_values(composed("generator=stylegan2", "data.image_size=48", "generator.network.base=[3,3]"))
 
 
 def test_the_lightning_module_of_every_generator_is_built():
@@ -224,13 +225,13 @@ def test_the_lightning_module_of_every_generator_is_built():
 
     for option in (o for o in OPTIONS if o.startswith("generator=") and o != "generator=pretrained"):
         config = composed(option, "scale=tiny")
-        network = build.network(config, ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5))
+        network = builders.network(config, ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5))
         assert isinstance(network, LatentModel)
-        assert isinstance(build.module(config, network, steps=10), pl.LightningModule)
+        assert isinstance(builders.module(config, network, steps=10), pl.LightningModule)
 
 
 def test_weights_begin_with_the_seed():
     spec = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)
-    first = [build.network(composed("scale=tiny", f"seed={s}"), spec).entry.weight for s in (0, 0, 1)]
+    first = [builders.network(composed("scale=tiny", f"seed={s}"), spec).entry.weight for s in (0, 0, 1)]
     assert first[0].equal(first[1])
     assert not first[0].equal(first[2])

@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from medlat.config.kinds import Component
 from medlat.config.preflight import check, problems
-from medlat.errors import ConfigErrors
+from medlat.core.errors import ConfigErrors
 
 GOOD = """
 name: run

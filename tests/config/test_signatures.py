@@ -9,7 +9,7 @@ from typing import Any, Literal, Optional
 import pytest
 
 from medlat.config.signatures import of_dataclass, signature
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 
 WriteTree = Callable[[Path, dict[str, str]], Path]
 

@@ -11,11 +11,11 @@ import numpy as np
 from data.formats import RGB
 from PIL import Image
 
+from medlat.core.errors import UserError
+from medlat.data.image_store import _start_forkserver
 from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.resample import ToGrid
-from medlat.data.slices import _start_forkserver
 from medlat.data.source import Slice
-from medlat.errors import UserError
 
 
 def pictures(root: Path, names: list[str], colour: bool = False) -> ImageFolder:
@@ -30,7 +30,7 @@ def pictures(root: Path, names: list[str], colour: bool = False) -> ImageFolder:
 def processes() -> ForkServerContext:
     """Where processes are started from that have imported all already, as the program starts its workers."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["medlat.data.slices", "monai.transforms", "data.formats"])
+    context.set_forkserver_preload(["medlat.data.image_store", "monai.transforms", "data.formats"])
     _start_forkserver()  # deaf to a cluster's signals, as the tests of workers expect it to be
     return context
 

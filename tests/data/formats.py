@@ -17,14 +17,14 @@ from pydicom import uid
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.lidc import LIDC
 from medlat.data.ct.nifti import CTNifti
-from medlat.data.histology.export import write_slide
 from medlat.data.histology.pcam import PatchCamelyon
-from medlat.data.histology.phantom import HistologyPhantom
 from medlat.data.histology.slides import Slides
+from medlat.data.image_store import Preparation, prepare
 from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.pictures.medmnist import MedMNIST
-from medlat.data.slices import Preparation, prepare
 from medlat.data.source import SliceSource
+from medlat.phantoms.histology.export import write_slide
+from medlat.phantoms.histology.source import HistologyPhantom
 
 HU = np.random.default_rng(0).integers(-1000, 1000, (3, 16, 16))
 

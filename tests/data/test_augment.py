@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from medlat.core.errors import UserError
 from medlat.data.augment import FlipsAndTurns, RandomAffine
-from medlat.errors import UserError
 
 
 def test_nothing_to_do_changes_nothing():

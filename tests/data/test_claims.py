@@ -21,6 +21,7 @@ from PIL import Image
 from pydicom import dcmread, uid
 from pydicom.filereader import read_dataset
 
+from medlat.core.errors import UserError
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.nifti import CTNifti
 from medlat.data.histology.pcam import PatchCamelyon
@@ -29,7 +30,6 @@ from medlat.data.pictures.files import read_picture
 from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.pictures.medmnist import MedMNIST
 from medlat.data.unpacked import unpacked
-from medlat.errors import UserError
 
 MOST_SECONDS, MOST_BYTES = 10, 1 << 30
 

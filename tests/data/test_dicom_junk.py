@@ -10,9 +10,9 @@ import pytest
 from data.dicom_files import ct_dataset, plant_identity, positions, read, save, scan, write_enhanced, write_slice
 from pydicom import uid
 
+from medlat.core.errors import UserError
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.source import Damaged, Slice
-from medlat.errors import UserError
 
 # what else lies in the folder
 

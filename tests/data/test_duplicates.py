@@ -3,12 +3,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from medlat.core.errors import UserError
 from medlat.data.duplicates import leaks, named, refuse_leaks
+from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.pictures.image_folder import Picture
-from medlat.data.slices import Preparation, SliceStore, prepare
 from medlat.data.source import GREY, Chunk, Damaged, Scan, Slice
 from medlat.data.splits import Split
-from medlat.errors import UserError
 
 
 def parts(train, validation=(), test=()) -> Split:
@@ -89,9 +89,9 @@ class Files:
             yield Damaged(f"p{p}", "x") if (p, i) == (5, 0) else Slice(pixels, (1.0, 1.0))
 
 
-def opened(tmp_path, source) -> tuple[SliceStore, dict[str, np.ndarray]]:
+def opened(tmp_path, source) -> tuple[ImageStore, dict[str, np.ndarray]]:
     prepare(source, Preparation(8, None, 0.5, "salt", 1), tmp_path)
-    store = SliceStore.open(tmp_path)
+    store = ImageStore.open(tmp_path)
     rows = {}
     for p in range(10):
         first = next(one for one in source.read(Chunk(f"p{p}", (), {})) if isinstance(one, Slice)).pixels.round()

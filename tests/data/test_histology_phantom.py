@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medlat.data.histology.export import write_slide, write_tiles
-from medlat.data.histology.phantom import BY_CLASS, FACTORS, NAMES, HistologyPhantom, render
-from medlat.data.histology.phantom_paint import smooth_noise
+from medlat.core.errors import UserError
+from medlat.core.stains import stains
 from medlat.data.source import HISTOLOGY, Chunk, Slice
-from medlat.errors import UserError
-from medlat.stains import stains
+from medlat.phantoms.histology.export import write_slide, write_tiles
+from medlat.phantoms.histology.paint import smooth_noise
+from medlat.phantoms.histology.source import BY_CLASS, FACTORS, NAMES, HistologyPhantom, render
 
 AREA = 0.128**2  # mm² of a tile of 128 µm
 

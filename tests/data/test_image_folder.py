@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medlat.core.errors import UserError
+from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.pictures.files import read_picture
 from medlat.data.pictures.image_folder import ImageFolder
-from medlat.data.slices import Preparation, SliceStore, prepare
 from medlat.data.source import GREY, HISTOLOGY, Damaged, Slice
-from medlat.errors import UserError
 
 RGB = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3) * 2
 
@@ -52,7 +52,7 @@ def test_into_the_slice_store(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     prepare(source, Preparation(2, None, 0.5, "salt", 1), out)
-    store = SliceStore.open(out)
+    store = ImageStore.open(out)
     assert len(store) == 3
     assert store.images.shape[1:] == (3, 2, 2)
     assert store.info["spacing_mm"] == pytest.approx(0.004)

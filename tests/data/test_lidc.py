@@ -3,8 +3,8 @@
 import pytest
 from data.dicom_files import write_slice
 
+from medlat.core.errors import UserError
 from medlat.data.ct.lidc import LIDC, readings
-from medlat.errors import UserError
 
 NODULE = """<unblindedReadNodule><noduleID>n</noduleID>{rois}</unblindedReadNodule>"""
 ROI = """<roi><imageZposition>{z}</imageZposition><imageSOP_UID>1.2</imageSOP_UID><inclusion>{inclusion}</inclusion>

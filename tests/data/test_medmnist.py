@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medlat.core.errors import UserError
+from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.pictures.medmnist import MedMNIST
-from medlat.data.slices import Preparation, SliceStore, prepare
 from medlat.data.source import GREY, HISTOLOGY, Damaged
-from medlat.errors import UserError
 
 COUNTS = {"train": 5, "val": 2, "test": 3}
 
@@ -54,7 +54,7 @@ def test_into_the_slice_store_with_its_split(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     prepare(write(tmp_path / "a.npz"), Preparation(3, None, 0.0, "salt", 1), out)
-    store = SliceStore.open(out)
+    store = ImageStore.open(out)
     values = store.images[np.arange(10)][:, 0, 0, 0]
     np.testing.assert_array_equal(values // 50, store.columns["split"])
     np.testing.assert_array_equal(values % 50 % 3, store.columns["label.label"])

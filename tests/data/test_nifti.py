@@ -9,9 +9,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from medlat.core.errors import UserError
 from medlat.data.ct.nifti import CTNifti
 from medlat.data.source import Damaged, Scan, Slice
-from medlat.errors import UserError
 
 
 def scan(root: Path) -> Scan:

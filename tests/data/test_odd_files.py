@@ -17,25 +17,25 @@ from data.dicom_files import write_slice
 from data.test_lidc import roi, write_xml
 from PIL import Image
 
+from medlat.core.errors import UserError
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.lidc import LIDC, readings
 from medlat.data.ct.nifti import CTNifti
 from medlat.data.histology.asap import AsapAnnotation
 from medlat.data.histology.pcam import PatchCamelyon
 from medlat.data.histology.slides import Slides
+from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.pictures.medmnist import MedMNIST
 from medlat.data.resample import MOST_VALUES, ToGrid, UnusableImage
-from medlat.data.slices import Preparation, SliceStore, prepare
 from medlat.data.source import GREY, HISTOLOGY, Slice, SliceSource
-from medlat.errors import UserError
 
 
 def made(source: SliceSource, out: Path, capsys: pytest.CaptureFixture, fov: float | None = None) -> tuple[int, str]:
     """How many slices the program has of a source, and what it says of damaged files."""
     out.mkdir()
     prepare(source, Preparation(16, fov, 0.6, "salt", 1), out)
-    return len(SliceStore.open(out)), capsys.readouterr().err
+    return len(ImageStore.open(out)), capsys.readouterr().err
 
 
 # sizes and spacings
@@ -155,7 +155,7 @@ def test_names_that_are_no_text(tmp_path, capsys):
     listed = tmp_path / "list.txt"
     how = Preparation(16, None, 0.6, "salt", 1, damaged_list=str(listed))
     prepare(CTNifti(str(tmp_path / "in")), how, tmp_path / "out")
-    assert len(SliceStore.open(tmp_path / "out").patients) == 2
+    assert len(ImageStore.open(tmp_path / "out").patients) == 2
     assert b"\xffbad.nii: empty file" in listed.read_bytes()
 
 

@@ -5,10 +5,10 @@ import h5py
 import numpy as np
 import pytest
 
+from medlat.core.errors import UserError
 from medlat.data.histology.pcam import PatchCamelyon
-from medlat.data.slices import Preparation, SliceStore, prepare
+from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.source import Damaged
-from medlat.errors import UserError
 
 COUNTS = {"train": 6, "valid": 3, "test": 4}
 STEM = "camelyonpatch_level_2_split_"
@@ -61,7 +61,7 @@ def test_tiles_labels_parts_and_groups(tmp_path, meta):
 def test_into_the_slice_store(tmp_path):
     (tmp_path / "out").mkdir()
     prepare(PatchCamelyon(str(write(tmp_path))), Preparation(4, None, 0.0, "salt", 1), tmp_path / "out")
-    store = SliceStore.open(tmp_path / "out")
+    store = ImageStore.open(tmp_path / "out")
     values = store.images[np.arange(13)][:, 1, 0, 0]
     np.testing.assert_array_equal(values // 50, store.columns["split"])
     assert len(store.patients) == 3

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medlat.core.errors import UserError
 from medlat.data.ct.dicom import CTDicom
-from medlat.data.ct.export import write_dicom_series, write_nifti_volumes
 from medlat.data.ct.nifti import CTNifti
-from medlat.data.ct.phantom import FACTORS, CTPhantom, add_noise, nodule_radius_mm, render
-from medlat.data.ct.phantom_canvas import Tissue
-from medlat.data.ct.phantom_person import LENGTH, Nodule
 from medlat.data.source import Chunk, Slice, SliceSource
-from medlat.errors import UserError
+from medlat.phantoms.ct.canvas import Tissue
+from medlat.phantoms.ct.export import write_dicom_series, write_nifti_volumes
+from medlat.phantoms.ct.person import LENGTH, Nodule
+from medlat.phantoms.ct.source import FACTORS, CTPhantom, add_noise, nodule_radius_mm, render
 
 SIZE = 96
 PIXEL = 400.0 / SIZE

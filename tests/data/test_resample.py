@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from medlat.core.errors import UserError
 from medlat.data.resample import ToGrid
 from medlat.data.source import Slice
-from medlat.errors import UserError
 
 
 def ramp(rows: int, columns: int, spacing: tuple[float, float]) -> Slice:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from medlat.core.errors import UserError
 from medlat.data.batches import ShuffledBatches, Slices
-from medlat.data.slices import Preparation, SliceStore, prepare, pseudonym, worker_pool
+from medlat.data.image_store import ImageStore, Preparation, prepare, pseudonym, worker_pool
 from medlat.data.source import CT, Chunk, Damaged, Scan, Slice
-from medlat.errors import UserError
 
 HOW = Preparation(image_size=16, field_of_view_mm=32.0, max_damaged=0.5, salt="salt", workers=1)
 
@@ -51,7 +51,7 @@ class Levels:
 
 def opened(tmp_path, source, how=HOW):
     prepare(source, how, tmp_path)
-    return SliceStore.open(tmp_path)
+    return ImageStore.open(tmp_path)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -125,7 +125,7 @@ def test_a_damaged_store_is_named(tmp_path, name):
     prepare(Levels(), HOW, tmp_path)
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(UserError, match=r"images\.npy: damaged since it was written; the same command makes it anew"):
-        SliceStore.open(tmp_path)
+        ImageStore.open(tmp_path)
 
 
 def test_batches_are_a_function_of_seed_and_step():

@@ -9,12 +9,12 @@ import pytest
 import tifffile
 from openslide import OpenSlide
 
+from medlat.core.errors import UserError
 from medlat.data.histology.asap import AsapAnnotation
 from medlat.data.histology.slides import Slides, low_resolution, region
 from medlat.data.histology.tissue import colour, otsu, shares, tissue_mask
-from medlat.data.slices import Preparation, SliceStore, prepare
+from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.source import Chunk, Damaged, Scan
-from medlat.errors import UserError
 
 PINK = (220, 150, 190)
 
@@ -355,7 +355,7 @@ def test_into_the_slice_store(tmp_path):
     (tmp_path / "out").mkdir()
     source = Slides(str(tmp_path / "in"), 0.5, 64, annotations=str(tmp_path / "in"))
     prepare(source, Preparation(16, None, 0.0, "salt", 1), tmp_path / "out")
-    store = SliceStore.open(tmp_path / "out")
+    store = ImageStore.open(tmp_path / "out")
     assert store.images.shape == (64, 3, 16, 16)
     assert store.info["spacing_mm"] == pytest.approx(0.002)
     assert store.columns["label.tumour"].sum() == 32

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from medlat.core.errors import UserError
 from medlat.data.splits import Split, split
-from medlat.errors import UserError
 
 PATIENT = np.repeat(np.arange(20), 5)
 POSITION = np.tile(np.arange(5.0), 20)

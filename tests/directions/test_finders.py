@@ -1,11 +1,11 @@
 import pytest
 import torch
 
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.directions.coordinate import Coordinate
 from medlat.directions.random import RandomDirections
 from medlat.directions.sefa import SeFa
-from medlat.errors import UserError
-from medlat.spaces import ImageSpec, LatentSpace
 
 
 class Linear:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.directions.measured import Measured
-from medlat.errors import UserError
 from medlat.measure.rulers import ruler
-from medlat.spaces import ImageSpec, LatentSpace
 
 
 class Tiles:

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.directions.shift_reconstruction.accuracy import accuracy, best_of_few
 from medlat.directions.shift_reconstruction.deformators import Linear, Orthonormal, Projective, Random, UnitNorm
 from medlat.directions.shift_reconstruction.finder import ShiftReconstruction
 from medlat.directions.shift_reconstruction.reconstructors import LeNet, ResNet18, _BatchNorm2d
-from medlat.errors import UserError
-from medlat.spaces import ImageSpec, LatentSpace
+from medlat.training.batchless import Steps
 from medlat.training.loop import train
 from medlat.training.optimisation import Optimisation
 from medlat.training.settings import Hardware
-from medlat.training.steps import Steps
 
 IMAGE = ImageSpec(1, 16, 16, -1.0, 1.0, "1", 1.0)
 CPU = Hardware(accelerator="cpu", precision="32-true")

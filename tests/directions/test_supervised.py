@@ -8,6 +8,7 @@ import torch
 from toy_models import Pixels, Quarters
 
 from medlat.classifiers.black_box import Target
+from medlat.core.errors import UserError
 from medlat.directions.conditional import Conditional
 from medlat.directions.finder import Evidence, is_supervised
 from medlat.directions.gradient import LatentShift, MeanGradient
@@ -15,7 +16,6 @@ from medlat.directions.linear import SVM, Linear
 from medlat.directions.linear_models import auc, cross_validated, logistic, r2, ridge, support_vectors
 from medlat.directions.sefa import SeFa
 from medlat.directions.style_channels import StyleChannels
-from medlat.errors import UserError
 
 WEIGHTS = (3.0, 0.0, -4.0, 0.0)
 TRUTH = torch.tensor([0.6, 0.0, -0.8, 0.0])

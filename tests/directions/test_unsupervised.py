@@ -3,17 +3,17 @@
 import pytest
 import torch
 
+from medlat.core.errors import UserError
+from medlat.core.randomness import generator_for
+from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.directions.ica import ICA
 from medlat.directions.jacobian import Jacobian
 from medlat.directions.pca import PCA, components
 from medlat.directions.posterior import PosteriorAxes
 from medlat.directions.sefa import SeFa
-from medlat.errors import UserError
 from medlat.generators.dcgan.networks import DCGAN
 from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.generators.vae.networks import VAE
-from medlat.randomness import generator_for
-from medlat.spaces import ImageSpec, LatentSpace
 
 IMAGE = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 5.0)
 

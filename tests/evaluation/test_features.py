@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.evaluation.features import ONNX, Features, Inception, RegressorFeatures, TorchScript, check
 from medlat.evaluation.regressor import FactorRegressor
 

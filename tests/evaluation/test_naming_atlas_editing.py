@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.directions.jacobian import Jacobian
 from medlat.directions.pca import PCA
 from medlat.directions.random import RandomDirections
@@ -13,7 +14,6 @@ from medlat.evaluation.editing import Nearness, common_range, editing_range, sho
 from medlat.evaluation.naming import UNNAMED, evidence, names
 from medlat.evaluation.semantics import Effect, Quantity, effects
 from medlat.evaluation.traversal import traverse
-from medlat.spaces import ImageSpec, LatentSpace
 
 
 def row(method, direction, measurement, standardised, share, r2=1.0, sure=0.9, unit="deg"):

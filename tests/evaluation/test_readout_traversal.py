@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from medlat.core.spaces import Directions, LatentSpace
 from medlat.evaluation.readout import Readout, centre_and_scale
 from medlat.evaluation.traversal import latent_sigma, traverse
-from medlat.spaces import Directions, LatentSpace
 
 
 def test_overlapping_measurements_are_taken_apart(rng):

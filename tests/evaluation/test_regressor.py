@@ -5,10 +5,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from medlat.errors import UserError
+from medlat.core.checkpoints import save_generator
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
 from medlat.evaluation.regressor import FactorRegressor, beta_nll, r2, train_regressor
-from medlat.generators.checkpoint import save_generator
-from medlat.spaces import ImageSpec
 
 SIDE = 16
 SPEC = ImageSpec(1, SIDE, SIDE, -1000.0, 2000.0, "HU", 1.0)

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.evaluation.smoothness import lerp, path_length, slerp
-from medlat.spaces import ImageSpec, LatentSpace
 
 SIDE = 4
 
@@ -68,7 +68,7 @@ def test_arcs_of_a_linear_model():
     """Each path's squared speed |A dp/dt|², in closed form at the drawn t, against steps of ε."""
     model, n = Linear((1.0,) * 3), 500
     found = path_length(model, "z", Pixels(), n, epsilon=1e-3, seed=4)
-    from medlat.randomness import generator_for
+    from medlat.core.randomness import generator_for
 
     generator = generator_for(4, "path length")
     a, b = (model.sample(n, "z", generator).double() for _ in range(2))

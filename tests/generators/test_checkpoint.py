@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from medlat import build
-from medlat.errors import UserError
-from medlat.generators.checkpoint import read_generator, save_generator
+from medlat.core.checkpoints import read_generator, save_generator
+from medlat.core.errors import UserError
+from medlat.steps import builders
 from medlat.training.checkpoints import AtomicCheckpoints
 
 RECIPE = {"_target_": "medlat.generators.vae.networks.VAE", "latent_dim": 6, "capacity": 8}
@@ -18,7 +18,7 @@ def test_the_same_images_after_reloading(tmp_path, vae):
     path = tmp_path / "generator.safetensors"
     save_generator(path, vae, RECIPE, vae.image)
     recipe, image, weights = read_generator(path)
-    again = build.network_from(recipe, image)
+    again = builders.network_from(recipe, image)
     again.load_state_dict(weights)
     codes = vae.sample(3)
     assert torch.equal(again.eval().decode(codes), vae.decode(codes))

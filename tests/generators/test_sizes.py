@@ -2,9 +2,9 @@
 
 import pytest
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
 from medlat.generators.sizes import check_positive, doublings
-from medlat.spaces import ImageSpec
 
 
 def spec(height, width):

@@ -4,11 +4,11 @@ from functools import partial
 import pytest
 import torch
 
-from medlat.errors import UserError
-from medlat.generators.vae.module import ExplainingVAEModule, VAEModule
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
+from medlat.generators.vae.module import ClassifierGuidedVAEModule, VAEModule
 from medlat.generators.vae.networks import VAE, kl_per_dimension
-from medlat.generators.vae.objective import ExplainingObjective, VAEObjective
-from medlat.spaces import ImageSpec
+from medlat.generators.vae.objective import ClassifierGuidedObjective, VAEObjective
 from medlat.training.optimisation import Optimisation
 
 
@@ -102,7 +102,7 @@ class Moved(torch.nn.Module):
 
 def test_what_the_classifier_does_not_see_costs_nothing_more():
     images, noise = torch.linspace(-1.0, 1.0, 48).reshape(3, 1, 4, 4), torch.zeros(3, 2)
-    unseen = ExplainingObjective(Half(), "mse", 0.1, weight=5.0)(Moved(0.5, 2), images, noise)
+    unseen = ClassifierGuidedObjective(Half(), "mse", 0.1, weight=5.0)(Moved(0.5, 2), images, noise)
     assert unseen["prediction"] == 0.0
     assert unseen["loss"] == VAEObjective("mse", 0.1)(Moved(0.5, 2), images, noise)["loss"] == 0.125
 
@@ -110,7 +110,7 @@ def test_what_the_classifier_does_not_see_costs_nothing_more():
 def test_what_the_classifier_sees_is_asked_of_the_generator_and_not_of_the_classifier():
     images, noise, classifier = torch.linspace(-1.0, 1.0, 48).reshape(3, 1, 4, 4), torch.zeros(3, 2), Half()
     network = Moved(0.5, 0)
-    terms = ExplainingObjective(classifier, "mse", 0.1, weight=5.0)(network, images, noise)
+    terms = ClassifierGuidedObjective(classifier, "mse", 0.1, weight=5.0)(network, images, noise)
     p, q = classifier(images), classifier(images + 0.5)
     kl = torch.distributions.kl_divergence(torch.distributions.Bernoulli(p), torch.distributions.Bernoulli(q)).mean()
     assert terms["prediction"].item() == pytest.approx(kl.item(), rel=1e-4)
@@ -127,7 +127,9 @@ def test_the_classifier_is_no_part_of_what_is_trained_or_saved():
     classifier = Trained(ResNet(image(16), "binary", ["no", "yes"], width=8))
     plain = VAEModule(VAE(image(16), 2, 2, stem_stride=2), 0, 3, VAEObjective(), Optimisation())
     network = VAE(image(16), 2, 2, stem_stride=2)
-    module = ExplainingVAEModule(network, classifier, 0, 3, partial(ExplainingObjective, weight=1.0), Optimisation())
+    module = ClassifierGuidedVAEModule(
+        network, classifier, 0, 3, partial(ClassifierGuidedObjective, weight=1.0), Optimisation()
+    )
     assert module.state_dict().keys() == plain.state_dict().keys()
     assert len(list(module.parameters())) == len(list(plain.parameters()))
     module.train()
@@ -136,7 +138,7 @@ def test_the_classifier_is_no_part_of_what_is_trained_or_saved():
 
 def test_bad_weight():
     with pytest.raises(UserError, match=r"generator.module.objective.weight=-1: expected a number of at least 0"):
-        ExplainingObjective(Half(), weight=-1.0)
+        ClassifierGuidedObjective(Half(), weight=-1.0)
 
 
 def test_residual_branches_start_at_zero_without_normalisation():

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.generators.stylegan2.networks import StyleGAN2
-from medlat.spaces import ImageSpec, LatentSpace
 
 SPEC = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 25.0)
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from inversion.models import Linear, stylegan2
 
+from medlat.core.errors import UserError
 from medlat.directions.sefa import SeFa
-from medlat.errors import UserError
 from medlat.inversion.carry import carry, code_statistics, lift
 
 PAIRS = [("z", "w"), ("z", "w+"), ("z", "s"), ("w", "w+"), ("w", "s"), ("w+", "s")]

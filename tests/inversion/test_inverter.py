@@ -2,7 +2,7 @@ import pytest
 import torch
 from inversion.models import SPEC, Linear, solved, stylegan2
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.evaluation.reconstruction import psnr
 from medlat.inversion.encode import Encode, own_encoder
 from medlat.inversion.hybrid import Hybrid

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medlat.inversion.likeness import pyramid, pyramid_error
+from medlat.core.similarity import pyramid, pyramid_error
 
 
 def test_equal_images_and_a_constant_difference():

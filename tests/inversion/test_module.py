@@ -5,7 +5,7 @@ import torch
 from generators.gan import tiny
 from inversion.models import SPEC, Linear, stylegan2
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.inversion.module import EncoderModule
 from medlat.inversion.network import CodeEncoder
 from medlat.training.optimisation import Optimisation

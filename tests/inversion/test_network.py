@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
 from medlat.inversion.network import CodeEncoder
-from medlat.spaces import ImageSpec
 
 
 def image(height, width, channels=1):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from inversion.models import Linear, stylegan2
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.evaluation.reconstruction import psnr
 from medlat.inversion.optimise import Optimise
 from medlat.inversion.pivotal import Pivotal

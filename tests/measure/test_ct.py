@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from medlat.data.ct.phantom import FACTORS, render
-from medlat.data.ct.phantom_canvas import Tissue
-from medlat.data.ct.phantom_person import Person
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.measure.ct import MEASUREMENTS, NAMES, measure
+from medlat.phantoms.ct.canvas import Tissue
+from medlat.phantoms.ct.person import Person
+from medlat.phantoms.ct.source import FACTORS, render
 
 SPACING = 6.25
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct_lung_dx" / "A0002"

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.measure.grey import MEASUREMENTS, NAMES, measure
 
 

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from medlat.data.histology.phantom import HistologyPhantom, render
+from medlat.core.errors import UserError
+from medlat.core.stains import stained
 from medlat.data.source import Slice
-from medlat.errors import UserError
 from medlat.measure.histology import MEASUREMENTS, NAMES, levels, measure
 from medlat.measure.rulers import ruler
-from medlat.stains import stained
+from medlat.phantoms.histology.source import HistologyPhantom, render
 
 
 def column(table: np.ndarray, name: str) -> np.ndarray:

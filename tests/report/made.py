@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from medlat.data.ct.phantom import render
+from medlat.core.stains import stained
 from medlat.evaluation.atlas import agreement, atlas
 from medlat.evaluation.naming import names
 from medlat.evaluation.semantics import Effect
 from medlat.explain.scorecard import SCORES
+from medlat.phantoms.ct.source import render
 from medlat.report.rendering import Look
-from medlat.stains import stained
 
 STEPS = [-2.0, -1.0, 0.0, 1.0, 2.0]
 METHODS = {"linear": 1.0, "svm": 0.8, "random": 0.0}  # how much a step moves the logit

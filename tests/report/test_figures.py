@@ -12,10 +12,11 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from medlat.core.tables import write_table
 from medlat.report import anatomy, charts, heatmap
 from medlat.report.gif import LARGEST_BYTES, overview_gif, traversal_gif
 from medlat.report.rendering import Look, differences, shown, symmetric_limit, to_grey, upscale, windowed, zero_index
-from medlat.report.style import bare_name, number, save_figure, step_label, with_unit, write_table
+from medlat.report.style import bare_name, number, save_figure, step_label, with_unit
 
 WINDOW = (-1000.0, 400.0)
 CT = Look("HU", WINDOW)

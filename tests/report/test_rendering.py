@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from report.made import LOOKS, picture, pictures
 
+from medlat.core.stains import stained
 from medlat.report import anatomy
 from medlat.report.gif import LARGEST_BYTES, traversal_gif
 from medlat.report.page import Report, Traversal, TraversalSet, write_page
 from medlat.report.rendering import Look, differences
 from medlat.report.sprites import image_sprite
-from medlat.stains import stained
 
 CT, GREY, COLOUR = LOOKS["HU"], LOOKS["grey"], LOOKS["RGB"]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from medlat.collect import main
+from medlat.core.spaces import Directions, LatentSpace
+from medlat.core.tables import write_table
 from medlat.evaluation.semantics import Effect
-from medlat.report.style import write_table
-from medlat.spaces import Directions, LatentSpace
 
 SPACE = LatentSpace("z", (3,))
 

@@ -17,13 +17,13 @@ from generators.gan import tiny
 
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import Trained
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.randomness import generator_for
+from medlat.core.records import read_records
 from medlat.generators.gan.augmentation import CT, Adaptive
-from medlat.generators.vae.module import ExplainingVAEModule, VAEModule
+from medlat.generators.vae.module import ClassifierGuidedVAEModule, VAEModule
 from medlat.generators.vae.networks import VAE
-from medlat.generators.vae.objective import ExplainingObjective, VAEObjective
-from medlat.randomness import generator_for
-from medlat.tracking import read_records
+from medlat.generators.vae.objective import ClassifierGuidedObjective, VAEObjective
 from medlat.training.interruption import SIGNALS
 from medlat.training.loop import train
 from medlat.training.optimisation import Optimisation
@@ -72,7 +72,7 @@ def test_an_interrupted_training_ends_as_if_it_never_had_been(store, tmp_path, m
         assert tiny.grids(folder) == tiny.grids(tmp_path / "whole"), where
 
 
-class StoppingExplaining(ExplainingVAEModule):
+class StoppingGuided(ClassifierGuidedVAEModule):
     stop_at = None
 
     def training_step(self, images, batch_idx):
@@ -86,7 +86,7 @@ def explaining(steps):
         torch.manual_seed(0)
         network = VAE(tiny.SPEC, latent_dim=4, capacity=4, stem_stride=1)
         classifier = Trained(ResNet(tiny.SPEC, "binary", ["no", "yes"], width=8))
-    return StoppingExplaining(network, classifier, 5, steps, ExplainingObjective, Optimisation())
+    return StoppingGuided(network, classifier, 5, steps, ClassifierGuidedObjective, Optimisation())
 
 
 def test_an_interrupted_training_that_asks_a_classifier_ends_as_if_it_never_had_been(store, tmp_path):

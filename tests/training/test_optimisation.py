@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.training.optimisation import Adam, Averaging
 
 

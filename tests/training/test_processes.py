@@ -14,8 +14,8 @@ from torch import nn
 from torch.multiprocessing import start_processes
 from torch.multiprocessing.spawn import ProcessException
 
-from medlat.digests import DamagedFile
-from medlat.errors import UserError
+from medlat.core.digests import DamagedFile
+from medlat.core.errors import UserError
 from medlat.training.processes import end_with_parent, share_buffers, share_gradients, share_mean, user_error
 from medlat.training.settings import Hardware
 
@@ -64,12 +64,10 @@ def test_a_started_process_ends_with_its_parent():
 
 
 def test_a_user_error_of_another_process_is_found():
-    trace = (
-        'Traceback (most recent call last):\n  File "x.py"\n    raise UserError(\nmedlat.errors.UserError: a=1: too\n'
-    )
+    trace = 'Traceback (most recent call last):\n  File "x.py"\nmedlat.core.errors.UserError: a=1: too\n'
     assert str(user_error(ProcessException(f"\n-- Process 1 terminated:\n{trace}more\n", 1, 1))) == "a=1: too\nmore"
     assert user_error(ProcessException("ValueError: a=1", 0, 1)) is None
-    trace = f"Traceback\nmedlat.digests.DamagedFile: {DamagedFile(Path('a: b.npy'))}\n"
+    trace = f"Traceback\nmedlat.core.digests.DamagedFile: {DamagedFile(Path('a: b.npy'))}\n"
     damaged = user_error(ProcessException(trace, 1, 1))
     assert isinstance(damaged, DamagedFile)
     assert damaged.path == Path("a: b.npy")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.training.settings import Hardware
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from medlat.cluster import logged_to_a_file
-from medlat.errors import UserError, nearest
+from medlat.core.errors import UserError, nearest
+from medlat.core.machine import logged_to_a_file
 
 
 def checked_root(root: str) -> Path:

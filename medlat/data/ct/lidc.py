@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from medlat.core.errors import UserError
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.dicom_headers import quiet
 from medlat.data.ct.dicom_tree import walk
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan
-from medlat.errors import UserError
 
 PLACE_MM = 0.05  # positions that differ by less are the same slice
 READERS = 4

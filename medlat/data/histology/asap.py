@@ -8,7 +8,7 @@ from xml.parsers import expat
 
 import numpy as np
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 
 TUMOUR = {"tumor", "tumour", "_0", "_1"}
 HOLE = {"exclusion", "_2"}

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from medlat.core.errors import UserError
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
 from medlat.data.source import HISTOLOGY, Chunk, Damaged, ParallelMap, Scan, Slice
-from medlat.errors import UserError
 
 if TYPE_CHECKING:
     from h5py import Dataset

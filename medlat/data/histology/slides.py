@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from medlat.core.errors import UserError
+from medlat.core.randomness import derive_seed
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
 from medlat.data.histology.asap import AsapAnnotation
 from medlat.data.histology.tissue import shares, tissue_mask
 from medlat.data.pictures.files import some
 from medlat.data.source import HISTOLOGY, Chunk, Damaged, ParallelMap, Scan, Slice
-from medlat.errors import UserError
-from medlat.randomness import derive_seed
 
 if TYPE_CHECKING:
     from openslide import OpenSlide

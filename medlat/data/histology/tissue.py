@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from medlat.stains import DARKEST
+from medlat.core.stains import DARKEST
 
 # Colour (see `colour`) that is glass below the first, tissue above the second, whatever the slide's own threshold says:
 # without these, noise is tissue on an empty slide, and pale tissue is glass on a full one.

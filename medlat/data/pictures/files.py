@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from medlat.core.errors import UserError, did_you_mean
 from medlat.data.source import GREY, HISTOLOGY
-from medlat.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from medlat.core.errors import UserError, nearest
 from medlat.data.ct.dicom_tree import checked_root, fingerprint
 from medlat.data.pictures.files import MISSING, Table, below, number, read_picture, read_table, some
 from medlat.data.source import GREY, HISTOLOGY, Chunk, Damaged, ParallelMap, Scan, Slice
-from medlat.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from medlat.core.errors import UserError, did_you_mean
 from medlat.data.source import GREY, HISTOLOGY, Chunk, Damaged, Modality, ParallelMap, Scan, Slice
 from medlat.data.unpacked import unpacked
-from medlat.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
 

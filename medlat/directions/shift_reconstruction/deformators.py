@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 
 FIRST_WEIGHTS = 0.1  # standard deviation of random first weights
 

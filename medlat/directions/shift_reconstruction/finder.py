@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
+from medlat.core.errors import UserError
+from medlat.core.randomness import derive_seed, generator_for
+from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import chosen_space
 from medlat.directions.shift_reconstruction.deformators import Deformator
 from medlat.directions.shift_reconstruction.reconstructors import Reconstructor
-from medlat.errors import UserError
 from medlat.inversion.carry import code_statistics
-from medlat.randomness import derive_seed, generator_for
-from medlat.spaces import Directions, LatentModel
 from medlat.training.optimisation import Optimisation
 from medlat.training.settings import Schedule
 

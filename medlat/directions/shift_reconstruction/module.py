@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medlat.core.randomness import generator_for
+from medlat.core.spaces import LatentModel
 from medlat.directions.shift_reconstruction.accuracy import Accuracy, accuracy
 from medlat.directions.shift_reconstruction.deformators import Deformator
 from medlat.directions.shift_reconstruction.reconstructors import Reconstructor
-from medlat.randomness import generator_for
-from medlat.spaces import LatentModel
 from medlat.training.averaged import OnGeneratorModule
 from medlat.training.optimisation import Optimisation
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from medlat.classifiers.networks import NARROWEST
-from medlat.errors import UserError
-from medlat.spaces import ImageSpec
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
 
 SMALLEST_SIDE = 16
 

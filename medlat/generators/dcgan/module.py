@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.generators.dcgan.networks import DCGAN
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.module import GANModule

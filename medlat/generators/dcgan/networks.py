@@ -8,8 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.generators.sizes import check_positive, doublings
-from medlat.spaces import ImageSpec, LatentSpace
 
 BASE = 4  # pixels: side of the smallest feature map
 DEVIATION = 0.02  # of the first weights

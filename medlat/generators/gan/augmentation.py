@@ -13,9 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
 from medlat.generators.gan import colour, geometry
-from medlat.spaces import ImageSpec
 
 KEY = "generator.module.augmentation"
 

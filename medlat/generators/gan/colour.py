@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from medlat.core.spaces import ImageSpec
+from medlat.core.stains import DARKEST, stain_vectors
 from medlat.generators.gan.linear import linear_map
-from medlat.spaces import ImageSpec
-from medlat.stains import DARKEST, stain_vectors
 
 
 def brightness(shift: Tensor) -> Tensor:

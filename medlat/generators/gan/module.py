@@ -8,13 +8,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.randomness import derive_seed, generator_for
+from medlat.core.spaces import decode_in_parts
 from medlat.evaluation.distance import patch_distance
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.collapse import COLLAPSED, relative_spread
 from medlat.generators.gan.losses import discriminator_logistic, generator_logistic
-from medlat.randomness import derive_seed, generator_for
-from medlat.spaces import decode_in_parts
 from medlat.training.loop import GeneratorModule
 from medlat.training.optimisation import Adam, Averaging
 from medlat.training.processes import share_buffers, share_gradients, share_mean

@@ -6,10 +6,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from medlat.core.spaces import ImageSpec
 from medlat.generators.sizes import check_positive
 from medlat.generators.stylegan2.ops import Conv, Linear, at_least_float32, minibatch_deviation
 from medlat.generators.stylegan2.sizes import channel_widths, smallest_map
-from medlat.spaces import ImageSpec
 
 
 class Block(nn.Module):

@@ -7,9 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from medlat.core.spaces import ImageSpec
 from medlat.generators.stylegan2.discriminator import Block
 from medlat.generators.stylegan2.ops import Conv, Linear, at_least_float32
-from medlat.spaces import ImageSpec
 
 
 class Encoder(nn.Module):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.losses import gradient_penalty, path_lengths
 from medlat.generators.gan.module import GANModule, Terms

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.generators.sizes import check_positive
 from medlat.generators.stylegan2.encoder import Encoder
 from medlat.generators.stylegan2.ops import (
@@ -25,7 +26,6 @@ from medlat.generators.stylegan2.ops import (
     upsample,
 )
 from medlat.generators.stylegan2.sizes import channel_widths, smallest_map
-from medlat.spaces import ImageSpec, LatentSpace
 
 Noise = Literal["random", "fixed", "off"]
 MAPPING_BATCH = 4096
@@ -153,7 +153,7 @@ class StyleGAN2(nn.Module):
     truncation:       ψ of the truncation trick: sampled codes are moved to the mean w by 1 - ψ (1: not at all).
     noise:            what `decode` adds: "fixed" maps that belong to the network, "random" ones, or none ("off").
     clamp:            largest magnitude of features; null: 256 in fp16, else none.
-    encoder:          whether it also learns the way back, from images to w (`infer`); see `ExplainingStyleGAN2Module`.
+    encoder:          whether it also learns the way back, from images to w (`infer`), as in StylEx.
     """
 
     def __init__(

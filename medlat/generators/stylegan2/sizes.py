@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
 from medlat.generators.sizes import doublings
-from medlat.spaces import ImageSpec
 
 
 def channel_widths(image: ImageSpec, base: tuple[int, int], channel_base: int, channel_max: int) -> list[int]:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from medlat.classifiers.black_box import BlackBox
+from medlat.core.randomness import generator_for
 from medlat.evaluation.reconstruction import psnr
 from medlat.generators.vae.networks import VAE, kl_per_dimension
-from medlat.generators.vae.objective import ExplainingObjective, VAEObjective
-from medlat.randomness import generator_for
+from medlat.generators.vae.objective import ClassifierGuidedObjective, VAEObjective
 from medlat.training.averaged import AveragedModule
 from medlat.training.loop import GeneratorModule
 from medlat.training.optimisation import Optimisation
@@ -51,7 +51,7 @@ class VAEModule(AveragedModule, GeneratorModule):
         self.log_dict(values, on_epoch=True, on_step=False, batch_size=len(images), prog_bar=True)
 
 
-class ExplainingVAEModule(VAEModule):
+class ClassifierGuidedVAEModule(VAEModule):
     """A VAE whose objective asks a classifier. classifier: no part of the module's state; others as above.
 
     objective: all but its classifier.
@@ -63,7 +63,7 @@ class ExplainingVAEModule(VAEModule):
         classifier: BlackBox,
         seed: int,
         steps: int,
-        objective: Callable[..., ExplainingObjective],
+        objective: Callable[..., ClassifierGuidedObjective],
         optimisation: Optimisation,
     ) -> None:
         super().__init__(network, seed, steps, objective(classifier=classifier), optimisation)

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.generators.sizes import check_positive
-from medlat.spaces import ImageSpec, LatentSpace
 
 Norm = Literal["none", "batch"]
 BASE = 4  # pixels: side of the smallest feature map

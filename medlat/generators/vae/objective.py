@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medlat.classifiers.black_box import BlackBox, disagreement
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.generators.vae.networks import VAE, kl_per_dimension
 
 
@@ -53,7 +53,7 @@ class VAEObjective:
         return {}
 
 
-class ExplainingObjective(VAEObjective):
+class ClassifierGuidedObjective(VAEObjective):
     """A VAE's objective + weight · disagreement of a classifier on reconstruction and image.
 
     What the classifier looks at may be small, and is then the first thing that a VAE blurs away; its code holds it

@@ -7,9 +7,9 @@ import pytest
 import torch
 from generators.gan import tiny
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec, LatentModel
 from medlat.generators.dcgan.networks import DCGAN, DCGANDiscriminator
-from medlat.spaces import ImageSpec, LatentModel
 
 
 def image(side, channels=1, width=None):

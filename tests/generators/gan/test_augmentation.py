@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
+from medlat.core.stains import stain_vectors
 from medlat.generators.gan import colour, geometry
 from medlat.generators.gan.augmentation import CT, Adaptive, ByUnit, Draws, Histology, Published
-from medlat.spaces import ImageSpec
-from medlat.stains import stain_vectors
 
 PATCH = ImageSpec(3, 16, 16, 0.0, 255.0, "RGB", 0.001)
 SLICE = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 25.0)

@@ -7,10 +7,10 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
+from medlat.core.spaces import ImageSpec
 from medlat.generators.gan.losses import discriminator_logistic, generator_logistic, gradient_penalty, path_lengths
 from medlat.generators.stylegan2.discriminator import Discriminator
 from medlat.generators.stylegan2.networks import StyleGAN2
-from medlat.spaces import ImageSpec
 
 SMALL = ImageSpec(1, 8, 8, -1000.0, 2000.0, "HU", 50.0)
 CHANNELS = {"channel_base": 16, "channel_max": 4}

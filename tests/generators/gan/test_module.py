@@ -7,7 +7,7 @@ import pytest
 import torch
 from generators.gan import tiny
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
 from medlat.generators.gan.augmentation import CT, Adaptive
 from medlat.generators.gan.collapse import COLLAPSED, relative_spread
 from medlat.generators.gan.losses import gradient_penalty, path_lengths

@@ -12,20 +12,20 @@ from torch import nn
 
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import Trained
+from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.data.batches import SliceData
-from medlat.data.ct.phantom import CTPhantom
-from medlat.data.slices import Preparation, SliceStore, prepare
+from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.splits import split
 from medlat.generators.dcgan.module import DCGANModule
 from medlat.generators.dcgan.networks import DCGAN, DCGANDiscriminator
 from medlat.generators.gan.augmentation import CT, Adaptive
 from medlat.generators.gan.losses import gradient_penalty, path_lengths
 from medlat.generators.gan.module import GANModule, Terms
+from medlat.generators.stylegan2.classifier_guided import ClassifierGuidedStyleGAN2Module
 from medlat.generators.stylegan2.discriminator import Discriminator
-from medlat.generators.stylegan2.explaining import ExplainingStyleGAN2Module
 from medlat.generators.stylegan2.module import StyleGAN2Module
 from medlat.generators.stylegan2.networks import StyleGAN2
-from medlat.spaces import ImageSpec, LatentSpace
+from medlat.phantoms.ct.source import CTPhantom
 from medlat.training.loop import train
 from medlat.training.optimisation import Adam, Averaging
 from medlat.training.processes import share_buffers, share_gradients, share_mean
@@ -133,7 +133,7 @@ class StoppingDCGAN(Stopping, DCGANModule):
     pass
 
 
-class StoppingExplaining(Stopping, ExplainingStyleGAN2Module):
+class StoppingGuided(Stopping, ClassifierGuidedStyleGAN2Module):
     pass
 
 
@@ -146,7 +146,7 @@ def stylegan2(steps: int, base: tuple[int, int] = (4, 4), **arguments: Any) -> S
     return StoppingStyleGAN2(network, 5, steps, discriminator, adam, adam, **(_all() | arguments))
 
 
-def explaining(steps: int, encoder: bool = True, **arguments: Any) -> StoppingExplaining:
+def explaining(steps: int, encoder: bool = True, **arguments: Any) -> StoppingGuided:
     """With an encoder and a small classifier, and all else that a step can do but mixing."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -154,7 +154,7 @@ def explaining(steps: int, encoder: bool = True, **arguments: Any) -> StoppingEx
         classifier = Trained(ResNet(SPEC, "binary", ["no", "yes"], width=8))
     adam = Adam(2e-3, [0.0, 0.99])
     given = _all() | {"style_mixing": 0.0} | arguments
-    return StoppingExplaining(network, classifier, 5, steps, partial(Discriminator, **CHANNELS), adam, adam, **given)
+    return StoppingGuided(network, classifier, 5, steps, partial(Discriminator, **CHANNELS), adam, adam, **given)
 
 
 def _network(**arguments: Any) -> StyleGAN2:
@@ -180,20 +180,20 @@ def dcgan(steps: int, **arguments: Any) -> StoppingDCGAN:
     return StoppingDCGAN(network, 5, steps, partial(DCGANDiscriminator, capacity=4), adam, adam, **arguments)
 
 
-def store(folder: Path) -> SliceStore:
+def store(folder: Path) -> ImageStore:
     """32 slices of 8 phantoms."""
     prepare(CTPhantom(8, 4, SPEC.height), Preparation(SPEC.height, 400.0, 0.0, "salt", 1), folder)
-    return SliceStore.open(folder)
+    return ImageStore.open(folder)
 
 
-def slices(opened: SliceStore, steps: int, batch: int = BATCH) -> SliceData:
+def slices(opened: ImageStore, steps: int, batch: int = BATCH) -> SliceData:
     parts = split(opened.patient, opened.columns["position_mm"], 0.2, 0.2, 0)
     return SliceData(opened, parts, SPEC, batch, steps, seed=7)
 
 
 def run(
     module: Any,
-    opened: SliceStore,
+    opened: ImageStore,
     folder: Path,
     hardware: Hardware = CPU,
     every_s: float = 0.0,

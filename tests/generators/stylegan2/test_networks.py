@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from medlat.errors import UserError
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec, LatentModel
 from medlat.generators.stylegan2.discriminator import Discriminator
 from medlat.generators.stylegan2.networks import StyleGAN2
-from medlat.spaces import ImageSpec, LatentModel
 
 SMALL = {"z_dim": 6, "w_dim": 5, "mapping_layers": 2, "channel_base": 64, "channel_max": 8}
 

@@ -1,0 +1,63 @@
+"""Generators on disk: one safetensors file whose header holds the recipe of the network. Nothing is ever unpickled."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
+
+FORMAT = 1
+LARGEST = 1e9  # of the numbers that describe images
+
+
+def save_generator(path: Path, network: nn.Module, recipe: dict[str, Any], image: ImageSpec) -> None:
+    """Write weights and recipe.
+
+    recipe: plain values: `_target_`, the network's class below `medlat.`, and its arguments but for the image.
+    """
+    header = json.dumps({"format": FORMAT, "recipe": recipe, "image": image.to_dict()}, sort_keys=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    fresh = path.with_name(f".{path.name}.new")
+    save_file(weights, fresh, metadata={"medlat": header})  # one entry: several are written in any order
+    os.replace(fresh, path)
+
+
+def read_generator(path: Path) -> tuple[dict[str, Any], ImageSpec, dict[str, Tensor]]:
+    """Recipe, image specification and weights of a file.
+
+    Raises UserError where the file is damaged, of another format, holds a pickle, or names a class outside medlat.
+    """
+    try:
+        _refuse_pickle(path)
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["medlat"])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if header["format"] != FORMAT:
+            raise UserError(f"{path}: checkpoint of format {header['format']}, expected {FORMAT}")
+        recipe, image = header["recipe"], ImageSpec(**header["image"])
+        numbers = (*image.shape, image.low, image.high, image.spacing_mm)
+        plain = all(isinstance(number, int | float) and abs(number) < LARGEST for number in numbers)
+        if not plain or not isinstance(recipe, dict):
+            raise ValueError("its header is not one that medlat writes")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged checkpoint ({error}); delete its folder to make it anew") from error
+    if not str(recipe.get("_target_", "")).startswith("medlat."):
+        raise UserError(
+            f"{path}: the checkpoint names the class {recipe.get('_target_')!r}; only medlat.* is built from a file"
+        )
+    return recipe, image, weights
+
+
+def _refuse_pickle(path: Path) -> None:
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if head[:2] == b"PK" or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"):
+        raise UserError(
+            f"{path}: holds a pickle, which could run code; refused. Expected a safetensors file made by medlat"
+        )

@@ -1,0 +1,184 @@
+"""The vocabulary every part of medlat shares: images, latent spaces, generators as `LatentModel`s, directions."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from medlat.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What an image of the network means: its size, and the physical values of the network's range [-1, 1].
+
+    low, high:  the physical values at -1 and +1, e.g. -1000 and 2000 HU.
+    unit:       "HU", "RGB", ...
+    spacing_mm: distance between neighbouring pixels; isotropic.
+    """
+
+    channels: int
+    height: int
+    width: int
+    low: float
+    high: float
+    unit: str
+    spacing_mm: float
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.channels, self.height, self.width)
+
+    @property
+    def range(self) -> float:
+        return self.high - self.low
+
+    def to_network(self, values: Tensor) -> Tensor:
+        """Physical values (any dtype) -> float32 in [-1, 1]; values outside the window are clamped."""
+        return values.to(torch.float32).sub_(self.low).mul_(2.0 / self.range).sub_(1.0).clamp_(-1.0, 1.0)
+
+    def to_physical(self, images: Tensor) -> Tensor:
+        """Network images -> float32 physical values in [low, high]."""
+        return images.to(torch.float32).clamp(-1.0, 1.0).add(1.0).mul(self.range / 2.0).add(self.low)
+
+    def pictures(self, images: Tensor) -> np.ndarray:
+        """Network images [N, C, H, W] -> physical values as measurements and figures take them: see `pictures`."""
+        return pictures(self.to_physical(images).numpy())
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def pictures(values: np.ndarray) -> np.ndarray:
+    """[N, 1, H, W] -> [N, H, W]; in colour [N, 3, H, W] -> [N, H, W, 3]."""
+    return values[:, 0] if values.shape[1] == 1 else np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """A named space of codes.
+
+    shape:  of one code, e.g. (32,) for `z`, (14, 512) for `w+`.
+    prior:  "normal" (standard normal, known in closed form) or "empirical" (only `sample` knows it).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    prior: Literal["normal", "empirical"] = "normal"
+
+    @property
+    def size(self) -> int:
+        """Numbers in one code."""
+        return int(torch.Size(self.shape).numel())
+
+
+@runtime_checkable
+class LatentModel(Protocol):
+    """A generator, as every direction method, inversion and measurement sees it."""
+
+    image: ImageSpec
+    spaces: dict[str, LatentSpace]  # the first is the default
+
+    def sample(self, n: int, space: str, generator: torch.Generator | None = None) -> Tensor:
+        """n codes drawn from the space's prior, [n, *space.shape] float32."""
+        ...
+
+    def decode(self, codes: Tensor, space: str) -> Tensor:
+        """Codes [N, *space.shape] -> images [N, C, H, W] in [-1, 1]; differentiable in the codes."""
+        ...
+
+    def latent_affines(self, space: str) -> list[Tensor]:
+        """The weight matrices [out_i, space.size] through which codes of the space enter the network."""
+        ...
+
+
+@dataclass
+class Directions:
+    """K directions in one latent space.
+
+    vectors: [K, *space.shape] float32, unit length each.
+    scores:  [K] float32, descending; what the method ranks by (its docstring says what that is).
+    names:   K short names, e.g. "sefa 00".
+    method:  the finder's name.
+    """
+
+    vectors: Tensor
+    scores: Tensor
+    names: list[str]
+    method: str
+    space: LatentSpace
+
+    FORMAT = 1
+
+    def __post_init__(self) -> None:
+        assert self.vectors.shape[1:] == self.space.shape, (self.vectors.shape, self.space)
+        assert len(self.vectors) == len(self.scores) == len(self.names)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @classmethod
+    def ranked(
+        cls, vectors: Tensor, scores: Tensor, method: str, space: LatentSpace, signed: bool = False
+    ) -> "Directions":
+        """Normalise, fix the sign (largest entry positive), sort by descending score and name.
+
+        signed: the vectors' own signs mean something and stay.
+        """
+        flat = vectors.detach().to(torch.float32).flatten(1)
+        flat = flat / flat.norm(dim=1, keepdim=True)
+        if not signed:
+            peak = flat.gather(1, flat.abs().argmax(dim=1, keepdim=True))
+            flat = flat * torch.where(peak < 0, -1.0, 1.0)
+        order = torch.argsort(scores, descending=True, stable=True)
+        names = [f"{method} {i:02d}" for i in range(len(flat))]
+        return cls(flat[order].reshape(-1, *space.shape), scores[order].to(torch.float32), names, method, space)
+
+    def renamed(self, method: str) -> "Directions":
+        """The same directions under another name."""
+        names = [f"{method} {i:02d}" for i in range(len(self))]
+        return Directions(self.vectors, self.scores, names, method, self.space)
+
+    def save(self, path: Path) -> None:
+        """One safetensors file with JSON metadata."""
+        meta = {"format": self.FORMAT, "method": self.method, "space": asdict(self.space), "names": self.names}
+        tensors = {"vectors": self.vectors.contiguous(), "scores": self.scores.contiguous()}
+        save_file(tensors, path, metadata={"medlat": json.dumps(meta, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Directions":
+        """Raises UserError where the file is damaged or of another format."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                meta = json.loads((file.metadata() or {})["medlat"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            if meta["format"] != cls.FORMAT:
+                raise UserError(f"{path}: format {meta['format']}, expected {cls.FORMAT}")
+            space = meta["space"] | {"shape": tuple(meta["space"]["shape"])}
+            return cls(tensors["vectors"], tensors["scores"], meta["names"], meta["method"], LatentSpace(**space))
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise UserError(f"{path}: not a readable file of directions ({error})") from error
+
+
+PIXELS_AT_ONCE = 2**20  # of images decoded together: 256 of 64², 1 of 1024²
+
+
+def decode_in_parts(model: LatentModel, codes: Tensor, space: str) -> Tensor:
+    """Any number of codes [N, *shape] -> images [N, C, H, W] float32 in [-1, 1] on the CPU, without gradients."""
+    size = max(1, PIXELS_AT_ONCE // (model.image.height * model.image.width))
+    with torch.inference_mode():
+        return torch.cat([model.decode(part, space).float().cpu() for part in codes.split(size)])
+
+
+def stack_steps(code: Tensor, vectors: Tensor, steps: Sequence[float]) -> Tensor:
+    """Codes of a traversal: code [N, *s] moved along vectors [K, *s] by each step -> [N, K, len(steps), *s]."""
+    moves = torch.as_tensor(steps, dtype=vectors.dtype, device=vectors.device)
+    moves = moves.reshape(1, 1, -1, *([1] * (vectors.dim() - 1)))
+    return code[:, None, None] + moves * vectors[None, :, None]

@@ -1,0 +1,47 @@
+"""What is printed for the user: nothing that steers a terminal, and in a file nothing that may name patients."""
+
+import logging
+import sys
+import traceback
+import unicodedata
+
+from medlat.core import machine
+from medlat.core.errors import UserError
+
+CONTROLS = {"Cc", "Cf", "Zl", "Zp"}  # Unicode's: controls, escapes; what turns the direction of text; line ends
+PLAIN = "\n\t"
+
+
+def printable(text: str) -> str:
+    """The text with control characters written out, an escape as `\\x1b`: names of files, and what files hold, may bear
+    them, and a terminal would obey.
+    """
+    return "".join(
+        c if c in PLAIN or unicodedata.category(c) not in CONTROLS else c.encode("unicode_escape").decode()
+        for c in text.encode("utf-8", "backslashreplace").decode()
+    )
+
+
+class Lines(logging.Formatter):
+    """The lines of a run on stderr."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def complain(error: BaseException, debug: bool = False) -> None:
+    """Say on stderr what ended a run: a user's error in one message, anything else with its traceback.
+
+    debug: the traceback in any case. Where stderr goes to a file, an error that a run has noted (`record.note_failure`)
+    is said as it was noted, without what may name patients' files, and of a traceback the places in the code.
+    """
+    whole, noted = debug or not isinstance(error, UserError), getattr(error, "noted", None)
+    if noted is not None and machine.logged_to_a_file():
+        lines = traceback.format_tb(error.__traceback__) if whole else []
+        text = "".join(lines) + f"medlat: {noted['error']} {noted['where']}: {noted['reason']}"
+    elif whole:
+        text = "".join(traceback.format_exception(error)).rstrip()
+        text += f"\nmedlat: {error}" if isinstance(error, UserError) else ""
+    else:
+        text = f"medlat: {error}"
+    print(printable(text), file=sys.stderr)

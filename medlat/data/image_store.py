@@ -1,0 +1,350 @@
+"""The slice store: every image of a data set, resampled once, in one memory-mapped array with an index.
+
+`images.npy` [N, C, S, S], int16 Hounsfield units or uint8 colours and grey values; `index.npz` a number per slice and
+column; `slices.json` the rest. Memory does not grow with the data set: workers write into the map, batches are read
+from it.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import forkserver, get_context, resource_tracker
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from medlat.core.digests import CheckedRows, DamagedFile
+from medlat.core.errors import UserError
+from medlat.core.files import read_json
+from medlat.core.machine import logged_to_a_file
+from medlat.core.progress import track
+from medlat.core.spaces import ImageSpec, pictures
+from medlat.core.store import IMAGES, RECIPE
+from medlat.core.terminal import printable
+from medlat.data.source import Chunk, Damaged, Modality, ParallelMap, Scan, Slice, SliceSource
+
+if TYPE_CHECKING:
+    from medlat.data.resample import ToGrid
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM) if sys.platform != "win32" else ()
+OUTLIVES_SIGTERM_S = 120  # a worker; clusters kill what is left after at most so long
+INLINE_BELOW = 64  # items: starting worker processes costs more than reading these
+
+
+@dataclass
+class ImageStore:
+    """An open slice store.
+
+    images:   [N, C, H, W], memory-mapped, physical values (HU, RGB or grey).
+    patient:  [N] int64, a patient's number.
+    columns:  name -> [N] float64: `position_mm`, `factor.<name>`, `label.<name>`, ...
+    patients: pseudonym of each patient number.
+    folder:   that it was opened from: a pickle holds this place, and no image.
+    """
+
+    images: np.ndarray
+    patient: np.ndarray
+    columns: dict[str, np.ndarray]
+    patients: list[str]
+    info: dict[str, Any]
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path) -> "ImageStore":
+        """Raises UserError where a file of the store is damaged, as images may do later when they are read first."""
+        try:
+            info = json.loads((folder / "slices.json").read_text())
+            index = np.load(folder / "index.npz", allow_pickle=False)
+            noted = (read_json(folder / RECIPE) or {}).get("files")  # of an artifact
+            path = folder / IMAGES
+            images: Any = CheckedRows(path, noted[IMAGES]) if noted else np.load(path, mmap_mode="r")
+            columns = {name: index[name] for name in index.files if name not in ("row", "patient")}
+            rows = index["row"]
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+            raise DamagedFile(folder / IMAGES) from error
+        if not np.array_equal(rows, np.arange(len(images))):
+            images = _Rows(images, rows)
+        return cls(images, index["patient"], columns, info["patients"], info, folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).open, (self.folder,)
+
+    def __len__(self) -> int:
+        return len(self.patient)
+
+    def spec(self, window: tuple[float, float]) -> ImageSpec:
+        """The image specification for a window (low, high) of physical values."""
+        channels, height, width = self.images.shape[1:]
+        return ImageSpec(channels, height, width, window[0], window[1], self.info["unit"], self.info["spacing_mm"])
+
+    def fetch(self, indices: np.ndarray, spec: ImageSpec) -> torch.Tensor:
+        """Whole batch of slices, [B, C, H, W] float32 in [-1, 1]."""
+        return spec.to_network(torch.from_numpy(self.images[indices]))
+
+    def physical(self, indices: np.ndarray, spec: ImageSpec) -> np.ndarray:
+        """Images as measurements see them: [B, H, W] or in colour [B, H, W, 3] float32, clipped to the window."""
+        return pictures(np.clip(self.images[indices].astype(np.float32), spec.low, spec.high))
+
+    def factors(self) -> dict[str, np.ndarray]:
+        """Known factors by name, each [N]; empty for real data."""
+        return {n.removeprefix("factor."): v for n, v in self.columns.items() if n.startswith("factor.")}
+
+    def labels(self) -> dict[str, np.ndarray]:
+        """Labels by name, each [N]; a class by its number."""
+        return {n.removeprefix("label."): v for n, v in self.columns.items() if n.startswith("label.")}
+
+    def classes(self, label: str) -> list[str] | None:
+        """The names of a label's classes in the order of their numbers; None where it is a quantity."""
+        return self.info["classes"].get(label)
+
+
+class _Rows:
+    """The rows of an array that hold a slice (others belong to damaged files)."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+        self.array, self.rows, self.shape = array, rows, (len(rows), *array.shape[1:])
+
+    def __getitem__(self, indices: Any) -> np.ndarray:
+        return self.array[self.rows[indices]]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How slices become an array: image side in pixels, field of view in mm, tolerated share of damaged slices, ..."""
+
+    image_size: int
+    field_of_view_mm: float | None
+    max_damaged: float
+    salt: str
+    workers: int
+    damaged_list: str | None = None
+
+
+def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
+    """Read every slice of the source into `folder`. Raises UserError where too many files are damaged."""
+    with worker_pool(how.workers) as parallel_map:
+        scan = source.scan(parallel_map)
+        scan.chunks = in_order(scan.chunks)
+        spacing, damaged = _fill_images(source, scan, how, folder, parallel_map)
+    damaged = scan.damaged + damaged
+    _report_damage(damaged, scan, how)
+    _write_index(source.modality, scan, spacing, how, folder, damaged)
+
+
+def pseudonym(patient: str, salt: str) -> str:
+    """A patient's identity as it may be written: a salted hash."""
+    return hashlib.blake2b(_bytes(patient), key=salt.encode()[:64], digest_size=6).hexdigest()
+
+
+def in_order(chunks: list[Chunk]) -> list[Chunk]:
+    """Chunks as their slices stand in the store: patient by patient, in an order that says nothing of who they are."""
+    return sorted(chunks, key=lambda chunk: hashlib.sha256(_bytes(chunk.patient)).digest())
+
+
+def _bytes(patient: str) -> bytes:
+    """In UTF-8; an identity may be the name of a file, which need not be text."""
+    return patient.encode("utf-8", "surrogatepass")
+
+
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ParallelMap]:
+    """A `ParallelMap` over worker processes; few items are worked off in this process, starting none."""
+    pool: ProcessPoolExecutor | None = None
+
+    def parallel_map(function: Any, items: Any, description: str) -> Iterator[Any]:
+        nonlocal pool
+        items = list(items)
+        if workers <= 1 or len(items) < INLINE_BELOW:
+            return track(map(function, items), description, len(items))
+        if pool is None:
+            context = get_context("forkserver" if sys.platform != "win32" else "spawn")
+            if sys.platform != "win32":
+                context.set_forkserver_preload(["medlat.data.image_store", "monai.transforms"])
+                _start_forkserver()
+            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+        share = max(1, min(16, len(items) // (4 * workers)))
+        return track(pool.map(function, items, chunksize=share), description, len(items))
+
+    try:
+        yield parallel_map
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_forkserver() -> None:
+    """Deaf to the signals by which a cluster asks all processes of a job to end, as its workers are: if they died of
+    them first, the job would have failed and not been interrupted. This process gets its own a moment later.
+    """
+    resource_tracker.ensure_running()  # which the forkserver would start, and unblock SIGTERM
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_worker() -> None:
+    """One thread; of the signals that its start left blocked only SIGTERM ends it, late: a broken pool sends it."""
+    torch.set_num_threads(1)
+    threadpool_limits(1)  # of NumPy's BLAS, whose threads otherwise wait for each other on cores that are all busy
+    if sys.platform != "win32":
+        for number in SIGNALS[:-1]:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(OUTLIVES_SIGTERM_S))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _fill_images(
+    source: SliceSource, scan: Scan, how: Preparation, folder: Path, parallel_map: ParallelMap
+) -> tuple[np.ndarray, list[Damaged]]:
+    """Read all chunks into images.npy. Returns the spacing of each row (NaN: damaged) and the damaged files."""
+    starts = np.cumsum([0, *(len(chunk.items) for chunk in scan.chunks)])
+    shape = (int(starts[-1]), source.modality.channels, how.image_size, how.image_size)
+    path = folder / IMAGES
+    _allocate(path, shape, source.modality)
+    read = partial(_read_chunk, source, how.image_size, how.field_of_view_mm, str(path))
+    spacing = np.full(shape[0], np.nan)
+    damaged: list[Damaged] = []
+    jobs = list(zip(scan.chunks, starts[:-1].tolist(), strict=True))
+    for start, (rows, bad) in zip(starts, parallel_map(read, jobs, "reading slices"), strict=False):
+        spacing[start : start + len(rows)] = rows
+        damaged += bad
+    return spacing, damaged
+
+
+def _allocate(path: Path, shape: tuple[int, ...], modality: Modality) -> None:
+    """A .npy file whose blocks are on the disk: writing to a map on a full disk would kill the process."""
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(modality.dtype), shape=shape).flush()
+    with open(path, "r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _read_chunk(
+    source: SliceSource, size: int, field_of_view_mm: float | None, path: str, job: tuple[Chunk, int]
+) -> tuple[np.ndarray, list[Damaged]]:
+    """Write a chunk to its rows of images.npy. Returns the spacing of each slice (NaN: damaged), and the damage."""
+    from medlat.data.resample import ToGrid
+
+    chunk, start = job
+    grid = ToGrid(size, field_of_view_mm, source.modality)
+    images = np.lib.format.open_memmap(path, mode="r+")
+    spacing = np.full(len(chunk.items), np.nan)
+    damaged = []
+    for i, (item, result) in enumerate(zip(chunk.items, source.read(chunk), strict=True)):
+        image = result if isinstance(result, Damaged) else _on_grid(grid, item, result)
+        if isinstance(image, Damaged):
+            damaged.append(image)
+            images[start + i] = source.modality.fill
+        else:
+            images[start + i] = image
+            spacing[i] = _pixel_mm(result, size, field_of_view_mm)
+    return spacing, damaged
+
+
+def _on_grid(grid: "ToGrid", item: Any, image: Slice) -> np.ndarray | Damaged:
+    from medlat.data.resample import UnusableImage
+
+    try:
+        return grid(image)
+    except UnusableImage as error:
+        reason = str(error)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):  # as torch says it
+            raise
+        reason = "more than fits into memory"
+    return Damaged(getattr(item, "path", "an image without a file"), reason)
+
+
+def _pixel_mm(item: Any, size: int, field_of_view_mm: float | None) -> float:
+    if field_of_view_mm is not None:
+        return field_of_view_mm / size
+    extents = [n * mm for n, mm in zip(item.pixels.shape[:2], item.spacing_mm, strict=True)]
+    return float(max(extents)) / size
+
+
+def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None:
+    for reason, count in sorted(scan.skipped.items()):
+        log.info("skipped %d: %s", count, reason)
+    if not damaged:
+        return
+    lines = list(dict.fromkeys(f"{item.path}: {item.reason}" for item in damaged))  # a volume is named once
+    # Paths hold patients' names: they go to the terminal and, where the user asked, to a file; never to a log.
+    shown = 0 if logged_to_a_file() else 20
+    said = [printable(line.replace("\n", "\\n")) for line in lines[:shown]]
+    print(f"{len(lines)} damaged file{'s' * (len(lines) > 1)}:", *said, sep="\n  ", file=sys.stderr)
+    if len(lines) > shown:
+        print(f"  ... {len(lines) - shown} not shown; data.damaged_list=FILE lists all", file=sys.stderr)
+    if how.damaged_list:
+        _write_list(how.damaged_list, lines)
+    total = sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged)
+    if len(damaged) > how.max_damaged * total:
+        reasons = ", ".join(f"{n} x {reason}" for reason, n in Counter(d.reason for d in damaged).most_common(3))
+        raise UserError(
+            f"data.max_damaged={how.max_damaged}: {len(damaged)} of {total} slices cannot be read ({reasons}); "
+            f"mend or remove the files, or allow more"
+        )
+
+
+def _write_list(path: str, lines: list[str]) -> None:
+    try:
+        with open(os.path.expanduser(path), "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except (OSError, ValueError) as error:
+        raise UserError(f"data.damaged_list: '{path}' cannot be written ({type(error).__name__})") from error
+
+
+def _write_index(
+    modality: Modality, scan: Scan, spacing: np.ndarray, how: Preparation, folder: Path, damaged: list[Damaged]
+) -> None:
+    order: dict[str, int] = {}
+    patient = np.concatenate([[order.setdefault(c.patient, len(order))] * len(c.items) for c in scan.chunks])
+    names = set.intersection(*(set(chunk.columns) for chunk in scan.chunks))
+    columns = {name: np.concatenate([chunk.columns[name] for chunk in scan.chunks]) for name in sorted(names)}
+    rows = np.flatnonzero(~np.isnan(spacing))
+    if len(rows) == 0:
+        raise UserError("data.source: no slice could be read")
+    kept, patient = np.unique(patient[rows], return_inverse=True)
+    identities = list(order)
+    index = {"row": rows, "patient": patient} | {name: values[rows] for name, values in columns.items()}
+    np.savez(folder / "index.npz", **index)
+    info = {
+        "unit": modality.unit,
+        "spacing_mm": float(np.median(spacing[rows])),
+        "slices": len(rows),
+        "patients": [pseudonym(identities[i], how.salt) for i in kept],
+        "damaged": len(damaged),
+        "skipped": scan.skipped,
+        "classes": scan.classes,
+        "units": scan.units,
+        "digest": _digest(folder / IMAGES, index),
+    }
+    (folder / "slices.json").write_text(json.dumps(info, indent=2) + "\n")
+
+
+def _digest(images: Path, index: dict[str, np.ndarray]) -> str:
+    """A hash of the content: two copies of one data set, in any place, have the same."""
+    digest = hashlib.sha256()
+    with open(images, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    for name in sorted(index):
+        digest.update(name.encode() + np.ascontiguousarray(index[name]).tobytes())
+    return digest.hexdigest()[:16]

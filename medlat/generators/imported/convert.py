@@ -1,0 +1,164 @@
+"""Weights trained elsewhere -> a checkpoint of medlat. No file is executed, whatever it holds."""
+
+import hashlib
+import importlib
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from medlat.core.checkpoints import read_generator, save_generator
+from medlat.core.errors import UserError, did_you_mean
+from medlat.core.spaces import ImageSpec
+from medlat.generators.imported.layout import STYLEGAN2, Foreign, recipe_of
+from medlat.generators.imported.nvidia import from_nvidia
+from medlat.generators.imported.restricted import Refused, reading
+from medlat.generators.imported.rosinality import from_rosinality
+from medlat.generators.imported.tensors import TORCH_MAGIC, read_pickle, read_torch
+from medlat.generators.stylegan2.networks import Noise
+
+Kind = Literal["medlat", "nvidia", "rosinality"]
+EXPECTED = (
+    "expected medlat's generator.safetensors, a .pkl of the StyleGAN2-ADA or StyleGAN3 repository, or a .pt of "
+    "rosinality's stylegan2-pytorch"
+)
+LEGACY_TORCH = b"\x80\x02\x8a\x0a" + TORCH_MAGIC.to_bytes(10, "little")
+
+
+def read_pretrained(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], tuple[int, int, int]]:
+    """Recipe, weights and the shape [C, H, W] of the images of a file of any of the three kinds.
+
+    Raises UserError, naming the file, where it is none of them, damaged, or holds what weights do not need.
+    """
+    kind = kind_of(path)
+    if kind == "medlat":
+        recipe, image, weights = _read_own(path)
+        return recipe, weights, image.shape
+    with reading(_where(path)), open(path, "rb") as file:
+        foreign: Foreign = from_nvidia(read_pickle(file)) if kind == "nvidia" else from_rosinality(read_torch(file))
+        recipe, shape = recipe_of(foreign)
+        # Apart from each other: tensors of a file may share memory, which safetensors cannot.
+        weights = {name: t.clone(memory_format=torch.contiguous_format) for name, t in foreign.weights.items()}
+    return recipe, weights, shape
+
+
+def kind_of(path: Path) -> Kind:
+    """What kind of file it is, by its first bytes. Raises UserError where there is none or it is of no such kind."""
+    with reading(_where(path)):
+        if not path.is_file():
+            raise Refused(f"{'not a' if path.exists() else 'no such'} file; {EXPECTED}")
+        with open(path, "rb") as file:
+            head, size = file.read(16), path.stat().st_size
+    if head.startswith((b"PK\x03\x04", LEGACY_TORCH)):
+        return "rosinality"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "nvidia"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
+        return "medlat"
+    raise UserError(f"{_where(path)}: not a file of weights that medlat reads; {EXPECTED}")
+
+
+class Pretrained:
+    """A generator that was trained before, here or elsewhere.
+
+    weights:    the file.
+    truncation: ψ of the truncation trick, of a StyleGAN2; null: as in the file, 1 where it does not say.
+    noise:      what a StyleGAN2 adds: "fixed" maps of the file, "random" ones, or none ("off"); null: as in the file,
+                fixed where it does not say.
+
+    Raises UserError where the file is missing or of another kind. No more than its first bytes are read.
+    """
+
+    def __init__(self, weights: str, truncation: float | None = None, noise: Noise | None = None) -> None:
+        if truncation is not None and not 0.0 <= truncation <= 1.0:
+            raise UserError(f"generator.truncation={truncation:g}: expected a number from 0 to 1")
+        if noise is not None and noise not in get_args(Noise):
+            raise UserError(f"generator.noise={noise}{did_you_mean(str(noise), get_args(Noise))}")
+        self.path, self.truncation, self.noise = Path(weights).expanduser(), truncation, noise
+        self.kind = kind_of(self.path)
+
+    def fingerprint(self) -> str:
+        """16 hex digits that depend on every byte of the file."""
+        with reading(_where(self.path)), open(self.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+    def convert(self, image: ImageSpec, out: Path) -> None:
+        """Write medlat's checkpoint of the network to `out`.
+
+        image: what the data's images are. Raises UserError where the network's differ.
+        """
+        if self.kind == "medlat":
+            recipe, own, weights = _read_own(self.path)
+            shape = own.shape
+        else:
+            recipe, weights, shape = read_pretrained(self.path)
+            own = None
+        _check_shape(self.path, shape, image)
+        if own is not None:
+            _check_window(self.path, own, image)
+        given = {"truncation": self.truncation, "noise": self.noise}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        if chosen and recipe["_target_"] != STYLEGAN2:
+            raise UserError(f"generator.{next(iter(chosen))}: only a StyleGAN2 has it; this is a {recipe['_target_']}")
+        recipe = recipe | chosen
+        save_generator(out, _network(self.path, recipe, image, weights), recipe, image)
+
+
+def _network(path: Path, recipe: dict[str, Any], image: ImageSpec, weights: dict[str, Tensor]) -> nn.Module:
+    """The network of a recipe with the weights as they are; memory is taken for nothing else."""
+    module, _, name = recipe["_target_"].rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name) if module.startswith("medlat.generators.") else None
+        if not isinstance(found, type) or not issubclass(found, nn.Module):
+            raise UserError(f"{recipe['_target_']!r} is not a generator")
+        with torch.device("meta"):
+            network = found(image, **{key: value for key, value in recipe.items() if key != "_target_"})
+        network.load_state_dict(weights, assign=True)
+    except (UserError, ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{_where(path)}: not a generator of this version of medlat ({error})") from error
+    return network
+
+
+def _read_own(path: Path) -> tuple[dict[str, Any], ImageSpec, dict[str, Tensor]]:
+    with reading(_where(path)):
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get("medlat", "{}"))
+        except SafetensorError as error:
+            raise Refused(f"damaged ({error})") from error
+        if not isinstance(header, dict) or not isinstance(header.get("recipe"), dict):
+            raise Refused(f"a safetensors file that holds no generator of medlat; {EXPECTED}")
+        recipe, image, weights = read_generator(path)
+        numbers = (*image.shape, image.low, image.high, image.spacing_mm)
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise Refused("damaged: its header does not say what its images are")
+    return recipe, image, weights
+
+
+def _check_shape(path: Path, shape: tuple[int, int, int], image: ImageSpec) -> None:
+    channels, height, width = shape
+    if channels != image.channels:
+        raise UserError(
+            f"{_where(path)}: its images have {channels} channel{'s' * (channels > 1)} of {height}x{width} pixels, the "
+            f"data's have {image.channels}; expected a network of {image.channels}"
+        )
+    if (height, width) != (image.height, image.width):
+        raise UserError(
+            f"{_where(path)}: its images have {height}x{width} pixels, the data's {image.height}x{image.width}; "
+            f"set data.image_size={height}"
+        )
+
+
+def _check_window(path: Path, own: ImageSpec, image: ImageSpec) -> None:
+    if (own.low, own.high, own.unit) != (image.low, image.high, image.unit):
+        raise UserError(
+            f"{_where(path)}: it was trained on images of [{own.low:g}, {own.high:g}] {own.unit}, the data are of "
+            f"[{image.low:g}, {image.high:g}] {image.unit}; set data.window=[{own.low:g}, {own.high:g}]"
+        )
+
+
+def _where(path: Path) -> str:
+    return f"generator.weights={path}"

@@ -1,0 +1,213 @@
+"""The objects that a configuration asks for, by what they are in a run."""
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from medlat.config.build import build, plain
+from medlat.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medlat.classifiers.black_box import BlackBox
+    from medlat.core.spaces import ImageSpec, LatentModel
+    from medlat.data.batches import Augment
+    from medlat.data.source import SliceSource
+    from medlat.directions.finder import Finder, SupervisedFinder
+    from medlat.evaluation.features import Features
+    from medlat.generators.imported.convert import Pretrained
+    from medlat.training.loop import GeneratorModule, TrainedModule
+    from medlat.training.settings import Hardware, Schedule
+
+SMALLEST_IMAGE = 16  # pixels
+FEWEST_CODES = 4  # of an interval over base codes
+
+
+def source(config: DictConfig) -> "SliceSource":
+    """Where slices come from."""
+    return build(config.data.source)
+
+
+def network(config: DictConfig, image: "ImageSpec") -> "nn.Module":
+    """The generator's network, untrained. Its first weights depend on the run's seed alone."""
+    return _seeded(config, "weights", config.generator.network, image=image)
+
+
+def network_from(recipe: dict[str, Any], image: "ImageSpec") -> "nn.Module":
+    """The network a checkpoint describes."""
+    return build(OmegaConf.create(recipe), image=image)
+
+
+def module(
+    config: DictConfig, network: "nn.Module", steps: int, classifier: "BlackBox | None" = None
+) -> "GeneratorModule":
+    """The LightningModule that trains the network. classifier: for one that asks it; None while nothing is trained."""
+    asked = {"classifier": classifier} if asks_classifier(config) else {}
+    return build(config.generator.module, network=network, seed=config.seed, steps=steps, **asked)
+
+
+def asks_classifier(config: DictConfig) -> bool:
+    """Whether the generator is trained on what a classifier predicts: its module then takes one."""
+    from medlat.config.signatures import signature
+
+    return not is_pretrained(config) and "classifier" in signature(config.generator.module["_target_"]).parameters
+
+
+def is_pretrained(config: DictConfig) -> bool:
+    """Whether the generator comes from a file: its section is then that of one object."""
+    return "_target_" in config.generator
+
+
+def pretrained(config: DictConfig) -> "Pretrained":
+    """What converts a generator's file."""
+    return build(config.generator)
+
+
+def features(config: DictConfig) -> list["Features"]:
+    """The user's feature extractors, by the names they are given."""
+    sections = config.evaluation.features
+    if "factors" in sections:
+        raise UserError("evaluation.features.factors: the data set's own regressor has that name; choose another")
+    return [build(section, name=name) for name, section in sections.items()]
+
+
+def augment(config: DictConfig) -> "Augment | None":
+    """What training images pass through, or None."""
+    section = config.data.augment
+    return None if section is None else build(section)
+
+
+def schedule(config: DictConfig, section: str = "generator") -> "Schedule":
+    """The length of a training: of the generator, or of another section."""
+    from medlat.training.settings import Schedule
+
+    return Schedule(**plain(OmegaConf.select(config, f"{section}.training")), section=section)
+
+
+def is_own_classifier(config: DictConfig) -> bool:
+    """Whether the classifier is the user's own: its section is then that of one object."""
+    return config.classifier is not None and "_target_" in config.classifier
+
+
+def of_oracle(config: DictConfig) -> DictConfig:
+    """The configuration with the oracle in the classifier's place. It learns with another seed: the same network, seed
+    and images would give the same classifier.
+    """
+    from medlat.core.randomness import derive_seed
+
+    found = copy.deepcopy(config)
+    found.classifier, found.seed = config.oracle, derive_seed(config.seed, "oracle")
+    return found
+
+
+def own_classifier(config: DictConfig, image: "ImageSpec") -> "BlackBox":
+    """The user's classifier. Raises UserError where it does not take such images or returns what it should not."""
+    from medlat.classifiers.adapters import check
+
+    black_box = build(config.classifier)
+    check(black_box, image)
+    return black_box
+
+
+def classifier_network(config: DictConfig, image: "ImageSpec", task: str, classes: list[str]) -> Any:
+    """The classifier's network, untrained. Its first weights depend on the run's seed alone."""
+    return _seeded(config, "classifier", config.classifier.network, image=image, task=task, classes=classes)
+
+
+def classifier_module(config: DictConfig, network: "nn.Module", steps: int) -> "TrainedModule":
+    """The LightningModule that trains the classifier."""
+    return build(config.classifier.module, network=network, seed=config.seed, steps=steps)
+
+
+def needs_encoder(config: DictConfig) -> bool:
+    """Whether some method of inversion begins with an encoder."""
+    return any(build(section).needs_encoder for section in _inversions(config))
+
+
+def _inversions(config: DictConfig) -> list[DictConfig]:
+    return [config.inversion.method, *config.inversion.others.values()]
+
+
+def inverter_space(config: DictConfig) -> str | None:
+    """The space asked for; None: the generator's default for real images."""
+    return build(config.inversion.method).space
+
+
+def inversion_space(config: DictConfig, model: "LatentModel") -> str:
+    """The space that real images are inverted into. Raises UserError where the generator has none of that name."""
+    from medlat.inversion.inverter import chosen_space
+
+    return chosen_space(model, inverter_space(config)).name
+
+
+def fitting_method(config: DictConfig) -> Any:
+    """How the many training images are inverted that directions are found from: by the encoder alone where the method
+    begins with one, else by the method itself.
+    """
+    from medlat.inversion.encode import Encode
+
+    method = build(config.inversion.method)
+    return Encode(method.space) if method.needs_encoder else method
+
+
+def encoder_network(config: DictConfig, model: "LatentModel", space: str) -> Any:
+    """The encoder's network, untrained."""
+    shape = list(model.spaces[space].shape)
+    return _seeded(config, "encoder", config.inversion.encoder.network, image=model.image, shape=shape)
+
+
+def encoder_module(
+    config: DictConfig, network: "nn.Module", model: "LatentModel", space: str, steps: int
+) -> "TrainedModule":
+    """The LightningModule that trains the encoder."""
+    section = config.inversion.encoder.module
+    return build(section, network=network, model=model, space=space, seed=config.seed, steps=steps)
+
+
+def _seeded(config: DictConfig, purpose: str, section: DictConfig, **provided: Any) -> Any:
+    """An object with random weights that depend on the run's seed and the purpose alone."""
+    import torch
+
+    from medlat.core.randomness import derive_seed
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, purpose))
+        return build(section, **provided)
+
+
+def hardware(config: DictConfig) -> "Hardware":
+    """Where to compute."""
+    from medlat.training.settings import Hardware
+
+    return Hardware(**plain(config.trainer))
+
+
+def finder(section: DictConfig) -> "Finder | SupervisedFinder":
+    """A direction method."""
+    return build(section)
+
+
+def is_supervised(section: DictConfig) -> bool:
+    """Whether a direction method learns from a classifier."""
+    from medlat.directions.finder import is_supervised
+
+    return is_supervised(build(section))
+
+
+def looks_at_images(section: DictConfig) -> bool:
+    """Whether a direction method learns from real images."""
+    from medlat.directions.finder import is_taught_by_images
+
+    return is_taught_by_images(build(section))
+
+
+def window(config: DictConfig) -> tuple[float, float]:
+    """What the network sees as [-1, 1], in HU. Raises UserError where it is not low < high."""
+    low, high = config.data.window
+    if not low < high:
+        raise UserError(
+            f"data.window=[{low:g}, {high:g}]: expected [low, high] with low below high, e.g. [-1000, 2000]"
+        )
+    return float(low), float(high)

@@ -1,0 +1,234 @@
+"""What can be known to be wrong before any data are read: values are tried by building what is cheap to build."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from medlat.config.build import build
+from medlat.config.command_line import name_problem
+from medlat.core.errors import ConfigErrors, UserError
+from medlat.steps.builders import (
+    _inversions,
+    asks_classifier,
+    augment,
+    classifier_module,
+    features,
+    finder,
+    hardware,
+    inverter_space,
+    is_own_classifier,
+    is_pretrained,
+    is_supervised,
+    module,
+    of_oracle,
+    own_classifier,
+    pretrained,
+    schedule,
+    source,
+    window,
+)
+
+if TYPE_CHECKING:
+    from medlat.core.spaces import ImageSpec
+
+SMALLEST_IMAGE = 16  # pixels
+FEWEST_CODES = 4  # of an interval over base codes
+
+
+def check_values(config: DictConfig) -> None:
+    """Build what is cheap to build, before any data are read; the user's programs (TorchScript) are not loaded. Raises
+    ConfigErrors with all that the constructors refuse.
+    """
+    _attempt(_attempts(config))
+
+
+def try_programs(config: DictConfig) -> None:
+    """Run the user's programs (TorchScript) on made-up images, each in a process of its own: the last check before data
+    are read. Raises ConfigErrors with all that is refused.
+    """
+    _attempt(_trials(config))
+
+
+def _attempt(attempts: Iterable[Callable[[], Any]]) -> None:
+    problems = []
+    for attempt in attempts:
+        try:
+            attempt()
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigErrors(list(dict.fromkeys(problems)))
+
+
+def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
+    sections = [config.directions, *config.others.values(), *config.controls.values()]
+    checks: list[Callable[[], Any]] = [partial(_check_name, config), partial(source, config), partial(window, config)]
+    checks += [partial(_check_steps, "evaluation.steps", config.evaluation.steps), partial(_check_codes, config)]
+    if is_pretrained(config):
+        checks.append(partial(pretrained, config))
+    else:
+        sections += [s for s in _parts(config.generator) if not s.get("_partial_")]
+        checks += [partial(_module, config)]
+    checks += [lambda: hardware(config).device, partial(augment, config), partial(features, config)]
+    checks += [partial(build, section) for section in sections]
+    return checks + _explanation_checks(config)
+
+
+def _trials(config: DictConfig) -> list[Callable[[], Any]]:
+    from medlat.classifiers import adapters
+    from medlat.core.external import is_program
+    from medlat.core.trial import tried
+    from medlat.evaluation import features as extractors
+
+    judges = [config] if config.oracle is None else [config, of_oracle(config)]
+    asked: list[tuple[Any, Any]] = [(adapters.check, build(c.classifier)) for c in judges if is_own_classifier(c)]
+    asked += [(extractors.check, extractor) for extractor in features(config)]
+    image = _image(config, *window(config))
+    return [partial(tried, made.culprit, check, made, image) for check, made in asked if is_program(made)]
+
+
+def _explanation_checks(config: DictConfig) -> list[Callable[[], Any]]:
+    methods = {"directions": config.directions} | {f"others.{name}": s for name, s in config.others.items()}
+    if config.classifier is None:
+        refusals = [partial(_refuse_supervised, key, section) for key, section in methods.items()]
+        return [*refusals, partial(_refuse_asking, config), partial(_refuse_oracle, config)]
+    checks: list[Callable[[], Any]] = [partial(build, section) for section in _inversions(config)]
+    checks += [partial(_check_explain, config), *_classifier_checks(config)]
+    if is_own_classifier(config):
+        checks.append(partial(_check_black_box, config, methods))
+    return checks + (_classifier_checks(of_oracle(config)) if config.oracle is not None else [])
+
+
+def _classifier_checks(config: DictConfig) -> list[Callable[[], Any]]:
+    if is_own_classifier(config):
+        return [partial(_check_own_classifier, config)]
+    return [partial(_classifier_check, config), *(partial(build, s) for s in _parts(config.classifier))]
+
+
+def _refuse_supervised(key: str, section: DictConfig) -> None:
+    if is_supervised(section):
+        raise UserError(
+            f"{key}: {section['_target_'].rpartition('.')[2]} learns from a classifier, and there is none; expected "
+            f"classifier=densenet, resnet, torchscript, onnx, python or medlat"
+        )
+
+
+def _refuse_asking(config: DictConfig) -> None:
+    if asks_classifier(config):
+        raise UserError(
+            f"generator.module: {_module_name(config)} is trained on what a classifier predicts, and there is none; "
+            f"expected classifier=densenet, resnet, torchscript, python or medlat, or generator=vae_fine"
+        )
+
+
+def _refuse_oracle(config: DictConfig) -> None:
+    if config.oracle is not None:
+        raise UserError("oracle: it judges how a classifier is explained, and there is none; expected classifier=NAME")
+
+
+def _module_name(config: DictConfig) -> str:
+    return config.generator.module["_target_"].rpartition(".")[2]
+
+
+def _check_explain(config: DictConfig) -> None:
+    asked, space = config.explain, inverter_space(config)
+    for name, section in config.inversion.others.items():
+        if (other := build(section).space) != space:
+            raise UserError(f"inversion.others.{name}.space={other}: expected {space}, the space of inversion.method")
+    _check_steps("explain.steps", asked.steps)
+    for name in ("images", "codes", "controls", "shown"):
+        if asked[name] < (10 if name == "codes" else 1):
+            raise UserError(f"explain.{name}={asked[name]}: expected at least {10 if name == 'codes' else 1}")
+
+
+def _check_own_classifier(config: DictConfig) -> None:
+    """A program is not run: `try_programs` does."""
+    from medlat.core.external import is_program
+
+    if not is_program(build(config.classifier)):
+        own_classifier(config, _image(config, *window(config)))
+
+
+def _check_name(config: DictConfig) -> None:
+    if problem := name_problem(config.name):
+        raise UserError(problem)
+
+
+def _check_steps(key: str, steps: Sequence[float]) -> None:
+    steps = list(steps)
+    if steps != sorted(set(steps)) or 0.0 not in steps or len(steps) < 3 or not all(map(math.isfinite, steps)):
+        raise UserError(f"{key}={steps}: expected at least three rising numbers, 0 among them")
+
+
+def _check_codes(config: DictConfig) -> None:
+    if (found := config.evaluation.base_codes) < FEWEST_CODES:
+        raise UserError(
+            f"evaluation.base_codes={found}: expected at least {FEWEST_CODES}, as intervals are drawn over base codes "
+            f"(the default is 48)"
+        )
+
+
+def _check_black_box(config: DictConfig, methods: dict[str, DictConfig]) -> None:
+    """Refuse methods that need gradients which the user's classifier does not have."""
+    black_box = build(config.classifier)
+    for key, section in methods.items():
+        if getattr(build(section), "needs_gradients", False) and not black_box.differentiable:
+            raise UserError(
+                f"{key}: {section['_target_'].rpartition('.')[2]} needs gradients, and the classifier is a black box "
+                f"without; expected linear, logistic, svm, style_channels or conditional"
+            )
+    if asks_classifier(config) and not black_box.differentiable:
+        raise UserError(
+            f"generator.module: {_module_name(config)} needs gradients, and the classifier is a black box without; "
+            f"expected a differentiable classifier (densenet, resnet, torchscript or medlat), or generator=vae_fine"
+        )
+
+
+def _classifier_check(config: DictConfig) -> None:
+    """The classifier's network without its numbers."""
+    import torch
+
+    from medlat.training.loop import check_hardware
+
+    section, how_long = config.classifier, schedule(config, "classifier")
+    with torch.device("meta"):
+        task = section.task or "binary"
+        classes = ["0", "1"] if task == "binary" else ["value"] if task == "regression" else ["0", "1", "2"]
+        network = build(section.network, image=_image(config), task=task, classes=classes)
+        check_hardware(classifier_module(config, network, how_long.steps), how_long, hardware(config))
+
+
+def _parts(section: DictConfig) -> list[DictConfig]:
+    """What a trained network's module is built from."""
+    return [s for s in section.module.values() if isinstance(s, DictConfig) and "_target_" in s]
+
+
+def _image(config: DictConfig, low: float = -1.0, high: float = 1.0) -> "ImageSpec":
+    """What images of the source will be, as far as it is known before any is read. low, high: of the window."""
+    from medlat.core.spaces import ImageSpec
+
+    side, modality = config.data.image_size, source(config).modality
+    if side < SMALLEST_IMAGE:
+        raise UserError(
+            f"data.image_size={side}: expected at least {SMALLEST_IMAGE}; what is smaller cannot be measured"
+        )
+    return ImageSpec(modality.channels, side, side, low, high, modality.unit, 1.0)
+
+
+def _module(config: DictConfig) -> None:
+    """The network and what trains it, without their numbers: sizes are checked, and what does not go together."""
+    import torch
+
+    from medlat.training.loop import check_hardware
+
+    image, how_long = _image(config), schedule(config)
+    with torch.device("meta"):
+        network = build(config.generator.network, image=image)
+        check_hardware(module(config, network, how_long.steps), how_long, hardware(config))
+        for section in (config.directions, *config.others.values(), *config.controls.values()):
+            found = finder(section)
+            if hasattr(found, "check"):
+                found.check(network)  # sizes that depend on the generator

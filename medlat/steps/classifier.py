@@ -1,0 +1,193 @@
+"""The classifier that is explained: trained here on the data's labels, or the user's own; and how good it is."""
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from medlat.classifiers.black_box import PIXELS_AT_ONCE, BlackBox, Target, Task, target_of
+from medlat.classifiers.quality import quality, reliability
+from medlat.classifiers.trained import Trained, fit_temperature, load
+from medlat.config import build
+from medlat.core.checkpoints import save_generator
+from medlat.core.errors import UserError, did_you_mean
+from medlat.core.randomness import derive_seed
+from medlat.core.spaces import ImageSpec
+from medlat.core.store import Artifact
+from medlat.core.tables import write_table
+from medlat.data.batches import SliceData, in_batches
+from medlat.data.image_store import ImageStore
+from medlat.data.splits import Split
+from medlat.steps import builders
+from medlat.steps.data import Made, load_data
+from medlat.study.places import ORACLE
+
+log = logging.getLogger(__name__)
+
+FILE = "classifier.safetensors"
+SAID = {"classifier": "classifier", "shuffled": "classifier (shuffled labels)", ORACLE: "classifier (oracle)"}
+
+
+@dataclass(frozen=True)
+class Label:
+    """What the data say of every image. values: [N] class numbers, or a quantity; classes: their names, or None."""
+
+    name: str
+    values: np.ndarray
+    classes: list[str] | None
+
+    def task(self, wanted: Task | None) -> Task:
+        """The task asked for, or the one that the classes suggest. Raises UserError where they do not go together."""
+        if self.classes is None:
+            found: Task = "regression"
+        else:
+            found = "binary" if len(self.classes) == 2 else "multiclass"
+        if wanted is None or wanted == found or (wanted == "ordinal" and found != "regression"):
+            return wanted or found
+        if wanted == "regression":
+            return wanted
+        raise UserError(
+            f"classifier.task={wanted}: the label '{self.name}' has "
+            f"{'no classes' if self.classes is None else f'{len(self.classes)} classes'}; expected {found}"
+        )
+
+
+def label_of(config: DictConfig, opened: ImageStore) -> Label | None:
+    """The label that the classifier is about; None where the data have none. Raises UserError for another name, and
+    where there are several and none is chosen.
+    """
+    labels, name = opened.labels(), config.explain.label
+    if name is None and len(labels) > 1:
+        raise UserError(f"explain.label: the data have several labels; choose from {', '.join(sorted(labels))}")
+    if name is None:
+        name = next(iter(labels), None)
+    elif name not in labels:
+        raise UserError(f"explain.label={name}: the data have no such label{did_you_mean(name, labels)}")
+    return None if name is None else Label(name, labels[name], opened.classes(name))
+
+
+def classifier(config: DictConfig, made: Made, tracker: Any, out: Path, place: str = "classifier") -> None:
+    """Reads slices and split; leaves the trained classifier, the curves of its training, and its quality on held-out
+    patients. Of the user's own only the quality.
+
+    place: "classifier"; "shuffled": trained on the labels in random order, a classifier that knows nothing; "oracle".
+    """
+    config = builders.of_oracle(config) if place == ORACLE else config
+    opened, parts, spec = load_data(config, made)
+    label = label_of(config, opened)
+    if builders.is_own_classifier(config):
+        black_box = builders.own_classifier(config, spec)
+    else:
+        black_box = _train(config, opened, parts, spec, label, tracker, out, place)
+    if label is None:
+        (out / "quality.json").write_text("{}\n")
+        return
+    predictions = _predictions(black_box, opened, parts.test, spec, builders.hardware(config).device)
+    truth, groups = label.values[parts.test], opened.patient[parts.test]
+    numbers = quality(black_box.task, predictions, truth, groups, seed=config.seed)
+    (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
+    if black_box.task == "binary":
+        write_table(out / "reliability.csv", reliability(predictions[:, 0], truth))
+    shown = {name: round(value, 3) for name, value in numbers.items()}
+    log.info("%s: %s on held-out patients", SAID[place], shown)
+
+
+def _train(
+    config: DictConfig,
+    opened: ImageStore,
+    parts: Split,
+    spec: ImageSpec,
+    label: Label | None,
+    tracker: Any,
+    out: Path,
+    place: str,
+) -> Trained:
+    from medlat.training.loop import train
+
+    if label is None:
+        raise UserError("classifier: the data have no labels to train on; expected a column of labels, or a classifier")
+    task = label.task(config.classifier.task)
+    values = _shuffled(label.values, config.seed) if place == "shuffled" else label.values
+    rows = _biased(config, opened, label, parts.train) if config.classifier.bias else parts.train
+    seen = np.unique(values[rows])
+    if len(seen) < 2:
+        raise UserError(f"explain.label={label.name}: all training images have the same label; expected at least two")
+    network = builders.classifier_network(config, spec, task, label.classes or [label.name])
+    if task == "regression":
+        network.set_target_scale(float(values[rows].mean()), float(values[rows].std()))
+    schedule, hardware = builders.schedule(config, "classifier"), builders.hardware(config).alone()
+    module = builders.classifier_module(config, network, schedule.steps)
+    divided = replace(parts, train=rows)
+    augment = builders.augment(config)
+    data = SliceData(
+        opened, divided, spec, schedule.batch_size, schedule.steps, config.seed, augment, values.astype(np.float64)
+    )
+    train(module, data, schedule, hardware, out, partial(_forward, tracker, place))
+    trained = Trained(module.result.to(hardware.device))
+    if task != "regression" and len(parts.validation):
+        logits = _predictions(trained.logits, opened, parts.validation, spec, hardware.device)
+        fit_temperature(trained.network, torch.from_numpy(logits), torch.from_numpy(values[parts.validation]))
+    recipe = build.plain(config.classifier.network) | {"task": task, "classes": label.classes or [label.name]}
+    save_generator(out / FILE, trained.network, recipe, spec)
+    return trained
+
+
+def _forward(tracker: Any, place: str, records: list) -> None:
+    """The curves of the classifier under its own name; those of the others are in their artifacts."""
+    if place == "classifier":
+        tracker.replay([replace(record, name=f"classifier/{record.name}") for record in records])
+
+
+def _shuffled(values: np.ndarray, seed: int) -> np.ndarray:
+    return np.random.default_rng(derive_seed(seed, "shuffled labels")).permutation(values)
+
+
+def _biased(config: DictConfig, opened: ImageStore, label: Label, rows: np.ndarray) -> np.ndarray:
+    """Training rows of which a share has a positive label exactly where a column is above its median."""
+    bias = config.classifier.bias
+    if bias.column not in opened.columns:
+        raise UserError(
+            f"classifier.bias.column={bias.column}: no such column{did_you_mean(bias.column, opened.columns)}"
+        )
+    if not 0.5 <= bias.share <= 1.0:
+        raise UserError(f"classifier.bias.share={bias.share}: expected a share from 0.5 to 1")
+    column = opened.columns[bias.column][rows]
+    agree = (column > np.median(column)) == (label.values[rows] > 0.5)
+    kept = round(agree.sum() * (1.0 - bias.share) / bias.share)
+    rng = np.random.default_rng(derive_seed(config.seed, "bias"))
+    others = rng.permutation(np.flatnonzero(~agree))[:kept]
+    return rows[np.sort(np.concatenate([np.flatnonzero(agree), others]))]
+
+
+def _predictions(
+    black_box: Any, opened: ImageStore, rows: np.ndarray, spec: ImageSpec, device: torch.device
+) -> np.ndarray:
+    """What a function of images gives for rows of the store, [len(rows), T]."""
+    size = max(1, PIXELS_AT_ONCE // (spec.height * spec.width))
+    with torch.no_grad():
+        parts = [black_box(opened.fetch(part, spec).to(device)).float().cpu() for part in in_batches(rows, size)]
+    return torch.cat(parts).numpy()
+
+
+def load_black_box(config: DictConfig, artifact: Artifact, spec: ImageSpec) -> BlackBox:
+    """The classifier: trained here, or the user's own."""
+    if not (artifact.path / FILE).exists():
+        return builders.own_classifier(config, spec)
+    return load(artifact.path / FILE)
+
+
+def load_target(config: DictConfig, artifact: Artifact, spec: ImageSpec) -> Target:
+    """The number of the classifier that is explained."""
+    return target_of(load_black_box(config, artifact, spec), config.explain.target)
+
+
+def predicted(target: Target, opened: ImageStore, rows: np.ndarray, spec: ImageSpec, device: torch.device) -> Tensor:
+    """The target's predictions for rows of the store, [len(rows)] float32 on the CPU."""
+    return torch.from_numpy(_predictions(lambda x: target(x)[:, None], opened, rows, spec, device)[:, 0])

@@ -1,0 +1,149 @@
+"""Real images as latent codes: an encoder where the generator has none, then the codes that all else reads."""
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from medlat.config import build
+from medlat.core.checkpoints import read_generator, save_generator
+from medlat.core.progress import track
+from medlat.core.spaces import LatentModel
+from medlat.core.store import Artifact
+from medlat.core.tables import write_table
+from medlat.data.batches import SliceData, in_batches
+from medlat.inversion.encode import own_encoder
+from medlat.inversion.inverter import Encoder, Inverted, compare, invert_all
+from medlat.steps import builders
+from medlat.steps.data import Made, load_data
+from medlat.steps.generator import load_generator
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+ENCODER, CODES, TUNED = "encoder.safetensors", "codes.safetensors", "generator.safetensors"
+
+
+def encoder(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
+    """Reads slices, split and generator; leaves an encoder and its curves, or nothing where the generator has its own
+    or no method needs one.
+    """
+    from medlat.training.loop import train
+
+    opened, parts, spec = load_data(config, made)
+    hardware = builders.hardware(config).alone()
+    model = load_generator(made["generator"], hardware.device)
+    space = builders.inversion_space(config, model)
+    if own_encoder(model, space) is not None or not builders.needs_encoder(config):
+        return
+    network = builders.encoder_network(config, model, space)
+    schedule = builders.schedule(config, "inversion.encoder")
+    module = builders.encoder_module(config, network, model, space, schedule.steps)
+    data = SliceData(opened, parts, spec, schedule.batch_size, schedule.steps, config.seed, builders.augment(config))
+
+    def report(records: list) -> None:
+        tracker.replay([replace(record, name=f"encoder/{record.name}") for record in records])
+
+    train(module, data, schedule, hardware, out, report)
+    recipe = build.plain(config.inversion.encoder.network) | {"shape": list(model.spaces[space].shape)}
+    save_generator(out / ENCODER, module.result, recipe, spec)
+
+
+def load_encoder(artifact: Artifact, model: LatentModel, space: str, device: torch.device) -> Encoder | None:
+    """What maps images to codes of the space: the generator's own encoder, the trained one, or None."""
+    if (own := own_encoder(model, space)) is not None:
+        return own
+    path = artifact.path / ENCODER
+    if not path.exists():
+        return None
+    recipe, image, weights = read_generator(path)
+    network = builders.network_from(recipe, image)
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def inversion(config: DictConfig, made: Made, out: Path) -> None:
+    """Reads generator and encoder; leaves the codes of training images and of the held-out images that are explained,
+    how well each gives back its image, and the table of methods. A method that tunes the generator leaves that too.
+    """
+    opened, parts, spec = load_data(config, made)
+    device = builders.hardware(config).device
+    model = load_generator(made["generator"], device)
+    trained = load_encoder(made["encoder"], model, builders.inversion_space(config, model), device)
+    settings, method = config.inversion, build.build(config.inversion.method)
+    rows = {"fit": _spread(parts.train, config.explain.codes), "explained": _spread(parts.test, config.explain.images)}
+
+    def invert(name: str, how: Any, which: np.ndarray) -> Inverted:
+        batches = (opened.fetch(part, spec) for part in in_batches(which, BATCH))
+        shown = track(batches, f"inverting images ({name})", -(-len(which) // BATCH))
+        return invert_all(how, model, shown, trained, device)
+
+    explained = invert("explained", method, rows["explained"])
+    fit = invert("training", builders.fitting_method(config), rows["fit"])
+    table = [_row("before tuning" if method.tunes else _name(settings.method), explained)]
+    if method.tunes:
+        model, explained = _tune(config, method, model, opened.fetch(rows["explained"], spec), explained, device)
+        recipe, image, _ = read_generator(made["generator"].path / TUNED)
+        save_generator(out / TUNED, model, recipe, image)
+        table.append(_row(_name(settings.method), explained))
+    some = rows["explained"][: settings.compared]
+    for name, section in settings.others.items():
+        table.append(_row(name, invert(name, build.build(section), some)))
+    write_table(out / "methods.csv", table)
+    save_file({"fit": fit.codes.contiguous(), "explained": explained.codes.contiguous()}, out / CODES)
+    np.savez(
+        out / "inversion.npz",
+        fit_rows=rows["fit"],
+        explained_rows=rows["explained"],
+        psnr=explained.psnr.numpy(),
+        ms_ssim=explained.ms_ssim.numpy(),
+    )
+    log.info("inversion: PSNR %.1f dB, %.3f s per image", float(explained.psnr.mean()), explained.seconds)
+
+
+def _tune(
+    config: DictConfig, method: Any, model: LatentModel, images: Tensor, before: Inverted, device: torch.device
+) -> tuple[Any, Inverted]:
+    """The tuned generator, and how well its images of the same codes are."""
+    start = time.monotonic()
+    tuned = method.tune(model, images.to(device), before.codes.to(device))
+    seconds = before.seconds + (time.monotonic() - start) / len(images)
+    return tuned, compare(tuned, before.codes, builders.inversion_space(config, model), images, seconds)
+
+
+def _spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` rows, evenly spaced, so that many patients are among them."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int))]
+
+
+def _name(section: DictConfig) -> str:
+    return str(section["_target_"]).rpartition(".")[2].lower()
+
+
+def _row(method: str, found: Inverted) -> dict[str, Any]:
+    return {
+        "method": method,
+        "images": len(found.psnr),
+        "psnr": float(found.psnr.mean()),
+        "ms_ssim": float(found.ms_ssim.mean()),
+        "seconds": found.seconds,
+    }
+
+
+def load_codes(artifact: Artifact) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
+    """Codes of the images directions are fitted to and of the explained ones; rows, PSNR and pictures beside them."""
+    with np.load(artifact.path / "inversion.npz") as arrays:
+        return load_file(artifact.path / CODES), dict(arrays)
+
+
+def explained_generator(made: Made, device: torch.device) -> Any:
+    """The generator that explained images are decoded by: the tuned one where there is one."""
+    tuned = made["inversion"].path / TUNED
+    return load_generator(made["inversion"] if tuned.exists() else made["generator"], device)

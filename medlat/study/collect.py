@@ -1,0 +1,175 @@
+"""A sweep in one table: its runs, what they were given, their numbers, means and intervals over seeds."""
+
+import json
+import math
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medlat.core.errors import UserError
+from medlat.core.files import read_json, writing
+from medlat.core.tables import write_table
+from medlat.core.terminal import printable
+
+SEEDS = ("seed", "data.source.seed")  # what is averaged over
+
+
+JOBS = "jobs.json"  # what a sweep was to run
+FAILURE = "failure.json"  # in the folder of a run that failed: in which stage, and why
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a sweep. folder: its name is the job's number; settings: what its command line gave it; numbers: None
+    where it is not finished, and then fault says why.
+    """
+
+    folder: Path
+    settings: dict[str, str]
+    numbers: dict[str, float] | None
+    fault: str | None = None
+
+
+def collect(folder: Path) -> list[Run]:
+    """The runs of a sweep by number, those that left nothing included. Raises UserError where there are none."""
+    places = {path.parent for name in ("environment.json", FAILURE) for path in folder.glob(f"**/{name}")}
+    runs = [_read(place) for place in places] + _missing(folder, places)
+    if not runs:
+        raise UserError(f"{folder}: no run below it; expected the folder of a sweep, e.g. outputs/NAME/sweep_1f2e3d4c")
+    return sorted(runs, key=lambda run: (len(run.folder.name), run.folder.name, run.folder))
+
+
+def varying(runs: Sequence[Run]) -> list[str]:
+    """The settings that are not the same in all runs."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    return [key for key in keys if len({run.settings.get(key) for run in runs}) > 1]
+
+
+def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """A row per finished run: its number, the settings that vary, and its numbers."""
+    keys = varying(runs)
+    return [
+        {"run": run.folder.name} | {key: run.settings.get(key, "") for key in keys} | run.numbers
+        for run in runs
+        if run.numbers is not None
+    ]
+
+
+def summary(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """For each setting and number: n seeds, mean, and the 95% interval of the mean (Student's t; NaN for one seed)."""
+    keys = [key for key in varying(runs) if key not in SEEDS]
+    groups: dict[tuple[str, ...], list[dict[str, float]]] = {}
+    for run in runs:
+        if run.numbers is not None:
+            groups.setdefault(tuple(run.settings.get(key, "") for key in keys), []).append(run.numbers)
+    rows = []
+    for setting, found in groups.items():
+        for name in dict.fromkeys(name for numbers in found for name in numbers):
+            values = [numbers[name] for numbers in found if name in numbers and math.isfinite(numbers[name])]
+            if values:
+                mean, low, high = interval(values)
+                row = dict(zip(keys, setting, strict=True)) | {"number": name, "seeds": len(values)}
+                rows.append(row | {"mean": mean, "low": low, "high": high})
+    return rows
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and its 95% interval by Student's t."""
+    from scipy.stats import t
+
+    n, mean = len(values), sum(values) / len(values)
+    if n < 2:
+        return mean, math.nan, math.nan
+    error = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
+    half = float(t.ppf(0.975, n - 1)) * error
+    return mean, mean - half, mean + half
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a run ended, and not with a failure."""
+    return (
+        all((folder / name).exists() for name in ("report/index.html", "metrics.json"))
+        and not (folder / FAILURE).exists()
+    )
+
+
+def conclude(folder: Path) -> int:
+    """Write the tables of a sweep and say what failed; returns the exit code: 1 where something did."""
+    with writing("hydra.sweep.dir", folder):
+        return _conclude(folder)
+
+
+def _conclude(folder: Path) -> int:
+    runs = collect(folder)
+    lost = [run for run in runs if run.numbers is None]
+    tables = {"runs": table(runs), "summary": summary(runs)}
+    for name, rows in tables.items():
+        write_table(folder / f"{name}.csv", rows)
+    tables |= _atlas(folder, runs)
+    print(f"{folder}: {len(runs) - len(lost)} of {len(runs)} runs, in {' and '.join(f'{name}.csv' for name in tables)}")
+    for run in lost:
+        given = " ".join(f"{key}={value}" for key, value in run.settings.items())
+        print(printable(f"not finished: {run.folder} ({given}): {run.fault}"), file=sys.stderr)
+    if lost and (folder / JOBS).exists():
+        print("the same command runs these again, and only these", file=sys.stderr)
+    _to_wandb(folder, runs, tables)
+    return 1 if lost else 0
+
+
+def _atlas(folder: Path, runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+    """What the directions of the finished runs have in common."""
+    from medlat.report.sweep_atlas import Searched, leave_atlas
+
+    keys = [key for key in varying(runs) if key not in SEEDS]
+    searched = [
+        Searched(
+            run.folder.relative_to(folder).as_posix(),  # two sweeps have a run 0 each
+            " ".join(run.settings.get(key, "") for key in keys).strip(),
+            run.folder,
+        )
+        for run in runs
+        if run.numbers is not None
+    ]
+    return leave_atlas(searched, folder)
+
+
+def _settings(overrides: Sequence[str]) -> dict[str, str]:
+    return {key.lstrip("+~"): value for key, _, value in (text.partition("=") for text in overrides)}
+
+
+def _read(folder: Path) -> Run:
+    told, failure = read_json(folder / "environment.json") or {}, read_json(folder / FAILURE)
+    settings = _settings((told or failure or {}).get("overrides", []))
+    if failure:
+        return Run(folder, settings, None, f"{failure['error']} {failure['where']}: {failure['reason']}")
+    if not is_whole(folder):
+        job = f" (SLURM job {told['job']})" if told.get("job") else ""
+        return Run(folder, settings, None, f"killed, or still running{job}")
+    numbers = json.loads((folder / "metrics.json").read_text())
+    return Run(folder, settings, {k: float("nan") if v is None else float(v) for k, v in numbers.items()})
+
+
+def _missing(folder: Path, places: Collection[Path]) -> list[Run]:
+    """The jobs of a sweep that left nothing: none where it is not known what there was to be."""
+    jobs = (read_json(folder / JOBS) or {}).get("jobs") or []
+    found = [(folder / str(number), _settings(overrides)) for number, overrides in enumerate(jobs)]
+    return [
+        Run(place, given, None, "never began, or was killed before it could say so")
+        for place, given in found
+        if place not in places
+    ]
+
+
+def _to_wandb(folder: Path, runs: Sequence[Run], tables: Mapping[str, list[dict[str, Any]]]) -> None:
+    """The tables as a W&B run beside those of the sweep, as online or offline as they were."""
+    from omegaconf import OmegaConf
+
+    from medlat.study.tracking import mirror_tables
+
+    configs = [run.folder / "config.yaml" for run in runs if (run.folder / "config.yaml").exists()]
+    if not configs:
+        return
+    config: Any = OmegaConf.to_container(OmegaConf.load(configs[0]))
+    mirror_tables(folder, config["logger"], config["name"], tables)

@@ -1,0 +1,282 @@
+import numpy as np
+import pytest
+import torch
+from generators.pretrained.foreign_files import (
+    W_DIM,
+    images_of,
+    random_state,
+    rosinality_state,
+    write_nvidia,
+    write_rosinality,
+)
+from safetensors.torch import save_file
+
+from medlat.core.checkpoints import read_generator, save_generator
+from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
+from medlat.generators.imported.convert import Pretrained, read_pretrained
+from medlat.generators.stylegan2.networks import StyleGAN2
+from medlat.generators.vae.networks import VAE
+
+SPEC = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 1.0)
+RGB = ImageSpec(3, 16, 16, 0.0, 255.0, "RGB", 1.0)
+
+
+@pytest.fixture
+def state():
+    return random_state()
+
+
+@pytest.fixture
+def z():
+    return torch.randn(4, W_DIM, generator=torch.Generator().manual_seed(1))
+
+
+def converted(path, spec, out, **options):
+    """The network that the checkpoint of a file describes."""
+    Pretrained(str(path), **options).convert(spec, out)
+    recipe, image, weights = read_generator(out)
+    assert image == spec
+    classes = {"StyleGAN2": StyleGAN2, "VAE": VAE}
+    network = classes[recipe.pop("_target_").split(".")[-1]](image, **recipe)
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def unclamped(network, z):
+    codes = network.broadcast(network.truncate(network.mapping(z)))
+    return network.synthesis(network.synthesis.styles(codes), network.noise_maps(len(z), network.noise))
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize(("noise", "psi"), [("off", 1.0), ("off", 0.7), ("fixed", 1.0)])
+def test_images_of_nvidia_networks(tmp_path, state, z, protocol, noise, psi):
+    path = write_nvidia(tmp_path / "network.pkl", state, protocol)
+    network = converted(path, SPEC, tmp_path / "out.safetensors", truncation=psi, noise=noise)
+    expected = images_of(state, z, psi, noise == "fixed")
+    assert 0.3 < expected.abs().max() < 4.0
+    with torch.no_grad():
+        assert torch.allclose(unclamped(network, z), expected, atol=1e-4)
+        assert torch.allclose(network.decode(z, "z"), expected.clamp(-1.0, 1.0), atol=1e-4)
+
+
+def test_colours_and_narrow_maps(tmp_path, z):
+    state = random_state(32, channels=3, base=100, most=9, seed=3)
+    network = converted(
+        write_nvidia(tmp_path / "n.pkl", state),
+        ImageSpec(3, 32, 32, 0.0, 255.0, "RGB", 1.0),
+        tmp_path / "o",
+        noise="off",
+    )
+    assert [layer.weight.shape[1] for layer in network.synthesis.to_image] == [9, 9, 6, 3]
+    with torch.no_grad():
+        assert torch.allclose(unclamped(network, z), images_of(state, z), atol=1e-4)
+
+
+def test_clamping_as_for_half_precision(tmp_path, state, z):
+    path = write_nvidia(tmp_path / "n.pkl", state, clamp=1.5)
+    network = converted(path, SPEC, tmp_path / "o", noise="off")
+    expected = images_of(state, z, clamp=1.5)
+    assert (expected - images_of(state, z)).abs().max() > 0.1
+    with torch.no_grad():
+        assert torch.allclose(unclamped(network, z), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(("noise", "psi"), [("off", 1.0), ("fixed", 0.7)])
+def test_images_of_rosinality_networks(tmp_path, state, z, legacy, noise, psi):
+    path = write_rosinality(tmp_path / "550000.pt", rosinality_state(state), legacy, mean=state["mapping.w_avg"][None])
+    network = converted(path, SPEC, tmp_path / "o", truncation=psi, noise=noise)
+    with torch.no_grad():
+        assert torch.allclose(unclamped(network, z), images_of(state, z, psi, noise == "fixed"), atol=1e-4)
+
+
+def test_rosinality_without_mean_and_noise(tmp_path, state):
+    theirs = {name: tensor for name, tensor in rosinality_state(state).items() if not name.startswith("noises.")}
+    path = write_rosinality(tmp_path / "n.pt", theirs)
+    network = converted(path, SPEC, tmp_path / "one")
+    with torch.no_grad():
+        w = network.mapping(torch.randn(40000, W_DIM, generator=torch.Generator().manual_seed(5)))
+    assert torch.allclose(network.w_mean, w.mean(dim=0), atol=float(5 * w.std(dim=0).max()) / np.sqrt(16384))
+    assert network.synthesis.convs[2].noise.std() == pytest.approx(1.0, abs=0.3)
+    converted(path, SPEC, tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_the_kind_is_told_by_the_content(tmp_path, state):
+    wrong = {"a.pt": write_nvidia, "b.pkl": lambda p, s: write_rosinality(p, rosinality_state(s))}
+    for name, write in wrong.items():
+        recipe, weights, shape = read_pretrained(write(tmp_path / name, state))
+        assert shape == (1, 16, 16)
+        assert recipe["w_dim"] == W_DIM
+        assert weights["synthesis.constant"].shape == (16, 4, 4)
+
+
+def test_frozen_layers_are_found_among_the_buffers(tmp_path, state, z, monkeypatch):
+    from generators.pretrained import foreign_files
+
+    hold = foreign_files.Layer.hold
+
+    def frozen(self, path, tensor):
+        hold(self, path, tensor)
+        if self.class_name == "FullyConnectedLayer":
+            self.state["_buffers"][path] = self.state["_parameters"].pop(path).data
+
+    monkeypatch.setattr(foreign_files.Layer, "hold", frozen)
+    network = converted(write_nvidia(tmp_path / "n.pkl", state), SPEC, tmp_path / "o", noise="off")
+    with torch.no_grad():
+        assert torch.allclose(unclamped(network, z), images_of(state, z), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["vae", "stylegan2"])
+def test_own_files_are_passed_on(tmp_path, kind):
+    torch.manual_seed(0)
+    if kind == "vae":
+        recipe = {"_target_": "medlat.generators.vae.networks.VAE", "latent_dim": 3, "capacity": 4, "stem_stride": 2}
+        network = VAE(SPEC, latent_dim=3, capacity=4, stem_stride=2).eval()
+    else:
+        recipe = {
+            "_target_": "medlat.generators.stylegan2.networks.StyleGAN2",
+            "z_dim": 8,
+            "w_dim": 8,
+            "channel_max": 8,
+        }
+        network = StyleGAN2(SPEC, z_dim=8, w_dim=8, channel_max=8).eval()
+    path = tmp_path / "generator.safetensors"
+    save_generator(path, network, recipe, SPEC)
+    given = {"truncation": 0.5, "noise": "off"} if kind == "stylegan2" else {}
+    again = converted(path, SPEC, tmp_path / "out", **given)
+    assert {n: t.tolist() for n, t in again.state_dict().items()} == {
+        n: t.tolist() for n, t in network.state_dict().items()
+    }
+    if kind == "stylegan2":
+        assert (again.truncation, again.noise) == (0.5, "off")
+    else:
+        with pytest.raises(UserError, match=r"generator.truncation: only a StyleGAN2 has it"):
+            converted(path, SPEC, tmp_path / "refused", truncation=0.5)
+    assert read_pretrained(path)[0] == recipe
+
+
+def test_own_files_of_another_window(tmp_path, vae, spec):
+    path = tmp_path / "g.safetensors"
+    recipe = {"_target_": "medlat.generators.vae.networks.VAE", "latent_dim": 6, "capacity": 8}
+    save_generator(path, vae, recipe, spec)
+    other = ImageSpec(1, 32, 32, -500.0, 500.0, "HU", 12.5)
+    with pytest.raises(UserError, match=r"\[-500, 500\] HU; set data\.window=\[-1000, 2000\]"):
+        Pretrained(str(path)).convert(other, tmp_path / "o")
+    nearer = ImageSpec(1, 32, 32, spec.low, spec.high, "HU", 1.0)  # another pixel spacing is no matter of the network
+    assert converted(path, nearer, tmp_path / "o").image == nearer
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (ImageSpec(1, 64, 64, 0.0, 1.0, "HU", 1.0), r"16x16 pixels, the data's 64x64; set data\.image_size=16"),
+        (RGB, r"its images have 1 channel of 16x16 pixels, the data's have 3; expected a network of 3"),
+    ],
+)
+def test_images_of_another_shape(tmp_path, state, spec, message):
+    path = write_nvidia(tmp_path / "n.pkl", state)
+    with pytest.raises(UserError, match=message):
+        Pretrained(str(path)).convert(spec, tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"c_dim": 10}, r"conditioned on labels \(c_dim=10\)"),
+        ({"architecture": "resnet"}, "architecture resnet; expected skip"),
+        ({"architecture": "orig"}, "architecture orig; expected skip"),
+        ({"architecture": [[]]}, "another kind of architecture"),
+        ({"clamp": "256"}, "clamp 256"),
+    ],
+)
+def test_variants_of_nvidia_are_refused(tmp_path, state, options, message):
+    path = write_nvidia(tmp_path / "n.pkl", state, **options)
+    with pytest.raises(UserError, match=rf"generator\.weights=.*n\.pkl: .*{message}"):
+        read_pretrained(path)
+
+
+def change(state, name, value):
+    return {key: tensor for key, tensor in (state | {name: value}).items() if tensor is not None}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("synthesis.b8.conv0.weight", torch.zeros(16, 16, 5, 5), r"convs\.1\.weight is \(16, 16, 5, 5\), expected"),
+        ("synthesis.b8.conv0.bias", None, "SynthesisLayer has no bias"),
+        ("synthesis.b8.torgb.affine.weight", torch.zeros(16, 5), "to_image"),
+        ("synthesis.b8.torgb.weight", torch.zeros(1, 7, 1, 1), "have 16, 7, 8 channels"),
+        ("synthesis.b4.const", torch.full((16, 4, 4), torch.nan), "not finite"),
+        ("mapping.w_avg", None, "MappingNetwork has no w_avg"),
+    ],
+)
+def test_other_layouts_are_refused(tmp_path, state, name, value, message):
+    path = write_nvidia(tmp_path / "n.pkl", change(state, name, value))
+    with pytest.raises(UserError, match=rf"n\.pkl: .*{message}"):
+        read_pretrained(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("convs.0.conv.weight", None, r"convs\.\d"),
+        ("convs.0.conv.blur.kernel", torch.ones(4, 4), "another kernel"),
+        ("style.2.weight", None, r"style\.\d"),
+        ("input.input", None, "input.input is missing"),
+    ],
+)
+def test_other_layouts_of_rosinality_are_refused(tmp_path, state, name, value, message):
+    path = write_rosinality(tmp_path / "n.pt", change(rosinality_state(state), name, value))
+    with pytest.raises(UserError, match=rf"n\.pt: .*{message}"):
+        read_pretrained(path)
+
+
+def test_widths_without_a_rule_are_refused(tmp_path):
+    wide = random_state(base=10**6, most=16)
+    narrow = random_state(base=10**6, most=4)
+    mixed = wide | {name: tensor for name, tensor in narrow.items() if ".b4." in name}
+    mixed["synthesis.b8.conv0.weight"] = torch.zeros(16, 4, 3, 3)
+    mixed |= {f"synthesis.b8.conv0.affine.{x}": narrow[f"synthesis.b8.conv0.affine.{x}"] for x in ("weight", "bias")}
+    with pytest.raises(UserError, match="have 4, 16, 16 channels"):
+        read_pretrained(write_nvidia(tmp_path / "n.pkl", mixed))
+
+
+def test_what_the_constructor_refuses(tmp_path, state):
+    good = str(write_nvidia(tmp_path / "n.pkl", state))
+    (tmp_path / "notes.txt").write_text("not weights, but long enough to hold a head")
+    (tmp_path / "empty.pkl").touch()
+    for arguments, message in [
+        ((str(tmp_path / "none.pkl"),), r"generator\.weights=.*none\.pkl: no such file; expected medlat's"),
+        ((str(tmp_path),), "not a file"),
+        ((str(tmp_path / "notes.txt"),), r"notes\.txt: not a file of weights that medlat reads; expected"),
+        ((str(tmp_path / "empty.pkl"),), "not a file of weights"),
+        ((good, 1.5), r"generator\.truncation=1\.5: expected a number from 0 to 1"),
+        ((good, 1.0, "randm"), r"generator\.noise=randm; did you mean 'random'\?"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            Pretrained(*arguments)
+
+
+def test_the_fingerprint_depends_on_every_byte(tmp_path, state):
+    path = write_nvidia(tmp_path / "n.pkl", state)
+    first = Pretrained(str(path)).fingerprint()
+    assert len(first) == 16
+    assert Pretrained(str(path.rename(tmp_path / "moved"))).fingerprint() == first
+    content = bytearray((tmp_path / "moved").read_bytes())
+    content[-500] ^= 1
+    path.write_bytes(content)
+    assert Pretrained(str(path)).fingerprint() != first
+
+
+def test_other_safetensors_are_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match=r"x\.safetensors: a safetensors file that holds no generator of medlat"):
+        read_pretrained(path)
+    save_generator(path, VAE(SPEC, 3, 4, stem_stride=2), {"_target_": "medlat.core.store.Store", "root": "x"}, SPEC)
+    with pytest.raises(UserError, match=r"'medlat\.store\.Store' is not a generator"):
+        Pretrained(str(path)).convert(SPEC, tmp_path / "o")
+    assert not (tmp_path / "o").exists()

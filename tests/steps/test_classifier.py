@@ -1,0 +1,66 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from medlat.core.errors import UserError
+from medlat.steps.classifier import Label, _biased, label_of
+
+
+def config(**classifier):
+    return OmegaConf.create({"seed": 0, "explain": {"label": None}, "classifier": {"bias": classifier or None}})
+
+
+@pytest.fixture
+def opened(rng):
+    n = 4000
+    columns = {"factor.size": rng.uniform(size=n), "label.sick": (rng.uniform(size=n) < 0.5).astype(float)}
+    labels = {"sick": columns["label.sick"]}
+    return SimpleNamespace(columns=columns, labels=lambda: labels, classes=lambda name: ["no", "yes"])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95, 1.0])
+def test_a_biased_choice_has_the_share_asked_for(opened, share):
+    rows = np.arange(0, 4000, 2)
+    chosen = _biased(config(column="factor.size", share=share), opened, label_of(config(), opened), rows)
+    assert set(chosen) <= set(rows)
+    high = opened.columns["factor.size"] > np.median(opened.columns["factor.size"][rows])
+    agree = high[chosen] == (opened.columns["label.sick"][chosen] > 0.5)
+    assert agree.mean() == pytest.approx(share, abs=0.03)
+
+
+def test_bad_biases(opened):
+    label = label_of(config(), opened)
+    with pytest.raises(UserError, match=r"classifier.bias.column=factor.siez: .*did you mean 'factor.size'"):
+        _biased(config(column="factor.siez", share=0.9), opened, label, np.arange(10))
+    with pytest.raises(UserError, match=r"classifier.bias.share=0.4: expected a share from 0.5 to 1"):
+        _biased(config(column="factor.size", share=0.4), opened, label, np.arange(10))
+
+
+@pytest.mark.parametrize(
+    ("classes", "wanted", "task"),
+    [
+        (["a", "b"], None, "binary"),
+        (["a", "b", "c"], None, "multiclass"),
+        (["0", "1", "2"], "ordinal", "ordinal"),
+        (None, None, "regression"),
+        (["0", "1", "2"], "regression", "regression"),
+    ],
+)
+def test_the_task_of_a_label(classes, wanted, task):
+    assert Label("grade", np.zeros(3), classes).task(wanted) == task
+
+
+@pytest.mark.parametrize(("classes", "wanted"), [(["a", "b", "c"], "binary"), (None, "multiclass"), (None, "ordinal")])
+def test_a_task_that_does_not_fit(classes, wanted):
+    with pytest.raises(UserError, match=f"classifier.task={wanted}: the label 'grade' has"):
+        Label("grade", np.zeros(3), classes).task(wanted)
+
+
+def test_which_label(opened):
+    several = SimpleNamespace(labels=lambda: {"a": np.zeros(2), "b": np.ones(2)}, classes=lambda name: None)
+    with pytest.raises(UserError, match="several labels; choose from a, b"):
+        label_of(config(), several)
+    assert label_of(config(), SimpleNamespace(labels=dict)) is None
+    assert label_of(config(), opened).classes == ["no", "yes"]
