@@ -219,7 +219,7 @@ def _checked(config: "DictConfig", folder: Path) -> None:
     if config.dry_run:
         print(pipeline.describe(pipeline.plan(config)))
         return
-    pipeline.plan(config).store.check_writable()
+    pipeline.plan(config).context.store.check_writable()
     checks.try_programs(config)
     pipeline.run(config, folder)
 

@@ -59,8 +59,8 @@ def test_on_every_generator_and_as_if_never_interrupted(medlat, tmp_path, monkey
         *STUDY,
         *few,
         f"generator={generator}",
-        "+directions@others.jacobian=jacobian",
-        "others.jacobian.codes=2",
+        "+directions@compared.jacobian=jacobian",
+        "compared.jacobian.codes=2",
     )
     whole, again = tmp_path / "whole", tmp_path / "again"
     assert medlat(*arguments, f"hydra.run.dir={whole}", store=str(tmp_path / "a"))[0] == 0

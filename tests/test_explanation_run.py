@@ -20,14 +20,14 @@ HISTOLOGY = ("+experiment=histology_vae_linear", "scale=tiny")
 QUICK = (
     *("generator.training.images=640", "classifier.training.images=1280", "evaluation.base_codes=4"),
     *("evaluation.samples=8", "evaluation.regressor_steps=5", "report.gifs=0", "report.directions=1"),
-    *("explain.images=6", "explain.shown=2", "explain.controls=2", "explain.codes=60", "inversion=encoder"),
+    *("explain.images=6", "explain.shown=2", "explain.control_directions=2", "explain.codes=60", "inversion=encoder"),
 )
 OTHERS = ("logistic", "svm", "mean_gradient", "latent_shift", "style_channels")
 METHODS = ("linear", *OTHERS, "conditional", "sefa")
 ALL = (
-    *(f"+directions@others.{name}={name}" for name in (*OTHERS, "conditional", "sefa")),
-    "others.conditional.confounders=[eosin]",
-    "others.style_channels.codes=2",
+    *(f"+directions@compared.{name}={name}" for name in (*OTHERS, "conditional", "sefa")),
+    "compared.conditional.confounders=[eosin]",
+    "compared.style_channels.codes=2",
 )
 
 
@@ -147,10 +147,10 @@ def test_stylegan_with_every_inversion_and_a_biased_classifier(medlat, tmp_path)
         *quick,
         *small,
         "inversion=pivotal",
-        "+directions@others.style_channels=style_channels",
-        "others.style_channels.codes=1",
-        "+directions@others.w=linear",
-        "others.w.origin=both",
+        "+directions@compared.style_channels=style_channels",
+        "compared.style_channels.codes=1",
+        "+directions@compared.w=linear",
+        "compared.w.origin=both",
     )
     assert code == 0, err
     assert (place(run, "encoder", store) / "encoder.safetensors").exists()
@@ -173,7 +173,7 @@ WRONG = {
     "images": ([*HISTOLOGY, "explain.images=0"], "explain.images=0"),
     "task": ([*HISTOLOGY, "classifier.task=multiclass"], "the label 'tumour' has 2 classes; expected binary"),
     "target": ([*HISTOLOGY, "explain.target=tumor"], "did you mean 'tumour'"),
-    "wanted": ([*HISTOLOGY, "explain.wanted=[0.6,0.9]"], "explain.wanted=[0.6, 0.9]"),
+    "wanted": ([*HISTOLOGY, "explain.target_range=[0.6,0.9]"], "explain.target_range=[0.6, 0.9]"),
     "space": ([*HISTOLOGY, "inversion.method.space=w"], "inversion.space=w: with this generator, images are inverted"),
     "bias column": ([*HISTOLOGY, "classifier.bias={column: factor.eosn, share: 0.9}"], "did you mean 'factor.eosin'"),
     "bias share": ([*HISTOLOGY, "classifier.bias={column: factor.eosin, share: 0.2}"], "classifier.bias.share=0.2"),

@@ -86,7 +86,7 @@ TRAINED = ("classifier", "generator", "encoder", "directions")
 STAGES = ("slices", "split", *TRAINED[:3], "inversion", "directions", "regressor", "evaluation", "explanation")
 EVERY = (
     *("+experiment=audit_confounder", "scale=tiny", "logger=none", *QUICK, "generator=stylegan2"),
-    *("directions=shift_reconstruction", "directions.images=1200", "+directions@others.linear=linear"),
+    *("directions=shift_reconstruction", "directions.images=1200", "+directions@compared.linear=linear"),
     *("inversion=hybrid", "inversion.encoder.training.images=640", "generator.training.images=160"),
     *("classifier.training.images=640", "scale.codes=48", "scale.explained=4", "evaluation.regressor_steps=20"),
     *(f"{part}.training.checkpoint_every_s=0.1" for part in ("generator", "classifier", "inversion.encoder")),

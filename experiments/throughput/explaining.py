@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from medlat.explain.series import Walk, Wanted, counterfactuals
 
 from medlat.classifiers.black_box import Target
 from medlat.classifiers.trained import Trained
@@ -18,7 +19,6 @@ from medlat.config import build
 from medlat.config.locate import config_dir
 from medlat.core.spaces import ImageSpec, decode_in_parts
 from medlat.core.tables import write_table
-from medlat.explain.series import Walk, Wanted, counterfactuals
 from medlat.inversion.encode import own_encoder
 from medlat.inversion.inverter import chosen_space
 from medlat.steps import builders
@@ -58,7 +58,7 @@ def rows_of(name: str) -> list[dict[str, Any]]:
 
     found = [("decoding alone", rate(lambda: len(decode_in_parts(model, codes, space.name))))]
     found.append(("decoding and predicting, along a series", rate(lambda: walk.series(STEPS).numel())))
-    for method, section in config.inversion.others.items():
+    for method, section in config.inversion.compared.items():
         inverter = build.build(section)
         found.append((f"inversion: {method}", rate(lambda i=inverter: len(i.invert(model, images, encoder)), 1)))
     found.append(("series of 9 steps and counterfactual", rate(follow)))

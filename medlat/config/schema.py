@@ -72,8 +72,8 @@ class Encoder:
 class Inversion:
     method: Component
     encoder: Encoder  # trained where the method needs one and the generator has none of its own
-    others: dict[str, Component]  # methods that the table compares
-    compared: int  # images that the others are tried on
+    compared: dict[str, Component]  # methods that the table compares
+    compared_images: int  # images that they are tried on
 
 
 @dataclass
@@ -81,17 +81,18 @@ class Explain:
     label: str | None  # of the data that the classifier is about
     target: str | None  # the output that is explained
     threshold: float | None  # prediction at which an image is said to have changed side
-    wanted: tuple[float, float] | None  # predictions that images are moved to
+    target_range: tuple[float, float] | None  # predictions that images are moved to
     steps: list[float]  # of a series, in standard deviations of the latent space
     images: int  # held-out images that are explained
     codes: int  # training images that directions are found from
-    controls: int  # directions of each control that are followed
-    shuffled: bool  # a control: the same classifier trained on shuffled labels
+    control_directions: int  # directions of each control that are followed
+    permuted: bool  # a control: the same classifier trained on permuted labels
     shown: int  # images in the figure
 
 
 @dataclass
 class Evaluation:
+    chance: str | None  # the control that says what chance gives
     base_codes: int  # codes that each direction is tried from
     samples: int  # images drawn for distances
     steps: list[float]  # of a traversal, in standard deviations of the latent space
@@ -141,7 +142,8 @@ class Root:
     oracle: Classifier | None  # a second one, trained here or the user's own, that judges counterfactuals
     inversion: Inversion
     directions: Component
-    others: dict[str, Component]  # further methods beside the main one
+    compared: dict[str, Component]  # further methods beside the main one
+    steps: dict[str, Component]  # of the user's own
     controls: dict[str, Component]  # methods that know nothing, which every result is compared with
     explain: Explain
     evaluation: Evaluation

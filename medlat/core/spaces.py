@@ -143,7 +143,8 @@ class Directions:
 
     def renamed(self, method: str) -> "Directions":
         """The same directions under another name."""
-        names = [f"{method} {i:02d}" for i in range(len(self))]
+        own = len(self.method)
+        names = [method + name[own:] if name.startswith(self.method) else f"{method} {name}" for name in self.names]
         return Directions(self.vectors, self.scores, names, method, self.space)
 
     def save(self, path: Path) -> None:

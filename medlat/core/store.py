@@ -1,4 +1,4 @@
-"""Artifacts of stages, each made once: `<store>/<stage>/<key>/`, keyed by what determines it.
+"""Artifacts of steps, each made once: `<store>/<step>/<key>/`, keyed by what determines it.
 
 An artifact is built in a hidden folder beside its place and renamed when whole, under a lock, so that a reader
 sees all of it or nothing and two jobs never build it twice. Its files have digests, by which it is checked before it is
@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,27 +60,32 @@ def restrict(mode: int | None, folder: Path | None = None) -> None:
 class Recipe:
     """What determines an artifact.
 
-    stage:  the step of the pipeline, and the folder in the store.
+    step:   of the pipeline, and the folder in the store.
     config: the part of the configuration that it depends on; plain values, no paths, no hardware.
     inputs: name -> key of each artifact it reads.
+    code:   what makes it: the step's version, and a hash of the source of each component from outside medlat.
     """
 
-    stage: str
+    step: str
     config: Mapping[str, Any]
     inputs: Mapping[str, str]
+    code: Mapping[str, Any] = field(default_factory=dict)
 
-    FORMAT = 2
+    FORMAT = 3
 
     @property
     def key(self) -> str:
-        return hash_of({"format": self.FORMAT, "stage": self.stage, "config": self.config, "inputs": self.inputs})
+        return hash_of({"format": self.FORMAT, "step": self.step, **self.told()})
+
+    def told(self) -> dict[str, Any]:
+        return {"config": self.config, "inputs": self.inputs, "code": self.code}
 
 
 @dataclass(frozen=True)
 class Artifact:
     """A finished artifact: a folder that nobody changes any more."""
 
-    stage: str
+    step: str
     key: str
     path: Path
 
@@ -97,7 +102,7 @@ class Store:
     def find(self, recipe: Recipe) -> Artifact | None:
         """The finished artifact, or None. Its files are not looked at."""
         place = self._place(recipe)
-        return Artifact(recipe.stage, recipe.key, place) if (place / RECIPE).is_file() else None
+        return Artifact(recipe.step, recipe.key, place) if (place / RECIPE).is_file() else None
 
     def make(self, recipe: Recipe, build: Callable[[Path], None], resumable: bool = False) -> Artifact:
         """The artifact, built by `build(folder)` where it does not exist yet, or is damaged.
@@ -106,18 +111,20 @@ class Store:
         Raises UserError where the store is not writable or the disk is full; nothing half-written stays.
         """
         if found := self._intact(recipe):
-            log.info("%s: reused (%s)", recipe.stage, recipe.key)
+            log.info("%s: reused (%s)", recipe.step, recipe.key)
             return found
         place = self._place(recipe)
         with self._writing(place), self._lock(place):
             if found := self._intact(recipe):  # another job was faster
                 return found
             if place.exists():
-                log.warning("%s: damaged in the store (%s); it is made anew", recipe.stage, recipe.key)
+                log.warning("%s: damaged in the store (%s); it is made anew", recipe.step, recipe.key)
                 aside = place.with_name(f".{recipe.key}.damaged")
                 shutil.rmtree(aside, ignore_errors=True)
                 os.replace(place, aside)  # at once, and not file by file under somebody who reads
                 shutil.rmtree(aside)
+            elif changed := self._older_code(recipe):
+                log.info("%s: made by older code (%s); it is made anew", recipe.step, changed)
             partial = place.with_name(f".{recipe.key}.partial")
             if not resumable:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -125,7 +132,7 @@ class Store:
             self._fill(partial, recipe, build, keep=resumable)
             shutil.rmtree(partial / PROGRESS, ignore_errors=True)
             os.replace(partial, place)
-        return Artifact(recipe.stage, recipe.key, place)
+        return Artifact(recipe.step, recipe.key, place)
 
     def distrust(self, path: Path) -> None:
         """A file of an artifact proved damaged when it was read: `make` makes the artifact anew. Raises UserError where
@@ -166,8 +173,21 @@ class Store:
         with self._writing(probe), self._lock(probe), tempfile.TemporaryFile(dir=self.root) as file:
             file.write(b"\0")
 
+    def _older_code(self, recipe: Recipe) -> str | None:
+        """What has changed since other code made this artifact from the same configuration and inputs; None where none
+        did.
+        """
+        wanted = json.loads(json.dumps(recipe.told()))
+        for path in self.root.glob(f"{recipe.step}/*/{RECIPE}"):
+            told = read_json(path) or {}
+            if all(told.get(part) == wanted[part] for part in ("config", "inputs")):
+                before, now = told.get("code", {}), wanted["code"]
+                names = [name for name in now.keys() | before.keys() if now.get(name) != before.get(name)]
+                return ", ".join(sorted(names)) or None
+        return None
+
     def _place(self, recipe: Recipe) -> Path:
-        return self.root / recipe.stage / recipe.key
+        return self.root / recipe.step / recipe.key
 
     def _intact(self, recipe: Recipe) -> Artifact | None:
         """The finished artifact, where its files are as they were written; a large one is left to its reader."""
@@ -192,7 +212,7 @@ class Store:
             build(partial)
             files = sorted(path for path in partial.rglob("*") if path.is_file() and path.name != RECIPE)
             files = [path for path in files if PROGRESS not in path.relative_to(partial).parts]
-            text = {"format": recipe.FORMAT, "key": recipe.key, "config": recipe.config, "inputs": recipe.inputs}
+            text = {"format": recipe.FORMAT, "key": recipe.key, **recipe.told()}
             text["files"] = {path.relative_to(partial).as_posix(): digests(path) for path in files}
             (partial / RECIPE).write_text(json.dumps(text, indent=2, sort_keys=True) + "\n")
         except BaseException:

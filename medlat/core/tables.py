@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +31,12 @@ def _cell(value: Any) -> Any:
         except ValueError:
             return f"'{value}"
     return value.item() if isinstance(value, np.generic) else value
+
+
+def read_table(path: Path, of: type | None = None) -> list[dict[str, Any]]:
+    """Rows of a CSV that `write_table` wrote. of: a dataclass; what it says is a float is one; else cells are text."""
+    numeric = {f.name for f in fields(of) if f.type in (float, "float")} if of is not None else set()
+    with open(path, newline="", encoding="utf-8") as file:
+        return [
+            {key: float(cell) if key in numeric else cell for key, cell in row.items()} for row in csv.DictReader(file)
+        ]

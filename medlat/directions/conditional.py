@@ -5,7 +5,7 @@ import torch
 
 from medlat.core.errors import UserError
 from medlat.core.spaces import Directions, LatentModel
-from medlat.directions.finder import Evidence, SupervisedFinder
+from medlat.directions.finder import SupervisedFinder, Supervision, needs_of
 from medlat.directions.linear_models import cross_validated, r2, ridge
 
 
@@ -19,30 +19,32 @@ class Conditional:
     base:        the method whose directions are freed. confounders: names of measurements.
     """
 
+    name = "conditional"
+
     def __init__(self, base: SupervisedFinder, confounders: list[str]) -> None:
         if not confounders:
             raise UserError("directions.confounders=[]: expected at least one measurement")
-        self.base, self.confounders = base, confounders
+        self.base, self.confounders, self.needs = base, confounders, needs_of(base)
         self.space, self.origin, self.preferred = base.space, base.origin, getattr(base, "preferred", ())
 
-    def find(self, model: LatentModel, evidence: Evidence) -> Directions:
-        found = self.base.find(model, evidence)
-        sigma = evidence.sigma.flatten().double().cpu().numpy()
+    def find(self, model: LatentModel, supervision: Supervision) -> Directions:
+        found = self.base.find(model, supervision)
+        sigma = supervision.sigma.flatten().double().cpu().numpy()
         ours = found.vectors[:1].flatten(1).double().numpy() / sigma
         ours /= np.linalg.norm(ours, axis=1, keepdims=True)
-        theirs = np.stack([self._direction(evidence, name) for name in self.confounders])
+        theirs = np.stack([self._direction(supervision, name) for name in self.confounders])
         basis = np.linalg.svd(theirs.T, full_matrices=False)[0]  # [D, confounders], orthonormal
         free = ours - (ours @ basis) @ basis.T
         left = float(np.linalg.norm(free))
         if left < 1e-6:
             raise UserError(f"directions.confounders={self.confounders}: nothing is left of the direction without them")
-        return evidence.directions(free, torch.tensor([left]), "conditional")
+        return supervision.directions(free, torch.tensor([left]), self.name)
 
-    def _direction(self, evidence: Evidence, name: str) -> np.ndarray:
-        values = evidence.column(name)
+    def _direction(self, supervision: Supervision, name: str) -> np.ndarray:
+        values = supervision.column(name)
         known = np.isfinite(values)
         if known.sum() < 2 or values[known].std() == 0.0:
             raise UserError(f"directions.confounders: '{name}' is the same, or not defined, in all images")
-        x = evidence.standardised()[known]
-        weights = cross_validated(ridge, x, values[known], evidence.groups[known], r2).weights
+        x = supervision.standardised()[known]
+        weights = cross_validated(ridge, x, values[known], supervision.groups[known], r2).weights
         return weights / np.linalg.norm(weights)

@@ -13,6 +13,8 @@ class Coordinate:
     count: directions wanted; at most the dimensions of the space. space: null for the generator's default.
     """
 
+    name = "coordinate"
+
     def __init__(self, count: int = 16, space: str | None = None) -> None:
         check_count(count)
         self.count, self.space = count, space
@@ -22,4 +24,4 @@ class Coordinate:
         weights = torch.cat([w.detach().float().cpu() for w in model.latent_affines(space.name)])
         strength = weights.norm(dim=0)
         best = torch.argsort(strength, descending=True, stable=True)[: self.count]
-        return Directions.ranked(torch.eye(space.size)[best], strength[best], "coordinate", space)
+        return Directions.ranked(torch.eye(space.size)[best], strength[best], self.name, space)

@@ -1,8 +1,15 @@
-"""What a direction finder is.
+"""What a direction finder is, and what it declares.
 
-Adding a method = one class here with explicit arguments and `find`, one YAML in `conf/directions/`, one test.
+A method is a class with explicit arguments and `find(model, ...)`, and one YAML in `conf/directions/`; it may stand
+anywhere that Python can import it. It says by class attributes what it needs and what it is called:
+
+needs:     names out of `NEEDS`; what stands for a thing is given to `find` as an argument of that name. Default: none.
+name:      of its directions, where the configuration does not give another. Default: the class's own, as `my_finder`.
+per_image: whether its direction differs from image to image, as `directions_at` says. Default: no.
 """
 
+import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -16,17 +23,70 @@ from medlat.core.spaces import Directions, LatentModel, LatentSpace
 
 Origin = Literal["real", "samples", "both"]
 
+NEEDS = {
+    "images": "find(model, images): batches [N, C, H, W] in [-1, 1] of training images, at most `self.images` of them",
+    "supervision": "find(model, supervision): codes and what the classifier predicts (`Supervision`)",
+    "gradients": "a classifier with gradients; beside supervision",
+    "training": "`schedule`, `module(model)` and `directions(model, module)` in place of `find`",
+}
+ARGUMENTS = ("images", "supervision")  # of `find`
+
 
 class Finder(Protocol):
-    """Finds directions in a latent space of any generator."""
+    """Finds directions in a latent space of any generator.
 
-    def find(self, model: LatentModel) -> Directions:
-        """Unit directions, ranked; at most as many as the space has dimensions for methods that find a basis."""
+    It may have `check(model)`, which raises UserError for a generator that it cannot work on; it is called before any
+    data are read, with a network that has sizes and no numbers.
+    """
+
+    needs: frozenset[str] = frozenset()
+    name: str
+    per_image: bool = False
+
+    @property
+    def find(self) -> Callable[..., Directions]:
+        """find(model, ...) -> unit directions, ranked; at most as many as the space has dimensions for methods that
+        find a basis.
+        """
         ...
 
 
+def needs_of(finder: object) -> frozenset[str]:
+    """What a finder declares that it needs. Raises UserError for a need that there is not, and where its methods do not
+    take what it needs.
+    """
+    declared: Any = getattr(finder, "needs", frozenset())
+    what = type(finder).__name__
+    needs = frozenset([declared] if isinstance(declared, str) else declared)
+    for name in sorted(needs - NEEDS.keys()):
+        raise UserError(f"{what}.needs: nothing is called '{name}'{did_you_mean(name, NEEDS)}")
+    if "training" in needs:
+        missing = [name for name in ("schedule", "module", "directions") if not hasattr(finder, name)]
+        if missing:
+            raise UserError(f"{what}: needs training, and has no {missing[0]}; expected {NEEDS['training']}")
+        return needs
+    find = getattr(finder, "find", None)
+    if find is None:
+        raise UserError(f"{what}: has no find(model); expected a direction finder (`medlat.directions.finder`)")
+    given = [name for name in ARGUMENTS if name in needs]
+    try:
+        inspect.signature(find).bind(None, **dict.fromkeys(given))
+    except TypeError as error:
+        raise UserError(
+            f"{what}.find{inspect.signature(find)}: called as find({', '.join(['model', *given])}), as its needs are "
+            f"{sorted(needs) or 'none'} ({error}); expected what it takes in its `needs`, e.g. {{'images'}}"
+        ) from error
+    return needs
+
+
+def name_of(finder: object) -> str:
+    """What a finder's directions are called."""
+    found = getattr(finder, "name", None)
+    return found if isinstance(found, str) else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(finder).__name__).lower()
+
+
 @dataclass(frozen=True)
-class Evidence:
+class Supervision:
     """What a supervised method learns from: codes and what a classifier predicts for their images.
 
     space:        of the codes. codes: [N, *space.shape], of real images, samples or both.
@@ -91,8 +151,9 @@ class Evidence:
         return self.measure()[:, list(self.measurements).index(measurement)]
 
 
-class SupervisedFinder(Protocol):
-    """Finds the directions along which a classifier's prediction changes; vectors point to higher values.
+class SupervisedFinder(Finder, Protocol):
+    """Finds the directions along which a classifier's prediction changes; vectors point to higher values, and the first
+    is the one to follow.
 
     space: name of the latent space; None: the first of `preferred` that the generator has, else that of the inverted
            images. origin: which codes it learns from.
@@ -102,30 +163,14 @@ class SupervisedFinder(Protocol):
     space: str | None
     origin: Origin
 
-    def find(self, model: LatentModel, evidence: Evidence) -> Directions:
-        """At least one direction; the first is the one to follow, and points to higher values."""
+    def directions_at(self, model: LatentModel, supervision: Supervision, codes: Tensor) -> Tensor:
+        """Of one that is `per_image`: codes [N, *space.shape] -> unit directions of the same shape, towards higher
+        values.
+        """
         ...
 
 
-class LocalFinder(SupervisedFinder, Protocol):
-    """A supervised finder whose direction differs from image to image; that of `find` is the mean of them."""
-
-    def directions_at(self, model: LatentModel, evidence: Evidence, codes: Tensor) -> Tensor:
-        """Codes [N, *space.shape] -> unit directions [N, *space.shape], towards higher values."""
-        ...
-
-
-class ImageTaughtFinder(Protocol):
-    """A finder that looks at real images. images: how many at most."""
-
-    images: int
-
-    def find(self, model: LatentModel, images: Iterable[Tensor]) -> Directions:
-        """images: batches [N, C, H, W] in [-1, 1] of training images."""
-        ...
-
-
-class TrainedFinder(Protocol):
+class TrainedFinder(Finder, Protocol):
     """A finder that learns by gradient descent. schedule: how long."""
 
     schedule: Any
@@ -137,16 +182,6 @@ class TrainedFinder(Protocol):
     def directions(self, model: LatentModel, module: Any) -> tuple[Directions, dict[str, float]]:
         """What a trained module has found, and numbers on how well."""
         ...
-
-
-def is_trained(finder: object) -> bool:
-    """Whether the finder learns by gradient descent."""
-    return hasattr(finder, "module")
-
-
-def is_taught_by_images(finder: object) -> bool:
-    """Whether `find` wants real images."""
-    return hasattr(finder, "images")
 
 
 def need_encoder(model: LatentModel, method: str) -> None:
@@ -165,11 +200,6 @@ def posteriors(model: Any, images: Iterable[Tensor]) -> Iterator[tuple[Tensor, T
         with torch.no_grad():
             mean, log_variance = model.encode(part.to(device))
         yield mean.double().cpu(), log_variance.double().cpu()
-
-
-def is_supervised(finder: object) -> bool:
-    """Whether `find` wants evidence."""
-    return hasattr(finder, "origin")
 
 
 def check_count(count: int) -> None:

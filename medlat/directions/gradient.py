@@ -5,7 +5,7 @@ from torch import Tensor
 
 from medlat.core.errors import UserError
 from medlat.core.spaces import Directions, LatentModel
-from medlat.directions.finder import Evidence, Origin
+from medlat.directions.finder import Origin, Supervision
 
 PIXELS_AT_ONCE = 2**18  # of images that are differentiated together
 
@@ -18,49 +18,50 @@ class MeanGradient:
     codes: at most how many are looked at. space, origin: as of `Linear`.
     """
 
-    method = "mean_gradient"
-    needs_gradients = True
+    name = "mean_gradient"
+    needs = frozenset({"supervision", "gradients"})
 
     def __init__(self, codes: int = 256, space: str | None = None, origin: Origin = "real") -> None:
         if codes < 1:
             raise UserError(f"directions.codes={codes}: expected a whole number of at least 1")
         self.codes, self.space, self.origin = codes, space, origin
 
-    def find(self, model: LatentModel, evidence: Evidence) -> Directions:
-        evidence.need_gradients(self.method)
-        slopes = gradients(model, evidence, evidence.codes[: self.codes]).flatten(1).double()
+    def find(self, model: LatentModel, supervision: Supervision) -> Directions:
+        supervision.need_gradients(self.name)
+        slopes = gradients(model, supervision, supervision.codes[: self.codes]).flatten(1).double()
         mean = slopes.mean(dim=0)
         if not mean.any():
-            raise UserError(f"directions={self.method}: the prediction does not change with any of the codes")
+            raise UserError(f"directions={self.name}: the prediction does not change with any of the codes")
         agreeing = (slopes @ mean > 0.0).float().mean()
-        return evidence.directions(mean[None].numpy(), agreeing[None], self.method)
+        return supervision.directions(mean[None].numpy(), agreeing[None], self.name)
 
 
 class LatentShift(MeanGradient):
     """For each image its own gradient (Cohen et al. 2021, arXiv 2102.09475); `find` gives their mean."""
 
-    method = "latent_shift"
+    name = "latent_shift"
+    per_image = True
 
-    def directions_at(self, model: LatentModel, evidence: Evidence, codes: Tensor) -> Tensor:
+    def directions_at(self, model: LatentModel, supervision: Supervision, codes: Tensor) -> Tensor:
         """Codes [N, *shape] -> unit directions of the same shape; the mean direction where a gradient is 0."""
-        evidence.need_gradients(self.method)
-        slopes = gradients(model, evidence, codes)
-        moves = (slopes * evidence.sigma.cpu()).flatten(1)
-        mean = self.find(model, evidence).vectors.flatten(1)
+        supervision.need_gradients(self.name)
+        slopes = gradients(model, supervision, codes)
+        moves = (slopes * supervision.sigma.cpu()).flatten(1)
+        mean = self.find(model, supervision).vectors.flatten(1)
         moves = torch.where(moves.any(dim=1, keepdim=True), moves, mean)
         return (moves / moves.norm(dim=1, keepdim=True)).reshape(codes.shape)
 
 
-def gradients(model: LatentModel, evidence: Evidence, codes: Tensor) -> Tensor:
+def gradients(model: LatentModel, supervision: Supervision, codes: Tensor) -> Tensor:
     """Of each code's value in the standardised code: [N, *shape] -> [N, *shape] float32 on the CPU."""
     size = max(1, PIXELS_AT_ONCE // (model.image.height * model.image.width))
-    device = evidence.codes.device
-    sigma = evidence.sigma.to(device)
+    device = supervision.codes.device
+    sigma = supervision.sigma.to(device)
     parts = []
     for part in codes.to(device).split(size):
         leaf = part.detach().clone().requires_grad_(True)
         with torch.enable_grad():
-            values = evidence.score(model.decode(leaf, evidence.space.name))
+            values = supervision.score(model.decode(leaf, supervision.space.name))
             (slope,) = torch.autograd.grad(values.sum(), leaf)
         parts.append((slope * sigma).float().cpu())
     return torch.cat(parts)

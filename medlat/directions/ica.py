@@ -28,6 +28,9 @@ class ICA:
     images:   training images that are encoded. seed: of the first estimate.
     """
 
+    name = "ica"
+    needs = frozenset({"images"})
+
     def __init__(self, count: int = 16, variance: float = 0.95, images: int = 4096, seed: int = 0) -> None:
         check_count(count)
         if not 0.0 < variance <= 1.0:
@@ -47,7 +50,7 @@ class ICA:
         mixing = torch.from_numpy(independent_components(codes.numpy(), self.variance, self.seed))
         strength = mixing.square().sum(dim=0) / codes.var(dim=0).sum()
         best = torch.argsort(strength, descending=True, stable=True)[: self.count]
-        return Directions.ranked(mixing.T[best], strength[best], "ica", space)
+        return Directions.ranked(mixing.T[best], strength[best], self.name, space)
 
 
 def independent_components(codes: np.ndarray, variance: float, seed: int) -> np.ndarray:

@@ -25,6 +25,8 @@ class Jacobian:
     space:      null for the generator's default. seed: of codes and first vectors.
     """
 
+    name = "jacobian"
+
     def __init__(
         self,
         count: int = 16,
@@ -53,7 +55,7 @@ class Jacobian:
         values, vectors = torch.linalg.eigh(small)  # ascending
         best = (basis.cpu().double() @ vectors).T.flip(0)[: self.count]
         scores = values.flip(0)[: self.count].clamp_min(0.0).sqrt()
-        return Directions.ranked(best, scores, "jacobian", space)
+        return Directions.ranked(best, scores, self.name, space)
 
     def _basis(self, model: LatentModel, space: LatentSpace, codes: Tensor, generator: torch.Generator) -> Tensor:
         """Orthonormal vectors [D, R] that hold the leading directions: all axes of a small space."""

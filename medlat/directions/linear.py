@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from medlat.core.spaces import Directions, LatentModel
-from medlat.directions.finder import Evidence, Origin
+from medlat.directions.finder import Origin, Supervision
 from medlat.directions.linear_models import Fitted, auc, cross_validated, logistic, r2, ridge, support_vectors
 
 
@@ -21,18 +21,21 @@ class Linear:
     origin: codes to learn from: those of "real" training images, "samples" of the generator, or "both".
     """
 
+    needs = frozenset({"supervision"})
+
     def __init__(
         self, model: Literal["ridge", "logistic"] = "ridge", space: str | None = None, origin: Origin = "both"
     ) -> None:
         self.model, self.space, self.origin = model, space, origin
+        self.name = "linear" if model == "ridge" else "logistic"
 
-    def find(self, model: LatentModel, evidence: Evidence) -> Directions:
-        x = evidence.standardised()
+    def find(self, model: LatentModel, supervision: Supervision) -> Directions:
+        x = supervision.standardised()
         if self.model == "ridge":
-            fitted = cross_validated(ridge, x, evidence.values.double().cpu().numpy(), evidence.groups, r2)
+            fitted = cross_validated(ridge, x, supervision.values.double().cpu().numpy(), supervision.groups, r2)
         else:
-            fitted = cross_validated(logistic, x, evidence.above(), evidence.groups, auc)
-        return one_direction(evidence, fitted, "linear" if self.model == "ridge" else "logistic")
+            fitted = cross_validated(logistic, x, supervision.above(), supervision.groups, auc)
+        return one_direction(supervision, fitted, self.name)
 
 
 class SVM:
@@ -40,15 +43,20 @@ class SVM:
     linear support vector machine. The score is its AUC on patients left out. space, origin: as of `Linear`.
     """
 
+    name = "svm"
+    needs = frozenset({"supervision"})
+
     def __init__(self, space: str | None = None, origin: Origin = "both") -> None:
         self.space, self.origin = space, origin
 
-    def find(self, model: LatentModel, evidence: Evidence) -> Directions:
-        fitted = cross_validated(support_vectors, evidence.standardised(), evidence.above(), evidence.groups, auc)
-        return one_direction(evidence, fitted, "svm")
+    def find(self, model: LatentModel, supervision: Supervision) -> Directions:
+        fitted = cross_validated(
+            support_vectors, supervision.standardised(), supervision.above(), supervision.groups, auc
+        )
+        return one_direction(supervision, fitted, self.name)
 
 
-def one_direction(evidence: Evidence, fitted: Fitted, method: str) -> Directions:
+def one_direction(supervision: Supervision, fitted: Fitted, method: str) -> Directions:
     """The weights of a linear model as a direction; the first axis where all are 0."""
     weights = fitted.weights if np.any(fitted.weights) else np.eye(len(fitted.weights))[0]
-    return evidence.directions(weights[None], torch.tensor([fitted.quality]), method)
+    return supervision.directions(weights[None], torch.tensor([fitted.quality]), method)

@@ -24,6 +24,8 @@ class Measured:
     of the codes. Measurements that read a known factor are taken; of images that have none, all.
     """
 
+    name = "measured"
+
     def __init__(self, count: int = 16, samples: int = 4096, space: str | None = None, seed: int = 0) -> None:
         check_count(count)
         if samples < 50:

@@ -27,6 +27,8 @@ class PCA:
     the codes.
     """
 
+    name = "pca"
+
     def __init__(
         self,
         count: int = 16,
@@ -57,7 +59,7 @@ class PCA:
         count = min(self.count, space.size, self.samples - 1)
         if of == "codes":
             variances, axes = components(flat, count)
-            return Directions.ranked(axes, variances, "pca", space)
+            return Directions.ranked(axes, variances, self.name, space)
         images = torch.cat([_small(decode_in_parts(model, part, space.name)) for part in codes.split(BATCH)])
         _, axes = components(images.double(), count)
         return self._regressed(flat - flat.mean(dim=0), (images - images.mean(dim=0)).double() @ axes.T, space)
@@ -67,7 +69,7 @@ class PCA:
         vectors = torch.linalg.lstsq(along, codes).solution  # [K, D]: codes from coordinates
         moved = codes @ torch.nn.functional.normalize(vectors, dim=1).T
         correlation = (moved * along).sum(0) / (moved.norm(dim=0) * along.norm(dim=0)).clamp_min(1e-12)
-        return Directions.ranked(vectors, correlation.square() * along.var(dim=0), "pca", space)  # type: ignore[arg-type]
+        return Directions.ranked(vectors, correlation.square() * along.var(dim=0), self.name, space)  # type: ignore[arg-type]
 
 
 def components(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:

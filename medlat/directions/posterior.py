@@ -19,6 +19,9 @@ class PosteriorAxes:
     count: directions wanted; at most the dimensions of the space. images: training images that are encoded.
     """
 
+    name = "posterior_axes"
+    needs = frozenset({"images"})
+
     def __init__(self, count: int = 16, images: int = 2048) -> None:
         check_count(count)
         if images < 1:
@@ -34,4 +37,4 @@ class PosteriorAxes:
         space = chosen_space(model, None)
         kl = torch.cat([kl_per_dimension(*posterior) for posterior in posteriors(model, images)]).mean(dim=0)
         best = torch.argsort(kl, descending=True, stable=True)[: self.count]
-        return Directions.ranked(torch.eye(space.size)[best], kl[best], "posterior_axes", space)
+        return Directions.ranked(torch.eye(space.size)[best], kl[best], self.name, space)

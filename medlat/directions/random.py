@@ -17,6 +17,8 @@ class RandomDirections:
            default.
     """
 
+    name = "random"
+
     def __init__(self, count: int = 16, seed: int = 0, space: str | None = None) -> None:
         check_count(count)
         self.count, self.seed, self.space = count, seed, space
@@ -27,4 +29,4 @@ class RandomDirections:
         generator = generator_for(self.seed, "random directions")
         q, r = torch.linalg.qr(torch.randn(count, space.size, generator=generator, dtype=torch.float64).T)
         vectors = (q * torch.sign(torch.diagonal(r))).T  # the signs make the distribution uniform
-        return Directions.ranked(vectors, torch.zeros(len(vectors)), "random", space)
+        return Directions.ranked(vectors, torch.zeros(len(vectors)), self.name, space)

@@ -22,6 +22,8 @@ class SeFa:
             what is large, late ones texture. In `w+` only the codes of these layers are moved, all alike.
     """
 
+    name = "sefa"
+
     def __init__(self, count: int = 16, space: str | None = None, layers: Sequence[int] | None = None) -> None:
         check_count(count)
         if layers is not None and (len(layers) != 2 or not 0 <= layers[0] <= layers[1]):
@@ -58,4 +60,4 @@ class SeFa:
             moved = torch.maximum(moved, rows.abs().amax(dim=(0, 2)).sign())
         values, vectors = torch.linalg.eigh(gram)  # ascending
         best = vectors.T.flip(0)[: self.count]
-        return Directions.ranked(best[:, None] * moved[:, None], values.flip(0)[: self.count], "sefa", space)
+        return Directions.ranked(best[:, None] * moved[:, None], values.flip(0)[: self.count], self.name, space)

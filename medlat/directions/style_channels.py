@@ -5,7 +5,7 @@ from torch import Tensor
 
 from medlat.core.errors import UserError
 from medlat.core.spaces import Directions, LatentModel, decode_in_parts
-from medlat.directions.finder import Evidence, Origin, check_count
+from medlat.directions.finder import Origin, Supervision, check_count
 
 
 class StyleChannels:
@@ -20,6 +20,8 @@ class StyleChannels:
     space: null: style channels `s` where the generator has them, else the space of the inverted images.
     """
 
+    name = "style_channels"
+    needs = frozenset({"supervision"})
     preferred = ("s",)
 
     def __init__(
@@ -32,30 +34,30 @@ class StyleChannels:
             raise UserError(f"directions.step={step:g}: expected standard deviations, more than 0")
         self.count, self.codes, self.step, self.space, self.origin = count, codes, step, space, origin
 
-    def find(self, model: LatentModel, evidence: Evidence) -> Directions:
-        effect = self._effects(model, evidence)
+    def find(self, model: LatentModel, supervision: Supervision) -> Directions:
+        effect = self._effects(model, supervision)
         best = torch.argsort(effect.abs(), descending=True, stable=True)[: self.count]
-        alone = torch.zeros(len(best), evidence.space.size)
+        alone = torch.zeros(len(best), supervision.space.size)
         alone[torch.arange(len(best)), best] = torch.where(effect[best] < 0.0, -1.0, 1.0)
         together = (alone * effect[best].abs()[:, None]).sum(dim=0, keepdim=True)
         if not together.any():
             raise UserError("directions=style_channels: the prediction does not change with any coordinate")
         weights = torch.cat([together, alone]).double().numpy()
         scores = torch.cat([effect[best].abs().sum()[None], effect[best].abs()])
-        return evidence.directions(weights, scores, "style_channels")
+        return supervision.directions(weights, scores, self.name)
 
-    def _effects(self, model: LatentModel, evidence: Evidence) -> Tensor:
+    def _effects(self, model: LatentModel, supervision: Supervision) -> Tensor:
         """[D]: half the difference of the mean value between both ends of each coordinate."""
-        spread = torch.linspace(0, len(evidence.codes) - 1, min(self.codes, len(evidence.codes))).long()
-        codes = evidence.codes[spread.to(evidence.codes.device)]
-        moves = self.step * evidence.sigma.to(codes.device).flatten()
+        spread = torch.linspace(0, len(supervision.codes) - 1, min(self.codes, len(supervision.codes))).long()
+        codes = supervision.codes[spread.to(supervision.codes.device)]
+        moves = self.step * supervision.sigma.to(codes.device).flatten()
         effect = torch.zeros(len(moves))
         for i, move in enumerate(moves):
             changed = torch.stack([codes, codes]).flatten(2)
             changed[0, :, i] += move
             changed[1, :, i] -= move
-            images = decode_in_parts(model, changed.flatten(0, 1).reshape(-1, *codes.shape[1:]), evidence.space.name)
+            images = decode_in_parts(model, changed.flatten(0, 1).reshape(-1, *codes.shape[1:]), supervision.space.name)
             with torch.no_grad():
-                up, down = evidence.score(images.to(codes.device)).float().cpu().chunk(2)
+                up, down = supervision.score(images.to(codes.device)).float().cpu().chunk(2)
             effect[i] = (up - down).mean() / 2.0
         return effect

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medlat.evaluation.semantics import CHANCE, MOVES, Effect, purity
+from medlat.evaluation.semantics import MOVES, Effect, purity
 
 LEVEL = 95.0  # percentile of the control's evidence that a name has to exceed
 UNNAMED = "unnamed"
@@ -33,20 +33,20 @@ class Named:
         return self.name != UNNAMED
 
 
-def names(rows: Sequence[Effect], kind: str, signs: Mapping[str, str] | None = None) -> list[Named]:
+def names(rows: Sequence[Effect], kind: str, chance: str | None, signs: Mapping[str, str] | None = None) -> list[Named]:
     """A name, or "unnamed", for each direction of every method but the control, from rows of one kind; best first.
 
-    signs: unit -> how it is printed. Without a control nothing is named.
+    chance: the method that says what chance gives; without one nothing is named. signs: unit -> how it is printed.
     """
     best = {m: purity([r for r in rows if r.method == m], kind) for m in dict.fromkeys(r.method for r in rows)}
-    chance = [evidence(row) for row in best.get(CHANCE, {}).values()]
-    level = float(np.percentile(chance, LEVEL)) if chance else float("inf")
+    beside = [evidence(row) for row in best.get(chance or "", {}).values()]
+    level = float(np.percentile(beside, LEVEL)) if beside else float("inf")
     found = []
     for method, strongest in best.items():
         ranked = sorted(strongest.values(), key=evidence, reverse=True)
         nothing = [d for d in dict.fromkeys(r.direction for r in rows if r.method == method) if d not in strongest]
         for rank, row in enumerate(ranked, 1):
-            sure = method != CHANCE and evidence(row) > level and row.significant and abs(row.standardised) >= MOVES
+            sure = method != chance and evidence(row) > level and row.significant and abs(row.standardised) >= MOVES
             text = _text(row, signs or {}) if sure else UNNAMED
             found.append(Named(method, row.direction, rank, text, row.measurement, evidence(row), level))
         for rank, direction in enumerate(nothing, len(ranked) + 1):  # along which nothing measurable changes

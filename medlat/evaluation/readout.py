@@ -6,6 +6,7 @@ its penalty is the one with the smallest error on patients left out.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -47,6 +48,15 @@ class Readout:
             axis=1,
         )
         return cls(names, centre, scale, weights, targets.std(axis=0))
+
+    def save(self, path: Path) -> None:
+        """As a NumPy archive without pickles."""
+        np.savez(path, names=self.names, centre=self.centre, scale=self.scale, weights=self.weights, std=self.std)
+
+    @classmethod
+    def load(cls, path: Path) -> "Readout":
+        with np.load(path) as arrays:
+            return cls(arrays["names"].tolist(), *(arrays[name] for name in ("centre", "scale", "weights", "std")))
 
     def keep(self, names: list[str]) -> "Readout":
         """The readout of some of the factors."""

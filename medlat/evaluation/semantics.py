@@ -17,7 +17,6 @@ import numpy as np
 PURE = 0.5
 MOVES = 0.1
 BOOTSTRAPS = 1000
-CHANCE = "random"  # the method that the others are compared with
 
 
 @dataclass(frozen=True)

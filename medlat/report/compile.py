@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from medlat.evaluation.semantics import CHANCE
 from medlat.report import anatomy, charts, gif, heatmap
 from medlat.report.discovered import discovered_section
 from medlat.report.explained import Explanation, explanation_sections, key_numbers, sliders
@@ -36,19 +35,24 @@ NUMBERS = ("effect", "effect_low", "effect_high", "standardised", "share", "r2")
 class Inputs:
     """What a report is made of.
 
-    evaluation: folder with metrics.json, semantics.csv, distances.csv and the arrays; curves: metrics.jsonl of the
-                training. grids: images of the same codes as it went on, images shown -> [N, H, W(, 3)] physical values.
-    controls:   names of the direction methods that know nothing. measurements: (name, unit, known
-                factor that it reads) as measured.
+    evaluation: folder with metrics.json and the tables of all methods; fidelity: with distances.csv, samples and
+                reconstructions; semantics: by method, with its traversal. curves: metrics.jsonl of the training.
+    grids:      images of the same codes as it went on, images shown -> [N, H, W(, 3)] physical values.
+    controls:   names of the direction methods that know nothing; chance: of the one that says what chance gives.
+    measurements: (name, unit, known factor that it reads) as measured.
     look:       how images are shown; directions, gifs: shown of each method.
     title, run, warnings: for the page.
-    explanation, classifier: folders of an explained classifier, where there is one (`explained.Explanation.load`).
+    explanation, explained, classifier: folders of an explained classifier, where there is one: of all methods, of the
+                main one, of the classifier (`explained.Explanation.load`).
     """
 
     evaluation: Path
+    fidelity: Path
+    semantics: Mapping[str, Path]
     curves: Sequence[Mapping[str, Any]]
     grids: Mapping[int, np.ndarray]
     controls: Sequence[str]
+    chance: str | None
     measurements: Sequence[tuple[str, str, str | None]]
     look: Look
     directions: int
@@ -58,6 +62,7 @@ class Inputs:
     run: Mapping[str, str]
     warnings: Sequence[str] = ()
     explanation: Path | None = None
+    explained: Path | None = None
     classifier: Path | None = None
 
 
@@ -95,13 +100,15 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     """Write figures/, report/index.html below `folder`. Returns the pictures worth showing elsewhere (PNG and GIF)."""
     figures = folder / "figures"
     work = _Work(inputs, figures, read_semantics(inputs.evaluation / "semantics.csv"), _numbers(inputs.evaluation))
-    traversals = {method: np.load(inputs.evaluation / f"traversal_{method}.npz") for method in work.methods}
+    traversals = {method: np.load(inputs.semantics[method] / "traversal.npz") for method in work.methods}
     work.sections.append(discovered_section(inputs.evaluation, work.numbers, work.kind, inputs.controls, work.figures))
     _meaning(work, traversals)
     _generator(work)
     _training(work)
-    explained = Explanation.load(inputs.explanation, inputs.classifier) if inputs.explanation is not None else None
-    found = verdict(work.numbers, work.main, work.methods, work.kind)
+    explained = None
+    if inputs.explanation is not None and inputs.explained is not None:
+        explained = Explanation.load(inputs.explanation, inputs.explained, inputs.classifier)
+    found = verdict(work.numbers, work.main, work.methods, work.kind, inputs.chance)
     report = Report(
         title=inputs.title,
         verdict=f"{explained.sentence}\n\n{found}" if explained else found,
@@ -138,7 +145,7 @@ def describe(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{name} {change}/σ {interval}{sure}, R² {best['r2']:.2f}, purity {best['share']:.2f}"
 
 
-def verdict(numbers: Mapping[str, float], main: str, methods: Sequence[str], kind: str) -> str:
+def verdict(numbers: Mapping[str, float], main: str, methods: Sequence[str], kind: str, chance: str | None) -> str:
     """The finding in two sentences: whether the method's directions are purer than chance, and what they cover."""
 
     def number_of(method: str, key: str) -> float:
@@ -154,14 +161,14 @@ def verdict(numbers: Mapping[str, float], main: str, methods: Sequence[str], kin
 
     what = "known factors" if kind == "factor" else "measurements"
     text = f"{main} directions have a mean purity of {purity_of(main)} and cover {covered_by(main)} of the {what}."
-    if CHANCE not in methods or main == CHANCE:
+    if chance is None or main == chance:
         return text
-    beside = f"random directions have {purity_of(CHANCE)} and cover {covered_by(CHANCE)}"
+    beside = f"{chance} directions have {purity_of(chance)} and cover {covered_by(chance)}"
     low, high = number_of(main, "gain_low"), number_of(main, "gain_high")
     gained = f"{number_of(main, 'gain'):+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "\u2212")
     judged = "purer than chance" if low > 0 else "less pure than chance" if high < 0 else "no purer than chance"
     text = f"{text} They are {judged} ({gained}): {beside}"
-    others = [m for m in methods if m not in (main, CHANCE)]
+    others = [m for m in methods if m not in (main, chance)]
     return text + "".join(f", {m} directions {purity_of(m)} and {covered_by(m)}" for m in others) + "."
 
 
@@ -220,13 +227,13 @@ def _traversal_pictures(work: _Work, method: str, arrays: Any) -> list[Picture]:
 def _generator(work: _Work) -> None:
     """Samples, distances, and of a generator with an encoder its reconstructions and use of the latent space."""
     inputs = work.inputs
-    images = np.load(inputs.evaluation / "images.npz")
+    images = np.load(inputs.fidelity / "images.npz")
     figure = anatomy.samples_grid(images["real"], images["samples"], inputs.look)
     paths = save_figure(figure, work.figures, "samples")
     pictures = [Picture.saved(paths, f"Held-out and sampled {inputs.look.noun}", "None picked by hand.")]
     tables = []
-    if (inputs.evaluation / "distances.csv").exists():
-        rows = _distances(inputs.evaluation / "distances.csv")
+    if (inputs.fidelity / "distances.csv").exists():
+        rows = _distances(inputs.fidelity / "distances.csv")
         paths = save_figure(charts.distance_chart(rows), work.figures, "distances", rows)
         note = (
             "Samples against held-out patients; the floor is the same between two halves of the held-out patients, "
@@ -234,7 +241,7 @@ def _generator(work: _Work) -> None:
         )
         pictures.append(Picture.saved(paths, f"Distance of samples to real {inputs.look.noun}", note))
         tables.append(_distance_table(rows))
-    if (inputs.evaluation / "reconstruction.npz").exists():
+    if (inputs.fidelity / "reconstruction.npz").exists():
         pictures = _encoder(work) + pictures
     text = "All numbers are of patients that training never saw."
     work.sections.append(Section("The generator", text, pictures, tables + _readout(work)))
@@ -243,7 +250,7 @@ def _generator(work: _Work) -> None:
 def _encoder(work: _Work) -> list[Picture]:
     """Reconstructions and the use of the latent space."""
     inputs = work.inputs
-    arrays = np.load(inputs.evaluation / "reconstruction.npz")
+    arrays = np.load(inputs.fidelity / "reconstruction.npz")
     shown = arrays["shown"]
     figure = anatomy.reconstructions(arrays["real"], arrays["decoded"], arrays["psnr"][shown], inputs.look)
     table = [
@@ -346,7 +353,7 @@ def _key_numbers(work: _Work) -> list[KeyNumber]:
     }
     names = {purity: f"mean purity of {work.main}", covered: f"coverage of {work.main}"}
     entries += [KeyNumber(names[k], v, "", beside[k], explained[k]) for k, v in own.items() if v is not None]
-    for row in _distances(work.inputs.evaluation / "distances.csv"):
+    for row in _distances(work.inputs.fidelity / "distances.csv"):
         if row["key"].startswith(KEY_DISTANCES) and math.isfinite(row["value"]):
             floor = f"{number(row['floor'])} (real to real)"
             entries.append(KeyNumber(row["name"], row["value"], row["unit"], floor, f"{row['better']} is better"))

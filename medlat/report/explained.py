@@ -66,20 +66,20 @@ class Explanation:
     reliability: Sequence[Mapping[str, Any]]
 
     @classmethod
-    def load(cls, folder: Path, classifier: Path | None) -> "Explanation":
-        """Read an explanation's folder, and the classifier's where its quality was measured."""
+    def load(cls, folder: Path, main: Path, classifier: Path | None) -> "Explanation":
+        """Read an explanation's folder, that of its main method, and the classifier's if its quality was measured."""
         facts = json.loads((folder / "explanation.json").read_text())
         responses = dict(np.load(folder / "responses.npz"))
         steps = responses.pop("steps").tolist()
         quality = classifier / "quality.json" if classifier else None
         return cls(
-            folder,
+            main,
             facts["method"],
             facts["sentence"],
             Question(facts["target"], float(facts["threshold"]), bool(facts["probability"]), tuple(facts["classes"])),
             facts["controls"],
             facts["exposed"],
-            _series(np.load(folder / "series.npz")),
+            _series(np.load(main / "series.npz")),
             _rows(folder / "scorecard.csv"),
             steps,
             responses,

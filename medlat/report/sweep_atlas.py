@@ -161,11 +161,12 @@ def _vectors(folder: Path) -> tuple[dict[tuple[str, str], Vector], list[str]]:
     made = json.loads((folder / "artifacts.json").read_text())
     store = Path(OmegaConf.load(folder / "config.yaml").store)
     found: dict[tuple[str, str], Vector] = {}
-    for place in made:
-        path = store / made[place]["path"] / "directions.safetensors"
-        if place.split("/")[0] in ("directions", "controls") and path.exists():
+    methods = {name: told for name, told in made.items() if "role" in told}
+    for told in methods.values():
+        path = store / told["path"] / "directions.safetensors"
+        if path.exists():
             directions = Directions.load(path)
             space = f"{made['generator']['key']} {directions.space.name}"
             for name, vector in zip(directions.names, directions.vectors, strict=True):
                 found[directions.method, name] = (space, vector.flatten().numpy())
-    return found, [place.removeprefix("controls/") for place in made if place.startswith("controls/")]
+    return found, [told["method"] for told in methods.values() if told["role"] == "control"]

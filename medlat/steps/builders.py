@@ -127,7 +127,7 @@ def needs_encoder(config: DictConfig) -> bool:
 
 
 def _inversions(config: DictConfig) -> list[DictConfig]:
-    return [config.inversion.method, *config.inversion.others.values()]
+    return [config.inversion.method, *config.inversion.compared.values()]
 
 
 def inverter_space(config: DictConfig) -> str | None:
@@ -187,20 +187,6 @@ def hardware(config: DictConfig) -> "Hardware":
 def finder(section: DictConfig) -> "Finder | SupervisedFinder":
     """A direction method."""
     return build(section)
-
-
-def is_supervised(section: DictConfig) -> bool:
-    """Whether a direction method learns from a classifier."""
-    from medlat.directions.finder import is_supervised
-
-    return is_supervised(build(section))
-
-
-def looks_at_images(section: DictConfig) -> bool:
-    """Whether a direction method learns from real images."""
-    from medlat.directions.finder import is_taught_by_images
-
-    return is_taught_by_images(build(section))
 
 
 def window(config: DictConfig) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from medlat.config.build import build
 from medlat.config.command_line import name_problem
 from medlat.core.errors import ConfigErrors, UserError
+from medlat.directions.finder import needs_of
 from medlat.steps.builders import (
     _inversions,
     asks_classifier,
@@ -21,7 +22,6 @@ from medlat.steps.builders import (
     inverter_space,
     is_own_classifier,
     is_pretrained,
-    is_supervised,
     module,
     of_oracle,
     own_classifier,
@@ -30,6 +30,7 @@ from medlat.steps.builders import (
     source,
     window,
 )
+from medlat.steps.methods import chance_of, methods
 
 if TYPE_CHECKING:
     from medlat.core.spaces import ImageSpec
@@ -64,7 +65,7 @@ def _attempt(attempts: Iterable[Callable[[], Any]]) -> None:
 
 
 def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
-    sections = [config.directions, *config.others.values(), *config.controls.values()]
+    sections = [config.directions, *config.compared.values(), *config.controls.values()]
     checks: list[Callable[[], Any]] = [partial(_check_name, config), partial(source, config), partial(window, config)]
     checks += [partial(_check_steps, "evaluation.steps", config.evaluation.steps), partial(_check_codes, config)]
     if is_pretrained(config):
@@ -73,7 +74,7 @@ def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
         sections += [s for s in _parts(config.generator) if not s.get("_partial_")]
         checks += [partial(_module, config)]
     checks += [lambda: hardware(config).device, partial(augment, config), partial(features, config)]
-    checks += [partial(build, section) for section in sections]
+    checks += [partial(build, section) for section in sections] + [partial(_check_methods, config)]
     return checks + _explanation_checks(config)
 
 
@@ -91,14 +92,14 @@ def _trials(config: DictConfig) -> list[Callable[[], Any]]:
 
 
 def _explanation_checks(config: DictConfig) -> list[Callable[[], Any]]:
-    methods = {"directions": config.directions} | {f"others.{name}": s for name, s in config.others.items()}
+    asked = {"directions": config.directions} | {f"compared.{name}": s for name, s in config.compared.items()}
     if config.classifier is None:
-        refusals = [partial(_refuse_supervised, key, section) for key, section in methods.items()]
+        refusals = [partial(_refuse_supervised, key, section) for key, section in asked.items()]
         return [*refusals, partial(_refuse_asking, config), partial(_refuse_oracle, config)]
     checks: list[Callable[[], Any]] = [partial(build, section) for section in _inversions(config)]
     checks += [partial(_check_explain, config), *_classifier_checks(config)]
     if is_own_classifier(config):
-        checks.append(partial(_check_black_box, config, methods))
+        checks.append(partial(_check_black_box, config, asked))
     return checks + (_classifier_checks(of_oracle(config)) if config.oracle is not None else [])
 
 
@@ -108,8 +109,16 @@ def _classifier_checks(config: DictConfig) -> list[Callable[[], Any]]:
     return [partial(_classifier_check, config), *(partial(build, s) for s in _parts(config.classifier))]
 
 
+def _check_methods(config: DictConfig) -> None:
+    """What every method needs, and which control says what chance gives."""
+    found = methods(config)
+    for method in found:
+        assert method.needs is not None
+    chance_of(config, found)
+
+
 def _refuse_supervised(key: str, section: DictConfig) -> None:
-    if is_supervised(section):
+    if "supervision" in needs_of(build(section)):
         raise UserError(
             f"{key}: {section['_target_'].rpartition('.')[2]} learns from a classifier, and there is none; expected "
             f"classifier=densenet, resnet, torchscript, onnx, python or medlat"
@@ -135,11 +144,11 @@ def _module_name(config: DictConfig) -> str:
 
 def _check_explain(config: DictConfig) -> None:
     asked, space = config.explain, inverter_space(config)
-    for name, section in config.inversion.others.items():
+    for name, section in config.inversion.compared.items():
         if (other := build(section).space) != space:
-            raise UserError(f"inversion.others.{name}.space={other}: expected {space}, the space of inversion.method")
+            raise UserError(f"inversion.compared.{name}.space={other}: expected {space}, the space of inversion.method")
     _check_steps("explain.steps", asked.steps)
-    for name in ("images", "codes", "controls", "shown"):
+    for name in ("images", "codes", "control_directions", "shown"):
         if asked[name] < (10 if name == "codes" else 1):
             raise UserError(f"explain.{name}={asked[name]}: expected at least {10 if name == 'codes' else 1}")
 
@@ -175,7 +184,7 @@ def _check_black_box(config: DictConfig, methods: dict[str, DictConfig]) -> None
     """Refuse methods that need gradients which the user's classifier does not have."""
     black_box = build(config.classifier)
     for key, section in methods.items():
-        if getattr(build(section), "needs_gradients", False) and not black_box.differentiable:
+        if "gradients" in needs_of(build(section)) and not black_box.differentiable:
             raise UserError(
                 f"{key}: {section['_target_'].rpartition('.')[2]} needs gradients, and the classifier is a black box "
                 f"without; expected linear, logistic, svm, style_channels or conditional"
@@ -228,7 +237,7 @@ def _module(config: DictConfig) -> None:
     with torch.device("meta"):
         network = build(config.generator.network, image=image)
         check_hardware(module(config, network, how_long.steps), how_long, hardware(config))
-        for section in (config.directions, *config.others.values(), *config.controls.values()):
+        for section in (config.directions, *config.compared.values(), *config.controls.values()):
             found = finder(section)
             if hasattr(found, "check"):
                 found.check(network)  # sizes that depend on the generator

@@ -24,15 +24,15 @@ from medlat.core.store import Artifact
 from medlat.core.tables import write_table
 from medlat.data.batches import SliceData, in_batches
 from medlat.data.image_store import ImageStore
-from medlat.data.splits import Split
 from medlat.steps import builders
-from medlat.steps.data import Made, load_data
-from medlat.study.places import ORACLE
+from medlat.steps.methods import PERMUTED
+from medlat.steps.step import Context, Step, file_hash, trained
 
 log = logging.getLogger(__name__)
 
 FILE = "classifier.safetensors"
-SAID = {"classifier": "classifier", "shuffled": "classifier (shuffled labels)", ORACLE: "classifier (oracle)"}
+ORACLE = "oracle"  # the classifier beside the one explained
+SAID = {"classifier": "classifier", PERMUTED: "classifier (permuted labels)", ORACLE: "classifier (oracle)"}
 
 
 @dataclass(frozen=True)
@@ -73,79 +73,104 @@ def label_of(config: DictConfig, opened: ImageStore) -> Label | None:
     return None if name is None else Label(name, labels[name], opened.classes(name))
 
 
-def classifier(config: DictConfig, made: Made, tracker: Any, out: Path, place: str = "classifier") -> None:
-    """Reads slices and split; leaves the trained classifier, the curves of its training, and its quality on held-out
-    patients. Of the user's own only the quality.
+class Classifier(Step):
+    """Leaves the trained classifier, the curves of its training, and its quality on held-out patients. Of the user's
+    own only the quality.
 
-    place: "classifier"; "shuffled": trained on the labels in random order, a classifier that knows nothing; "oracle".
+    role: "classifier"; "permuted": trained on the labels in random order, a classifier that knows nothing; "oracle":
+    the one beside it, which says whether counterfactuals convince it too.
     """
-    config = builders.of_oracle(config) if place == ORACLE else config
-    opened, parts, spec = load_data(config, made)
-    label = label_of(config, opened)
-    if builders.is_own_classifier(config):
-        black_box = builders.own_classifier(config, spec)
-    else:
-        black_box = _train(config, opened, parts, spec, label, tracker, out, place)
-    if label is None:
-        (out / "quality.json").write_text("{}\n")
-        return
-    predictions = _predictions(black_box, opened, parts.test, spec, builders.hardware(config).device)
-    truth, groups = label.values[parts.test], opened.patient[parts.test]
-    numbers = quality(black_box.task, predictions, truth, groups, seed=config.seed)
-    (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
-    if black_box.task == "binary":
-        write_table(out / "reliability.csv", reliability(predictions[:, 0], truth))
-    shown = {name: round(value, 3) for name, value in numbers.items()}
-    log.info("%s: %s on held-out patients", SAID[place], shown)
+
+    needs = ("images", "split")
+    folder = "classifier"
+    resumable = True
+
+    def __init__(self, role: str = "classifier") -> None:
+        self.name = role
+
+    def _config(self, config: DictConfig) -> DictConfig:
+        return builders.of_oracle(config) if self.name == ORACLE else config
+
+    def settings(self, config: DictConfig) -> dict[str, Any]:
+        config = self._config(config)
+        section = build.plain(config.classifier)
+        if builders.is_own_classifier(config):
+            if "path" in section:
+                section["path"] = file_hash(section["path"], "classifier.path")
+            found = {"own": section, "window": build.plain(config.data.window), "seed": config.seed}
+        else:
+            found = trained(config, section) | {name: section[name] for name in ("task", "bias")}
+            found["permuted"] = self.name == PERMUTED
+        return found | {"label": config.explain.label}
+
+    def run(self, context: Context, out: Path) -> None:
+        config, opened, parts, spec = self._config(context.config), context.images, context.split, context.spec
+        label = label_of(config, opened)
+        if builders.is_own_classifier(config):
+            black_box = builders.own_classifier(config, spec)
+        else:
+            black_box = self._train(context, config, label, out)
+        if label is None:
+            (out / "quality.json").write_text("{}\n")
+            return
+        predictions = _predictions(black_box, opened, parts.test, spec, context.device)
+        truth, groups = label.values[parts.test], opened.patient[parts.test]
+        numbers = quality(black_box.task, predictions, truth, groups, seed=config.seed)
+        (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
+        if black_box.task == "binary":
+            write_table(out / "reliability.csv", reliability(predictions[:, 0], truth))
+        shown = {name: round(value, 3) for name, value in numbers.items()}
+        log.info("%s: %s on held-out patients", SAID[self.name], shown)
+
+    def _train(self, context: Context, config: DictConfig, label: Label | None, out: Path) -> Trained:
+        from medlat.training.loop import train
+
+        opened, parts, spec = context.images, context.split, context.spec
+        if label is None:
+            raise UserError(
+                "classifier: the data have no labels to train on; expected a column of labels, or a classifier"
+            )
+        task = label.task(config.classifier.task)
+        values = _permuted(label.values, config.seed) if self.name == PERMUTED else label.values
+        rows = _biased(config, opened, label, parts.train) if config.classifier.bias else parts.train
+        seen = np.unique(values[rows])
+        if len(seen) < 2:
+            raise UserError(
+                f"explain.label={label.name}: all training images have the same label; expected at least two"
+            )
+        network = builders.classifier_network(config, spec, task, label.classes or [label.name])
+        if task == "regression":
+            network.set_target_scale(float(values[rows].mean()), float(values[rows].std()))
+        schedule, hardware = builders.schedule(config, "classifier"), builders.hardware(config).alone()
+        module = builders.classifier_module(config, network, schedule.steps)
+        augment, steps = builders.augment(config), schedule.steps
+        data = SliceData(
+            opened,
+            replace(parts, train=rows),
+            spec,
+            schedule.batch_size,
+            steps,
+            config.seed,
+            augment,
+            values.astype(float),
+        )
+        train(module, data, schedule, hardware, out, partial(_forward, context.tracker, self.name))
+        result = Trained(module.result.to(hardware.device))
+        if task != "regression" and len(parts.validation):
+            logits = _predictions(result.logits, opened, parts.validation, spec, hardware.device)
+            fit_temperature(result.network, torch.from_numpy(logits), torch.from_numpy(values[parts.validation]))
+        recipe = build.plain(config.classifier.network) | {"task": task, "classes": label.classes or [label.name]}
+        save_generator(out / FILE, result.network, recipe, spec)
+        return result
 
 
-def _train(
-    config: DictConfig,
-    opened: ImageStore,
-    parts: Split,
-    spec: ImageSpec,
-    label: Label | None,
-    tracker: Any,
-    out: Path,
-    place: str,
-) -> Trained:
-    from medlat.training.loop import train
-
-    if label is None:
-        raise UserError("classifier: the data have no labels to train on; expected a column of labels, or a classifier")
-    task = label.task(config.classifier.task)
-    values = _shuffled(label.values, config.seed) if place == "shuffled" else label.values
-    rows = _biased(config, opened, label, parts.train) if config.classifier.bias else parts.train
-    seen = np.unique(values[rows])
-    if len(seen) < 2:
-        raise UserError(f"explain.label={label.name}: all training images have the same label; expected at least two")
-    network = builders.classifier_network(config, spec, task, label.classes or [label.name])
-    if task == "regression":
-        network.set_target_scale(float(values[rows].mean()), float(values[rows].std()))
-    schedule, hardware = builders.schedule(config, "classifier"), builders.hardware(config).alone()
-    module = builders.classifier_module(config, network, schedule.steps)
-    divided = replace(parts, train=rows)
-    augment = builders.augment(config)
-    data = SliceData(
-        opened, divided, spec, schedule.batch_size, schedule.steps, config.seed, augment, values.astype(np.float64)
-    )
-    train(module, data, schedule, hardware, out, partial(_forward, tracker, place))
-    trained = Trained(module.result.to(hardware.device))
-    if task != "regression" and len(parts.validation):
-        logits = _predictions(trained.logits, opened, parts.validation, spec, hardware.device)
-        fit_temperature(trained.network, torch.from_numpy(logits), torch.from_numpy(values[parts.validation]))
-    recipe = build.plain(config.classifier.network) | {"task": task, "classes": label.classes or [label.name]}
-    save_generator(out / FILE, trained.network, recipe, spec)
-    return trained
-
-
-def _forward(tracker: Any, place: str, records: list) -> None:
+def _forward(tracker: Any, role: str, records: list) -> None:
     """The curves of the classifier under its own name; those of the others are in their artifacts."""
-    if place == "classifier":
+    if role == "classifier":
         tracker.replay([replace(record, name=f"classifier/{record.name}") for record in records])
 
 
-def _shuffled(values: np.ndarray, seed: int) -> np.ndarray:
+def _permuted(values: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(derive_seed(seed, "shuffled labels")).permutation(values)
 
 

@@ -1,51 +1,65 @@
-"""Slices and split: from files to what training reads."""
+"""Images and split: from files to what training reads."""
 
+import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
-from medlat.config import build
+from medlat.config.build import plain
 from medlat.core.machine import cores
-from medlat.core.spaces import ImageSpec
-from medlat.core.store import Artifact, Store
+from medlat.core.store import Artifact, hash_of
 from medlat.data.duplicates import refuse_leaks
-from medlat.data.image_store import ImageStore, Preparation, prepare
-from medlat.data.source import SliceSource
-from medlat.data.splits import Split
+from medlat.data.image_store import Preparation, prepare
 from medlat.data.splits import split as divide
-from medlat.steps import builders
+from medlat.steps.step import Context, Step, without
 
 log = logging.getLogger(__name__)
 
-Made = Mapping[str, Artifact]
+PATHS = ("root", "path", "labels", "annotations")  # of a source's files, whose content its fingerprint tells
 
 
-def slices(config: DictConfig, source: SliceSource, store: Store, out: Path) -> None:
-    """Reads files; leaves the slice store."""
-    data = config.data
-    salt = data.salt or store.salt()
-    workers = config.workers or cores()
-    how = Preparation(data.image_size, data.field_of_view_mm, data.max_damaged, salt, workers, data.damaged_list)
-    prepare(source, how, out)
-
-
-def split(config: DictConfig, made: Made, source: SliceSource, out: Path) -> None:
-    """Reads the slice store; leaves the indices of training, validation and test slices, after a look for images that
-    stand in two of them.
+class Images(Step):
+    """Reads files; leaves the image store. Those that read it know it by its content: the same images from elsewhere
+    are the same.
     """
-    opened = ImageStore.open(made["slices"].path)
-    given = opened.columns.get("split")
-    parts = divide(opened.patient, opened.columns["position_mm"], **build.plain(config.data.split), given=given)
-    refuse_leaks(opened, parts, source)
-    parts.save(out / "split.json")
-    log.info(
-        "split: %d training, %d validation, %d test slices", len(parts.train), len(parts.validation), len(parts.test)
-    )
+
+    name = "images"
+
+    def settings(self, config: DictConfig) -> dict[str, Any]:
+        data = plain(config.data)
+        found = {"source": without(data["source"], *PATHS), "salt": data["salt"] and hash_of(data["salt"])}
+        return found | {name: data[name] for name in ("image_size", "field_of_view_mm")}
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        return {"files": context.source.fingerprint()}
+
+    def identity(self, artifact: Artifact) -> str:
+        return json.loads((artifact.path / "slices.json").read_text())["digest"]
+
+    def run(self, context: Context, out: Path) -> None:
+        data = context.config.data
+        salt = data.salt or context.store.salt()
+        workers = context.config.workers or cores()
+        how = Preparation(data.image_size, data.field_of_view_mm, data.max_damaged, salt, workers, data.damaged_list)
+        prepare(context.source, how, out)
 
 
-def load_data(config: DictConfig, made: Made) -> tuple[ImageStore, Split, ImageSpec]:
-    """The slices, how they are divided, and what an image of them means."""
-    opened = ImageStore.open(made["slices"].path)
-    return opened, Split.load(made["split"].path / "split.json"), opened.spec(builders.window(config))
+class Division(Step):
+    """Leaves the indices of training, validation and test images, after a look for images that stand in two of them."""
+
+    name = "split"
+    needs = ("images",)
+
+    def settings(self, config: DictConfig) -> dict[str, Any]:
+        return plain(config.data.split)
+
+    def run(self, context: Context, out: Path) -> None:
+        opened = context.images
+        given = opened.columns.get("split")
+        parts = divide(opened.patient, opened.columns["position_mm"], **plain(context.config.data.split), given=given)
+        refuse_leaks(opened, parts, context.source)
+        parts.save(out / "split.json")
+        sizes = (len(parts.train), len(parts.validation), len(parts.test))
+        log.info("split: %d training, %d validation, %d test slices", *sizes)

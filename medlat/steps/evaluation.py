@@ -1,115 +1,79 @@
-"""The evaluation: everything that is measured, from what the stages before it left."""
+"""The evaluation: the directions of all methods side by side, each beside what chance gives."""
 
-import json
-import math
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import DictConfig
 
-from medlat.core.progress import track
-from medlat.core.spaces import Directions, ImageSpec
-from medlat.core.tables import write_table
-from medlat.data.batches import in_batches
-from medlat.data.image_store import ImageStore
-from medlat.data.splits import Split
-from medlat.evaluation.editing import Nearness
-from medlat.evaluation.features import RegressorFeatures
-from medlat.evaluation.readout import centre_and_scale
-from medlat.evaluation.reconstruction import Reconstruction, reconstruct
-from medlat.measure.rulers import ruler
-from medlat.steps import builders, distances
-from medlat.steps.data import Made, load_data
-from medlat.steps.directions import NUMBERS
-from medlat.steps.generator import BATCH, load_generator, sample_images
-from medlat.steps.regressor import load_regressor
-from medlat.steps.semantics import Subject, disentanglement, fit_readout, names_and_atlas, semantics, summaries
-
-READOUT_IMAGES = 4000
+from medlat.core.spaces import Directions
+from medlat.core.tables import read_table, write_table
+from medlat.evaluation.atlas import agreement, atlas
+from medlat.evaluation.naming import names
+from medlat.evaluation.semantics import Effect, gain, summary
+from medlat.steps.measurements import read_numbers, write_numbers
+from medlat.steps.methods import Method, chance_of
+from medlat.steps.step import Context, Step
 
 
-def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, out: Path) -> None:
-    """Reads everything before it; leaves numbers, tables and the images for figures."""
-    opened, parts, spec = load_data(config, made)
-    settings = config.evaluation
-    device = builders.hardware(config).device
-    model = load_generator(made["generator"], device)
-    regressor = load_regressor(made["regressor"], device)
-    extractors = [*([RegressorFeatures(regressor)] if regressor else []), *builders.features(config)]
-    numbers: dict[str, float] = {}
-    if hasattr(model, "encode"):
-        numbers |= _reconstruction(opened, parts, spec, model, device, settings.active_kl, out)
-    samples = sample_images(model, settings.samples, config.seed)
-    real, measured = _measured(opened, parts, spec)
-    sampled = ruler(spec.unit).measure(spec.pictures(samples), spec.spacing_mm)
-    compared = distances.compare(opened, parts, spec, samples, sampled, measured["test"])
-    if compared is not None:
-        rows_of_distances = distances.all_distances(compared, model, extractors, config.seed)
-        write_table(out / "distances.csv", distances.table(rows_of_distances))
-        numbers |= distances.numbers(rows_of_distances)
-    readout = fit_readout(opened, parts, measured, numbers)
-    seen = np.concatenate([measured["test"], measured["train"]])
-    directions = {place: Directions.load(made[place].path / "directions.safetensors") for place in methods}
-    see = extractors[0] if extractors else partial(_standardised, spec, *centre_and_scale(seen))
-    near = Nearness(*(see(opened.fetch(part, spec)) for part in (measured["train_rows"], parts.test)))
-    subject = Subject(config, model, spec, seen, readout, opened.info["units"], see, near)
-    rows = semantics(subject, directions, out)
-    numbers |= names_and_atlas(subject, directions, rows, out)
-    numbers |= disentanglement(subject, directions, settings.samples)
-    numbers |= {f"directions/{d}/{k}": v for d, own in _of_training(made, directions).items() for k, v in own.items()}
-    for kind in sorted({row.kind for row in rows}):
-        numbers |= summaries(rows, kind, config.seed)
-    write_table(out / "semantics.csv", [row.row() for row in rows])
-    np.savez(out / "images.npz", real=real, samples=spec.pictures(samples[: len(real)]))
-    clean = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-    (out / "metrics.json").write_text(json.dumps(clean, indent=2) + "\n")
+class Evaluation(Step):
+    """Leaves the numbers of the generator and of every method, the tables of effects, ranges and names, the atlas of
+    all directions, and how well those of one method are found again by another.
+    """
+
+    name = "evaluation"
+
+    def __init__(self, found: Sequence[Method]) -> None:
+        self.methods = found
+        self.needs = ("measurements", "fidelity", *(m.step for m in found), *(f"semantics/{m.name}" for m in found))
+
+    def settings(self, config: DictConfig) -> dict[str, Any]:
+        order = [method.name for method in self.methods]
+        return {"methods": order, "chance": chance_of(config, list(self.methods)), "seed": config.seed}
+
+    def run(self, context: Context, out: Path) -> None:
+        seed, chance = context.config.seed, chance_of(context.config, list(self.methods))
+        folders = [context.folder(f"semantics/{method.name}") for method in self.methods]
+        rows = [Effect.from_row(row) for folder in folders for row in read_table(folder / "semantics.csv", Effect)]
+        kinds = sorted({row.kind for row in rows})
+        found = {method.name: context.directions(method) for method in self.methods}
+        numbers = read_numbers(context.folder("fidelity") / "metrics.json")
+        numbers |= read_numbers(context.folder("measurements") / "metrics.json")
+        numbers |= names_and_atlas(rows, found, "factor" if "factor" in kinds else "measurement", chance, out)
+        for folder in folders:
+            numbers |= read_numbers(folder / "metrics.json")
+        for kind in kinds:
+            numbers |= summaries(rows, kind, chance, seed)
+        write_table(out / "semantics.csv", [row.row() for row in rows])
+        write_table(out / "editing.csv", [row for folder in folders for row in read_table(folder / "editing.csv")])
+        write_numbers(out / "metrics.json", numbers)
 
 
-def _standardised(spec: ImageSpec, centre: np.ndarray, scale: np.ndarray, images: torch.Tensor) -> np.ndarray:
-    """What stands for features where there is no network: measurements in standard deviations, 0 where missing."""
-    values = ruler(spec.unit).measure(spec.pictures(images), spec.spacing_mm)
-    return np.nan_to_num((values - centre) / scale)
-
-
-def _of_training(made: Made, found: Mapping[str, Directions]) -> dict[str, dict[str, float]]:
-    """By method, what the training of directions has left: how well they are told apart."""
-    left = {d.method: made[place].path / NUMBERS for place, d in found.items()}
-    return {method: json.loads(path.read_text()) for method, path in left.items() if path.exists()}
-
-
-def _reconstruction(
-    opened: ImageStore, parts: Split, spec: ImageSpec, model: Any, device: torch.device, active_kl: float, out: Path
+def names_and_atlas(
+    rows: list[Effect], found: Mapping[str, Directions], kind: str, chance: str | None, out: Path
 ) -> dict[str, float]:
-    batches = (opened.fetch(rows, spec) for rows in in_batches(parts.test, BATCH))
-    result: Reconstruction = reconstruct(
-        model, track(batches, "reconstructing held-out slices", -(-len(parts.test) // BATCH)), device
-    )
-    decoded = spec.pictures(torch.from_numpy(result.images))
-    order = np.argsort(result.psnr)
-    shown = np.unique(np.concatenate([order[:2], order[len(order) // 2 - 1 : len(order) // 2 + 1], order[-2:]]))
-    np.savez(
-        out / "reconstruction.npz",
-        psnr=result.psnr,
-        ms_ssim=result.ms_ssim,
-        kl=result.kl,
-        real=opened.physical(parts.test[shown], spec),
-        decoded=decoded[shown],
-        shown=shown,
-    )
-    return {f"reconstruction/{name}": value for name, value in result.summary(active_kl).items()}
+    """Leaves names.csv, atlas.csv and agreement.csv; returns how many directions of each method have a name."""
+    named = names(rows, kind, chance, {"deg": "°", "1": ""})
+    write_table(out / "names.csv", [asdict(n) for n in named])
+    vectors = [(d.space.name, v.flatten().numpy()) for d in found.values() for v in d.vectors]
+    map_ = atlas(vectors, rows, kind)
+    write_table(out / "atlas.csv", [asdict(place) for place in map_.places])
+    write_table(out / "agreement.csv", agreement(map_))
+    np.savez(out / "atlas.npz", angles=map_.angles, effects=map_.effects, order=map_.order)
+    return {
+        f"semantics/{method}/named": float(sum(n.is_named for n in named if n.method == method)) for method in found
+    }
 
 
-def _measured(opened: ImageStore, parts: Split, spec: ImageSpec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Some held-out images for figures, and measurements of test and training images."""
-    seen = parts.train[np.linspace(0, len(parts.train) - 1, min(len(parts.train), READOUT_IMAGES)).astype(int)]
-    measure, measured = ruler(spec.unit).measure, {}
-    for name, rows in (("test", parts.test), ("train", seen)):
-        batches = track(in_batches(rows, BATCH), f"measuring {name} slices", -(-len(rows) // BATCH))
-        measured[name] = np.concatenate([measure(opened.physical(part, spec), spec.spacing_mm) for part in batches])
-    measured["train_rows"] = seen
-    spread = parts.test[np.linspace(0, len(parts.test) - 1, min(len(parts.test), 24)).astype(int)]
-    return opened.physical(spread, spec), measured
+def summaries(rows: list[Effect], kind: str, chance: str | None, seed: int) -> dict[str, float]:
+    """Purity, coverage and gain over chance of every method."""
+    by_method = {m: [r for r in rows if r.method == m] for m in dict.fromkeys(r.method for r in rows)}
+    numbers: dict[str, float] = {}
+    for method, own in by_method.items():
+        found = summary(own, kind, seed)
+        if chance is not None and method != chance:
+            found |= gain(own, by_method[chance], kind, seed)
+        numbers |= {f"semantics/{method}/{kind}_{name}": value for name, value in found.items()}
+    return numbers

@@ -22,27 +22,52 @@ from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.report.rendering import windowed
 from medlat.steps import builders
 from medlat.steps.classifier import load_black_box
-from medlat.steps.data import Made, load_data
+from medlat.steps.step import Context, Step, trained
 
 log = logging.getLogger(__name__)
 
 BATCH = 256  # images at once where nothing is learnt
 
 
-def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
-    """Reads slices and split, and the classifier where the training asks one; leaves the trained generator, the curves
-    of its training, and what it made on the way.
-
-    tracker: None on a node beside the first, which only helps to train.
+class Generator(Step):
+    """Leaves the generator: trained here, with the curves of its training and what it made on the way; or converted
+    from a file.
     """
+
+    name = "generator"
+    resumable = True
+
+    def __init__(self, config: DictConfig) -> None:
+        self.imported = builders.is_pretrained(config)
+        asks = builders.asks_classifier(config)
+        self.needs = ("images",) if self.imported else ("images", "split", *(["classifier"] if asks else []))
+
+    def settings(self, config: DictConfig) -> dict[str, Any]:
+        section = build.plain(config.generator)
+        if not self.imported:
+            return trained(config, section)
+        section["weights"] = builders.pretrained(config).fingerprint()
+        return {"imported": section, "window": build.plain(config.data.window)}
+
+    def run(self, context: Context, out: Path) -> None:
+        if self.imported:
+            builders.pretrained(context.config).convert(context.spec, out / "generator.safetensors")
+        else:
+            train_generator(context, out)
+
+
+def train_generator(context: Context, out: Path) -> None:
+    """Train it, or, on a node beside the first, help to."""
     from medlat.training.loop import FixedGrid, train
 
-    opened, parts, spec = load_data(config, made)
+    config, spec, tracker = context.config, context.spec, context.tracker
     network = builders.network(config, spec)
     schedule, hardware = builders.schedule(config), builders.hardware(config)
-    classifier = load_black_box(config, made["classifier"], spec) if builders.asks_classifier(config) else None
+    asks = builders.asks_classifier(config)
+    classifier = load_black_box(config, context.artifacts["classifier"], spec) if asks else None
     module = builders.module(config, network, schedule.steps, classifier)
-    data = SliceData(opened, parts, spec, schedule.batch_size, schedule.steps, config.seed, builders.augment(config))
+    augment, steps = builders.augment(config), schedule.steps
+    data = SliceData(context.images, context.split, spec, schedule.batch_size, steps, config.seed, augment)
 
     def show(so_far: int, images: Tensor) -> None:
         rows = [torch.cat(list(row), dim=1) for row in spec.to_physical(images[:, 0]).split(FixedGrid.SIDE)]
@@ -64,12 +89,6 @@ def _digest(network: torch.nn.Module) -> str:
     for _, tensor in sorted(network.state_dict().items()):
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:12]
-
-
-def pretrained(config: DictConfig, made: Made, out: Path) -> None:
-    """Reads a file of weights; leaves the generator in medlat's own format."""
-    _, _, spec = load_data(config, made)
-    builders.pretrained(config).convert(spec, out / "generator.safetensors")
 
 
 def curves(generator: Artifact) -> Path:

@@ -22,8 +22,8 @@ from medlat.data.batches import SliceData, in_batches
 from medlat.inversion.encode import own_encoder
 from medlat.inversion.inverter import Encoder, Inverted, compare, invert_all
 from medlat.steps import builders
-from medlat.steps.data import Made, load_data
 from medlat.steps.generator import load_generator
+from medlat.steps.step import Context, Step, trained, without
 
 log = logging.getLogger(__name__)
 
@@ -31,29 +31,39 @@ BATCH = 64
 ENCODER, CODES, TUNED = "encoder.safetensors", "codes.safetensors", "generator.safetensors"
 
 
-def encoder(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
-    """Reads slices, split and generator; leaves an encoder and its curves, or nothing where the generator has its own
-    or no method needs one.
-    """
-    from medlat.training.loop import train
+class TrainedEncoder(Step):
+    """Leaves an encoder and its curves, or nothing where the generator has its own or no method needs one."""
 
-    opened, parts, spec = load_data(config, made)
-    hardware = builders.hardware(config).alone()
-    model = load_generator(made["generator"], hardware.device)
-    space = builders.inversion_space(config, model)
-    if own_encoder(model, space) is not None or not builders.needs_encoder(config):
-        return
-    network = builders.encoder_network(config, model, space)
-    schedule = builders.schedule(config, "inversion.encoder")
-    module = builders.encoder_module(config, network, model, space, schedule.steps)
-    data = SliceData(opened, parts, spec, schedule.batch_size, schedule.steps, config.seed, builders.augment(config))
+    name = "encoder"
+    needs = ("images", "split", "generator")
+    resumable = True
 
-    def report(records: list) -> None:
-        tracker.replay([replace(record, name=f"encoder/{record.name}") for record in records])
+    def settings(self, config: DictConfig) -> dict[str, Any]:
+        if not builders.needs_encoder(config):
+            return {"encoder": None}
+        return trained(config, build.plain(config.inversion.encoder)) | {"space": builders.inverter_space(config)}
 
-    train(module, data, schedule, hardware, out, report)
-    recipe = build.plain(config.inversion.encoder.network) | {"shape": list(model.spaces[space].shape)}
-    save_generator(out / ENCODER, module.result, recipe, spec)
+    def run(self, context: Context, out: Path) -> None:
+        from medlat.training.loop import train
+
+        config, spec = context.config, context.spec
+        hardware = builders.hardware(config).alone()
+        model = load_generator(context.artifacts["generator"], hardware.device)
+        space = builders.inversion_space(config, model)
+        if own_encoder(model, space) is not None or not builders.needs_encoder(config):
+            return
+        network = builders.encoder_network(config, model, space)
+        schedule = builders.schedule(config, "inversion.encoder")
+        module = builders.encoder_module(config, network, model, space, schedule.steps)
+        augment, steps = builders.augment(config), schedule.steps
+        data = SliceData(context.images, context.split, spec, schedule.batch_size, steps, config.seed, augment)
+
+        def report(records: list) -> None:
+            context.tracker.replay([replace(record, name=f"encoder/{record.name}") for record in records])
+
+        train(module, data, schedule, hardware, out, report)
+        recipe = build.plain(config.inversion.encoder.network) | {"shape": list(model.spaces[space].shape)}
+        save_generator(out / ENCODER, module.result, recipe, spec)
 
 
 def load_encoder(artifact: Artifact, model: LatentModel, space: str, device: torch.device) -> Encoder | None:
@@ -69,43 +79,51 @@ def load_encoder(artifact: Artifact, model: LatentModel, space: str, device: tor
     return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def inversion(config: DictConfig, made: Made, out: Path) -> None:
-    """Reads generator and encoder; leaves the codes of training images and of the held-out images that are explained,
-    how well each gives back its image, and the table of methods. A method that tunes the generator leaves that too.
+class Inversion(Step):
+    """Leaves the codes of training images and of the held-out images that are explained, how well each gives back its
+    image, and the table of methods. A method that tunes the generator leaves that too.
     """
-    opened, parts, spec = load_data(config, made)
-    device = builders.hardware(config).device
-    model = load_generator(made["generator"], device)
-    trained = load_encoder(made["encoder"], model, builders.inversion_space(config, model), device)
-    settings, method = config.inversion, build.build(config.inversion.method)
-    rows = {"fit": _spread(parts.train, config.explain.codes), "explained": _spread(parts.test, config.explain.images)}
 
-    def invert(name: str, how: Any, which: np.ndarray) -> Inverted:
-        batches = (opened.fetch(part, spec) for part in in_batches(which, BATCH))
-        shown = track(batches, f"inverting images ({name})", -(-len(which) // BATCH))
-        return invert_all(how, model, shown, trained, device)
+    name = "inversion"
+    needs = ("images", "split", "generator", "encoder")
 
-    explained = invert("explained", method, rows["explained"])
-    fit = invert("training", builders.fitting_method(config), rows["fit"])
-    table = [_row("before tuning" if method.tunes else _name(settings.method), explained)]
-    if method.tunes:
-        model, explained = _tune(config, method, model, opened.fetch(rows["explained"], spec), explained, device)
-        recipe, image, _ = read_generator(made["generator"].path / TUNED)
-        save_generator(out / TUNED, model, recipe, image)
-        table.append(_row(_name(settings.method), explained))
-    some = rows["explained"][: settings.compared]
-    for name, section in settings.others.items():
-        table.append(_row(name, invert(name, build.build(section), some)))
-    write_table(out / "methods.csv", table)
-    save_file({"fit": fit.codes.contiguous(), "explained": explained.codes.contiguous()}, out / CODES)
-    np.savez(
-        out / "inversion.npz",
-        fit_rows=rows["fit"],
-        explained_rows=rows["explained"],
-        psnr=explained.psnr.numpy(),
-        ms_ssim=explained.ms_ssim.numpy(),
-    )
-    log.info("inversion: PSNR %.1f dB, %.3f s per image", float(explained.psnr.mean()), explained.seconds)
+    def settings(self, config: DictConfig) -> dict[str, Any]:
+        section = build.plain(config.inversion)
+        found = without(section, "encoder") if section["compared"] else without(section, "encoder", "compared_images")
+        return found | {name: config.explain[name] for name in ("images", "codes")}
+
+    def run(self, context: Context, out: Path) -> None:
+        config, opened, parts, spec = context.config, context.images, context.split, context.spec
+        device, model = context.device, context.generator()
+        encoder = load_encoder(context.artifacts["encoder"], model, builders.inversion_space(config, model), device)
+        settings, method = config.inversion, build.build(config.inversion.method)
+        fit_rows, rows = _spread(parts.train, config.explain.codes), _spread(parts.test, config.explain.images)
+
+        def invert(name: str, how: Any, which: np.ndarray) -> Inverted:
+            batches = (opened.fetch(part, spec) for part in in_batches(which, BATCH))
+            shown = track(batches, f"inverting images ({name})", -(-len(which) // BATCH))
+            return invert_all(how, model, shown, encoder, device)
+
+        explained = invert("explained", method, rows)
+        fit = invert("training", builders.fitting_method(config), fit_rows)
+        table = [_row("before tuning" if method.tunes else _name(settings.method), explained)]
+        if method.tunes:
+            model, explained = _tune(config, method, model, opened.fetch(rows, spec), explained, device)
+            recipe, image, _ = read_generator(context.folder("generator") / TUNED)
+            save_generator(out / TUNED, model, recipe, image)
+            table.append(_row(_name(settings.method), explained))
+        for name, section in settings.compared.items():
+            table.append(_row(name, invert(name, build.build(section), rows[: settings.compared_images])))
+        write_table(out / "methods.csv", table)
+        save_file({"fit": fit.codes.contiguous(), "explained": explained.codes.contiguous()}, out / CODES)
+        np.savez(
+            out / "inversion.npz",
+            fit_rows=fit_rows,
+            explained_rows=rows,
+            psnr=explained.psnr.numpy(),
+            ms_ssim=explained.ms_ssim.numpy(),
+        )
+        log.info("inversion: PSNR %.1f dB, %.3f s per image", float(explained.psnr.mean()), explained.seconds)
 
 
 def _tune(
@@ -143,7 +161,6 @@ def load_codes(artifact: Artifact) -> tuple[dict[str, Tensor], dict[str, np.ndar
         return load_file(artifact.path / CODES), dict(arrays)
 
 
-def explained_generator(made: Made, device: torch.device) -> Any:
+def explained_generator(context: Context) -> Any:
     """The generator that explained images are decoded by: the tuned one where there is one."""
-    tuned = made["inversion"].path / TUNED
-    return load_generator(made["inversion"] if tuned.exists() else made["generator"], device)
+    return context.generator("inversion" if (context.folder("inversion") / TUNED).exists() else "generator")

@@ -3,9 +3,8 @@
 import csv
 import json
 import logging
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +15,46 @@ from medlat.core.records import read_records
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.measure.rulers import ruler
 from medlat.report.rendering import Look
-from medlat.steps.data import Made, load_data
+from medlat.steps.classifier import ORACLE
 from medlat.steps.generator import curves, grids
-from medlat.study.places import ORACLE
+from medlat.steps.measurements import read_numbers
+from medlat.steps.methods import PERMUTED, chance_of
+from medlat.steps.step import Context, Step
 
 log = logging.getLogger(__name__)
 
 FEW_CODES = 20  # of an interval over base codes
 
 
-def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tracker: Any, folder: Path) -> None:
-    """Reads the evaluation; leaves tables, figures and the page in the run's folder, and mirrors them to W&B."""
+def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
+    """Reads what the steps left; leaves tables, figures and the page in the run's folder, and mirrors them to W&B."""
     from medlat.report.compile import Inputs, compile_report
 
-    found = made["evaluation"].path
-    numbers = json.loads((found / "metrics.json").read_text())
-    tracker.result({name: math.nan if value is None else value for name, value in numbers.items()})
-    copy_whole(made["directions"].path / "directions.safetensors", folder)
+    config, tracker, spec, main = context.config, context.tracker, context.spec, context.main
+    found = context.folder("evaluation")
+    tracker.result(read_numbers(found / "metrics.json"))
+    copy_whole(context.folder(main.step) / "directions.safetensors", folder)
     for table in ("semantics", "names"):
         copy_whole(found / f"{table}.csv", folder)
     environment = json.loads((folder / "environment.json").read_text())
-    training = [vars(record) for record in read_records(curves(made["generator"]))]
-    _, _, spec = load_data(config, made)
-    info = json.loads((made["slices"].path / "slices.json").read_text())
+    generator = context.artifacts["generator"]
+    training = [vars(record) for record in read_records(curves(generator))]
+    info = json.loads((context.folder("images") / "slices.json").read_text())
     measurements = [(m.name, m.unit, m.factor) for m in ruler(spec.unit).measurements]
-    explained = made["explanation"].path if "explanation" in made else None
+    explained = context.folder("explanation") if "explanation" in context.artifacts else None
     if explained is not None:
-        tracker.result(_explanation(made, folder))
+        tracker.result(_explanation(context, folder))
+    for step in steps:
+        if step.section is not None and (own := context.folder(step.name) / "metrics.json").exists():
+            tracker.result({f"{step.name}/{key}": value for key, value in read_numbers(own).items()})
     inputs = Inputs(
         evaluation=found,
+        fidelity=context.folder("fidelity"),
+        semantics={method.name: context.folder(f"semantics/{method.name}") for method in context.methods},
         curves=training,
-        grids={shown: spec.pictures(x) for shown, x in grids(made["generator"]).items()},
-        controls=[place.removeprefix("controls/") for place in methods if place.startswith("controls/")],
+        grids={shown: spec.pictures(x) for shown, x in grids(generator).items()},
+        controls=[method.name for method in context.methods if method.role == "control"],
+        chance=chance_of(config, context.methods),
         measurements=measurements,
         look=Look(spec.unit, tuple(config.report.window)),
         directions=config.report.directions,
@@ -57,7 +64,8 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
         run=_run_facts(environment, info),
         warnings=_warnings(config, info) + _training_warnings(training),
         explanation=explained,
-        classifier=made["classifier"].path if explained else None,
+        explained=context.folder(f"explanation/{main.name}") if explained else None,
+        classifier=context.folder("classifier") if explained else None,
     )
     pictures = compile_report(inputs, folder)
     tracker.images("figures", pictures)
@@ -68,22 +76,22 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
     log.info("report: %s", folder / "report" / "index.html")
 
 
-def _explanation(made: Made, folder: Path) -> dict[str, float]:
+def _explanation(context: Context, folder: Path) -> dict[str, float]:
     """The scorecard goes to the run's folder. Returns its numbers, those of the classifier and of the inversion.
 
     Times stay in the tables: the same run again has the same numbers.
     """
-    found = made["explanation"].path
+    found = context.folder("explanation")
     copy_whole(found / "scorecard.csv", folder)
     numbers = {f"explanation/{k}": v for k, v in _json(found / "metrics.json").items()}
-    for place in ("classifier", "shuffled", ORACLE):
-        if place in made:
-            numbers |= {f"{place}/{k}": v for k, v in _json(made[place].path / "quality.json").items()}
+    for role in ("classifier", PERMUTED, ORACLE):
+        if role in context.artifacts:
+            numbers |= {f"{role}/{k}": v for k, v in _json(context.folder(role) / "quality.json").items()}
     for row in _table(found / "scorecard.csv"):
         if row["score"] == "seconds":
             continue
         numbers[f"explanation/{row['method']}/{row['score']}"] = float(row["value"])
-    for row in _table(made["inversion"].path / "methods.csv"):
+    for row in _table(context.folder("inversion") / "methods.csv"):
         numbers |= {f"inversion/{row['method']}/{k}": float(row[k]) for k in ("psnr", "ms_ssim")}
     return numbers
 

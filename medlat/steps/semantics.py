@@ -1,7 +1,9 @@
-"""What directions do to the image, by measurement."""
+"""What the directions of one method do to the image, by measurement."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +12,60 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from medlat.config import build
 from medlat.core.progress import track
 from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, ImageSpec, LatentModel, decode_in_parts
 from medlat.core.tables import write_table
-from medlat.data.image_store import ImageStore
-from medlat.data.splits import Split
-from medlat.evaluation.atlas import agreement, atlas
 from medlat.evaluation.disentanglement import all_metrics
 from medlat.evaluation.editing import Nearness, common_range, editing_range, shown_steps
-from medlat.evaluation.naming import names
 from medlat.evaluation.readout import Readout, centre_and_scale
-from medlat.evaluation.semantics import CHANCE, Effect, Quantity, effects, gain, summary
+from medlat.evaluation.semantics import Effect, Quantity, effects
 from medlat.evaluation.traversal import latent_sigma, traverse
 from medlat.measure.rulers import ruler
+from medlat.steps.directions import NUMBERS
+from medlat.steps.fidelity import extractors, feature_settings
 from medlat.steps.generator import BATCH
+from medlat.steps.measurements import load_measurements, write_numbers
+from medlat.steps.methods import Method
+from medlat.steps.step import Context, Step
 
 EDITED = 16  # base codes whose distance to the data is looked at
-READABLE = 0.5  # R² on held-out patients from which a factor counts
+SETTINGS = ("base_codes", "samples", "steps", "editing")  # of the evaluation, that semantics depend on
 
 
-def fit_readout(
-    opened: ImageStore, parts: Split, measured: dict[str, np.ndarray], numbers: dict[str, float]
-) -> Readout | None:
-    """What reads the known factors from measurements: those that it can read on held-out patients (R² >= 0.5)."""
-    factors = opened.factors()
-    if not factors:
-        return None
-    rows = measured["train_rows"]
-    known = {name: values[rows] for name, values in factors.items()}
-    readout = Readout.fit(measured["train"], known, opened.patient[rows])
-    scores = readout.r2(measured["test"], {name: values[parts.test] for name, values in factors.items()})
-    numbers |= {f"readout/r2_{name}": value for name, value in scores.items()}
-    readable = [name for name, value in scores.items() if value >= READABLE]
-    return readout.keep(readable) if readable else None
+class Semantics(Step):
+    """Leaves semantics.csv, a row per direction and measurement; editing.csv, how far each may be followed; the
+    traversal of one base code, which figures show; and how well the coordinates along the directions tell the known
+    factors.
+    """
+
+    folder = "semantics"
+
+    def __init__(self, method: Method) -> None:
+        self.method, self.name = method, f"semantics/{method.name}"
+        self.needs = ("images", "split", "generator", "regressor", "measurements", method.step)
+
+    def settings(self, config: DictConfig) -> dict[str, Any]:
+        asked = build.plain(config.evaluation)
+        found = {name: asked[name] for name in SETTINGS} | {"features": feature_settings(config)}
+        return found | {"seed": config.seed, "method": self.method.name}
+
+    def inputs(self, context: Context) -> dict[str, str]:
+        found = super().inputs(context)
+        return found | {"directions": found.pop(self.method.step)}
+
+    def run(self, context: Context, out: Path) -> None:
+        subject: Subject = context.kept("subject of semantics", lambda: _subject(context))
+        directions = context.directions(self.method)
+        rows = semantics(subject, directions, out)
+        write_table(out / "semantics.csv", [row.row() for row in rows])
+        numbers = disentanglement(context, subject, directions)
+        trained = context.folder(self.method.step) / NUMBERS
+        if trained.exists():
+            own = json.loads(trained.read_text())
+            numbers |= {f"directions/{directions.method}/{name}": value for name, value in own.items()}
+        write_numbers(out / "metrics.json", numbers)
 
 
 @dataclass(frozen=True)
@@ -63,46 +85,50 @@ class Subject:
     see: Callable[[Tensor], np.ndarray]
     nearness: Nearness
 
-    @property
-    def kind(self) -> str:
-        """What names are made of: known factors where there are any."""
-        return "measurement" if self.readout is None else "factor"
-
     def measure(self, images: Tensor) -> np.ndarray:
         """Images [N, C, H, W] -> [N, M]."""
         return ruler(self.spec.unit).measure(self.spec.pictures(images), self.spec.spacing_mm)
 
 
-def semantics(subject: Subject, found: Mapping[str, Directions], out: Path) -> list[Effect]:
-    """Measure what every direction does, and how far it may be followed; leaves the traversals that figures show.
+def _subject(context: Context) -> Subject:
+    opened, parts, spec = context.images, context.split, context.spec
+    measured, readout = load_measurements(context.folder("measurements"))
+    real = np.concatenate([measured["test"], measured["train"]])
+    networks = extractors(context)
+    see = networks[0] if networks else partial(_standardised, spec, *centre_and_scale(real))
+    near = Nearness(*(see(opened.fetch(part, spec)) for part in (measured["train_rows"], parts.test)))
+    return Subject(context.config, context.generator(), spec, real, readout, opened.info["units"], see, near)
 
-    found: directions by their place.
-    """
-    config, spec = subject.config, subject.spec
+
+def _standardised(spec: ImageSpec, centre: np.ndarray, scale: np.ndarray, images: torch.Tensor) -> np.ndarray:
+    """What stands for features where there is no network: measurements in standard deviations, 0 where missing."""
+    values = ruler(spec.unit).measure(spec.pictures(images), spec.spacing_mm)
+    return np.nan_to_num((values - centre) / scale)
+
+
+def semantics(subject: Subject, directions: Directions, out: Path) -> list[Effect]:
+    """Measure what every direction does, and how far it may be followed; leaves the traversals that figures show."""
+    config, spec, model = subject.config, subject.spec, subject.model
     settings, rule = config.evaluation, ruler(spec.unit)
-    steps = list(settings.steps)
+    steps, space = list(settings.steps), directions.space.name
     _, std = centre_and_scale(subject.real)
     quantities = [
         Quantity(m.name, m.unit, "measurement", float(s)) for m, s in zip(rule.measurements, std, strict=True)
     ]
     factors = [] if subject.readout is None else _factor_quantities(subject.readout, subject.units)
+    codes = model.sample(settings.base_codes, space, generator_for(config.seed, "base codes"))
+    sigma = latent_sigma(model, directions, generator_for(config.seed, "sigma"))
+    traversals: Iterator[Tensor] = traverse(model, directions, codes, steps, sigma)
+    shown = track(traversals, f"measuring {directions.method} directions", len(directions))
     rows: list[Effect] = []
-    ranges: list[dict[str, Any]] = []
-    for directions in found.values():
-        space = directions.space.name
-        codes = subject.model.sample(settings.base_codes, space, generator_for(config.seed, "base codes"))
-        sigma = latent_sigma(subject.model, directions, generator_for(config.seed, "sigma"))
-        traversals: Iterator[Tensor] = traverse(subject.model, directions, codes, steps, sigma)
-        shown = track(traversals, f"measuring {directions.method} directions", len(directions))
-        for name, images in zip(directions.names, shown, strict=True):
-            values = subject.measure(images.flatten(0, 1)).reshape(len(codes), len(steps), -1)
-            rows += effects(values, steps, quantities, directions.method, name, config.seed)
-            if subject.readout is not None:
-                rows += effects(subject.readout.predict(values), steps, factors, directions.method, name, config.seed)
-        curves, reach = _editing(subject, directions, codes[:EDITED], sigma)
-        ranges += curves
-        _shown(subject, directions, codes, sigma, reach, out / f"traversal_{directions.method}.npz")
-    write_table(out / "editing.csv", ranges)
+    for name, images in zip(directions.names, shown, strict=True):
+        values = subject.measure(images.flatten(0, 1)).reshape(len(codes), len(steps), -1)
+        rows += effects(values, steps, quantities, directions.method, name, config.seed)
+        if subject.readout is not None:
+            rows += effects(subject.readout.predict(values), steps, factors, directions.method, name, config.seed)
+    curves, reach = _editing(subject, directions, codes[:EDITED], sigma)
+    write_table(out / "editing.csv", curves)
+    _shown(subject, directions, codes, sigma, reach, out / "traversal.npz")
     return rows
 
 
@@ -136,51 +162,43 @@ def _shown(subject: Subject, directions: Directions, codes: Tensor, sigma: Tenso
     )
 
 
-def disentanglement(subject: Subject, found: Mapping[str, Directions], samples: int) -> dict[str, float]:
-    """MIG, DCI and SAP of every method's coordinates and the known factors, read from images of the same codes."""
+class SampledFactors(Step):
+    """Codes from the prior of a space, and the known factors as they are read from their images; made when directions
+    in that space are first measured.
+    """
+
+    needs = ("generator", "measurements")
+
+    def __init__(self, space: str, subject: Subject) -> None:
+        self.space, self.subject, self.name = space, subject, f"sampled_factors/{space}"
+
+    folder = "sampled_factors"
+
+    def settings(self, config: DictConfig) -> dict[str, Any]:
+        return {"samples": config.evaluation.samples, "seed": config.seed, "space": self.space}
+
+    def run(self, context: Context, out: Path) -> None:
+        subject, samples = self.subject, context.config.evaluation.samples
+        assert subject.readout is not None
+        codes = subject.model.sample(samples, self.space, generator_for(context.config.seed, "disentanglement"))
+        parts = [subject.measure(decode_in_parts(subject.model, x, self.space)) for x in codes.split(BATCH)]
+        flat = codes.flatten(1).double().cpu().numpy()
+        np.savez(out / "factors.npz", codes=flat, factors=subject.readout.predict(np.concatenate(parts)))
+
+
+def disentanglement(context: Context, subject: Subject, directions: Directions) -> dict[str, float]:
+    """MIG, DCI and SAP of the coordinates along the directions and the known factors, read from images of the same
+    codes.
+    """
     if subject.readout is None:
         return {}
-    numbers: dict[str, float] = {}
-    for space in dict.fromkeys(d.space.name for d in found.values()):
-        codes = subject.model.sample(samples, space, generator_for(subject.config.seed, "disentanglement"))
-        parts = [subject.measure(decode_in_parts(subject.model, x, space)) for x in codes.split(BATCH)]
-        factors = subject.readout.predict(np.concatenate(parts))
-        flat = codes.flatten(1).double().cpu()
-        for directions in (d for d in found.values() if d.space.name == space):
-            vectors = directions.vectors.flatten(1).double()
-            along = (flat @ torch.linalg.pinv(vectors)).numpy()  # of directions that are not orthogonal too
-            metrics = all_metrics(along, factors, subject.config.seed)
-            numbers |= {f"disentanglement/{directions.method}/{name}": value for name, value in metrics.items()}
-    return numbers
-
-
-def names_and_atlas(
-    subject: Subject, found: Mapping[str, Directions], rows: list[Effect], out: Path
-) -> dict[str, float]:
-    """Leaves names.csv, atlas.csv and agreement.csv; returns how many directions of each method have a name."""
-    named = names(rows, subject.kind, {"deg": "°", "1": ""})
-    write_table(out / "names.csv", [asdict(n) for n in named])
-    vectors = [(d.space.name, v.flatten().numpy()) for d in found.values() for v in d.vectors]
-    map_ = atlas(vectors, rows, subject.kind)
-    write_table(out / "atlas.csv", [asdict(place) for place in map_.places])
-    write_table(out / "agreement.csv", agreement(map_))
-    np.savez(out / "atlas.npz", angles=map_.angles, effects=map_.effects, order=map_.order)
-    return {
-        f"semantics/{d.method}/named": float(sum(n.is_named for n in named if n.method == d.method))
-        for d in found.values()
-    }
-
-
-def summaries(rows: list[Effect], kind: str, seed: int) -> dict[str, float]:
-    """Purity, coverage and gain over random directions of every method."""
-    by_method = {m: [r for r in rows if r.method == m] for m in dict.fromkeys(r.method for r in rows)}
-    numbers: dict[str, float] = {}
-    for method, own in by_method.items():
-        found = summary(own, kind, seed)
-        if method != CHANCE and CHANCE in by_method:
-            found |= gain(own, by_method[CHANCE], kind, seed)
-        numbers |= {f"semantics/{method}/{kind}_{name}": value for name, value in found.items()}
-    return numbers
+    made = context.made(SampledFactors(directions.space.name, subject))
+    with np.load(made.path / "factors.npz") as arrays:
+        codes, factors = torch.from_numpy(arrays["codes"]), arrays["factors"]
+    vectors = directions.vectors.flatten(1).double()
+    along = (codes @ torch.linalg.pinv(vectors)).numpy()  # of directions that are not orthogonal too
+    metrics = all_metrics(along, factors, context.config.seed)
+    return {f"disentanglement/{directions.method}/{name}": value for name, value in metrics.items()}
 
 
 def _factor_quantities(readout: Readout, units: Mapping[str, str]) -> list[Quantity]:

@@ -25,7 +25,7 @@ from medlat.study.tracking import Tracker
 if TYPE_CHECKING:
     from medlat.study.pipeline import Plan
 
-READ_FILES = ("slices", "split")  # stages that open the user's files
+READ_FILES = ("images", "split")  # steps that open the user's files
 LIBRARIES = ("torch", "pytorch-lightning", "monai", "hydra-core", "numpy", "scipy", "wandb")
 
 
@@ -38,7 +38,7 @@ def recorded(config: DictConfig, folder: Path, plan: "Plan") -> Iterator[Tracker
     with writing("hydra.run.dir", folder):
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
         write_json(folder / "environment.json", environment(config, plan))
-        last = list(plan.stages())[-1]
+        last = plan.steps[-1].name
         tracker = Tracker(folder, resolved["logger"], resolved, config.name, job_type=last, group=_sweep())
     try:
         with writing("hydra.run.dir", folder):
@@ -54,28 +54,28 @@ def recorded(config: DictConfig, folder: Path, plan: "Plan") -> Iterator[Tracker
         raise
 
 
-def note_failure(folder: Path, error: Exception, overrides: Sequence[str], stage: str | None = None) -> None:
-    """Write down why a run failed, and in which stage (None: before the first), as far as the disk lets it; what is
+def note_failure(folder: Path, error: Exception, overrides: Sequence[str], step: str | None = None) -> None:
+    """Write down why a run failed, and in which step (None: before the first), as far as the disk lets it; what is
     written already stays. `complain` says no more of the error where a file keeps it.
     """
     if not hasattr(error, "noted"):
-        error.noted = failure(error, stage)  # type: ignore[attr-defined]
+        error.noted = failure(error, step)  # type: ignore[attr-defined]
     with suppress(OSError):
         if not (folder / FAILURE).exists():
             write_json(folder / FAILURE, error.noted | {"overrides": list(overrides)})  # type: ignore[attr-defined]
 
 
-def failure(error: Exception, stage: str | None = None) -> dict[str, Any]:
+def failure(error: Exception, step: str | None = None) -> dict[str, Any]:
     """What may be kept of an error, and of where it came up."""
-    where = f"in {stage}" if stage else "at the start"
-    return {"error": type(error).__name__, "where": where, "reason": reason(error, stage), "job": machine.job()}
+    where = f"in {step}" if step else "at the start"
+    return {"error": type(error).__name__, "where": where, "reason": reason(error, step), "job": machine.job()}
 
 
-def reason(error: Exception, stage: str | None = None) -> str:
-    """What may be kept of an error's message: nothing that a stage says which reads the user's files, whose names may
+def reason(error: Exception, step: str | None = None) -> str:
+    """What may be kept of an error's message: nothing that a step says which reads the user's files, whose names may
     be patients'.
     """
-    if stage is not None and stage not in READ_FILES:
+    if step is not None and step not in READ_FILES:
         return str(error)
     return "not kept, as it may name patients' files; the run by itself, on a terminal, says it"
 
@@ -100,8 +100,8 @@ def _sweep() -> str | None:
 
 
 def _in_the_making(plan: "Plan") -> str:
-    """The first stage that is not made."""
-    return next((stage for stage in plan.stages() if stage not in plan.made), "report")
+    """The first step that is not made."""
+    return next((step.name for step in plan.steps if step.name not in plan.context.artifacts), "report")
 
 
 def environment(config: DictConfig, plan: "Plan") -> dict[str, Any]:
@@ -120,7 +120,7 @@ def environment(config: DictConfig, plan: "Plan") -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "libraries": {name: version(name) for name in LIBRARIES},
-        "data_fingerprint": plan.source.fingerprint(),
+        "data_fingerprint": plan.context.source.fingerprint(),
     }
 
 
@@ -144,4 +144,11 @@ def commit() -> str | None:
 
 
 def _artifacts(plan: "Plan") -> dict[str, dict[str, str]]:
-    return {name: {"key": a.key, "path": os.path.relpath(a.path, plan.store.root)} for name, a in plan.made.items()}
+    """By step: its key and its path in the store; of directions also the method and its role."""
+    root, roles = plan.context.store.root, {method.step: method for method in plan.context.methods}
+    found: dict[str, dict[str, str]] = {}
+    for name, artifact in plan.context.artifacts.items():
+        found[name] = {"key": artifact.key, "path": os.path.relpath(artifact.path, root)}
+        if name in roles:
+            found[name] |= {"method": roles[name].name, "role": roles[name].role}
+    return found

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 # Sections that no training reads but that of a direction method. Values of theirs change slowest, so that jobs that are
 # started side by side train different generators instead of waiting for the same one.
-LATE = ("directions", "others", "controls", "inversion", "explain", "evaluation", "report")
+LATE = ("directions", "compared", "controls", "inversion", "explain", "evaluation", "report")
 SEARCHED = ("hydra.sweeper.params", "hydra.sweeper.search_space", "hydra.sweeper.direction")
 EXTRAS = {"hydra_submitit_launcher": "cluster", "hydra_joblib_launcher": "cluster", "hydra_optuna_sweeper": "search"}
 
@@ -86,7 +86,7 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep | Non
     if first.dry_run:
         return Sweep([*ordered, "hydra/launcher=basic"], None)
     restrict(first.store_mode)
-    pipeline.plan(first).store.check_writable()
+    pipeline.plan(first).context.store.check_writable()
     given = [text for text in ordered if text.startswith("hydra.sweep.dir=")]
     place = f"outputs/{first.name}/sweep_{_digest(ordered)}"
     folder = Path(hydra.sweep.dir) if given else Path(place)

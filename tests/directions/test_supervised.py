@@ -10,7 +10,7 @@ from toy_models import Pixels, Quarters
 from medlat.classifiers.black_box import Target
 from medlat.core.errors import UserError
 from medlat.directions.conditional import Conditional
-from medlat.directions.finder import Evidence, is_supervised
+from medlat.directions.finder import Supervision, is_supervised
 from medlat.directions.gradient import LatentShift, MeanGradient
 from medlat.directions.linear import SVM, Linear
 from medlat.directions.linear_models import auc, cross_validated, logistic, r2, ridge, support_vectors
@@ -29,11 +29,11 @@ FINDERS = {
 }
 
 
-def evidence(weights=WEIGHTS, n=400, differentiable=True, measured=None, sigma=None) -> Evidence:
+def supervision(weights=WEIGHTS, n=400, differentiable=True, measured=None, sigma=None) -> Supervision:
     model, target = Pixels(), Target(Quarters(*weights, differentiable=differentiable))
     codes = model.sample(n, generator=torch.Generator().manual_seed(0))
     table = codes[:, :2].numpy() if measured is None else measured(codes.numpy())
-    return Evidence(
+    return Supervision(
         space=model.spaces["z"],
         codes=codes,
         values=target.linear(target(model.decode(codes))),
@@ -49,7 +49,7 @@ def evidence(weights=WEIGHTS, n=400, differentiable=True, measured=None, sigma=N
 
 @pytest.mark.parametrize("name", FINDERS)
 def test_a_linear_classifier_gives_its_own_weights(name):
-    found = FINDERS[name].find(Pixels(), evidence())
+    found = FINDERS[name].find(Pixels(), supervision())
     assert found.method == name
     assert is_supervised(FINDERS[name])
     cosine = float(found.vectors[0] @ TRUTH)
@@ -59,29 +59,29 @@ def test_a_linear_classifier_gives_its_own_weights(name):
 
 @pytest.mark.parametrize("name", FINDERS)
 def test_the_opposite_classifier_gives_the_opposite_direction(name):
-    found = FINDERS[name].find(Pixels(), evidence(weights=tuple(-w for w in WEIGHTS)))
+    found = FINDERS[name].find(Pixels(), supervision(weights=tuple(-w for w in WEIGHTS)))
     assert float(found.vectors[0] @ TRUTH) < -0.97
 
 
 def test_scores_of_a_perfect_fit_and_of_none():
-    assert float(Linear().find(Pixels(), evidence()).scores[0]) == pytest.approx(1.0, abs=1e-3)
-    assert float(SVM().find(Pixels(), evidence()).scores[0]) > 0.995
+    assert float(Linear().find(Pixels(), supervision()).scores[0]) == pytest.approx(1.0, abs=1e-3)
+    assert float(SVM().find(Pixels(), supervision()).scores[0]) > 0.995
     noise = torch.randn(400, generator=torch.Generator().manual_seed(1))
-    nothing = replace(evidence(), values=noise)
+    nothing = replace(supervision(), values=noise)
     assert float(Linear().find(Pixels(), nothing).scores[0]) < 0.02
     assert abs(float(SVM().find(Pixels(), nothing).scores[0]) - 0.5) < 0.1
 
 
 def test_steps_are_steepest_per_standard_deviation():
     """A coordinate that varies ten times as much counts ten times as much, in the fit and in the move."""
-    wide = evidence(weights=(1.0, 1.0, 0.0, 0.0), sigma=torch.tensor([10.0, 1.0, 1.0, 1.0]))
+    wide = supervision(weights=(1.0, 1.0, 0.0, 0.0), sigma=torch.tensor([10.0, 1.0, 1.0, 1.0]))
     for finder in (Linear(), MeanGradient()):
         vector = finder.find(Pixels(), wide).vectors[0]
         assert float(vector[0] / vector[1]) == pytest.approx(100.0, rel=0.01)
 
 
 def test_single_channels_follow_their_combination():
-    gentle = evidence(weights=(0.3, 0.0, -0.4, 0.0))  # far from probabilities of 0 and 1
+    gentle = supervision(weights=(0.3, 0.0, -0.4, 0.0))  # far from probabilities of 0 and 1
     found = StyleChannels(count=2, codes=32, step=1.0).find(Pixels(), gentle)
     assert found.vectors[1].tolist() == [0.0, 0.0, -1.0, 0.0]
     assert found.vectors[2].tolist() == [1.0, 0.0, 0.0, 0.0]
@@ -96,29 +96,29 @@ def test_latent_shift_differs_from_image_to_image():
         return codes[:, 0] * codes[:, 1]
 
     codes = torch.tensor([[1.0, 2.0, 0.0, 0.0], [-3.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
-    found = LatentShift().directions_at(Pixels(), replace(evidence(), score=score), codes)
+    found = LatentShift().directions_at(Pixels(), replace(supervision(), score=score), codes)
     assert found[0].tolist() == pytest.approx([2 / 5**0.5, 1 / 5**0.5, 0.0, 0.0], abs=1e-5)
     assert found[1].tolist() == pytest.approx([1 / 10**0.5, -3 / 10**0.5, 0.0, 0.0], abs=1e-5)
     assert torch.linalg.norm(found[2]) == pytest.approx(1.0, abs=1e-5)  # no gradient there: the mean direction
 
 
 def test_conditional_takes_the_confounder_out():
-    found = Conditional(Linear(), ["first"]).find(Pixels(), evidence())
+    found = Conditional(Linear(), ["first"]).find(Pixels(), supervision())
     assert found.vectors[0].abs().tolist() == pytest.approx([0.0, 0.0, 1.0, 0.0], abs=2e-3)
     assert float(found.vectors[0][2]) < 0.0
     assert float(found.scores[0]) == pytest.approx(0.8, abs=1e-3)
-    same = Conditional(Linear(), ["second"]).find(Pixels(), evidence())
+    same = Conditional(Linear(), ["second"]).find(Pixels(), supervision())
     assert float(same.vectors[0] @ TRUTH) > 0.999
 
 
 def test_several_confounders_that_overlap():
-    tilted = evidence(measured=lambda z: np.stack([z[:, 0], z[:, 0] + z[:, 1]], axis=1))
+    tilted = supervision(measured=lambda z: np.stack([z[:, 0], z[:, 0] + z[:, 1]], axis=1))
     found = Conditional(Linear(), ["first", "second"]).find(Pixels(), tilted)
     assert found.vectors[0].abs().tolist() == pytest.approx([0.0, 0.0, 1.0, 0.0], abs=2e-3)
 
 
 def test_where_all_lie_on_one_side_the_median_divides():
-    found = SVM().find(Pixels(), replace(evidence(), threshold=100.0))
+    found = SVM().find(Pixels(), replace(supervision(), threshold=100.0))
     assert float(found.vectors[0] @ TRUTH) > 0.97
 
 
@@ -129,23 +129,23 @@ def test_unsupervised_methods_are_none():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: MeanGradient().find(Pixels(), evidence(differentiable=False)), "needs gradients"),
-        (lambda: LatentShift().find(Pixels(), evidence(differentiable=False)), "latent_shift: needs gradients"),
+        (lambda: MeanGradient().find(Pixels(), supervision(differentiable=False)), "needs gradients"),
+        (lambda: LatentShift().find(Pixels(), supervision(differentiable=False)), "latent_shift: needs gradients"),
         (lambda: Conditional(Linear(), []), "directions.confounders"),
-        (lambda: Conditional(Linear(), ["frist"]).find(Pixels(), evidence()), "did you mean 'first'"),
+        (lambda: Conditional(Linear(), ["frist"]).find(Pixels(), supervision()), "did you mean 'first'"),
         (
-            lambda: Conditional(Linear(), ["first"]).find(Pixels(), evidence(measured=lambda z: 0.0 * z[:, :2])),
+            lambda: Conditional(Linear(), ["first"]).find(Pixels(), supervision(measured=lambda z: 0.0 * z[:, :2])),
             "the same, or not defined, in all images",
         ),
         (
             lambda: Conditional(Linear(), ["first"]).find(
-                Pixels(), evidence((0.3, 0.0, -0.4, 0.0), measured=lambda z: z @ np.diag(WEIGHTS) @ np.ones((4, 2)))
+                Pixels(), supervision((0.3, 0.0, -0.4, 0.0), measured=lambda z: z @ np.diag(WEIGHTS) @ np.ones((4, 2)))
             ),
             "nothing is left",
         ),
-        (lambda: SVM().find(Pixels(), replace(evidence(), values=torch.ones(400))), "nothing to tell apart"),
-        (lambda: StyleChannels().find(Pixels(), evidence(weights=(0.0,) * 4)), "does not change"),
-        (lambda: MeanGradient().find(Pixels(), evidence(weights=(0.0,) * 4)), "does not change"),
+        (lambda: SVM().find(Pixels(), replace(supervision(), values=torch.ones(400))), "nothing to tell apart"),
+        (lambda: StyleChannels().find(Pixels(), supervision(weights=(0.0,) * 4)), "does not change"),
+        (lambda: MeanGradient().find(Pixels(), supervision(weights=(0.0,) * 4)), "does not change"),
         (lambda: StyleChannels(count=0), "directions.count=0"),
         (lambda: StyleChannels(codes=0), "directions.codes=0"),
         (lambda: StyleChannels(step=0.0), "directions.step=0"),

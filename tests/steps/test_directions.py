@@ -36,5 +36,5 @@ def test_what_is_asked_goes_first():
 
 @pytest.mark.parametrize("wanted", [[0.6, 0.9], [0.1, 0.4], [0.9, 0.1]])
 def test_wanted_predictions_lie_on_both_sides(wanted):
-    with pytest.raises(UserError, match=r"explain.wanted=.*below and one above explain.threshold=0.5"):
+    with pytest.raises(UserError, match=r"explain.target_range=.*below and one above explain.threshold=0.5"):
         wanted_of(asked(None, wanted), Target(Quarters(1.0)), PREDICTIONS / 100)

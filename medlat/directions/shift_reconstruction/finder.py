@@ -35,6 +35,9 @@ class ShiftReconstruction:
     seed:          of first weights and pairs.
     """
 
+    name = "shift_reconstruction"
+    needs = frozenset({"training"})
+
     def __init__(
         self,
         deformator: Callable[..., Deformator],
@@ -99,5 +102,5 @@ class ShiftReconstruction:
         with torch.no_grad():
             columns = module.result.deformator.columns().cpu()
         space = chosen_space(model, self.space)
-        found = Directions.ranked(columns.reshape(-1, *space.shape), recognised, "shift_reconstruction", space)
+        found = Directions.ranked(columns.reshape(-1, *space.shape), recognised, self.name, space)
         return found, own.numbers() | {f"judge_{name}": value for name, value in judged.numbers().items()}

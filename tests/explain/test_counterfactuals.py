@@ -4,29 +4,36 @@ import torch
 from toy_models import Pixels, Quarters
 
 from medlat.classifiers.black_box import Target
-from medlat.explain.series import Walk, Wanted, chosen_direction, counterfactuals, monotonicity, sigma_along
+from medlat.explain.counterfactuals import (
+    TargetRange,
+    Traversal,
+    chosen_direction,
+    counterfactuals,
+    monotonicity,
+    sigma_along,
+)
 
 STEPS = [-4.0, -2.0, 0.0, 2.0, 4.0]
-WANTED = Wanted(0.5, 0.1, 0.9)
+WANTED = TargetRange(0.5, 0.1, 0.9)
 LOGIT = float(np.log(9.0))  # of 0.9
 
 
-def walk(codes, weights=(1.0, 0.0, 0.0, 0.0), move=(1.0, 0.0, 0.0, 0.0)) -> Walk:
+def traversal(codes, weights=(1.0, 0.0, 0.0, 0.0), move=(1.0, 0.0, 0.0, 0.0)) -> Traversal:
     codes = torch.tensor(codes)
     target, device = Target(Quarters(*weights)), torch.device("cpu")
-    return Walk(Pixels(), "z", codes, torch.tensor(move).expand_as(codes), target, device)
+    return Traversal(Pixels(), "z", codes, torch.tensor(move).expand_as(codes), target, device)
 
 
 def test_series_are_the_predictions_at_the_steps():
-    way = walk([[0.5, 0.0, 0.0, 0.0], [-1.0, 3.0, 0.0, 0.0]])
+    way = traversal([[0.5, 0.0, 0.0, 0.0], [-1.0, 3.0, 0.0, 0.0]])
     expected = torch.sigmoid(torch.tensor([[0.5], [-1.0]]) + torch.tensor(STEPS))
-    torch.testing.assert_close(way.series(STEPS), expected)
+    torch.testing.assert_close(way.predictions_at(STEPS), expected)
 
 
 def test_counterfactuals_are_found_where_the_prediction_is_what_was_asked():
     """Of a code at x the logit is x + step: 0.9 and 0.1 are at ±2.197 - x."""
-    way = walk([[-1.0, 0.0, 0.0, 0.0], [1.5, 0.0, 0.0, 0.0]])
-    found = counterfactuals(way, STEPS, way.series(STEPS), WANTED)
+    way = traversal([[-1.0, 0.0, 0.0, 0.0], [1.5, 0.0, 0.0, 0.0]])
+    found = counterfactuals(way, STEPS, way.predictions_at(STEPS), WANTED)
     assert found.reached.tolist() == [True, True]
     assert found.flipped.tolist() == [True, True]
     assert found.step.tolist() == pytest.approx([LOGIT + 1.0, -LOGIT - 1.5], abs=2.0 / 256 + 1e-6)
@@ -36,8 +43,8 @@ def test_counterfactuals_are_found_where_the_prediction_is_what_was_asked():
 
 
 def test_what_is_out_of_reach_says_so():
-    way = walk([[-3.0, 0.0, 0.0, 0.0], [-9.0, 0.0, 0.0, 0.0]])
-    found = counterfactuals(way, STEPS, way.series(STEPS), WANTED)
+    way = traversal([[-3.0, 0.0, 0.0, 0.0], [-9.0, 0.0, 0.0, 0.0]])
+    found = counterfactuals(way, STEPS, way.predictions_at(STEPS), WANTED)
     assert found.reached.tolist() == [False, False]
     assert found.flipped.tolist() == [True, False]  # -3 + 4 lies above 0.5, but below 0.9
     assert found.step.tolist() == [4.0, 4.0]
@@ -45,8 +52,8 @@ def test_what_is_out_of_reach_says_so():
 
 
 def test_a_direction_that_changes_nothing_flips_nothing():
-    way = walk([[-1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]], move=(0.0, 1.0, 0.0, 0.0))
-    series = way.series(STEPS)
+    way = traversal([[-1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]], move=(0.0, 1.0, 0.0, 0.0))
+    series = way.predictions_at(STEPS)
     found = counterfactuals(way, STEPS, series, WANTED)
     assert not found.flipped.any()
     assert monotonicity(series.numpy(), STEPS).tolist() == [0.0, 0.0]
@@ -54,15 +61,15 @@ def test_a_direction_that_changes_nothing_flips_nothing():
 
 def test_only_moves_in_the_asked_sense_count():
     """A direction that points the wrong way leads a low prediction to lower ones."""
-    way = walk([[-1.0, 0.0, 0.0, 0.0]], move=(-1.0, 0.0, 0.0, 0.0))
-    series = way.series(STEPS)
+    way = traversal([[-1.0, 0.0, 0.0, 0.0]], move=(-1.0, 0.0, 0.0, 0.0))
+    series = way.predictions_at(STEPS)
     assert not counterfactuals(way, STEPS, series, WANTED).flipped.any()
     assert monotonicity(series.numpy(), STEPS).tolist() == [-1.0]
 
 
 def test_on_the_threshold_goes_up():
-    way = walk([[0.0, 0.0, 0.0, 0.0]])
-    assert float(counterfactuals(way, STEPS, way.series(STEPS), WANTED).step[0]) > 0.0
+    way = traversal([[0.0, 0.0, 0.0, 0.0]])
+    assert float(counterfactuals(way, STEPS, way.predictions_at(STEPS), WANTED).step[0]) > 0.0
 
 
 def test_monotonicity_is_spearmans():

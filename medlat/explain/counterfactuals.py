@@ -16,7 +16,7 @@ BISECTIONS = 8  # the step is known to 1/256 of the distance between two steps o
 
 
 @dataclass(frozen=True)
-class Walk:
+class Traversal:
     """N codes, and for each a move of one step that is to raise the prediction.
 
     codes, moves: [N, *space.shape] on the CPU; a move is a unit direction times the space's σ along it.
@@ -38,13 +38,13 @@ class Walk:
         """Of those images, [N]."""
         return predict(self.target, self.images(steps), self.device)
 
-    def series(self, steps: Sequence[float]) -> Tensor:
+    def predictions_at(self, steps: Sequence[float]) -> Tensor:
         """Predictions at fixed steps, [N, S]."""
         return torch.stack([self.predictions(torch.full((len(self.codes),), float(s))) for s in steps], dim=1)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TargetRange:
     """What a prediction is asked to become. threshold: between its two sides; low, high: how far beyond it counts as
     reached: at most `low` for an image above the threshold, at least `high` for one below.
     """
@@ -57,8 +57,8 @@ class Wanted:
 @dataclass(frozen=True)
 class Counterfactuals:
     """For each of N images: step [N] along its move, prediction [N] there, and whether it was reached within the series
-    [N] (else the step is the furthest one in the asked sense); flipped [N]: whether some step of the series lies on
-    the other side of the threshold.
+    [N] (else the step is the furthest one in the asked sense); flipped [N]: whether some step lies on the
+    other side of the threshold.
     """
 
     step: Tensor
@@ -67,27 +67,29 @@ class Counterfactuals:
     flipped: Tensor
 
 
-def counterfactuals(walk: Walk, steps: Sequence[float], series: Tensor, wanted: Wanted) -> Counterfactuals:
-    """Bisection between the first step of the series that reaches what is wanted and the one before it.
+def counterfactuals(
+    traversal: Traversal, steps: Sequence[float], predictions: Tensor, asked: TargetRange
+) -> Counterfactuals:
+    """Bisection between the first step of the predictions that reaches what is wanted and the one before it.
 
-    steps: rising, with 0 among them. series: [N, S], the predictions there.
+    steps: rising, with 0 among them. predictions: [N, S], at these steps.
     """
     places = torch.tensor(steps, dtype=torch.float64)
     zero = int(places.abs().argmin())
-    rising = series[:, zero] <= wanted.threshold  # the ones whose prediction is to go up
-    flipped = _reached(series, rising, zero, wanted.threshold, wanted.threshold).any(dim=1)
-    there = _reached(series, rising, zero, wanted.low, wanted.high)
+    rising = predictions[:, zero] <= asked.threshold  # the ones whose prediction is to go up
+    flipped = _reached(predictions, rising, zero, asked.threshold, asked.threshold).any(dim=1)
+    there = _reached(predictions, rising, zero, asked.low, asked.high)
     reached = there.any(dim=1)
     order = torch.where(rising[:, None], torch.arange(len(steps)), torch.arange(len(steps)).flip(0))
     first = torch.gather(there, 1, order).float().argmax(dim=1)  # along the way, not along the axis
     last = torch.where(reached, first, len(steps) - 1)
     far = places[torch.gather(order, 1, last[:, None])[:, 0]]
     near = places[torch.gather(order, 1, (last - 1).clamp_min(0)[:, None])[:, 0]]
-    found = torch.gather(series, 1, torch.gather(order, 1, last[:, None]))[:, 0]
+    found = torch.gather(predictions, 1, torch.gather(order, 1, last[:, None]))[:, 0]
     for _ in range(BISECTIONS):
         middle = (near + far) / 2.0
-        predicted = walk.predictions(middle)
-        beyond = reached & torch.where(rising, predicted >= wanted.high, predicted <= wanted.low)
+        predicted = traversal.predictions(middle)
+        beyond = reached & torch.where(rising, predicted >= asked.high, predicted <= asked.low)
         far, found = torch.where(beyond, middle, far), torch.where(beyond, predicted, found)
         near = torch.where(beyond, near, middle)
         if not reached.any():
@@ -95,11 +97,11 @@ def counterfactuals(walk: Walk, steps: Sequence[float], series: Tensor, wanted: 
     return Counterfactuals(far, found, reached, flipped)
 
 
-def _reached(series: Tensor, rising: Tensor, zero: int, low: float, high: float) -> Tensor:
+def _reached(predictions: Tensor, rising: Tensor, zero: int, low: float, high: float) -> Tensor:
     """[N, S] bool: which steps in the asked sense have a prediction of at least `high`, or at most `low`."""
-    asked = torch.arange(series.shape[1])[None] - zero
-    up = (asked > 0) & (series >= high) & (series > low)
-    down = (asked < 0) & (series <= low)
+    asked = torch.arange(predictions.shape[1])[None] - zero
+    up = (asked > 0) & (predictions >= high) & (predictions > low)
+    down = (asked < 0) & (predictions <= low)
     return torch.where(rising[:, None], up, down)
 
 
@@ -122,11 +124,11 @@ def sigma_along(sampled: Tensor, vectors: Tensor) -> Tensor:
     return (sampled.flatten(1) @ vectors.flatten(1).T).std(dim=0)
 
 
-def monotonicity(series: np.ndarray, steps: Sequence[float]) -> np.ndarray:
+def monotonicity(predictions: np.ndarray, steps: Sequence[float]) -> np.ndarray:
     """Spearman's correlation of step and prediction for each image, [N, S] -> [N]; 0 where nothing changes."""
     from scipy.stats import rankdata
 
-    ranks = rankdata(series, axis=1)
+    ranks = rankdata(predictions, axis=1)
     x = rankdata(steps) - (len(steps) + 1) / 2
     y = ranks - ranks.mean(axis=1, keepdims=True)
     scale = np.sqrt((x**2).sum() * (y**2).sum(axis=1))
