@@ -1,4 +1,4 @@
-"""A run that is killed inside a stage: `python killed.py STAGE [key=value ...]`.
+"""A run that is killed inside a step: `python killed.py STEP [key=value ...]`.
 
 Of a training once it has left a checkpoint that another run can go on from, of anything else when all is written but
 the recipe, without which nothing is taken for whole.
@@ -14,7 +14,7 @@ from pathlib import Path
 from medlat import run
 from medlat.core.store import Store
 
-STAGE = sys.argv.pop(1)
+STEP = sys.argv.pop(1)
 fill = Store._fill
 
 
@@ -29,7 +29,7 @@ def kill_at_checkpoint(partial: Path) -> None:
 
 
 def killed(partial, recipe, build, keep):
-    if recipe.stage != STAGE:
+    if recipe.step != STEP:
         return fill(partial, recipe, build, keep)
     threading.Thread(target=kill_at_checkpoint, args=(partial,), daemon=True).start()
     return fill(partial, recipe, lambda folder: (build(folder), kill()), keep)

@@ -59,7 +59,7 @@ def test_every_finder_in_one_table_and_copies_of_a_classifier(medlat, tmp_path):
     code, _, err = medlat(*HISTOLOGY, *QUICK, *ALL, *oracle, f"hydra.run.dir={first}")
     assert code == 0, err
     found = scores(first)
-    for method in (*METHODS, "random", "coordinate", "shuffled"):
+    for method in (*METHODS, "random", "coordinate", "permuted"):
         for score in SCORES:
             assert (method, score.key) in found, (method, score.key)
         assert 0.0 <= found[method, "flip_rate"] <= 1.0
@@ -160,8 +160,8 @@ def test_stylegan_with_every_inversion_and_a_biased_classifier(medlat, tmp_path)
     numbers = json.loads((run / "metrics.json").read_text())
     assert numbers["inversion/pivotal/psnr"] >= numbers["inversion/before tuning/psnr"] - 0.5
     assert numbers["explanation/bias_exposed"] in (0.0, 1.0)
-    assert Directions.load(place(run, "others/style_channels", store) / "directions.safetensors").space.name == "s"
-    assert Directions.load(place(run, "others/w", store) / "directions.safetensors").space.name == "w+"
+    assert Directions.load(place(run, "directions/style_channels", store) / "directions.safetensors").space.name == "s"
+    assert Directions.load(place(run, "directions/w", store) / "directions.safetensors").space.name == "w+"
     assert "planted shortcut, table height" in (run / "report" / "index.html").read_text()
 
 
@@ -215,7 +215,7 @@ def test_a_wrong_classifier_is_refused_before_data_are_read(network, words, medl
     code, _, err = medlat(*HISTOLOGY, "classifier=torchscript", *own)
     assert code == 2
     assert words in err
-    assert not (tmp_path / "store" / "slices").exists()
+    assert not (tmp_path / "store" / "images").exists()
 
 
 def test_three_channels_for_one(medlat, tmp_path):
@@ -312,7 +312,7 @@ def test_a_program_that_never_ends_is_refused_before_data_are_read(place, key, m
     code, _, err = medlat(*HISTOLOGY, *program(Loops(), path, place))
     assert code == 2, err
     assert f"{key}={path}: the network did not answer within 2 s" in err
-    assert not (tmp_path / "store" / "slices").exists()
+    assert not (tmp_path / "store" / "images").exists()
     commands = [p.read_bytes() for child in children() if (p := Path("/proc", child, "cmdline")).exists()]
     assert not [command for command in commands if b"spawn_main" in command]
 
@@ -327,4 +327,4 @@ def test_a_program_that_crashes_is_refused_before_data_are_read(medlat, tmp_path
     assert code == 2, err
     assert "crashes.pt: the network ended the process that tried it on two made-up images (SIGSEGV)" in err
     assert "Traceback" not in out + err
-    assert not (tmp_path / "store" / "slices").exists()
+    assert not (tmp_path / "store" / "images").exists()

@@ -83,7 +83,8 @@ def ended_within(process, seconds, store):
 
 
 TRAINED = ("classifier", "generator", "encoder", "directions")
-STAGES = ("slices", "split", *TRAINED[:3], "inversion", "directions", "regressor", "evaluation", "explanation")
+STEPS = ("images", "split", *TRAINED[:3], "inversion", "directions", "regressor", "measurements", "fidelity",
+         "semantics", "evaluation", "explanation_by", "explanation")  # fmt: skip
 EVERY = (
     *("+experiment=audit_confounder", "scale=tiny", "logger=none", *QUICK, "generator=stylegan2"),
     *("directions=shift_reconstruction", "directions.images=1200", "+directions@compared.linear=linear"),
@@ -95,21 +96,21 @@ EVERY = (
 
 
 @pytest.mark.slow
-def test_a_kill_in_every_stage(tmp_path, monkeypatch):
+def test_a_kill_in_every_step(tmp_path, monkeypatch):
     """One after the other in one folder: each run goes on from what the one before it left."""
     monkeypatch.setenv("MEDLAT_SALT", "the same in both stores")
     calm, folder = tmp_path / "undisturbed", tmp_path / "disturbed"
     for place in (calm, folder):
         place.mkdir()
     finish(start(calm, *EVERY))
-    for stage in STAGES:
-        command = [sys.executable, Path(__file__).with_name("killed.py"), stage, f"store={folder / 'store'}"]
+    for step in STEPS:
+        command = [sys.executable, Path(__file__).with_name("killed.py"), step, f"store={folder / 'store'}"]
         command += [f"hydra.run.dir={folder / 'run'}", *EVERY]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-        assert done.returncode == -signal.SIGKILL, (stage, done.stderr)
-        partials = list((folder / "store").glob(f"{stage}/.*.partial"))
-        assert len(partials) == 1, stage
-        assert bool(list(partials[0].glob("progress/*.ckpt"))) == (stage in TRAINED), stage
+        assert done.returncode == -signal.SIGKILL, (step, done.stderr)
+        partials = list((folder / "store").glob(f"{step}/.*.partial"))
+        assert len(partials) == 1, step
+        assert bool(list(partials[0].glob("progress/*.ckpt"))) == (step in TRAINED), step
         whole(folder / "store")
     finish(start(folder, *EVERY))
     assert whole_bytes(folder) == whole_bytes(calm)

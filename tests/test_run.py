@@ -80,15 +80,19 @@ def test_what_a_run_leaves(finished):
     assert {"commit", "command", "seed", "device", "libraries", "data_fingerprint"} <= set(environment)
     artifacts = json.loads((run / "artifacts.json").read_text())
     assert set(artifacts) == {
-        "slices",
+        "images",
         "split",
         "generator",
-        "directions",
-        "controls/random",
-        "controls/coordinate",
+        *(f"directions/{name}" for name in ("sefa", "random", "coordinate")),
         "regressor",
+        "measurements",
+        "fidelity",
+        *(f"semantics/{name}" for name in ("sefa", "random", "coordinate")),
         "evaluation",
     }
+    roles = {name: entry["role"] for name, entry in artifacts.items() if "role" in entry}
+    assert list(roles.values()) == ["main", "control", "control"]
+    assert next(iter(roles)) == "directions/sefa"
     assert all((finished / "store" / entry["path"] / "artifact.json").exists() for entry in artifacts.values())
 
 
@@ -362,7 +366,7 @@ def test_a_bad_checkpoint(finished, medlat, tmp_path, kind):
 def test_flipped_bytes_in_the_store(finished, tmp_path):
     """Weights, an image, a test slice moved to training: seen, said, and made anew."""
     shutil.copytree(finished / "store", tmp_path / "store")
-    for name, place in (("generator/*/generator.safetensors", -100), ("slices/*/images.npy", 5000)):
+    for name, place in (("generator/*/generator.safetensors", -100), ("images/*/images.npy", 5000)):
         path = next(tmp_path.glob(f"store/{name}"))
         data = bytearray(path.read_bytes())
         data[place] ^= 16
@@ -372,8 +376,8 @@ def test_flipped_bytes_in_the_store(finished, tmp_path):
     parts["train"].append(parts["test"].pop())
     split.write_text(json.dumps(parts))
     said = finish(start(tmp_path, *TINY, "logger=none"))
-    for stage in ("slices", "split", "generator"):
-        assert f"{stage}: damaged in the store" in said, stage
+    for step in ("images", "split", "generator"):
+        assert f"{step}: damaged in the store" in said, step
     for name in ("metrics.json", "directions.safetensors", "semantics.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (finished / "run" / name).read_bytes(), name
 
@@ -509,7 +513,7 @@ def test_dicom_with_bad_files_among_good_ones(medlat, tmp_path):
     assert str(paths[2]) in err
     assert "empty.dcm" in err
     assert len(listing.read_text().splitlines()) == 2
-    info = json.loads(next(tmp_path.glob("store/slices/*/slices.json")).read_text())
+    info = json.loads(next(tmp_path.glob("store/images/*/slices.json")).read_text())
     assert (info["slices"], info["damaged"], info["skipped"]) == (11, 2, {"not DICOM": 1})
 
 
@@ -517,7 +521,7 @@ def test_nifti(medlat, tmp_path):
     write_nifti_volumes(tmp_path / "volumes", phantom())
     code, _, err = medlat(*TINY, *QUICK, "data=ct_nifti", f"data.root={tmp_path / 'volumes'}")
     assert code == 0, err
-    info = json.loads(next(tmp_path.glob("store/slices/*/slices.json")).read_text())
+    info = json.loads(next(tmp_path.glob("store/images/*/slices.json")).read_text())
     assert (info["slices"], len(info["patients"])) == (12, 4)
 
 

@@ -25,7 +25,7 @@ from medlat.training.checkpoints import AtomicCheckpoints, last_checkpoint
 SPEC = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 1.0)
 LARGER = replace(SPEC, height=32, width=32)
 CULPRIT = Culprit("classifier.path=bad", "classifier.")
-SLICES = Recipe("slices", {}, {})
+SLICES = Recipe("images", {}, {})
 
 
 def _nvidia(root: Path) -> Path:

@@ -209,11 +209,14 @@ def test_the_key_of_a_generator_holds_the_classifier_only_where_it_asks_one(tmp_
     found = {}
     for generator in ("vae", "vae_fine", "vae_classifier_guided", "dcgan", "stylegan2", "stylegan2_classifier_guided"):
         asked = plan(composed("scale=tiny", f"generator={generator}", "classifier=densenet", f"store={tmp_path}"))
-        asked.made |= {name: Artifact(name, f"key of {name}", tmp_path) for name in ("slices", "split", "classifier")}
-        found[generator] = asked.generator().inputs
+        for step in asked.steps:
+            if step.name in ("images", "split", "classifier"):
+                asked.context.add(step, Artifact(step.name, f"key of {step.name}", tmp_path))
+            elif step.name == "generator":
+                found[generator] = step.recipe(asked.context).inputs
     for explaining in ("vae_classifier_guided", "stylegan2_classifier_guided"):
         assert found.pop(explaining) == found["vae"] | {"classifier": "key of classifier"}
-    assert all(inputs == {"slices": "d", "split": "key of split"} for inputs in found.values())
+    assert all(inputs == {"images": "d", "split": "key of split"} for inputs in found.values())
 
 
 def test_another_base_grid():

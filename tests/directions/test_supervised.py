@@ -10,7 +10,7 @@ from toy_models import Pixels, Quarters
 from medlat.classifiers.black_box import Target
 from medlat.core.errors import UserError
 from medlat.directions.conditional import Conditional
-from medlat.directions.finder import Supervision, is_supervised
+from medlat.directions.finder import Supervision, name_of, needs_of
 from medlat.directions.gradient import LatentShift, MeanGradient
 from medlat.directions.linear import SVM, Linear
 from medlat.directions.linear_models import auc, cross_validated, logistic, r2, ridge, support_vectors
@@ -51,7 +51,8 @@ def supervision(weights=WEIGHTS, n=400, differentiable=True, measured=None, sigm
 def test_a_linear_classifier_gives_its_own_weights(name):
     found = FINDERS[name].find(Pixels(), supervision())
     assert found.method == name
-    assert is_supervised(FINDERS[name])
+    assert "supervision" in needs_of(FINDERS[name])
+    assert name_of(FINDERS[name]) == name
     cosine = float(found.vectors[0] @ TRUTH)
     assert cosine > (0.97 if name in ("logistic", "svm") else 0.999), found.vectors[0]
     assert torch.linalg.norm(found.vectors[0]) == pytest.approx(1.0, abs=1e-6)
@@ -123,7 +124,7 @@ def test_where_all_lie_on_one_side_the_median_divides():
 
 
 def test_unsupervised_methods_are_none():
-    assert not is_supervised(SeFa())
+    assert needs_of(SeFa()) == frozenset()
 
 
 @pytest.mark.parametrize(

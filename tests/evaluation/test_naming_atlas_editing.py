@@ -27,7 +27,7 @@ def control(shares):
 
 def test_a_direction_better_than_chance_has_a_name():
     rows = [row("sefa", "sefa 00", "rotation", -3.14159, 0.81), row("sefa", "sefa 00", "x", 0.1, 0.19)]
-    found = names(rows + control([0.2, 0.3, 0.4]), "factor", {"deg": "°"})
+    found = names(rows + control([0.2, 0.3, 0.4]), "factor", "random", {"deg": "°"})
     assert found[0].name == "rotation \u22123.1°/σ, purity 0.81"
     assert found[0].evidence == pytest.approx(0.81 * 0.9)
     assert found[0].level == pytest.approx(np.percentile(np.array([0.2, 0.3, 0.4]) * 0.9, 95))
@@ -43,25 +43,25 @@ def test_a_direction_better_than_chance_has_a_name():
     ],
 )
 def test_without_evidence_there_is_no_name(strongest):
-    found = names([strongest, *control([0.2, 0.3, 0.4])], "factor")
+    found = names([strongest, *control([0.2, 0.3, 0.4])], "factor", "random")
     assert found[0].name == UNNAMED
 
 
 def test_controls_have_no_names_and_nothing_has_without_them():
-    assert all(n.name == UNNAMED for n in names(control([0.2, 0.9]), "factor"))
-    assert names([row("sefa", "sefa 00", "x", 1.0, 0.99)], "factor")[0].name == UNNAMED
+    assert all(n.name == UNNAMED for n in names(control([0.2, 0.9]), "factor", "random"))
+    assert names([row("sefa", "sefa 00", "x", 1.0, 0.99)], "factor", "random")[0].name == UNNAMED
 
 
 def test_a_direction_along_which_nothing_changes_is_there_without_a_name():
     still = row("sefa", "sefa 01", "x", 0.0, float("nan"))
-    found = names([row("sefa", "sefa 00", "x", 1.0, 0.9), still, *control([0.2])], "factor")
+    found = names([row("sefa", "sefa 00", "x", 1.0, 0.9), still, *control([0.2])], "factor", "random")
     assert [(n.direction, n.rank, n.is_named) for n in found[:2]] == [("sefa 00", 1, True), ("sefa 01", 2, False)]
     assert found[1].evidence == 0.0
 
 
 def test_directions_are_ranked_by_evidence():
     rows = [row("pca", f"pca {i:02d}", "x", 1.0, share) for i, share in enumerate([0.3, 0.9, 0.6])]
-    found = names(rows + control([0.1]), "factor")
+    found = names(rows + control([0.1]), "factor", "random")
     assert [n.direction for n in found if n.method == "pca"] == ["pca 01", "pca 02", "pca 00"]
     assert [n.rank for n in found if n.method == "pca"] == [1, 2, 3]
     assert evidence(rows[0]) == pytest.approx(0.27)
@@ -173,7 +173,7 @@ def named(model):
             values = (images.flatten(2) @ model.rulers).double().numpy()
             values = values + np.random.default_rng(0).normal(0.0, 0.01, values.shape)
             rows += effects(values, steps, quantities, found.method, name)
-    return [n for n in names(rows, "measurement") if n.is_named]
+    return [n for n in names(rows, "measurement", "random") if n.is_named]
 
 
 def test_a_generator_without_structure_has_no_names():

@@ -123,7 +123,8 @@ def evaluation(folder: Path, unit: str = "HU", side: int = 16) -> Path:
     images = pictures(unit, 2, side)
     rows = []
     for method in ("linear", "random"):
-        np.savez(folder / f"traversal_{method}.npz", images=images, steps=STEPS, values=np.ones((2, len(STEPS), 1)))
+        (folder / method).mkdir(exist_ok=True)
+        np.savez(folder / method / "traversal.npz", images=images, steps=STEPS, values=np.ones((2, len(STEPS), 1)))
         effect = {"effect": 3.0, "effect_low": 2.0, "effect_high": 4.0, "standardised": 0.9, "share": 0.6, "r2": 0.9}
         shared = {"method": method, "measurement": "heart", "unit": "mm", "kind": "measurement"} | effect
         rows += [shared | {"direction": f"{method} {k:02d}"} for k in range(2)]
@@ -141,7 +142,7 @@ def discovered(folder: Path, rows: list[Effect]) -> None:
     labels = list(dict.fromkeys((row.method, row.direction) for row in rows))
     axes = np.eye(len(labels))
     found = atlas([("z", axis) for axis in axes], rows, "measurement")
-    table(folder / "names.csv", [asdict(n) for n in names(rows, "measurement")])
+    table(folder / "names.csv", [asdict(n) for n in names(rows, "measurement", "random")])
     table(folder / "atlas.csv", [asdict(place) for place in found.places])
     table(folder / "agreement.csv", agreement(found))
     np.savez(folder / "atlas.npz", angles=found.angles, effects=found.effects, order=found.order)

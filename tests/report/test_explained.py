@@ -12,12 +12,15 @@ from medlat.report.explained import Explanation, _quality, _strips, key_numbers,
 
 @pytest.fixture
 def explained(tmp_path) -> Explanation:
-    return Explanation.load(made.explanation(tmp_path / "explanation"), made.classifier(tmp_path / "classifier"))
+    folder = made.explanation(tmp_path / "explanation")
+    return Explanation.load(folder, folder, made.classifier(tmp_path / "classifier"))
 
 
 def inputs(folder, unit: str, **more) -> Inputs:
     return Inputs(
-        evaluation=made.evaluation(folder / "evaluation", unit), curves=[], grids={}, controls=["random"],
+        evaluation=(found := made.evaluation(folder / "evaluation", unit)), fidelity=found,
+        semantics={name: found / name for name in ("linear", "random")}, chance="random",
+        curves=[], grids={}, controls=["random"],
         measurements=[("heart", "mm", None)], look=made.LOOKS[unit], directions=2, gifs=1, active_kl=0.1,
         title="Why", run={}, **more,
     )  # fmt: skip
@@ -37,13 +40,14 @@ def test_load_reads_numbers_flags_and_arrays(explained):
 def test_a_score_that_nobody_could_take_is_missing(tmp_path):
     folder = made.explanation(tmp_path)
     made.table(folder / "scorecard.csv", [{**made.scores()[0], "value": "", "low": "nan"}])
-    row = Explanation.load(folder, None).scores[0]
+    row = Explanation.load(folder, folder, None).scores[0]
     assert math.isnan(row["value"])
     assert math.isnan(row["low"])
 
 
 def test_many_images_are_split_over_two_figures_and_no_quality_is_no_section(tmp_path):
-    found = Explanation.load(made.explanation(tmp_path, images=7, saliency=False), None)
+    folder = made.explanation(tmp_path, images=7, saliency=False)
+    found = Explanation.load(folder, folder, None)
     drawn = _strips(found, made.LOOKS["HU"], tmp_path / "figures")
     assert [picture.png.stem for picture in drawn] == ["counterfactuals", "counterfactuals_2"]
     with open(tmp_path / "figures" / "counterfactuals_2.csv", newline="") as file:
@@ -71,7 +75,8 @@ def test_sliders_read_the_prediction(explained):
 
 
 def test_at_most_twelve_images_have_a_slider(tmp_path):
-    found = Explanation.load(made.explanation(tmp_path, images=14, saliency=False), None)
+    folder = made.explanation(tmp_path, images=14, saliency=False)
+    found = Explanation.load(folder, folder, None)
     assert len(sliders(found).traversals) == 12
 
 
@@ -81,6 +86,7 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     folders = {
         "explanation": made.explanation(folder / "explanation", images=3),
+        "explained": folder / "explanation",
         "classifier": made.classifier(folder / "classifier"),
     }
     shown = compile_report(inputs(folder, "HU", **folders), folder)

@@ -30,7 +30,8 @@ def texts(figure: Figure) -> list[str]:
 
 
 def series(folder, unit="HU", images=4, **options) -> Series:
-    return Explanation.load(explanation(folder, unit, images, **options), None).series
+    found = explanation(folder, unit, images, **options)
+    return Explanation.load(found, found, None).series
 
 
 @pytest.mark.parametrize(("unit", "saliency", "columns"), [("HU", True, 11), ("RGB", True, 11), ("grey", False, 8)])

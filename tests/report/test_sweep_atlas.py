@@ -34,8 +34,9 @@ def leave(folder, settings, generator, found):
     (folder / "config.yaml").write_text(json.dumps({"store": str(store), "name": "x", "logger": {"mode": "disabled"}}))
     made, rows, names = {"generator": {"key": generator, "path": "generator"}}, [], []
     for method, own in found.items():
-        place = f"controls/{method}" if method == "random" else f"directions/{method}"
-        made[place] = {"key": "k", "path": f"{folder.name}_{method}"}
+        role = "control" if method == "random" else "main"
+        told = {"key": "k", "path": f"{folder.name}_{method}", "method": method, "role": role}
+        made[f"directions/{method}"] = told
         labels = [f"{method} {i:02d}" for i in range(len(own))]
         vectors = torch.tensor([vector for vector, _ in own])
         (store / f"{folder.name}_{method}").mkdir(parents=True)

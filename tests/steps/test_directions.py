@@ -5,7 +5,7 @@ from toy_models import Quarters
 
 from medlat.classifiers.black_box import Target
 from medlat.core.errors import UserError
-from medlat.steps.directions import wanted_of
+from medlat.steps.directions import target_range
 
 
 class Values(Quarters):
@@ -13,28 +13,28 @@ class Values(Quarters):
 
 
 def asked(threshold=None, wanted=None):
-    return OmegaConf.create({"explain": {"threshold": threshold, "wanted": wanted}})
+    return OmegaConf.create({"explain": {"threshold": threshold, "target_range": wanted}})
 
 
 PREDICTIONS = torch.arange(101.0)
 
 
 def test_probabilities_are_moved_over_a_half():
-    found = wanted_of(asked(), Target(Quarters(1.0)), PREDICTIONS / 100)
+    found = target_range(asked(), Target(Quarters(1.0)), PREDICTIONS / 100)
     assert (found.threshold, found.low, found.high) == (0.5, 0.1, 0.9)
 
 
 def test_values_are_moved_over_the_median_of_the_training_images():
-    found = wanted_of(asked(), Target(Values(1.0)), PREDICTIONS)
+    found = target_range(asked(), Target(Values(1.0)), PREDICTIONS)
     assert (found.threshold, found.low, found.high) == pytest.approx((50.0, 10.0, 90.0))
 
 
 def test_what_is_asked_goes_first():
-    found = wanted_of(asked(0.3, [0.2, 0.6]), Target(Quarters(1.0)), PREDICTIONS / 100)
+    found = target_range(asked(0.3, [0.2, 0.6]), Target(Quarters(1.0)), PREDICTIONS / 100)
     assert (found.threshold, found.low, found.high) == pytest.approx((0.3, 0.2, 0.6))
 
 
 @pytest.mark.parametrize("wanted", [[0.6, 0.9], [0.1, 0.4], [0.9, 0.1]])
 def test_wanted_predictions_lie_on_both_sides(wanted):
     with pytest.raises(UserError, match=r"explain.target_range=.*below and one above explain.threshold=0.5"):
-        wanted_of(asked(None, wanted), Target(Quarters(1.0)), PREDICTIONS / 100)
+        target_range(asked(None, wanted), Target(Quarters(1.0)), PREDICTIONS / 100)

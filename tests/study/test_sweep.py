@@ -159,8 +159,8 @@ def test_side_by_side_with_joblib(tmp_path):
     (folder,) = tmp_path.glob("outputs/ct_vae_sefa/sweep_*")
     cores = [json.loads((folder / str(n) / "environment.json").read_text())["cores"] for n in range(4)]
     assert cores == [1] * 4
-    assert {stage: made(tmp_path, stage) for stage in ("slices", "generator", "directions")} == {
-        "slices": 1,
+    assert {stage: made(tmp_path, stage) for stage in ("images", "generator", "directions")} == {
+        "images": 1,
         "generator": 2,
         "directions": 6,  # of each generator: sefa, and both controls, of which random is the other method
     }
