@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from medlat.core.spaces import Directions, LatentModel
+from medlat.core.statistics import auc, r2, ridge_with_intercept
 from medlat.directions.finder import Evidence, Origin
-from medlat.directions.linear_models import Fitted, auc, cross_validated, logistic, r2, ridge, support_vectors
+from medlat.directions.linear_models import Fitted, cross_validated, logistic, support_vectors
 
 
 class Linear:
@@ -29,7 +30,8 @@ class Linear:
     def find(self, model: LatentModel, evidence: Evidence) -> Directions:
         x = evidence.standardised()
         if self.model == "ridge":
-            fitted = cross_validated(ridge, x, evidence.values.double().cpu().numpy(), evidence.groups, r2)
+            values = evidence.values.double().cpu().numpy()
+            fitted = cross_validated(ridge_with_intercept, x, values, evidence.groups, r2)
         else:
             fitted = cross_validated(logistic, x, evidence.above(), evidence.groups, auc)
         return one_direction(evidence, fitted, "linear" if self.model == "ridge" else "logistic")

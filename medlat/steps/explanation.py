@@ -109,6 +109,7 @@ def explanation(config: DictConfig, methods: Mapping[str, DictConfig], made: Mad
     inverted = builders.inversion_space(config, subject.untuned)
     rows: list[scorecard.Row] = []
     responses: dict[str, np.ndarray] = {}
+    curves: list[scorecard.Response] = []
     main: tuple[Directions, _Explained] | None = None
     for place, section in methods.items():
         found = lift(subject.untuned, Directions.load(made[place].path / FILE), inverted)
@@ -117,9 +118,11 @@ def explanation(config: DictConfig, methods: Mapping[str, DictConfig], made: Mad
         values, groups = _judge(subject, explained)
         rows += scorecard.rows(found.method, values, groups, control, subject.spec.unit, config.seed)
         responses[found.method] = explained.series[0].numpy()
+        curves += scorecard.responses(found.method, responses[found.method], subject.steps, subject.groups)
         main = main or (found, explained)
     assert main is not None
     write_table(out / "scorecard.csv", [row.row() for row in rows])
+    write_table(out / "response_curves.csv", [row.row() for row in curves])
     np.savez(out / "responses.npz", **(responses | {"steps": np.array(subject.steps)}))  # type: ignore[arg-type]
     _save_series(subject, main[1], out)
     _save_mean_effect(subject, main[1].walks[0], out)
