@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from medlat.core.statistics import t_interval
 from medlat.evaluation.naming import LEVEL, evidence
 from medlat.evaluation.semantics import CHANCE, MOVES, Effect
 from medlat.report import anatomy, gif
@@ -38,7 +39,7 @@ from medlat.report.style import (
     styled,
     write_table,
 )
-from medlat.study.collect import Run, collect, interval
+from medlat.study.collect import Run, collect
 
 HERE = Path(__file__).parent
 METHOD = "shift_reconstruction"
@@ -178,7 +179,7 @@ def finder_rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
         for score in COMPARED:
             values = [v for run in runs if (v := score_of(run, method, score)) is not None]
             if values:
-                mean, low, high = interval(values)
+                mean, low, high = t_interval(values)
                 each = " ".join(f"{value:.3g}" for value in values)
                 yield {
                     "method": method,

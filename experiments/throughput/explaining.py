@@ -17,10 +17,9 @@ from medlat.classifiers.black_box import Target
 from medlat.classifiers.trained import Trained
 from medlat.config import build
 from medlat.config.locate import config_dir
-from medlat.core.spaces import ImageSpec, decode_in_parts
+from medlat.core.spaces import ImageSpec, chosen_space, decode_in_parts
 from medlat.core.tables import write_table
 from medlat.inversion.encode import own_encoder
-from medlat.inversion.inverter import chosen_space
 from medlat.steps import builders
 
 SPEC = ImageSpec(3, 64, 64, 0.0, 255.0, "RGB", 0.001)
@@ -42,7 +41,7 @@ def rows_of(name: str) -> list[dict[str, Any]]:
     """Decoding, every method of inversion, and a series with its counterfactual, for one generator."""
     config = composed(name, "inversion=compare")
     model = builders.network(config, SPEC).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    space = chosen_space(model, None)
+    space = chosen_space(model, None, for_images=True)
     target = Target(Trained(builders.classifier_network(config, SPEC, "binary", ["no", "yes"])))
     encoder = own_encoder(model, space.name)
     if encoder is None:

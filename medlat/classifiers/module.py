@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medlat.classifiers.networks import ClassifierNetwork
-from medlat.classifiers.quality import auc, mean_auc, r2
 from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
+from medlat.core.statistics import auc, mean_auc, r2
 from medlat.training.averaged import AveragedModule
 from medlat.training.optimisation import Optimisation
 
@@ -91,10 +91,10 @@ class ClassifierModule(AveragedModule):
         values = {"validation/loss": float(self.loss(outputs, targets))}
         if task == "regression":
             predicted = (outputs[:, 0] * self.network.scale + self.network.centre).cpu().double().numpy()
-            values |= {"validation/r2": r2(predicted, truth), "validation/mae": float(abs(predicted - truth).mean())}
+            values |= {"validation/r2": r2(truth, predicted), "validation/mae": float(abs(predicted - truth).mean())}
         else:
             scores = (outputs if task == "binary" else outputs.softmax(dim=1)).cpu().double().numpy()
-            score = auc(scores[:, 0], truth == 1) if task == "binary" else mean_auc(scores, truth.astype(int))
+            score = auc(truth == 1, scores[:, 0]) if task == "binary" else mean_auc(truth.astype(int), scores)
             values["validation/auc"] = score
         self.log_dict({name: value for name, value in values.items() if math.isfinite(value)}, prog_bar=True)
 

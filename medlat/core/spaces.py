@@ -168,6 +168,25 @@ class Directions:
             raise UserError(f"{path}: not a readable file of directions ({error})") from error
 
 
+FOR_IMAGES = "w+"  # where a generator has it: only there do StyleGAN2's images come close to real ones
+
+
+def chosen_space(model: LatentModel, name: str | None, for_images: bool = False) -> LatentSpace:
+    """The space of that name; None: the model's default.
+
+    for_images: the space is to hold real images. Then `w+` is the default where there is one, and StyleGAN2's z is no
+    choice: only the direction of such a code counts, and of the mean code, 0, there is not even that.
+    Raises UserError where there is none of that name.
+    """
+    usable = [space for space in model.spaces if not for_images or space != "z" or "w" not in model.spaces]
+    if name is None:
+        return model.spaces[FOR_IMAGES if for_images and FOR_IMAGES in usable else usable[0]]
+    if name not in usable:
+        found = "with this generator, images are inverted into" if for_images else "this generator has"
+        raise UserError(f"{'inversion' if for_images else 'directions'}.space={name}: {found} {', '.join(usable)}")
+    return model.spaces[name]
+
+
 PIXELS_AT_ONCE = 2**20  # of images decoded together: 256 of 64², 1 of 1024²
 
 

@@ -5,8 +5,9 @@ import torch
 
 from medlat.core.errors import UserError
 from medlat.core.spaces import Directions, LatentModel
+from medlat.core.statistics import r2, ridge_with_intercept
 from medlat.directions.finder import SupervisedFinder, Supervision, needs_of
-from medlat.directions.linear_models import cross_validated, r2, ridge
+from medlat.directions.linear_models import cross_validated
 
 
 class Conditional:
@@ -46,5 +47,5 @@ class Conditional:
         if known.sum() < 2 or values[known].std() == 0.0:
             raise UserError(f"directions.confounders: '{name}' is the same, or not defined, in all images")
         x = supervision.standardised()[known]
-        weights = cross_validated(ridge, x, values[known], supervision.groups[known], r2).weights
+        weights = cross_validated(ridge_with_intercept, x, values[known], supervision.groups[known], r2).weights
         return weights / np.linalg.norm(weights)

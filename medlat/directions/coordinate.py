@@ -2,8 +2,8 @@
 
 import torch
 
-from medlat.core.spaces import Directions, LatentModel
-from medlat.directions.finder import check_count, chosen_space
+from medlat.core.spaces import Directions, LatentModel, chosen_space
+from medlat.directions.finder import check_count
 
 
 class Coordinate:

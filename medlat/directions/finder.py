@@ -206,12 +206,3 @@ def check_count(count: int) -> None:
     """Raises UserError for a number of directions below 1."""
     if count < 1:
         raise UserError(f"directions.count={count}: expected a whole number of at least 1")
-
-
-def chosen_space(model: LatentModel, name: str | None) -> LatentSpace:
-    """The space of that name, or the model's default. Raises UserError where there is none."""
-    if name is None:
-        return next(iter(model.spaces.values()))
-    if name not in model.spaces:
-        raise UserError(f"directions.space={name}: this generator has {', '.join(model.spaces)}")
-    return model.spaces[name]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import UserError
-from medlat.core.spaces import Directions, LatentModel
-from medlat.directions.finder import check_count, chosen_space, need_encoder, posteriors
+from medlat.core.spaces import Directions, LatentModel, chosen_space
+from medlat.directions.finder import check_count, need_encoder, posteriors
 
 ITERATIONS = 1000
 

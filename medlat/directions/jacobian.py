@@ -6,8 +6,8 @@ from torch.func import jvp, vjp
 
 from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
-from medlat.core.spaces import Directions, LatentModel, LatentSpace
-from medlat.directions.finder import check_count, chosen_space
+from medlat.core.spaces import Directions, LatentModel, LatentSpace, chosen_space
+from medlat.directions.finder import check_count
 
 EXACT = 128  # dimensions up to which all are looked at
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from medlat.core.spaces import Directions, LatentModel
+from medlat.core.statistics import auc, r2, ridge_with_intercept
 from medlat.directions.finder import Origin, Supervision
-from medlat.directions.linear_models import Fitted, auc, cross_validated, logistic, r2, ridge, support_vectors
+from medlat.directions.linear_models import Fitted, cross_validated, logistic, support_vectors
 
 
 class Linear:
@@ -32,7 +33,8 @@ class Linear:
     def find(self, model: LatentModel, supervision: Supervision) -> Directions:
         x = supervision.standardised()
         if self.model == "ridge":
-            fitted = cross_validated(ridge, x, supervision.values.double().cpu().numpy(), supervision.groups, r2)
+            values = supervision.values.double().cpu().numpy()
+            fitted = cross_validated(ridge_with_intercept, x, values, supervision.groups, r2)
         else:
             fitted = cross_validated(logistic, x, supervision.above(), supervision.groups, auc)
         return one_direction(supervision, fitted, self.name)

@@ -1,15 +1,15 @@
-"""Linear models with a penalty chosen by cross-validation over patients: ridge, logistic, support vectors."""
+"""Linear models with a penalty chosen by cross-validation over patients: logistic, support vectors, any other fit."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.stats import rankdata
+
+from medlat.core.statistics import Metric
 
 PENALTIES = np.logspace(-3, 4, 8)  # per sample and squared standard deviation of a coordinate
 Fit = Callable[[np.ndarray, np.ndarray, float], np.ndarray]  # x [N, D], y [N], penalty -> weights [D + 1]
-Quality = Callable[[np.ndarray, np.ndarray], float]  # y, predicted -> higher is better
 
 
 class Fitted(NamedTuple):
@@ -19,17 +19,6 @@ class Fitted(NamedTuple):
     intercept: float
     quality: float
     penalty: float
-
-
-def ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
-    """Least squares + penalty · |w|², the intercept free: x [N, D], y [N] -> [D + 1], the intercept last."""
-    centre, level = x.mean(axis=0), y.mean()
-    a, b = x - centre, y - level
-    if a.shape[1] <= len(a):
-        weights = np.linalg.solve(a.T @ a + penalty * np.eye(a.shape[1]), a.T @ b)
-    else:  # the same in as many unknowns as there are samples
-        weights = a.T @ np.linalg.solve(a @ a.T + penalty * np.eye(len(a)), b)
-    return np.append(weights, level - centre @ weights)
 
 
 def logistic(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
@@ -65,11 +54,12 @@ def _by_margin(x: np.ndarray, y: np.ndarray, penalty: float, loss: Callable) -> 
 
 
 def cross_validated(
-    fit: Fit, x: np.ndarray, y: np.ndarray, groups: np.ndarray, quality: Quality, folds: int = 5
+    fit: Fit, x: np.ndarray, y: np.ndarray, groups: np.ndarray, quality: Metric, folds: int = 5
 ) -> Fitted:
     """The model with the penalty that is best on patients left out, fitted to all.
 
-    x [N, D], y [N], groups [N]. The quality is that of the predictions of all folds together; NaN of one group only.
+    x [N, D], y [N], groups [N]. quality: higher is better; it is that of the predictions of all folds together; NaN of
+    one group only.
     """
     fold = np.unique(groups, return_inverse=True)[1] % folds
     found = []
@@ -86,18 +76,3 @@ def cross_validated(
     best = int(np.nanargmax(found)) if np.isfinite(found).any() else len(PENALTIES) // 2
     weights = fit(x, y, PENALTIES[best])
     return Fitted(weights[:-1], float(weights[-1]), float(found[best]), float(PENALTIES[best]))
-
-
-def r2(y: np.ndarray, predicted: np.ndarray) -> float:
-    """1 - residual / total variance; NaN where y does not vary."""
-    total = np.square(y - y.mean()).sum()
-    return float(1.0 - np.square(y - predicted).sum() / total) if total > 0.0 else float("nan")
-
-
-def auc(y: np.ndarray, predicted: np.ndarray) -> float:
-    """Area under the ROC curve, the Mann-Whitney statistic: y [N] bool; NaN where there is one class only."""
-    positive = int(np.sum(y))
-    if positive in (0, len(y)):
-        return float("nan")
-    ranks = rankdata(predicted)
-    return float((ranks[y].sum() - positive * (positive + 1) / 2) / (positive * (len(y) - positive)))

@@ -5,9 +5,10 @@ import torch
 
 from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
-from medlat.core.spaces import Directions, LatentModel, decode_in_parts
-from medlat.directions.finder import check_count, chosen_space
-from medlat.directions.linear_models import cross_validated, r2, ridge
+from medlat.core.spaces import Directions, LatentModel, chosen_space, decode_in_parts
+from medlat.core.statistics import r2, ridge_with_intercept
+from medlat.directions.finder import check_count
+from medlat.directions.linear_models import cross_validated
 from medlat.inversion.carry import code_statistics
 from medlat.measure.rulers import ruler
 
@@ -59,7 +60,7 @@ class Measured:
             seen = np.isfinite(column)
             spread = column[seen].std()
             y = (column[seen] - column[seen].mean()) / (spread if spread > 0.0 else 1.0)
-            fitted = cross_validated(ridge, x[seen], y, np.flatnonzero(seen), r2)
+            fitted = cross_validated(ridge_with_intercept, x[seen], y, np.flatnonzero(seen), r2)
             weights.append(fitted.weights)
             scores.append(fitted.quality)
         return np.stack(weights), np.array(scores)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
-from medlat.core.spaces import Directions, LatentModel, decode_in_parts
-from medlat.directions.finder import check_count, chosen_space
+from medlat.core.spaces import Directions, LatentModel, chosen_space, decode_in_parts
+from medlat.directions.finder import check_count
 
 BATCH = 256
 

@@ -3,8 +3,8 @@
 import torch
 
 from medlat.core.randomness import generator_for
-from medlat.core.spaces import Directions, LatentModel
-from medlat.directions.finder import check_count, chosen_space
+from medlat.core.spaces import Directions, LatentModel, chosen_space
+from medlat.directions.finder import check_count
 
 
 class RandomDirections:

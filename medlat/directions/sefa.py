@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import UserError
-from medlat.core.spaces import Directions, LatentModel
-from medlat.directions.finder import check_count, chosen_space
+from medlat.core.spaces import Directions, LatentModel, chosen_space
+from medlat.directions.finder import check_count
 
 
 class SeFa:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from medlat.core.statistics import r2_of_each, ridge
+
 PENALTIES = np.logspace(-1, 5, 13)
 FOLDS = 5
 
@@ -34,17 +36,19 @@ class Readout:
         targets = np.stack([factors[name] for name in names], axis=1)
         centre, scale = centre_and_scale(measured)
         features = _features((measured - centre) / scale)
+        penalties = np.outer(PENALTIES, np.ones(features.shape[1]))
+        penalties[:, 0] = 1e-9  # of the constant
         errors = np.zeros((len(PENALTIES), len(names)))
         folds = np.unique(patient, return_inverse=True)[1] % FOLDS
         for fold in np.unique(folds):
             out = folds == fold
             if out.all():
                 continue
-            for i, penalty in enumerate(PENALTIES):
-                left = targets[out] - features[out] @ _ridge(features[~out], targets[~out], penalty)
+            for i, penalty in enumerate(penalties):
+                left = targets[out] - features[out] @ ridge(features[~out], targets[~out], penalty)
                 errors[i] += np.square(left).sum(axis=0)
         weights = np.stack(
-            [_ridge(features, targets[:, [j]], PENALTIES[errors[:, j].argmin()])[:, 0] for j in range(len(names))],
+            [ridge(features, targets[:, [j]], penalties[errors[:, j].argmin()])[:, 0] for j in range(len(names))],
             axis=1,
         )
         return cls(names, centre, scale, weights, targets.std(axis=0))
@@ -70,22 +74,7 @@ class Readout:
 
     def r2(self, measured: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, float]:
         """Share of each factor's variance that is read, on images not fitted to."""
-        predicted = self.predict(measured)
-        scores = {}
-        for i, name in enumerate(self.names):
-            truth = factors[name]
-            spread = np.square(truth - truth.mean()).sum()
-            scores[name] = (
-                float(1.0 - np.square(truth - predicted[:, i]).sum() / spread) if spread > 0 else float("nan")
-            )
-        return scores
-
-
-def _ridge(features: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
-    """Weights [features, F]; the first feature is the constant 1 and is not penalised."""
-    strength = np.full(features.shape[1], penalty)
-    strength[0] = 1e-9
-    return np.linalg.solve(features.T @ features + np.diag(strength), features.T @ targets)
+        return r2_of_each({name: factors[name] for name in self.names}, self.predict(measured))
 
 
 def centre_and_scale(measured: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

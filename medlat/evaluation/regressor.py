@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medlat.core import statistics
 from medlat.core.checkpoints import read_generator, save_generator
 from medlat.core.errors import UserError
 from medlat.core.randomness import derive_seed
@@ -183,10 +184,4 @@ def r2(network: FactorRegressor, images: Tensor, targets: dict[str, np.ndarray],
     """
     device = next(network.parameters()).device
     predicted = torch.cat([network(part.to(device)).cpu() for part in images.split(batch)]).double().numpy()
-    scores = {}
-    for i, name in enumerate(network.factors):
-        truth = np.asarray(targets[name], dtype=np.float64)
-        spread = np.square(truth - truth.mean()).sum()
-        residual = np.square(truth - predicted[:, i]).sum()
-        scores[name] = float(1.0 - residual / spread) if spread > 0 else float("nan")
-    return scores
+    return statistics.r2_of_each({name: np.asarray(targets[name], np.float64) for name in network.factors}, predicted)

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from medlat.core.statistics import bootstrap_means, difference_of_means, nan_mean
+
 PURE = 0.5
 MOVES = 0.1
-BOOTSTRAPS = 1000
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def effects(
     values: [N, S, M], M quantities at S steps from N base codes; NaN where a quantity could not be measured.
     """
     slopes, r2 = common_slopes(values, np.asarray(steps, dtype=np.float64))
-    mean, low, high = bootstrap_mean(slopes, seed)
+    mean, low, high = bootstrap_means(slopes, seed)
     std = np.array([q.std for q in quantities])
     with np.errstate(divide="ignore", invalid="ignore"):
         standardised = np.where(std > 0.0, mean / std, np.nan)
@@ -105,27 +106,6 @@ def common_slopes(values: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np
     return slopes, np.where(np.isfinite(mean) & (total_square > 0.0), explained, np.nan)
 
 
-def bootstrap_mean(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over the first axis with its 95% percentile bootstrap interval: [N, M] -> three of [M]."""
-    draws = np.random.default_rng(seed).integers(0, len(values), size=(BOOTSTRAPS, len(values)))
-    counts = np.zeros((BOOTSTRAPS, len(values)))
-    np.add.at(counts, (np.arange(BOOTSTRAPS)[:, None], draws), 1.0)
-    seen = np.isfinite(values)
-    sums, weights = counts @ np.where(seen, values, 0.0), counts @ seen.astype(np.float64)
-    means = np.where(weights > 0.0, sums / np.maximum(weights, 1.0), np.nan)
-    present = seen.any(axis=0)
-    bounds = np.full((2, values.shape[1]), np.nan)
-    bounds[:, present] = np.nanpercentile(means[:, present], [2.5, 97.5], axis=0)
-    return nan_mean(values), bounds[0], bounds[1]
-
-
-def nan_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the first axis of what is finite; NaN where nothing is."""
-    seen = np.isfinite(values)
-    count = seen.sum(0)
-    return np.where(count > 0, np.where(seen, values, 0.0).sum(0) / np.maximum(count, 1), np.nan)
-
-
 def purity(rows: Sequence[Effect], kind: str) -> dict[str, Effect]:
     """For each direction, by name, the effect with the largest share among rows of one kind."""
     best: dict[str, Effect] = {}
@@ -152,17 +132,13 @@ def summary(rows: Sequence[Effect], kind: str, seed: int = 0) -> dict[str, float
     shares = np.array([[row.share] for row in purity(rows, kind).values()])
     if len(shares) == 0:
         return {"purity": float("nan"), "purity_low": float("nan"), "purity_high": float("nan"), "coverage": 0.0}
-    mean, low, high = bootstrap_mean(shares, seed)
+    mean, low, high = bootstrap_means(shares, seed)
     numbers = {"purity": mean[0], "purity_low": low[0], "purity_high": high[0], "coverage": len(coverage(rows, kind))}
     return {name: float(value) for name, value in numbers.items()}
 
 
 def gain(rows: Sequence[Effect], chance: Sequence[Effect], kind: str, seed: int = 0) -> dict[str, float]:
     """Mean purity of a method's directions less that of the control's, with its 95% bootstrap interval."""
-    shares = [np.array([r.share for r in purity(part, kind).values()]) for part in (rows, chance)]
-    if min(map(len, shares)) == 0:
-        return dict.fromkeys(("gain", "gain_low", "gain_high"), float("nan"))
-    rng = np.random.default_rng(seed)
-    ours, theirs = (rng.choice(values, (BOOTSTRAPS, len(values))).mean(axis=1) for values in shares)
-    low, high = np.percentile(ours - theirs, [2.5, 97.5])
-    return {"gain": float(shares[0].mean() - shares[1].mean()), "gain_low": float(low), "gain_high": float(high)}
+    ours, theirs = (np.array([r.share for r in purity(part, kind).values()]) for part in (rows, chance))
+    found = difference_of_means(ours, theirs, seed)
+    return {"gain": found.value, "gain_low": found.low, "gain_high": found.high}

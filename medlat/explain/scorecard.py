@@ -5,13 +5,14 @@ Every score is an average over held-out images; intervals are bootstrapped over 
 them: an explanation that changes nothing is near to the image and says nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-BOOTSTRAPS = 1000
+from medlat.core.statistics import grouped_mean
+
 NEIGHBOURS = 5
 UNRELATED = 0.2  # |Spearman| with the prediction over real images below which a measurement should stay
 SAME = 0.02  # of the window: pixels that change by less count as unchanged
@@ -77,18 +78,34 @@ def rows(
     return found
 
 
-def grouped_mean(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of what is finite in [N], and its 95% interval by drawing whole groups with replacement."""
-    values = np.asarray(values, dtype=np.float64)
-    known = np.isfinite(values)
-    if not known.any():
-        return (float("nan"),) * 3
-    number = np.unique(groups[known], return_inverse=True)[1]
-    sums, counts = np.bincount(number, values[known]), np.bincount(number)
-    draws = np.random.default_rng(seed).integers(0, len(sums), size=(BOOTSTRAPS, len(sums)))
-    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(values[known].mean()), float(low), float(high)
+@dataclass(frozen=True)
+class Response:
+    """A row of response_curves.csv: how the prediction answers to a step along a method's direction, on average over
+    `images` images, with its 95% interval over groups.
+    """
+
+    method: str
+    step: float
+    mean: float
+    low: float
+    high: float
+    images: int
+
+    def row(self) -> dict:
+        return asdict(self)
+
+
+def responses(method: str, predictions: np.ndarray, steps: Sequence[float], groups: np.ndarray) -> list[Response]:
+    """Average the predictions of every step. predictions: [N, S], NaN where there is none; groups: [N] whose image it
+    is. A step without predictions has no row.
+    """
+    assert predictions.shape[1] == len(steps), (method, predictions.shape, len(steps))
+    found = []
+    for step, values in zip(steps, predictions.T, strict=True):
+        images = int(np.isfinite(values).sum())
+        if images:
+            found.append(Response(method, float(step), *grouped_mean(values, groups), images))
+    return found
 
 
 def crossed(before: np.ndarray, after: np.ndarray, rising: np.ndarray, threshold: float) -> np.ndarray:

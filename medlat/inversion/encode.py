@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from medlat.core.spaces import LatentModel
+from medlat.core.spaces import LatentModel, chosen_space
 from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.generators.vae.networks import VAE
 from medlat.inversion.carry import carry
-from medlat.inversion.inverter import Encoder, chosen_space
+from medlat.inversion.inverter import Encoder
 
 
 class Encode:
@@ -26,7 +26,7 @@ class Encode:
     def invert(self, model: LatentModel, images: Tensor, encoder: Encoder | None) -> Tensor:
         assert encoder is not None
         codes = encoder(images).float()
-        assert codes.shape[1:] == chosen_space(model, self.space).shape, codes.shape
+        assert codes.shape[1:] == chosen_space(model, self.space, for_images=True).shape, codes.shape
         return codes
 
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from medlat.core.spaces import LatentModel
+from medlat.core.spaces import LatentModel, chosen_space
 from medlat.inversion.encode import Encode
-from medlat.inversion.inverter import Encoder, chosen_space
+from medlat.inversion.inverter import Encoder
 from medlat.inversion.lbfgs import Slopes, minimise
 from medlat.inversion.objective import Objective
 from medlat.inversion.optimise import check_number, check_whole
@@ -43,7 +43,7 @@ class Hybrid:
         self.space, self.steps, self.probes, self.prior_weight = space, steps, probes, prior_weight
 
     def invert(self, model: LatentModel, images: Tensor, encoder: Encoder | None) -> Tensor:
-        objective = Objective(model, chosen_space(model, self.space), images, self.prior_weight)
+        objective = Objective(model, chosen_space(model, self.space, for_images=True), images, self.prior_weight)
         start = objective.coordinates(Encode(self.space).invert(model, images, encoder))
         known = self._knows_curvature(objective)
         unit = self._evenly(objective) if known else torch.eye(objective.space.size, device=start.device)

@@ -11,12 +11,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
-from medlat.core.spaces import PIXELS_AT_ONCE, LatentModel, LatentSpace, decode_in_parts
+from medlat.core.spaces import PIXELS_AT_ONCE, LatentModel, chosen_space, decode_in_parts
 from medlat.evaluation.reconstruction import ms_ssim, psnr
 
 Encoder = Callable[[Tensor], Tensor]  # images [N, C, H, W] in [-1, 1] -> codes [N, *space.shape]
-DEFAULT = "w+"  # where a generator has it: only there do StyleGAN2's images come close to real ones
 
 
 class Inverter(Protocol):
@@ -69,27 +67,14 @@ def invert_all(
         seconds += time.perf_counter() - began
         real.append(part.cpu())
     images = torch.cat(real)
-    return compare(model, torch.cat(codes), chosen_space(model, inverter.space).name, images, seconds / len(images))
+    space = chosen_space(model, inverter.space, for_images=True).name
+    return compare(model, torch.cat(codes), space, images, seconds / len(images))
 
 
 def compare(model: LatentModel, codes: Tensor, space: str, images: Tensor, seconds: float) -> Inverted:
     """What the model makes of codes [N, *shape], beside the images [N, C, H, W] that they stand for."""
     decoded = decode_in_parts(model, codes.to(device_of(model)), space)
     return Inverted(codes, decoded, psnr(decoded, images), ms_ssim(decoded, images), seconds)
-
-
-def chosen_space(model: LatentModel, name: str | None) -> LatentSpace:
-    """The space of that name for real images; None: `w+` where there is one, else the model's default.
-
-    Raises UserError where there is none of that name. StyleGAN2's z is none of them: only the direction of such a code
-    counts, and of the mean code, 0, there is not even that.
-    """
-    usable = [space for space in model.spaces if space != "z" or "w" not in model.spaces]
-    if name is None:
-        return model.spaces[DEFAULT if DEFAULT in usable else usable[0]]
-    if name not in usable:
-        raise UserError(f"inversion.space={name}: with this generator, images are inverted into {', '.join(usable)}")
-    return model.spaces[name]
 
 
 def device_of(model: LatentModel) -> torch.device:

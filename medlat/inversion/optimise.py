@@ -10,8 +10,8 @@ from torch import Tensor
 
 from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
-from medlat.core.spaces import LatentModel
-from medlat.inversion.inverter import Encoder, chosen_space
+from medlat.core.spaces import LatentModel, chosen_space
+from medlat.inversion.inverter import Encoder
 from medlat.inversion.objective import Objective
 from medlat.training.settings import cpu_has_bf16
 
@@ -56,7 +56,7 @@ class Optimise:
         self.noise, self.noise_ramp, self.prior_weight = noise, noise_ramp, prior_weight
 
     def invert(self, model: LatentModel, images: Tensor, encoder: Encoder | None) -> Tensor:
-        objective = Objective(model, chosen_space(model, self.space), images, self.prior_weight)
+        objective = Objective(model, chosen_space(model, self.space, for_images=True), images, self.prior_weight)
         u = torch.zeros(len(images), *objective.mean.shape, device=images.device)
         best, least = u.clone(), torch.full([len(u)], torch.inf, device=u.device)
         adam = torch.optim.Adam([u], lr=self.learning_rate)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from medlat.core.randomness import generator_for
 from medlat.core.similarity import pyramid_error
-from medlat.core.spaces import LatentModel
-from medlat.inversion.inverter import Encoder, Inverter, chosen_space
+from medlat.core.spaces import LatentModel, chosen_space
+from medlat.inversion.inverter import Encoder, Inverter
 from medlat.inversion.optimise import check_number, check_whole, fast
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -55,7 +55,7 @@ class Pivotal:
         The model itself stays what it is; the copy's weights are frozen again.
         """
         assert isinstance(model, LatentModel)
-        space = chosen_space(model, self.space).name
+        space = chosen_space(model, self.space, for_images=True).name
         tuned = copy.deepcopy(model).eval().requires_grad_(True)
         adam = torch.optim.Adam(tuned.parameters(), lr=self.learning_rate)
         for step in range(self.steps):

@@ -47,7 +47,7 @@ class Explanation:
     """What the stages left, read.
 
     method:     that explains; sentence: the finding; exposed: what the direction turned out to move, or None.
-    scores:     rows of scorecard.csv; responses: method -> [N, S] over `steps`.
+    scores:     rows of scorecard.csv. responses: method -> [N, S] over `steps`; curves: rows of their means.
     quality:    of the classifier on held-out patients, {} where it is not known; reliability: its bins.
     folder:     where the arrays lie that are read when they are drawn.
     """
@@ -62,6 +62,7 @@ class Explanation:
     scores: Sequence[Mapping[str, Any]]
     steps: Sequence[float]
     responses: Mapping[str, np.ndarray]
+    curves: Sequence[Mapping[str, Any]]
     quality: Mapping[str, float | None]
     reliability: Sequence[Mapping[str, Any]]
 
@@ -83,6 +84,7 @@ class Explanation:
             _rows(folder / "scorecard.csv"),
             steps,
             responses,
+            _rows(folder / "response_curves.csv"),
             json.loads(quality.read_text()) if quality and quality.exists() else {},
             _rows(classifier / "reliability.csv") if classifier else [],
         )
@@ -96,10 +98,8 @@ def explanation_sections(explained: Explanation, look: Look, figures: Path) -> l
     """Draw every figure of an explanation into the folder `figures`; the sections that open the page."""
     pictures = _strips(explained, look, figures)
     question, controls = explained.question, explained.controls
-    figure = scorecard.response_curves(explained.responses, explained.steps, question, controls)
-    paths = save_figure(
-        figure, figures, "response_curves", scorecard.response_table(explained.responses, explained.steps)
-    )
+    figure = scorecard.response_curves(explained.responses, explained.steps, explained.curves, question, controls)
+    paths = save_figure(figure, figures, "response_curves", explained.curves)
     note = "Thin lines: single images; bold: their mean with its 95% interval; dashed: the threshold. Controls on grey."
     pictures.append(Picture.saved(paths, "How the prediction answers", note))
     paths = save_figure(scorecard.scorecard_chart(explained.scores), figures, "scorecard", explained.scores)

@@ -46,15 +46,16 @@ RANGES = dict.fromkeys(("flip_rate", "reach_rate", "oracle_rate", "monotonicity"
 def response_curves(
     responses: Mapping[str, np.ndarray],  # method -> predictions [N, S]
     steps: Sequence[float],  # [S]
+    table: Sequence[Row],  # {"method", "step", "mean", "low", "high", "images"} of each method and step
     question: Question,
     controls: Collection[str] = (),
 ) -> Figure:
     """How the prediction answers to a step: a panel per method, controls last and on grey; thin lines are images, the
     bold one their mean with its 95% interval, the dashed one the threshold.
     """
-    order = sorted(responses, key=lambda method: method in controls)
-    table = response_table(responses, steps)
-    if not table:
+    drawn = {row["method"] for row in table}
+    order = sorted((method for method in responses if method in drawn), key=lambda method: method in controls)
+    if not order:
         return message_figure("no responses to show")
     columns = min(4, len(order))
     lines = -(-len(order) // columns)
@@ -62,7 +63,7 @@ def response_curves(
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for axes, method in zip(grid.flat, order, strict=False):
         rows = [row for row in table if row["method"] == method]
-        _response(axes, responses[method], rows, question, method in controls)
+        _response(axes, responses[method], steps, rows, question, method in controls)
     for index, axes in enumerate(grid.flat[len(order) :], start=len(order)):
         axes.set_visible(False)
         grid.flat[index - columns].tick_params(labelbottom=True)
@@ -74,45 +75,20 @@ def response_curves(
 
 
 def _response(
-    axes: Axes, values: np.ndarray, rows: Sequence[Mapping[str, Any]], question: Question, control: bool
+    axes: Axes, values: np.ndarray, steps: Sequence[float], rows: Sequence[Row], question: Question, control: bool
 ) -> None:
-    steps = [row["step"] for row in rows]
+    known = [row["step"] for row in rows]
     colour = MUTED if control else BLUE
     if control:
         axes.set_facecolor(CONTROL_SHADE)
     shown = np.unique(np.linspace(0, len(values) - 1, min(LINES, len(values))).round().astype(int))
     axes.plot(steps, np.asarray(values)[shown].T, color=colour, linewidth=0.4, alpha=0.3)
-    axes.fill_between(steps, [r["low"] for r in rows], [r["high"] for r in rows], color=colour, alpha=0.3, linewidth=0)
-    axes.plot(steps, [row["mean"] for row in rows], color=colour, linewidth=2)
+    axes.fill_between(known, [r["low"] for r in rows], [r["high"] for r in rows], color=colour, alpha=0.3, linewidth=0)
+    axes.plot(known, [row["mean"] for row in rows], color=colour, linewidth=2)
     axes.axhline(question.threshold, color=INK, linewidth=0.7, linestyle=(0, (4, 2)))
     name = rows[0]["method"] + (" (control)" if control else "")
     axes.set_title(f"{name}, n = {rows[0]['images']}", loc="left", fontsize=7.5)
     axes.grid(axis="y", color=RULE, linewidth=0.4)
-
-
-def response_table(responses: Mapping[str, np.ndarray], steps: Sequence[float]) -> list[dict]:
-    """The numbers behind `response_curves`: per method and step the mean prediction over what is finite, and its 95%
-    interval (1,000 bootstraps over images).
-    """
-    table = []
-    for method, values in responses.items():
-        values = np.asarray(values, np.float64)
-        if not len(values):
-            continue
-        assert values.shape[1] == len(steps), (method, values.shape, len(steps))
-        draws = np.random.default_rng(0).integers(0, len(values), (1000, len(values)))
-        known = np.isfinite(values)
-        clean = np.where(known, values, 0.0)
-        for column, step in enumerate(steps):
-            count = known[draws, column].sum(axis=1)
-            means = clean[draws, column].sum(axis=1)[count > 0] / count[count > 0]
-            if not len(means):
-                continue
-            low, high = np.percentile(means, [2.5, 97.5])
-            mean = float(clean[:, column].sum() / known[:, column].sum())
-            row = {"method": method, "step": float(step), "mean": mean, "low": float(low), "high": float(high)}
-            table.append(row | {"images": int(known[:, column].sum())})
-    return table
 
 
 @styled

@@ -137,9 +137,9 @@ def inverter_space(config: DictConfig) -> str | None:
 
 def inversion_space(config: DictConfig, model: "LatentModel") -> str:
     """The space that real images are inverted into. Raises UserError where the generator has none of that name."""
-    from medlat.inversion.inverter import chosen_space
+    from medlat.core.spaces import chosen_space
 
-    return chosen_space(model, inverter_space(config)).name
+    return chosen_space(model, inverter_space(config), for_images=True).name
 
 
 def fitting_method(config: DictConfig) -> Any:

@@ -115,10 +115,10 @@ class Classifier(Step):
             return
         predictions = _predictions(black_box, opened, parts.test, spec, context.device)
         truth, groups = label.values[parts.test], opened.patient[parts.test]
-        numbers = quality(black_box.task, predictions, truth, groups, seed=config.seed)
+        numbers = quality(black_box.task, truth, predictions, groups, seed=config.seed)
         (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
         if black_box.task == "binary":
-            write_table(out / "reliability.csv", reliability(predictions[:, 0], truth))
+            write_table(out / "reliability.csv", reliability(truth, predictions[:, 0]))
         shown = {name: round(value, 3) for name, value in numbers.items()}
         log.info("%s: %s on held-out patients", SAID[self.name], shown)
 

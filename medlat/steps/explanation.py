@@ -78,7 +78,10 @@ class ExplanationBy(Step):
         is_control = self.method.role == "control"
         rows = scorecard.rows(found.method, values, groups, is_control, subject.spec.unit, context.config.seed)
         write_table(out / "scorecard.csv", [row.row() for row in rows])
-        np.save(out / "predictions.npy", explained.predictions[0].numpy())
+        predictions = explained.predictions[0].numpy()
+        np.save(out / "predictions.npy", predictions)
+        curve = scorecard.responses(found.method, predictions, subject.steps, subject.groups)
+        write_table(out / "response_curve.csv", [row.row() for row in curve])
         if self.method.role == "main":
             _save_series(subject, explained, out)
             _save_mean_effect(subject, explained.traversals[0], out)
@@ -109,6 +112,8 @@ class Explanation(Step):
         folders = {method.name: context.folder(f"explanation/{method.name}") for method in self.methods}
         rows = [row for folder in folders.values() for row in read_table(folder / "scorecard.csv")]
         write_table(out / "scorecard.csv", rows)
+        curves = [row for folder in folders.values() for row in read_table(folder / "response_curve.csv")]
+        write_table(out / "response_curves.csv", curves)
         responses = {name: np.load(folder / "predictions.npy") for name, folder in folders.items()}
         np.savez(out / "responses.npz", **responses, steps=np.array([float(s) for s in context.config.explain.steps]))
         main = context.directions(self.methods[0])

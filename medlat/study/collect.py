@@ -10,6 +10,7 @@ from typing import Any
 
 from medlat.core.errors import UserError
 from medlat.core.files import read_json, writing
+from medlat.core.statistics import t_interval
 from medlat.core.tables import write_table
 from medlat.core.terminal import printable
 
@@ -69,22 +70,10 @@ def summary(runs: Sequence[Run]) -> list[dict[str, Any]]:
         for name in dict.fromkeys(name for numbers in found for name in numbers):
             values = [numbers[name] for numbers in found if name in numbers and math.isfinite(numbers[name])]
             if values:
-                mean, low, high = interval(values)
+                mean, low, high = t_interval(values)
                 row = dict(zip(keys, setting, strict=True)) | {"number": name, "seeds": len(values)}
                 rows.append(row | {"mean": mean, "low": low, "high": high})
     return rows
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and its 95% interval by Student's t."""
-    from scipy.stats import t
-
-    n, mean = len(values), sum(values) / len(values)
-    if n < 2:
-        return mean, math.nan, math.nan
-    error = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
-    half = float(t.ppf(0.975, n - 1)) * error
-    return mean, mean - half, mean + half
 
 
 def is_whole(folder: Path) -> bool:

@@ -7,16 +7,9 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc, binary_calibration_error, multiclass_cohen_kappa
 
-from medlat.classifiers.quality import (
-    auc,
-    expected_calibration_error,
-    mean_auc,
-    quadratic_kappa,
-    quality,
-    r2,
-    reliability,
-)
+from medlat.classifiers.quality import expected_calibration_error, quality, reliability
 from medlat.core.errors import UserError
+from medlat.core.statistics import auc, mean_auc, quadratic_kappa, r2
 
 TRUTH = np.array([0, 1] * 20)
 PATIENTS = np.repeat(np.arange(10), 4)
@@ -27,27 +20,21 @@ def column(values):
     return np.asarray(values, dtype=np.float64)[:, None]
 
 
-def test_auc_by_hand():
-    assert auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])) == 0.75
-    assert auc(np.array([1.0, 2.0, 2.0]), np.array([False, False, True])) == 0.75, "a tie counts half"
-    assert math.isnan(auc(np.ones(3), np.ones(3, dtype=bool)))
-
-
 def test_against_another_library(rng):
     scores = 0.001 + 0.998 * rng.uniform(size=200).round(2)
     truth = (rng.uniform(size=200) < scores).astype(int)
     given, target = torch.tensor(scores), torch.tensor(truth)
-    assert auc(scores, truth == 1) == pytest.approx(binary_auroc(given, target).item())
-    assert expected_calibration_error(reliability(scores, truth)) == pytest.approx(
+    assert auc(truth == 1, scores) == pytest.approx(binary_auroc(given, target).item())
+    assert expected_calibration_error(reliability(truth, scores)) == pytest.approx(
         binary_calibration_error(given, target, n_bins=10).item(), abs=1e-5
     )
     chosen, grade = rng.integers(4, size=(2, 100))
     theirs = multiclass_cohen_kappa(torch.tensor(chosen), torch.tensor(grade), 4, weights="quadratic")
-    assert quadratic_kappa(chosen, grade, 4) == pytest.approx(theirs.item(), abs=1e-6)
+    assert quadratic_kappa(grade, chosen, 4) == pytest.approx(theirs.item(), abs=1e-6)
 
 
 def test_perfect():
-    found = quality("binary", column(TRUTH), TRUTH, PATIENTS)
+    found = quality("binary", TRUTH, column(TRUTH), PATIENTS)
     ones = ("auc", "auc_low", "auc_high", "accuracy", "balanced_accuracy", "f1")
     assert {name: found.pop(name) for name in ones} == dict.fromkeys(ones, 1.0)
     assert found == {"brier": 0.0, "ece": 0.0, "log_loss": 0.0}
@@ -55,7 +42,7 @@ def test_perfect():
 
 def test_useless():
     """A constant of the right frequency: calibrated, and no discrimination."""
-    found = quality("binary", column(np.full(40, 0.5)), TRUTH, PATIENTS)
+    found = quality("binary", TRUTH, column(np.full(40, 0.5)), PATIENTS)
     assert (found["auc"], found["auc_low"], found["auc_high"]) == (0.5, 0.5, 0.5)
     assert (found["accuracy"], found["balanced_accuracy"], found["f1"]) == (0.5, 0.5, 0.0)
     assert (found["brier"], found["ece"]) == (0.25, 0.0)
@@ -63,21 +50,21 @@ def test_useless():
 
 
 def test_certain_and_wrong():
-    found = quality("binary", column(1 - TRUTH), TRUTH, PATIENTS)
+    found = quality("binary", TRUTH, column(1 - TRUTH), PATIENTS)
     assert (found["auc"], found["accuracy"], found["brier"], found["ece"]) == (0.0, 0.0, 1.0, 1.0)
     assert found["log_loss"] == pytest.approx(-math.log(1e-7)), "finite"
 
 
 def test_one_class_only():
-    found = quality("binary", column(np.full(40, 0.75)), np.ones(40), PATIENTS)
+    found = quality("binary", np.ones(40), column(np.full(40, 0.75)), PATIENTS)
     assert set(found) == {"accuracy", "balanced_accuracy", "f1", "brier", "log_loss", "ece"}
     assert (found["accuracy"], found["brier"], found["ece"]) == (1.0, 0.0625, 0.25)
 
 
 def test_multiclass():
-    found = quality("multiclass", np.eye(3)[THREE], THREE, np.arange(30))
+    found = quality("multiclass", THREE, np.eye(3)[THREE], np.arange(30))
     assert (found["auc"], found["auc_low"], found["accuracy"], found["f1"], found["brier"]) == (1.0, 1.0, 1.0, 1.0, 0.0)
-    found = quality("multiclass", np.full((30, 3), 1 / 3), THREE, np.arange(30))
+    found = quality("multiclass", THREE, np.full((30, 3), 1 / 3), np.arange(30))
     assert found["auc"] == 0.5
     assert found["accuracy"] == found["balanced_accuracy"] == pytest.approx(1 / 3)
     assert found["f1"] == pytest.approx(0.5 / 3), "0.5 of the class chosen, 0 of the others"
@@ -88,59 +75,59 @@ def test_multiclass():
 
 def test_a_class_that_does_not_occur_counts_for_nothing():
     truth = np.array([0, 1, 0, 1])
-    assert mean_auc(np.eye(3)[truth], truth) == 1.0
-    assert quality("multiclass", np.eye(3)[truth], truth, truth)["balanced_accuracy"] == 1.0
+    assert mean_auc(truth, np.eye(3)[truth]) == 1.0
+    assert quality("multiclass", truth, np.eye(3)[truth], truth)["balanced_accuracy"] == 1.0
 
 
 def test_ordinal():
-    found = quality("ordinal", np.eye(3)[THREE], THREE, np.arange(30))
+    found = quality("ordinal", THREE, np.eye(3)[THREE], np.arange(30))
     assert (found["kappa"], found["kappa_low"], found["kappa_high"], found["mae"], found["auc"]) == (1, 1, 1, 0, 1)
-    reversed_ = quality("ordinal", np.eye(3)[2 - THREE], THREE, np.arange(30))
+    reversed_ = quality("ordinal", THREE, np.eye(3)[2 - THREE], np.arange(30))
     assert (reversed_["kappa"], reversed_["mae"]) == pytest.approx((-1.0, 4 / 3))
-    middle = quality("ordinal", np.tile([0.0, 1.0, 0.0], (30, 1)), THREE, np.arange(30))
+    middle = quality("ordinal", THREE, np.tile([0.0, 1.0, 0.0], (30, 1)), np.arange(30))
     assert (middle["kappa"], middle["mae"]) == (0.0, pytest.approx(2 / 3))
     assert math.isnan(quadratic_kappa(np.zeros(3, int), np.zeros(3, int), 2))
 
 
 def test_regression(rng):
     truth = rng.normal(50.0, 10.0, 40)
-    found = quality("regression", column(truth), truth, PATIENTS)
+    found = quality("regression", truth, column(truth), PATIENTS)
     assert found == {"r2": 1.0, "r2_low": 1.0, "r2_high": 1.0, "mae": 0.0}
-    assert quality("regression", column(np.full(40, truth.mean())), truth, PATIENTS)["r2"] == pytest.approx(0.0)
-    assert quality("regression", column(truth + 3.0), truth, PATIENTS)["mae"] == pytest.approx(3.0)
-    assert quality("regression", column(np.ones(40)), np.full(40, 2.0), PATIENTS) == {"mae": 1.0}
-    assert r2(np.array([1.0, 3.0]), np.array([1.0, 2.0])) == -1.0
+    assert quality("regression", truth, column(np.full(40, truth.mean())), PATIENTS)["r2"] == pytest.approx(0.0)
+    assert quality("regression", truth, column(truth + 3.0), PATIENTS)["mae"] == pytest.approx(3.0)
+    assert quality("regression", np.full(40, 2.0), column(np.ones(40)), PATIENTS) == {"mae": 1.0}
+    assert r2(np.array([1.0, 2.0]), np.array([1.0, 3.0])) == -1.0
 
 
 def test_the_interval_draws_patients_not_images(rng):
     """40 copies of each patient's image say no more than one."""
     truth = np.arange(30) % 2
     scores = column(np.clip(truth * 0.2 + rng.uniform(size=30) * 0.8, 0, 1))
-    one = quality("binary", scores, truth, np.arange(30), seed=1)
-    many = quality("binary", np.repeat(scores, 40, axis=0), np.repeat(truth, 40), np.repeat(np.arange(30), 40), seed=1)
+    one = quality("binary", truth, scores, np.arange(30), seed=1)
+    many = quality("binary", np.repeat(truth, 40), np.repeat(scores, 40, axis=0), np.repeat(np.arange(30), 40), seed=1)
     assert one["auc_low"] < one["auc"] < one["auc_high"] < 1.0
     assert [many[n] for n in ("auc", "auc_low", "auc_high")] == pytest.approx(
         [one[n] for n in ("auc", "auc_low", "auc_high")]
     )
-    split = quality("binary", np.repeat(scores, 40, axis=0), np.repeat(truth, 40), np.arange(1200), seed=1)
+    split = quality("binary", np.repeat(truth, 40), np.repeat(scores, 40, axis=0), np.arange(1200), seed=1)
     assert split["auc_high"] - split["auc_low"] < 0.5 * (one["auc_high"] - one["auc_low"])
 
 
 def test_the_interval_is_one_of_the_seed_and_needs_two_patients(rng):
     scores = column(rng.uniform(size=40))
-    first, again, other = (quality("binary", scores, TRUTH, PATIENTS, seed=s) for s in (1, 1, 2))
+    first, again, other = (quality("binary", TRUTH, scores, PATIENTS, seed=s) for s in (1, 1, 2))
     assert first == again
     assert first["auc_low"] != other["auc_low"]
-    assert "auc_low" not in quality("binary", scores, TRUTH, np.zeros(40))
+    assert "auc_low" not in quality("binary", TRUTH, scores, np.zeros(40))
 
 
 def test_names_as_groups():
-    found = quality("binary", column(TRUTH), TRUTH, np.array([f"p{i}" for i in PATIENTS]))
+    found = quality("binary", TRUTH, column(TRUTH), np.array([f"p{i}" for i in PATIENTS]))
     assert found["auc_low"] == 1.0
 
 
 def test_reliability():
-    rows = reliability(np.array([0.02, 0.04, 0.55, 1.0]), np.array([0, 1, 1, 1]))
+    rows = reliability(np.array([0, 1, 1, 1]), np.array([0.02, 0.04, 0.55, 1.0]))
     assert [(row["low"], row["high"], row["count"]) for row in rows] == [(0.0, 0.1, 2), (0.5, 0.6, 1), (0.9, 1.0, 1)]
     assert [row["predicted"] for row in rows] == pytest.approx([0.03, 0.55, 1.0])
     assert [row["observed"] for row in rows] == [0.5, 1.0, 1.0]
@@ -157,4 +144,4 @@ def test_reliability():
 )
 def test_labels_that_are_not_the_classes(task, predictions, truth, message):
     with pytest.raises(UserError, match=rf"^classifier\.classes: .*{message}"):
-        quality(task, predictions, np.array(truth), np.arange(2))
+        quality(task, np.array(truth), predictions, np.arange(2))

@@ -9,11 +9,13 @@ from toy_models import Pixels, Quarters
 
 from medlat.classifiers.black_box import Target
 from medlat.core.errors import UserError
+from medlat.core.statistics import auc, r2
+from medlat.core.statistics import ridge_with_intercept as ridge
 from medlat.directions.conditional import Conditional
 from medlat.directions.finder import Supervision, name_of, needs_of
 from medlat.directions.gradient import LatentShift, MeanGradient
 from medlat.directions.linear import SVM, Linear
-from medlat.directions.linear_models import auc, cross_validated, logistic, r2, ridge, support_vectors
+from medlat.directions.linear_models import cross_validated, logistic, support_vectors
 from medlat.directions.sefa import SeFa
 from medlat.directions.style_channels import StyleChannels
 

@@ -3,7 +3,6 @@ import pytest
 
 from medlat.evaluation.semantics import (
     Quantity,
-    bootstrap_mean,
     common_slopes,
     coverage,
     effects,
@@ -84,13 +83,6 @@ def test_nothing_measured_at_all():
 def test_constant_images():
     rows = effects(np.ones((4, 5, 2)), STEPS, [Quantity("a", "", "measurement", 0.0)] * 2, "m", "d")
     assert np.isnan(rows[0].share)
-
-
-def test_bootstrap_of_a_normal_mean():
-    values = np.random.default_rng(0).normal(1.0, 2.0, (400, 1))
-    mean, low, high = bootstrap_mean(values)
-    assert (high - low)[0] / 2 == pytest.approx(1.96 * 2.0 / 20.0, rel=0.1)
-    assert low[0] < mean[0] < high[0]
 
 
 def test_purity_and_coverage():

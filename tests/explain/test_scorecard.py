@@ -4,23 +4,27 @@ import pytest
 from medlat.explain import scorecard
 
 
-def test_means_and_intervals_are_over_groups():
-    """Four images of each of two patients that differ: the interval spans the patients, however many the images."""
-    groups = np.repeat([0, 1], 4)
-    mean, low, high = scorecard.grouped_mean(np.repeat([0.0, 1.0], 4), groups)
-    assert (mean, low, high) == (0.5, 0.0, 1.0)
-    many = np.arange(400)
-    values = np.random.default_rng(0).normal(size=400)
-    mean, low, high = scorecard.grouped_mean(values, many)
-    error = values.std() / 20.0
-    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.1)
+def test_responses_by_hand():
+    values = np.array([[0.0, 0.2], [0.4, np.nan]])
+    found = scorecard.responses("linear", values, [0.0, 1.0], np.arange(2))
+    assert [row.mean for row in found] == pytest.approx([0.2, 0.2])
+    assert [row.images for row in found] == [2, 1]
+    assert (found[0].low, found[0].high) == pytest.approx((0.0, 0.4))
+    assert (found[1].low, found[1].high) == pytest.approx((0.2, 0.2))
+    assert scorecard.responses("lost", np.full((3, 2), np.nan), [0.0, 1.0], np.arange(3)) == []
+    assert scorecard.responses("none", np.zeros((0, 2)), [0.0, 1.0], np.arange(0)) == []
 
 
-def test_what_is_not_known_is_left_out():
-    mean, low, high = scorecard.grouped_mean(np.array([1.0, np.nan, 3.0]), np.arange(3))
-    assert mean == 2.0
-    assert low <= 2.0 <= high
-    assert np.isnan(scorecard.grouped_mean(np.full(3, np.nan), np.arange(3))).all()
+def test_the_band_of_responses_is_over_patients():
+    """Thirty images of each of ten patients, all of a patient alike: they say no more than one image each, and the band
+    is wider by √30 than one over images.
+    """
+    patient = np.random.default_rng(0).normal(size=10)
+    one = scorecard.responses("m", patient[:, None], [0.0], np.arange(10))[0]
+    many = scorecard.responses("m", np.repeat(patient, 30)[:, None], [0.0], np.repeat(np.arange(10), 30))[0]
+    images = scorecard.responses("m", np.repeat(patient, 30)[:, None], [0.0], np.arange(300))[0]
+    assert (many.low, many.mean, many.high) == pytest.approx((one.low, one.mean, one.high))
+    assert (many.high - many.low) / (images.high - images.low) == pytest.approx(30**0.5, rel=0.1)
 
 
 def test_rows_say_what_they_are():

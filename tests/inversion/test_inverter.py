@@ -3,10 +3,11 @@ import torch
 from inversion.models import SPEC, Linear, solved, stylegan2
 
 from medlat.core.errors import UserError
+from medlat.core.spaces import chosen_space
 from medlat.evaluation.reconstruction import psnr
 from medlat.inversion.encode import Encode, own_encoder
 from medlat.inversion.hybrid import Hybrid
-from medlat.inversion.inverter import chosen_space, compare, device_of, invert_all
+from medlat.inversion.inverter import compare, device_of, invert_all
 from medlat.inversion.optimise import Optimise
 from medlat.inversion.pivotal import Pivotal
 
@@ -43,10 +44,18 @@ def test_compare_says_what_a_model_makes_of_codes():
 
 
 def test_real_images_go_to_w_plus_where_there_is_one(vae):
-    assert chosen_space(stylegan2(), None).name == "w+"
-    assert chosen_space(stylegan2(), "w").name == "w"
-    assert chosen_space(vae, None).name == "z"
+    assert chosen_space(stylegan2(), None, for_images=True).name == "w+"
+    assert chosen_space(stylegan2(), "w", for_images=True).name == "w"
+    assert chosen_space(vae, None, for_images=True).name == "z"
     assert device_of(vae) == CPU
+
+
+def test_directions_live_in_the_generators_own_default_or_any_other_space():
+    assert chosen_space(stylegan2(), None).name == "w"
+    assert chosen_space(stylegan2(), "z").name == "z"
+    assert chosen_space(stylegan2(), "w+").name == "w+"
+    with pytest.raises(UserError, match=r"^directions\.space=x: this generator has w, z, w\+, s$"):
+        chosen_space(stylegan2(), "x")
 
 
 @pytest.mark.parametrize("inverter", [Encode, Optimise, Hybrid])
@@ -58,7 +67,7 @@ def test_a_space_that_the_generator_lacks_is_named(inverter):
 
 def test_stylegan2_s_z_has_no_mean_code_to_start_from():
     with pytest.raises(UserError, match=r"inversion\.space=z: .* images are inverted into w, w\+, s$"):
-        chosen_space(stylegan2(), "z")
+        chosen_space(stylegan2(), "z", for_images=True)
 
 
 def test_what_each_method_is():

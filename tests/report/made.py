@@ -13,6 +13,7 @@ from medlat.core.stains import stained
 from medlat.evaluation.atlas import agreement, atlas
 from medlat.evaluation.naming import names
 from medlat.evaluation.semantics import Effect
+from medlat.explain import scorecard
 from medlat.explain.scorecard import SCORES
 from medlat.phantoms.ct.source import render
 from medlat.report.rendering import Look
@@ -52,6 +53,8 @@ def explanation(folder: Path, unit: str = "HU", images: int = 4, saliency: bool 
     start = np.linspace(-1.5, 1.5, 20)[:, None]
     responses = {method: logistic(start + pull * np.array(STEPS)) for method, pull in METHODS.items()}
     np.savez(folder / "responses.npz", steps=STEPS, **responses)
+    curves = [row.row() for m, x in responses.items() for row in scorecard.responses(m, x, STEPS, np.arange(20))]
+    table(folder / "response_curves.csv", curves)
     table(folder / "scorecard.csv", scores(unit))
     methods = {"encoder": (24.0, 0.01), "hybrid": (30.0, 1.1)}
     rows = [{"method": m, "psnr": p, "ms_ssim": 0.9, "drift": 0.05, "seconds": s} for m, (p, s) in methods.items()]

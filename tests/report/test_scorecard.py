@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from report.made import scores
 
 from medlat.explain.scorecard import SCORES
+from medlat.explain.scorecard import responses as measured
 from medlat.report import scorecard
 from medlat.report.explanation import Question
 from medlat.report.page import Cell
@@ -21,20 +22,13 @@ def texts(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
 
 
-def test_responses_by_hand():
-    values = np.array([[0.0, 0.2], [0.4, math.nan]])
-    table = scorecard.response_table({"linear": values, "none": np.zeros((0, 2))}, [0.0, 1.0])
-    assert [row["mean"] for row in table] == pytest.approx([0.2, 0.2])
-    assert [row["images"] for row in table] == [2, 1]
-    assert (table[0]["low"], table[0]["high"]) == pytest.approx((0.0, 0.4))
-    assert (table[1]["low"], table[1]["high"]) == pytest.approx((0.2, 0.2))
-    assert scorecard.response_table({"lost": np.full((3, 2), math.nan)}, [0.0, 1.0]) == []
-
-
 def test_response_curves_have_a_panel_per_method_with_controls_last_on_grey():
     rng = np.random.default_rng(0)
     responses = {"random": rng.random((80, 3)), **{f"m{i}": rng.random((5, 3)) for i in range(4)}}
-    figure = scorecard.response_curves(responses, [-1, 0, 1], QUESTION, ["random"])
+    table = [
+        row.row() for m, values in responses.items() for row in measured(m, values, [-1, 0, 1], np.arange(len(values)))
+    ]
+    figure = scorecard.response_curves(responses, [-1, 0, 1], table, QUESTION, ["random"])
     panels = [axes for axes in figure.axes if axes.get_visible()]
     titles = [axes.get_title(loc="left") for axes in panels]
     assert titles == [*(f"m{i}, n = 5" for i in range(4)), "random (control), n = 80"]
@@ -42,7 +36,8 @@ def test_response_curves_have_a_panel_per_method_with_controls_last_on_grey():
     grey = matplotlib.colors.to_rgba(CONTROL_SHADE)
     assert [axes.get_facecolor() == grey for axes in panels] == [False] * 4 + [True]
     assert panels[0].lines[-1].get_ydata()[0] == 0.5
-    assert "no responses" in texts(scorecard.response_curves({}, [0], QUESTION))
+    assert panels[0].lines[-2].get_ydata() == pytest.approx(responses["m0"].mean(axis=0))
+    assert "no responses" in texts(scorecard.response_curves({}, [0], [], QUESTION))
 
 
 def test_scorecard_has_a_panel_per_score_and_says_which_way_is_better():

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from medlat.collect import main
-from medlat.study.collect import collect, interval, is_whole
+from medlat.study.collect import collect, is_whole
 
 
 def write_run(folder, overrides, numbers, finished=True):
@@ -49,10 +49,6 @@ def test_what_is_not_finished_is_named(tmp_path, capsys):
 def test_a_folder_without_runs(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "no run below it" in capsys.readouterr().err
-
-
-def test_equal_values_have_no_interval_to_speak_of():
-    assert interval([2.0, 2.0, 2.0]) == (2.0, 2.0, 2.0)
 
 
 def fail(folder, overrides, reason):

@@ -7,8 +7,7 @@ import torch
 
 from medlat.core.errors import UserError
 from medlat.core.randomness import derive_seed, generator_for
-from medlat.core.spaces import Directions, LatentModel
-from medlat.directions.finder import chosen_space
+from medlat.core.spaces import Directions, LatentModel, chosen_space
 from medlat.directions.shift_reconstruction.deformators import Deformator
 from medlat.directions.shift_reconstruction.reconstructors import Reconstructor
 from medlat.inversion.carry import code_statistics
