@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from medlat.data.modality import Modality
 from medlat.evaluation.naming import LEVEL, evidence
 from medlat.evaluation.semantics import CHANCE, MOVES, Effect
 from medlat.report import anatomy, gif
@@ -152,11 +153,13 @@ def traversal(run: Path, method: str) -> tuple[np.ndarray, list[float], Look, li
     config = OmegaConf.load(run / "config.yaml")
     places = json.loads((run / "artifacts.json").read_text())
     store = Path(config.store).expanduser()
-    unit = json.loads((store / places["slices"]["path"] / "slices.json").read_text())["unit"]
+    info = json.loads((store / places["slices"]["path"] / "slices.json").read_text())
+    images = Modality.from_dict(info["modality"])
+    look = Look(images, images.display_window(OmegaConf.to_container(config.report)["display_window"]))
     arrays = np.load(store / places["evaluation"]["path"] / f"traversal_{method}.npz")
     with open(run / "names.csv", newline="") as file:
         names = [line for line in csv.DictReader(file) if line["method"] == method]
-    return arrays["images"], arrays["steps"].tolist(), Look(unit, tuple(config.report.window)), names
+    return arrays["images"], arrays["steps"].tolist(), look, names
 
 
 # --- all methods over seeds ------------------------------------------------------------------------------------------

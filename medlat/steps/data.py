@@ -48,4 +48,4 @@ def split(config: DictConfig, made: Made, source: SliceSource, out: Path) -> Non
 def load_data(config: DictConfig, made: Made) -> tuple[ImageStore, Split, ImageSpec]:
     """The slices, how they are divided, and what an image of them means."""
     opened = ImageStore.open(made["slices"].path)
-    return opened, Split.load(made["split"].path / "split.json"), opened.spec(builders.window(config))
+    return opened, Split.load(made["split"].path / "split.json"), opened.spec(builders.intensity_range(config))

@@ -352,7 +352,7 @@ def _saliency(subject: _Subject, images: Tensor) -> dict[str, np.ndarray]:
 
 
 def _save_mean_effect(subject: _Subject, walk: Walk, out: Path) -> None:
-    look = Look(subject.spec.unit, (subject.spec.low, subject.spec.high))
+    look = Look(builders.modality(subject.config), (subject.spec.low, subject.spec.high))
     base = look.scalar(subject.spec.pictures(walk.images(torch.zeros(len(walk.codes)))))
     images, change = [], []
     for step in subject.steps:

@@ -44,9 +44,11 @@ def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
     module = builders.module(config, network, schedule.steps, classifier)
     data = SliceData(opened, parts, spec, schedule.batch_size, schedule.steps, config.seed, builders.augment(config))
 
+    window = builders.display_window(config)
+
     def show(so_far: int, images: Tensor) -> None:
         rows = [torch.cat(list(row), dim=1) for row in spec.to_physical(images[:, 0]).split(FixedGrid.SIDE)]
-        tracker.image("training/fixed_codes", windowed(torch.cat(rows).numpy(), tuple(config.report.window)), so_far)
+        tracker.image("training/fixed_codes", windowed(torch.cat(rows).numpy(), window), so_far)
 
     report = tracker.replay if tracker else lambda records: None
     train(module, data, schedule, hardware, out, report, show)

@@ -16,6 +16,7 @@ from medlat.core.records import read_records
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.measure.rulers import ruler
 from medlat.report.rendering import Look
+from medlat.steps import builders
 from medlat.steps.data import Made, load_data
 from medlat.steps.generator import curves, grids
 from medlat.study.places import ORACLE
@@ -49,7 +50,7 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
         grids={shown: spec.pictures(x) for shown, x in grids(made["generator"]).items()},
         controls=[place.removeprefix("controls/") for place in methods if place.startswith("controls/")],
         measurements=measurements,
-        look=Look(spec.unit, tuple(config.report.window)),
+        look=Look(builders.modality(config), builders.display_window(config)),
         directions=config.report.directions,
         gifs=config.report.gifs,
         active_kl=config.evaluation.active_kl,

@@ -50,6 +50,7 @@ class Plan:
         source = {name: value for name, value in data["source"].items() if name not in PLACES}
         config = {"source": source, "salt": data["salt"] and hash_of(data["salt"])}
         config |= {name: data[name] for name in ("image_size", "field_of_view_mm")}
+        config["modality"] = self.source.modality.to_dict()
         return Recipe("slices", config, {"files": self.source.fingerprint()})
 
     def split(self) -> Recipe:
@@ -58,7 +59,7 @@ class Plan:
     def generator(self) -> Recipe:
         if builders.is_pretrained(self.config):
             section = build.plain(self.config.generator) | {"weights": builders.pretrained(self.config).fingerprint()}
-            config = {"pretrained": section, "window": build.plain(self.config.data.window)}
+            config = {"pretrained": section, "intensity_range": self._range()}
             return Recipe("generator", config, {"slices": self._content()})
         config = self._trained(build.plain(self.config.generator))
         inputs = {"slices": self._content(), "split": self._key("split")}
@@ -75,7 +76,11 @@ class Plan:
                 section["path"] = file_hash(section["path"], "classifier.path")
             if "function" in section:
                 section["source"] = source_hash(section["function"])
-            config = {"own": section, "window": build.plain(self.config.data.window), "seed": self.config.seed}
+            config = {
+                "own": section,
+                "intensity_range": self._range(),
+                "seed": self.config.seed,
+            }
         else:
             config = self._trained(section) | {name: section[name] for name in ("task", "bias")}
             config["shuffled"] = place == "shuffled"
@@ -112,8 +117,10 @@ class Plan:
         return Recipe("directions", config, inputs)
 
     def regressor(self) -> Recipe:
-        data = self.config.data
-        config = {"steps": self.config.evaluation.regressor_steps, "window": build.plain(data.window)}
+        config = {
+            "steps": self.config.evaluation.regressor_steps,
+            "intensity_range": self._range(),
+        }
         return Recipe("regressor", config, {"slices": self._content(), "split": self._key("split")})
 
     def evaluation(self) -> Recipe:
@@ -170,8 +177,11 @@ class Plan:
         """What a trained network depends on beside its inputs."""
         shown = {name: value for name, value in section["training"].items() if name not in NOT_LEARNT_FROM}
         config = {"network": section["network"], "module": section["module"], "training": shown}
-        data = build.plain(self.config.data)
-        return config | {"window": data["window"], "augment": data["augment"], "seed": self.config.seed}
+        config["intensity_range"] = self._range()
+        return config | {"augment": build.plain(self.config.data)["augment"], "seed": self.config.seed}
+
+    def _range(self) -> list[float]:
+        return list(builders.intensity_range(self.config))
 
     def _key(self, stage: str) -> str:
         return self.made[stage].key
