@@ -234,9 +234,11 @@ def test_a_generator_from_a_file(finished, medlat, tmp_path):
         json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", finished / "run")
     )
     assert ours == theirs
-    code, _, err = medlat(*TINY, "generator=pretrained", f"generator.weights={path}", "data.window=[-1000,1000]")
+    code, _, err = medlat(
+        *TINY, "generator=pretrained", f"generator.weights={path}", "data.intensity_range=[-1000,1000]"
+    )
     assert code == 2
-    assert "data.window" in err
+    assert "data.intensity_range" in err
 
 
 def test_the_users_own_features(finished, medlat, tmp_path):
@@ -267,13 +269,13 @@ def test_a_diverging_gan_says_so(medlat, tmp_path):
 WRONG = {
     "unknown experiment": (["+experiment=ct_vae_sfa"], "did you mean 'ct_vae_sefa'"),
     "misspelt key": ([*TINY, "seeed=3"], "did you mean 'seed'"),
-    "misspelt deeper": ([*TINY, "data.windw_hu=[0,1]"], "did you mean 'data.window'"),
+    "misspelt deeper": ([*TINY, "data.intensty_range=[0,1]"], "did you mean 'data.intensity_range'"),
     "misspelt deepest": ([*TINY, "generator.module.objective.bta=1"], "did you mean 'generator.module.objective.beta'"),
     "wrong type": ([*TINY, "generator.module.objective.beta=abc"], "generator.module.objective.beta"),
     "missing root": ([*TINY, "data=ct_dicom"], "data.root"),
     "no such root": ([*TINY, "data=ct_dicom", "data.root=/nowhere/at/all"], "/nowhere/at/all"),
     "one patient": ([*TINY, "data.source.patients=1"], "one patient only"),
-    "window": ([*TINY, "data.window=[500,-1000]"], "data.window=[500, -1000]"),
+    "window": ([*TINY, "data.intensity_range=[500,-1000]"], "data.intensity_range=[500, -1000]"),
     "resolution": ([*TINY, "data.image_size=50"], "nearest: 64"),
     "store": ([*TINY, "store=/proc/medlat"], "store=/proc/medlat"),
     "count": ([*TINY, "directions.count=0"], "directions.count=0"),
@@ -307,14 +309,14 @@ def test_wrong_input(medlat, tmp_path, case):
 
 
 def test_everything_wrong_at_once(medlat):
-    code, _, err = medlat(*TINY, "data.window=[1,0]", "data.image_size=50", "directions.count=0")
+    code, _, err = medlat(*TINY, "data.intensity_range=[1,0]", "data.image_size=50", "directions.count=0")
     assert code == 2
     assert "3 problems" in err
-    assert all(key in err for key in ("data.window", "data.image_size", "directions.count"))
+    assert all(key in err for key in ("data.intensity_range", "data.image_size", "directions.count"))
 
 
 def test_debug_shows_the_traceback(medlat):
-    assert "Traceback" in medlat(*TINY, "data.window=[1,0]", "debug=true")[2]
+    assert "Traceback" in medlat(*TINY, "data.intensity_range=[1,0]", "debug=true")[2]
 
 
 def test_a_root_without_ct(medlat, tmp_path):

@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from medlat.core.statistics import t_interval
+from medlat.data.modality import Modality
 from medlat.evaluation.naming import LEVEL, evidence
-from medlat.evaluation.semantics import CHANCE, MOVES, Effect
+from medlat.evaluation.semantics import MOVES, Effect
 from medlat.report import anatomy, gif
 from medlat.report.compile import read_semantics
 from medlat.report.rendering import Look
@@ -153,11 +154,13 @@ def traversal(run: Path, method: str) -> tuple[np.ndarray, list[float], Look, li
     config = OmegaConf.load(run / "config.yaml")
     places = json.loads((run / "artifacts.json").read_text())
     store = Path(config.store).expanduser()
-    unit = json.loads((store / places["slices"]["path"] / "slices.json").read_text())["unit"]
+    info = json.loads((store / places["slices"]["path"] / "slices.json").read_text())
+    images = Modality.from_dict(info["modality"])
+    look = Look(images, images.display_window(OmegaConf.to_container(config.report)["display_window"]))
     arrays = np.load(store / places["evaluation"]["path"] / f"traversal_{method}.npz")
     with open(run / "names.csv", newline="") as file:
         names = [line for line in csv.DictReader(file) if line["method"] == method]
-    return arrays["images"], arrays["steps"].tolist(), Look(unit, tuple(config.report.window)), names
+    return arrays["images"], arrays["steps"].tolist(), look, names
 
 
 # --- all methods over seeds ------------------------------------------------------------------------------------------
@@ -207,7 +210,7 @@ def finders_chart(table: Sequence[Mapping[str, Any]]) -> Figure:
     for panel, (score, title) in zip(axes, COMPARED.items(), strict=True):
         for y, method in enumerate(order):
             row = next((r for r in table if r["method"] == method and r["score"] == score), None)
-            control = method in (CHANCE, "coordinate")
+            control = method in ("random", "coordinate")
             if control:
                 panel.axhspan(y - 0.5, y + 0.5, color=CONTROL_SHADE, linewidth=0, zorder=0)
             if row is None:
@@ -219,7 +222,7 @@ def finders_chart(table: Sequence[Mapping[str, Any]]) -> Figure:
         panel.set_title(title, loc="left", fontsize=7)
         panel.set_xlim(left=0.0)
         panel.tick_params(axis="y", length=0)
-    labels = {CHANCE: "random (control)", "coordinate": "axes (control)", "measured": "measured (ceiling)"}
+    labels = {"random": "random (control)", "coordinate": "axes (control)", "measured": "measured (ceiling)"}
     axes[0].set_yticks(range(len(order)), [labels.get(method, method) for method in order])
     return figure
 
@@ -244,8 +247,8 @@ def best_directions(run: Path) -> Iterator[dict[str, Any]]:
     rows = [Effect.from_row(row) for row in read_semantics(run / "semantics.csv") if row["kind"] == "measurement"]
     for what, measurement in NAMED.items():
         own = [row for row in rows if row.measurement == measurement]
-        tried = [row for row in own if row.method not in (CHANCE, "coordinate", "measured")]
-        level = float(np.percentile([evidence(row) for row in own if row.method == CHANCE], LEVEL))
+        tried = [row for row in own if row.method not in ("random", "coordinate", "measured")]
+        level = float(np.percentile([evidence(row) for row in own if row.method == "random"], LEVEL))
         best = max(tried, key=evidence)
         yield {
             "what": what,

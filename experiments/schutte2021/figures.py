@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from medlat.core.tables import write_table
+from medlat.data.modality import Modality
 from medlat.report import scorecard
 from medlat.report.explained import Explanation
 from medlat.report.explanation import ROWS_PER_FIGURE, counterfactual_strip, mean_effect
@@ -53,8 +54,9 @@ def load(run: Path) -> tuple[Explanation, Look]:
     places = json.loads((run / "artifacts.json").read_text())
     store = Path(config.store).expanduser()
     folder = {stage: store / places[stage]["path"] for stage in ("slices", "classifier", "explanation")}
-    unit = json.loads((folder["slices"] / "slices.json").read_text())["unit"]
-    return Explanation.load(folder["explanation"], folder["classifier"]), Look(unit, tuple(config.report.window))
+    images = Modality.from_dict(json.loads((folder["slices"] / "slices.json").read_text())["modality"])
+    window = images.display_window(OmegaConf.to_container(config.report)["display_window"])
+    return Explanation.load(folder["explanation"], folder["classifier"]), Look(images, window)
 
 
 if __name__ == "__main__":

@@ -243,7 +243,7 @@ def _check_trained_on(black_box: MedlatClassifier, image: ImageSpec) -> None:
     for key, theirs, ours in (
         ("data", f"{seen.channels} channel(s) of {seen.unit}", f"{image.channels} channel(s) of {image.unit}"),
         ("data.image_size", f"{seen.height}x{seen.width}", f"{image.height}x{image.width}"),
-        ("data.window", f"[{seen.low:g}, {seen.high:g}]", f"[{image.low:g}, {image.high:g}]"),
+        ("data.intensity_range", f"[{seen.low:g}, {seen.high:g}]", f"[{image.low:g}, {image.high:g}]"),
     ):
         if theirs != ours:
             raise black_box.culprit.error(f"it was trained on images of {theirs}; {key} gives {ours}")

@@ -22,8 +22,7 @@ class Data:
     source: Component  # where slices come from
     image_size: int  # pixels along each side of an image
     field_of_view_mm: float | None  # square cut out about the image's centre; null: the whole slice
-    window: tuple[float, float]  # physical values that the network sees as [-1, 1]
-    display: tuple[float, float]  # physical values that figures show as black and white
+    intensity_range: tuple[float, float] | None  # values that the network sees as [-1, 1]; null: the modality's
     max_damaged: float  # share of unreadable slices above which the run stops
     damaged_list: str | None  # a file for the paths of damaged files
     salt: str | None  # for hashing patient identities
@@ -104,7 +103,7 @@ class Evaluation:
 
 @dataclass
 class Report:
-    window: tuple[float, float]  # what the figures show
+    display_window: tuple[float, float] | str | None  # shown as black and white; null: the modality's first
     directions: int  # shown of each method
     gifs: int
 

@@ -19,8 +19,8 @@ from medlat.core.errors import UserError
 class ImageSpec:
     """What an image of the network means: its size, and the physical values of the network's range [-1, 1].
 
-    low, high:  the physical values at -1 and +1, e.g. -1000 and 2000 HU.
-    unit:       "HU", "RGB", ...
+    low, high:  the intensity range: the physical values at -1 and +1, e.g. -1000 and 2000 HU.
+    unit:       of the physical values, as their modality has it: "HU", "RGB", ...
     spacing_mm: distance between neighbouring pixels; isotropic.
     """
 
@@ -41,7 +41,7 @@ class ImageSpec:
         return self.high - self.low
 
     def to_network(self, values: Tensor) -> Tensor:
-        """Physical values (any dtype) -> float32 in [-1, 1]; values outside the window are clamped."""
+        """Physical values (any dtype) -> float32 in [-1, 1]; values outside the intensity range are clamped."""
         return values.to(torch.float32).sub_(self.low).mul_(2.0 / self.range).sub_(1.0).clamp_(-1.0, 1.0)
 
     def to_physical(self, images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The slice store: every image of a data set, resampled once, in one memory-mapped array with an index.
 
-`images.npy` [N, C, S, S], int16 Hounsfield units or uint8 colours and grey values; `index.npz` a number per slice and
-column; `slices.json` the rest. Memory does not grow with the data set: workers write into the map, batches are read
+`images.npy` [N, C, S, S], in the data type of the modality; `index.npz` a number per slice and column; `slices.json`
+the rest, the modality among it. Memory does not grow with the data set: workers write into the map, batches are read
 from it.
 """
 
@@ -34,7 +34,8 @@ from medlat.core.progress import track
 from medlat.core.spaces import ImageSpec, pictures
 from medlat.core.store import IMAGES, RECIPE
 from medlat.core.terminal import printable
-from medlat.data.source import Chunk, Damaged, Modality, ParallelMap, Scan, Slice, SliceSource
+from medlat.data.modality import Modality
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice, SliceSource
 
 if TYPE_CHECKING:
     from medlat.data.resample import ToGrid
@@ -50,7 +51,7 @@ INLINE_BELOW = 64  # items: starting worker processes costs more than reading th
 class ImageStore:
     """An open slice store.
 
-    images:   [N, C, H, W], memory-mapped, physical values (HU, RGB or grey).
+    images:   [N, C, H, W], memory-mapped, physical values in the modality's unit.
     patient:  [N] int64, a patient's number.
     columns:  name -> [N] float64: `position_mm`, `factor.<name>`, `label.<name>`, ...
     patients: pseudonym of each patient number.
@@ -62,6 +63,7 @@ class ImageStore:
     columns: dict[str, np.ndarray]
     patients: list[str]
     info: dict[str, Any]
+    modality: Modality
     folder: Path
 
     @classmethod
@@ -75,11 +77,12 @@ class ImageStore:
             images: Any = CheckedRows(path, noted[IMAGES]) if noted else np.load(path, mmap_mode="r")
             columns = {name: index[name] for name in index.files if name not in ("row", "patient")}
             rows = index["row"]
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+            modality = Modality.from_dict(info["modality"])
+        except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile) as error:
             raise DamagedFile(folder / IMAGES) from error
         if not np.array_equal(rows, np.arange(len(images))):
             images = _Rows(images, rows)
-        return cls(images, index["patient"], columns, info["patients"], info, folder)
+        return cls(images, index["patient"], columns, info["patients"], info, modality, folder)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).open, (self.folder,)
@@ -87,17 +90,17 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self.patient)
 
-    def spec(self, window: tuple[float, float]) -> ImageSpec:
-        """The image specification for a window (low, high) of physical values."""
+    def spec(self, intensity_range: tuple[float, float]) -> ImageSpec:
+        """The image specification where a network sees those physical values as -1 and 1."""
         channels, height, width = self.images.shape[1:]
-        return ImageSpec(channels, height, width, window[0], window[1], self.info["unit"], self.info["spacing_mm"])
+        return ImageSpec(channels, height, width, *intensity_range, self.modality.unit, self.info["spacing_mm"])
 
     def fetch(self, indices: np.ndarray, spec: ImageSpec) -> torch.Tensor:
         """Whole batch of slices, [B, C, H, W] float32 in [-1, 1]."""
         return spec.to_network(torch.from_numpy(self.images[indices]))
 
     def physical(self, indices: np.ndarray, spec: ImageSpec) -> np.ndarray:
-        """Images as measurements see them: [B, H, W] or in colour [B, H, W, 3] float32, clipped to the window."""
+        """Images as measurements see them, clipped to the intensity range: [B, H, W(, 3)] float32."""
         return pictures(np.clip(self.images[indices].astype(np.float32), spec.low, spec.high))
 
     def factors(self) -> dict[str, np.ndarray]:
@@ -326,7 +329,7 @@ def _write_index(
     index = {"row": rows, "patient": patient} | {name: values[rows] for name, values in columns.items()}
     np.savez(folder / "index.npz", **index)
     info = {
-        "unit": modality.unit,
+        "modality": modality.to_dict(),
         "spacing_mm": float(np.median(spacing[rows])),
         "slices": len(rows),
         "patients": [pseudonym(identities[i], how.salt) for i in kept],
@@ -334,14 +337,14 @@ def _write_index(
         "skipped": scan.skipped,
         "classes": scan.classes,
         "units": scan.units,
-        "digest": _digest(folder / IMAGES, index),
+        "digest": _digest(folder / IMAGES, index, modality),
     }
     (folder / "slices.json").write_text(json.dumps(info, indent=2) + "\n")
 
 
-def _digest(images: Path, index: dict[str, np.ndarray]) -> str:
-    """A hash of the content: two copies of one data set, in any place, have the same."""
-    digest = hashlib.sha256()
+def _digest(images: Path, index: dict[str, np.ndarray], modality: Modality) -> str:
+    """A hash of the content and of what it means: two copies of one data set, in any place, have the same."""
+    digest = hashlib.sha256(json.dumps(modality.to_dict(), sort_keys=True).encode())
     with open(images, "rb") as file:
         while block := file.read(1 << 22):
             digest.update(block)

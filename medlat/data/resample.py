@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from medlat.core.errors import UserError
-from medlat.data.source import CT, Modality, Slice
+from medlat.data.modality import CT, Modality
+from medlat.data.source import Slice
 
 MOST_VALUES = 1 << 25  # resampled at once, padding included: 5,792² pixels in grey, 3,344² in colour; 0.5 GB
 STRIP = 64  # rows of the result that are averaged together
@@ -71,7 +72,8 @@ class ToGrid:
         with _without_metadata():
             for step in _steps(rows, columns, self.size, kind.fill):
                 grid = step(grid)
-        return grid.round().numpy().astype(kind.dtype)
+        whole = np.issubdtype(kind.dtype, np.integer)
+        return (grid.round() if whole else grid).numpy().astype(kind.dtype)
 
 
 def _averaged(pixels: np.ndarray, block: int, kind: Modality) -> np.ndarray:

@@ -12,39 +12,17 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from medlat.data.modality import Modality
+
 # parallel_map(function, items, description) yields function(item) for each item, in order, over all
 # worker processes, with a progress bar. `function` and `items` are picklable.
 ParallelMap = Callable[[Callable[[Any], Any], Iterable[Any], str], Iterator[Any]]
 
 
-@dataclass(frozen=True)
-class Modality:
-    """What the values of a source's images are.
-
-    unit:      "HU", "RGB" or "grey"; it decides which measurements are taken.
-    channels:  1, or 3.
-    dtype:     of the slice store: "int16" or "uint8".
-    fill:      the value where an image ends: air, glass, black.
-    low, high: values are clipped to these before anything else.
-    """
-
-    unit: str
-    channels: int
-    dtype: str
-    fill: float
-    low: float
-    high: float
-
-
-CT = Modality("HU", 1, "int16", -1024.0, -1024.0, 3071.0)
-HISTOLOGY = Modality("RGB", 3, "uint8", 255.0, 0.0, 255.0)
-GREY = Modality("grey", 1, "uint8", 0.0, 0.0, 255.0)
-
-
 class Slice(NamedTuple):
     """One image as its reader sees it: of an axial slice, row 0 is anterior and column 0 the patient's right."""
 
-    pixels: np.ndarray  # [H, W] float32 (HU or grey), or [H, W, 3] uint8 or float32 (RGB, 0 to 255)
+    pixels: np.ndarray  # [H, W] float32 in the modality's unit, or [H, W, 3] uint8 or float32 (RGB, 0 to 255)
     spacing_mm: tuple[float, float]  # distance between rows, between columns
 
 
@@ -92,7 +70,7 @@ class Scan:
 class SliceSource(Protocol):
     """Where slices come from. Constructor arguments are explicit and typed, and are checked there (UserError).
 
-    modality: what the values are; an attribute of the class or of the object.
+    modality: what the images are; an attribute of the class or of the object.
     """
 
     modality: Modality

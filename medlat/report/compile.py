@@ -230,7 +230,7 @@ def _generator(work: _Work) -> None:
     images = np.load(inputs.fidelity / "images.npz")
     figure = anatomy.samples_grid(images["real"], images["samples"], inputs.look)
     paths = save_figure(figure, work.figures, "samples")
-    pictures = [Picture.saved(paths, f"Held-out and sampled {inputs.look.noun}", "None picked by hand.")]
+    pictures = [Picture.saved(paths, f"Held-out and sampled {inputs.look.nouns}", "None picked by hand.")]
     tables = []
     if (inputs.fidelity / "distances.csv").exists():
         rows = _distances(inputs.fidelity / "distances.csv")
@@ -239,7 +239,7 @@ def _generator(work: _Work) -> None:
             "Samples against held-out patients; the floor is the same between two halves of the held-out patients, "
             "which an ideal generator would reach."
         )
-        pictures.append(Picture.saved(paths, f"Distance of samples to real {inputs.look.noun}", note))
+        pictures.append(Picture.saved(paths, f"Distance of samples to real {inputs.look.nouns}", note))
         tables.append(_distance_table(rows))
     if (inputs.fidelity / "reconstruction.npz").exists():
         pictures = _encoder(work) + pictures
@@ -259,7 +259,7 @@ def _encoder(work: _Work) -> list[Picture]:
     ]
     paths = save_figure(figure, work.figures, "reconstructions", table)
     pictures = [
-        Picture.saved(paths, f"Reconstructions of held-out {inputs.look.noun}", "Best, median and worst by PSNR.")
+        Picture.saved(paths, f"Reconstructions of held-out {inputs.look.nouns}", "Best, median and worst by PSNR.")
     ]
     figure = charts.latent_usage(arrays["kl"], inputs.active_kl)
     paths = save_figure(figure, work.figures, "latent_usage", charts.usage_table(arrays["kl"], inputs.active_kl))
@@ -334,7 +334,7 @@ def _key_numbers(work: _Work) -> list[KeyNumber]:
     n, kind = work.numbers, work.kind
     what = "known factors" if kind == "factor" else "measurements"
     encoder = {
-        "psnr": ("PSNR", "dB", f"held-out {work.inputs.look.noun} against their reconstructions, range 2"),
+        "psnr": ("PSNR", "dB", f"held-out {work.inputs.look.nouns} against their reconstructions, range 2"),
         "ms_ssim": ("MS-SSIM", "", "structural similarity of the same, 1 at best"),
         "active_units": ("active latent dimensions", "", "dimensions that the encoder uses"),
     }

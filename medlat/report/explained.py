@@ -108,7 +108,7 @@ def explanation_sections(explained: Explanation, look: Look, figures: Path) -> l
     pictures.append(_mean_effect(explained, look, figures))
     tables = [scorecard.scorecard_table(explained.scores), *_exposed(explained)]
     text = (
-        f"Held-out {look.noun} are put into the latent space and moved along the direction that {explained.method} "
+        f"Held-out {look.nouns} are put into the latent space and moved along the direction that {explained.method} "
         f"found, until the prediction changes as asked."
     )
     sections = [Section(f"Why: {question.target}", text, pictures, tables)]
@@ -188,7 +188,7 @@ def _inversion(explained: Explanation, look: Look, figures: Path) -> list[Sectio
     names = ("psnr", "prediction_real", "prediction_decoded")
     table = [{"image": i} | {name: float(a[name][i]) for name in names} for i in range(len(a["psnr"]))]
     paths = save_figure(figure, figures, "inversion", table)
-    picture = Picture.saved(paths, f"Inverted {look.noun}", "Best, median and worst by PSNR.")
+    picture = Picture.saved(paths, f"Inverted {look.nouns}", "Best, median and worst by PSNR.")
     text = "An explanation is of the inverted image: what inversion loses, it cannot speak of."
     tables = [scorecard.inversion_table(_rows(explained.folder / "inversion.csv"))]
     return [Section("Inversion", text, [picture], tables)]

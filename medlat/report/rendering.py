@@ -8,35 +8,41 @@ import numpy as np
 from PIL import Image
 
 from medlat.core.stains import stains
+from medlat.data.modality import Modality
 
 Window = tuple[float, float]  # physical values shown as black and white
-CHANGE_UNITS = {"HU": "HU", "grey": "grey levels", "RGB": "OD haematoxylin"}
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 
 
 @dataclass(frozen=True)
 class Look:
     """How the images of a data set are shown, and what differences between them are taken of.
 
-    unit:   "HU" or "grey": images are [..., H, W]; "RGB": [..., H, W, 3] from 0 to 255.
-    window: physical values shown as black and white; pictures in colour are shown as they are.
+    modality: what they are: [..., H, W], in colour [..., H, W, 3] from 0 to 255.
+    window:   physical values shown as black and white; pictures in colour are shown as they are.
     """
 
-    unit: str
+    modality: Modality
     window: Window
 
     @property
     def colour(self) -> bool:
-        return self.unit == "RGB"
+        return self.modality.colour
 
     @property
-    def noun(self) -> str:
-        """What the images are called: "slices" or "images"."""
-        return "slices" if self.unit == "HU" else "images"
+    def unit(self) -> str:
+        """The unit of the images."""
+        return self.modality.unit
+
+    @property
+    def nouns(self) -> str:
+        """What the images are called: "slices", "tiles", ..."""
+        return self.modality.nouns
 
     @property
     def change_unit(self) -> str:
         """The unit of `scalar`, and so of differences."""
-        return CHANGE_UNITS.get(self.unit, self.unit)
+        return self.modality.difference_unit or self.modality.unit
 
     def size(self, images: np.ndarray) -> tuple[int, int]:
         """(H, W) of images of any number of leading dimensions."""
@@ -44,10 +50,13 @@ class Look:
         return int(height), int(width)
 
     def scalar(self, images: np.ndarray) -> np.ndarray:
-        """Images -> [..., H, W] float32 of what differences are taken of: the value itself, of colour the optical
-        density of haematoxylin.
+        """Images -> [..., H, W] float32 of what differences are taken of: the values, or of colours their lightness or
+        the optical density of haematoxylin.
         """
-        return stains(images)[..., 0] if self.colour else np.asarray(images, np.float32)
+        if self.modality.difference == "haematoxylin":
+            return stains(images)[..., 0]
+        values = np.asarray(images, np.float32)
+        return values @ LUMA if self.modality.difference == "lightness" else values
 
     def levels(self, images: np.ndarray) -> np.ndarray:
         """Images -> uint8 of the same shape as they are shown, not enlarged; what is not finite is black."""
@@ -61,9 +70,9 @@ class Look:
         return np.stack([upscale(channel, side) for channel in channels], axis=-1)
 
     def lightness(self, image: np.ndarray, side: int = 256) -> np.ndarray:
-        """One image as `tile` shows it, without its colours: [h, w] in [0, 1] (Rec. 601 luma)."""
+        """One image as `tile` shows it, without its colours: [h, w] in [0, 1]."""
         tile = self.tile(image, side)
-        return tile @ np.array([0.299, 0.587, 0.114], np.float32) if self.colour else tile
+        return tile @ LUMA if self.colour else tile
 
 
 def windowed(values: np.ndarray, window: Window) -> np.ndarray:

@@ -9,6 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from medlat.data.modality import Modality
 from medlat.report.rendering import Look, Window, shown, upscale
 from medlat.report.style import (
     ANATOMY,
@@ -22,7 +23,6 @@ from medlat.report.style import (
     step_label,
 )
 
-BODY_HU = -300.0  # between air and fat: where the skin is
 GAP, BAR_SPACE, DIVIDER = 0.04, 0.42, 0.18  # inches
 
 
@@ -65,18 +65,21 @@ def draw_image(axes: Axes, image: np.ndarray, look: Look) -> None:
 
 
 def draw_change(axes: Axes, change: np.ndarray, limit: float, reference: np.ndarray, look: Look) -> None:
-    """A signed difference [H, W] from -limit (blue) to limit (red); of CT with the body's outline in `reference`."""
+    """A signed difference [H, W] from -limit (blue) to limit (red), over the outline of `reference` if it has one."""
     picture = upscale(change.clip(-limit, limit), 256, -limit, limit)
     axes.imshow(picture, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
-    if look.unit == "HU":
-        _skin(axes, reference)
+    if look.modality.outline is not None:
+        _outline(axes, reference, look.modality)
 
 
-def _skin(axes: Axes, image: np.ndarray) -> None:
-    """A faint outline of the body on a difference map, so that one sees where in the anatomy the change is."""
-    body = shown(image, (BODY_HU - 400, BODY_HU + 400))
-    if body.min() < 0.5 < body.max():
-        axes.contour(body, levels=[0.5], colors=MUTED, linewidths=0.35, alpha=0.8)
+def _outline(axes: Axes, image: np.ndarray, modality: Modality) -> None:
+    """A faint contour, of CT the skin, on a difference map, so that one sees where in the anatomy the change is."""
+    assert modality.outline is not None
+    low, high = modality.intensity_range
+    margin = min(modality.outline - low, high - modality.outline, (high - low) * 2 / 15)
+    inside = shown(image, (modality.outline - margin, modality.outline + margin))
+    if inside.min() < 0.5 < inside.max():
+        axes.contour(inside, levels=[0.5], colors=MUTED, linewidths=0.35, alpha=0.8)
 
 
 def row_name(axes: Axes, name: str, width: int = 15) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from medlat.classifiers.black_box import BlackBox
     from medlat.core.spaces import ImageSpec, LatentModel
     from medlat.data.batches import Augment
+    from medlat.data.modality import Modality
     from medlat.data.source import SliceSource
     from medlat.directions.finder import Finder, SupervisedFinder
     from medlat.evaluation.features import Features
@@ -45,7 +46,22 @@ def module(
 ) -> "GeneratorModule":
     """The LightningModule that trains the network. classifier: for one that asks it; None while nothing is trained."""
     asked = {"classifier": classifier} if asks_classifier(config) else {}
-    return build(config.generator.module, network=network, seed=config.seed, steps=steps, **asked)
+    return build(_augmented(config), network=network, seed=config.seed, steps=steps, **asked)
+
+
+def _augmented(config: DictConfig) -> DictConfig:
+    """The section of the generator's module; adaptive augmentation without a pipeline has the modality's."""
+    from medlat.config.signatures import signature
+
+    section = config.generator.module
+    adaptive = section.get("augmentation")
+    if adaptive is None or adaptive.get("pipeline", ...) is not None:
+        return section
+    target = modality(config).augmentation
+    signature(target)  # says it where there is none of that name
+    found = copy.deepcopy(section)
+    OmegaConf.update(found, "augmentation.pipeline", {"_target_": target}, force_add=True)
+    return found
 
 
 def asks_classifier(config: DictConfig) -> bool:
@@ -189,11 +205,29 @@ def finder(section: DictConfig) -> "Finder | SupervisedFinder":
     return build(section)
 
 
-def window(config: DictConfig) -> tuple[float, float]:
-    """What the network sees as [-1, 1], in HU. Raises UserError where it is not low < high."""
-    low, high = config.data.window
-    if not low < high:
+def modality(config: DictConfig) -> "Modality":
+    """What the source's images are. Raises UserError where it does not say so."""
+    from medlat.data.modality import Modality
+
+    found = getattr(made := source(config), "modality", None)
+    if not isinstance(found, Modality):
         raise UserError(
-            f"data.window=[{low:g}, {high:g}]: expected [low, high] with low below high, e.g. [-1000, 2000]"
+            f"data.source: {type(made).__name__}.modality is {found!r}, expected a medlat.data.modality.Modality"
         )
-    return float(low), float(high)
+    return found
+
+
+def intensity_range(config: DictConfig) -> tuple[float, float]:
+    """What the network sees as [-1, 1], in the images' unit. Raises UserError where it is not low < high."""
+    try:
+        return modality(config).network_range(config.data.intensity_range)
+    except UserError as error:
+        raise UserError(f"data.intensity_range={error}") from error
+
+
+def display_window(config: DictConfig) -> tuple[float, float]:
+    """What figures show as black and white, in the images' unit. Raises UserError where it is not low < high."""
+    try:
+        return modality(config).display_window(plain(config.report)["display_window"])
+    except UserError as error:
+        raise UserError(f"report.display_window={error}") from error

@@ -16,19 +16,21 @@ from medlat.steps.builders import (
     asks_classifier,
     augment,
     classifier_module,
+    display_window,
     features,
     finder,
     hardware,
+    intensity_range,
     inverter_space,
     is_own_classifier,
     is_pretrained,
+    modality,
     module,
     of_oracle,
     own_classifier,
     pretrained,
     schedule,
     source,
-    window,
 )
 from medlat.steps.methods import chance_of, methods
 
@@ -66,7 +68,8 @@ def _attempt(attempts: Iterable[Callable[[], Any]]) -> None:
 
 def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
     sections = [config.directions, *config.compared.values(), *config.controls.values()]
-    checks: list[Callable[[], Any]] = [partial(_check_name, config), partial(source, config), partial(window, config)]
+    checks: list[Callable[[], Any]] = [partial(_check_name, config), partial(source, config)]
+    checks += [partial(intensity_range, config), partial(display_window, config)]
     checks += [partial(_check_steps, "evaluation.steps", config.evaluation.steps), partial(_check_codes, config)]
     if is_pretrained(config):
         checks.append(partial(pretrained, config))
@@ -87,7 +90,7 @@ def _trials(config: DictConfig) -> list[Callable[[], Any]]:
     judges = [config] if config.oracle is None else [config, of_oracle(config)]
     asked: list[tuple[Any, Any]] = [(adapters.check, build(c.classifier)) for c in judges if is_own_classifier(c)]
     asked += [(extractors.check, extractor) for extractor in features(config)]
-    image = _image(config, *window(config))
+    image = _image(config, *intensity_range(config))
     return [partial(tried, made.culprit, check, made, image) for check, made in asked if is_program(made)]
 
 
@@ -158,7 +161,7 @@ def _check_own_classifier(config: DictConfig) -> None:
     from medlat.core.external import is_program
 
     if not is_program(build(config.classifier)):
-        own_classifier(config, _image(config, *window(config)))
+        own_classifier(config, _image(config, *intensity_range(config)))
 
 
 def _check_name(config: DictConfig) -> None:
@@ -216,15 +219,15 @@ def _parts(section: DictConfig) -> list[DictConfig]:
 
 
 def _image(config: DictConfig, low: float = -1.0, high: float = 1.0) -> "ImageSpec":
-    """What images of the source will be, as far as it is known before any is read. low, high: of the window."""
+    """What images of the source will be, as far as it is known before any is read. low, high: the intensity range."""
     from medlat.core.spaces import ImageSpec
 
-    side, modality = config.data.image_size, source(config).modality
+    side, kind = config.data.image_size, modality(config)
     if side < SMALLEST_IMAGE:
         raise UserError(
             f"data.image_size={side}: expected at least {SMALLEST_IMAGE}; what is smaller cannot be measured"
         )
-    return ImageSpec(modality.channels, side, side, low, high, modality.unit, 1.0)
+    return ImageSpec(kind.channels, side, side, low, high, kind.unit, 1.0)
 
 
 def _module(config: DictConfig) -> None:

@@ -97,7 +97,7 @@ class Classifier(Step):
         if builders.is_own_classifier(config):
             if "path" in section:
                 section["path"] = file_hash(section["path"], "classifier.path")
-            found = {"own": section, "window": build.plain(config.data.window), "seed": config.seed}
+            found = {"own": section, "intensity_range": builders.intensity_range(config), "seed": config.seed}
         else:
             found = trained(config, section) | {name: section[name] for name in ("task", "bias")}
             found["permuted"] = self.name == PERMUTED

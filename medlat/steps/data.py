@@ -13,6 +13,7 @@ from medlat.core.store import Artifact, hash_of
 from medlat.data.duplicates import refuse_leaks
 from medlat.data.image_store import Preparation, prepare
 from medlat.data.splits import split as divide
+from medlat.steps import builders
 from medlat.steps.step import Context, Step, without
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ class Images(Step):
     def settings(self, config: DictConfig) -> dict[str, Any]:
         data = plain(config.data)
         found = {"source": without(data["source"], *PATHS), "salt": data["salt"] and hash_of(data["salt"])}
-        return found | {name: data[name] for name in ("image_size", "field_of_view_mm")}
+        found |= {name: data[name] for name in ("image_size", "field_of_view_mm")}
+        return found | {"modality": builders.modality(config).to_dict()}
 
     def inputs(self, context: Context) -> dict[str, str]:
         return {"files": context.source.fingerprint()}

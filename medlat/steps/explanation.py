@@ -393,7 +393,7 @@ def _saliency(subject: Subject, images: Tensor) -> dict[str, np.ndarray]:
 
 
 def _save_mean_effect(subject: Subject, traversal: Traversal, out: Path) -> None:
-    look = Look(subject.spec.unit, (subject.spec.low, subject.spec.high))
+    look = Look(builders.modality(subject.context.config), (subject.spec.low, subject.spec.high))
     base = look.scalar(subject.spec.pictures(traversal.images(torch.zeros(len(traversal.codes)))))
     images, change = [], []
     for step in subject.steps:

@@ -47,7 +47,7 @@ class Generator(Step):
         if not self.imported:
             return trained(config, section)
         section["weights"] = builders.pretrained(config).fingerprint()
-        return {"imported": section, "window": build.plain(config.data.window)}
+        return {"imported": section, "intensity_range": builders.intensity_range(config)}
 
     def run(self, context: Context, out: Path) -> None:
         if self.imported:
@@ -69,9 +69,11 @@ def train_generator(context: Context, out: Path) -> None:
     augment, steps = builders.augment(config), schedule.steps
     data = SliceData(context.images, context.split, spec, schedule.batch_size, steps, config.seed, augment)
 
+    window = builders.display_window(config)
+
     def show(so_far: int, images: Tensor) -> None:
         rows = [torch.cat(list(row), dim=1) for row in spec.to_physical(images[:, 0]).split(FixedGrid.SIDE)]
-        tracker.image("training/fixed_codes", windowed(torch.cat(rows).numpy(), tuple(config.report.window)), so_far)
+        tracker.image("training/fixed_codes", windowed(torch.cat(rows).numpy(), window), so_far)
 
     report = tracker.replay if tracker else lambda records: None
     train(module, data, schedule, hardware, out, report, show)

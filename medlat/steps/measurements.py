@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from medlat.config import build
 from medlat.core.progress import track
 from medlat.data.batches import in_batches
 from medlat.evaluation.readout import Readout
 from medlat.measure.rulers import ruler
+from medlat.steps import builders
 from medlat.steps.step import Context, Step
 
 BATCH = 256
@@ -28,7 +28,7 @@ class Measurements(Step):
     needs = ("images", "split")
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
-        return {"window": build.plain(config.data.window)}
+        return {"intensity_range": builders.intensity_range(config)}
 
     def run(self, context: Context, out: Path) -> None:
         opened, parts, spec = context.images, context.split, context.spec

@@ -10,11 +10,11 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from medlat.config import build
 from medlat.core.store import Artifact
 from medlat.data.batches import ShuffledBatches
 from medlat.data.image_store import ImageStore
 from medlat.evaluation.regressor import FactorRegressor, r2, train_regressor
+from medlat.steps import builders
 from medlat.steps.step import Context, Step
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Regressor(Step):
     needs = ("images", "split")
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
-        return {"steps": config.evaluation.regressor_steps, "window": build.plain(config.data.window)}
+        return {"steps": config.evaluation.regressor_steps, "intensity_range": builders.intensity_range(config)}
 
     def run(self, context: Context, out: Path) -> None:
         opened, parts, spec = context.images, context.split, context.spec

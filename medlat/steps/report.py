@@ -15,6 +15,7 @@ from medlat.core.records import read_records
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.measure.rulers import ruler
 from medlat.report.rendering import Look
+from medlat.steps import builders
 from medlat.steps.classifier import ORACLE
 from medlat.steps.generator import curves, grids
 from medlat.steps.measurements import read_numbers
@@ -56,7 +57,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
         controls=[method.name for method in context.methods if method.role == "control"],
         chance=chance_of(config, context.methods),
         measurements=measurements,
-        look=Look(spec.unit, tuple(config.report.window)),
+        look=Look(builders.modality(config), builders.display_window(config)),
         directions=config.report.directions,
         gifs=config.report.gifs,
         active_kl=config.evaluation.active_kl,

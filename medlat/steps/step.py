@@ -66,7 +66,7 @@ class Context:
     @property
     def spec(self) -> ImageSpec:
         """What an image of the network means."""
-        return self.images.spec(builders.window(self.config))
+        return self.images.spec(builders.intensity_range(self.config))
 
     def folder(self, step: str) -> Path:
         """Where the artifact of a step lies."""
@@ -160,7 +160,7 @@ def trained(config: DictConfig, section: Mapping[str, Any]) -> dict[str, Any]:
         "network": section["network"],
         "module": section["module"],
         "training": shown,
-        "window": data["window"],
+        "intensity_range": builders.intensity_range(config),
         "augment": data["augment"],
         "seed": config.seed,
     }

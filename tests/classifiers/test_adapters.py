@@ -276,7 +276,10 @@ def test_a_classifier_that_medlat_trained(checkpoint):
             r"images of 1 channel\(s\) of HU; data gives 3 channel\(s\) of RGB",
         ),
         (ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 1.0), "of 16x16; data.image_size gives 32x32"),
-        (ImageSpec(1, 16, 16, -1000.0, 400.0, "HU", 1.0), r"of \[-1000, 2000\]; data.window gives \[-1000, 400\]"),
+        (
+            ImageSpec(1, 16, 16, -1000.0, 400.0, "HU", 1.0),
+            r"of \[-1000, 2000\]; data.intensity_range gives \[-1000, 400\]",
+        ),
     ],
 )
 def test_images_that_medlats_classifier_was_not_trained_on(checkpoint, image, message):

@@ -6,8 +6,9 @@ import pytest
 from medlat.core.errors import UserError
 from medlat.data.duplicates import leaks, named, refuse_leaks
 from medlat.data.image_store import ImageStore, Preparation, prepare
+from medlat.data.modality import GREY
 from medlat.data.pictures.image_folder import Picture
-from medlat.data.source import GREY, Chunk, Damaged, Scan, Slice
+from medlat.data.source import Chunk, Damaged, Scan, Slice
 from medlat.data.splits import Split
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from medlat.core.errors import UserError
 from medlat.core.stains import stains
-from medlat.data.source import HISTOLOGY, Chunk, Slice
+from medlat.data.modality import HISTOLOGY
+from medlat.data.source import Chunk, Slice
 from medlat.phantoms.histology.export import write_slide, write_tiles
 from medlat.phantoms.histology.paint import smooth_noise
 from medlat.phantoms.histology.source import BY_CLASS, FACTORS, NAMES, HistologyPhantom, render

@@ -10,9 +10,10 @@ from PIL import Image
 
 from medlat.core.errors import UserError
 from medlat.data.image_store import ImageStore, Preparation, prepare
+from medlat.data.modality import HISTOLOGY, RADIOGRAPH
 from medlat.data.pictures.files import read_picture
 from medlat.data.pictures.image_folder import ImageFolder
-from medlat.data.source import GREY, HISTOLOGY, Damaged, Slice
+from medlat.data.source import Damaged, Slice
 
 RGB = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3) * 2
 
@@ -251,7 +252,7 @@ def test_what_cannot_be_decoded_is_damaged(tmp_path):
 def test_radiographs_are_grey(tmp_path):
     source = ImageFolder(str(folder(tmp_path, GOOD)), colour=False, mpp=150.0)
     one = next(source.read(source.scan(in_order).chunks[1]))
-    assert source.modality == GREY
+    assert source.modality == RADIOGRAPH
     assert isinstance(one, Slice)
     np.testing.assert_allclose(one.pixels, np.full((4, 4), 20.0))
     assert one.spacing_mm == (0.15, 0.15)

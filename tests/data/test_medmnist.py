@@ -6,8 +6,9 @@ import pytest
 
 from medlat.core.errors import UserError
 from medlat.data.image_store import ImageStore, Preparation, prepare
+from medlat.data.modality import GREY, HISTOLOGY
 from medlat.data.pictures.medmnist import MedMNIST
-from medlat.data.source import GREY, HISTOLOGY, Damaged
+from medlat.data.source import Damaged
 
 COUNTS = {"train": 5, "val": 2, "test": 3}
 

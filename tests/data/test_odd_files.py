@@ -25,10 +25,11 @@ from medlat.data.histology.asap import AsapAnnotation
 from medlat.data.histology.pcam import PatchCamelyon
 from medlat.data.histology.slides import Slides
 from medlat.data.image_store import ImageStore, Preparation, prepare
+from medlat.data.modality import GREY, HISTOLOGY
 from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.pictures.medmnist import MedMNIST
 from medlat.data.resample import MOST_VALUES, ToGrid, UnusableImage
-from medlat.data.source import GREY, HISTOLOGY, Slice, SliceSource
+from medlat.data.source import Slice, SliceSource
 
 
 def made(source: SliceSource, out: Path, capsys: pytest.CaptureFixture, fov: float | None = None) -> tuple[int, str]:

@@ -12,7 +12,8 @@ import torch
 from medlat.core.errors import UserError
 from medlat.data.batches import ShuffledBatches, Slices
 from medlat.data.image_store import ImageStore, Preparation, prepare, pseudonym, worker_pool
-from medlat.data.source import CT, Chunk, Damaged, Scan, Slice
+from medlat.data.modality import CT
+from medlat.data.source import Chunk, Damaged, Scan, Slice
 
 HOW = Preparation(image_size=16, field_of_view_mm=32.0, max_damaged=0.5, salt="salt", workers=1)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medlat.core.stains import stained
+from medlat.data.modality import CT, GREY, HISTOLOGY
 from medlat.evaluation.atlas import agreement, atlas
 from medlat.evaluation.naming import names
 from medlat.evaluation.semantics import Effect
@@ -20,8 +21,10 @@ from medlat.report.rendering import Look
 
 STEPS = [-2.0, -1.0, 0.0, 1.0, 2.0]
 METHODS = {"linear": 1.0, "svm": 0.8, "random": 0.0}  # how much a step moves the logit
-LOOKS = {unit: Look(unit, window) for unit, window in
-         {"HU": (-1000.0, 400.0), "grey": (0.0, 255.0), "RGB": (0.0, 255.0)}.items()}  # fmt: skip
+LOOKS = {
+    kind.unit: Look(kind, window)
+    for kind, window in ((CT, (-1000.0, 400.0)), (GREY, (0.0, 255.0)), (HISTOLOGY, (0.0, 255.0)))
+}
 
 
 def picture(unit: str, step: float, seed: int, side: int = 16) -> np.ndarray:

@@ -129,4 +129,4 @@ def test_page_without_an_explanation_has_none(tmp_path):
     html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "Why:" not in html
     assert "slices" not in html
-    assert "Held-out and sampled images" in html
+    assert "Held-out and sampled tiles" in html

@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from medlat.core.tables import write_table
+from medlat.data import modality
 from medlat.report import anatomy, charts, heatmap
 from medlat.report.gif import LARGEST_BYTES, overview_gif, traversal_gif
 from medlat.report.rendering import Look, differences, shown, symmetric_limit, to_grey, upscale, windowed, zero_index
 from medlat.report.style import bare_name, number, save_figure, step_label, with_unit
 
 WINDOW = (-1000.0, 400.0)
-CT = Look("HU", WINDOW)
+CT = Look(modality.CT, WINDOW)
 STEPS = [-2.0, -1.0, 0.0, 1.0, 2.0]
 
 
@@ -303,7 +304,7 @@ def test_constant_images_one_direction_one_step_and_nothing_at_all(tmp_path: Pat
     figures = [
         anatomy.traversal_grid(flat, [0.0], ["a"], ["b"], CT),
         anatomy.difference_maps(flat, [0.0], ["a"], 0, CT),
-        anatomy.difference_maps(np.full((1, 1, 8, 8), np.nan), [0.0], ["a"], 0, Look("grey", WINDOW)),
+        anatomy.difference_maps(np.full((1, 1, 8, 8), np.nan), [0.0], ["a"], 0, Look(modality.GREY, WINDOW)),
     ]
     for index, figure in enumerate(figures):
         assert save_figure(figure, tmp_path, f"figure_{index}")["png"].stat().st_size > 0

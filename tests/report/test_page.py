@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medlat.data import modality
 from medlat.report.charts import latent_usage, usage_table
 from medlat.report.page import (
     Cell,
@@ -31,7 +32,7 @@ from medlat.report.style import save_figure
 
 EVIL = "<script>alert('x')</script> & \"quoted\""
 WINDOW = (-1000.0, 400.0)
-CT = Look("HU", WINDOW)
+CT = Look(modality.CT, WINDOW)
 STEPS = [-1.0, 0.0, 1.0]
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 from report.made import LOOKS, picture, pictures
 
 from medlat.core.stains import stained
+from medlat.data import modality
 from medlat.report import anatomy
 from medlat.report.gif import LARGEST_BYTES, traversal_gif
 from medlat.report.page import Report, Traversal, TraversalSet, write_page
@@ -48,7 +49,7 @@ def test_tiles_keep_colours_and_hide_what_is_not_finite():
     assert COLOUR.levels(flat)[0, 0].tolist() == [255, 51, 0]
     assert np.allclose(COLOUR.lightness(flat, 8), 0.299 + 0.587 * 0.2)
     assert np.allclose(GREY.tile(np.full((4, 4), 127.5), 8), 0.5)
-    assert np.allclose(Look("HU", (-100.0, 300.0)).tile(np.full((4, 4), 100.0), 8), 0.5)
+    assert np.allclose(Look(modality.CT, (-100.0, 300.0)).tile(np.full((4, 4), 100.0), 8), 0.5)
 
 
 def test_sprite_of_colour_is_lossless():

@@ -13,7 +13,8 @@ from medlat.core.errors import UserError
 from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
 from medlat.data.ct.dicom_headers import CODECS, DEFLATED, Found, Frame, codec_missing, quiet, read_header
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
-from medlat.data.source import CT, Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.modality import CT
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 
 CHUNK = 32  # slices one worker reads in one go
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from medlat.data.ct.plausible import scaling_problem, size_problem, spacing_problem
-from medlat.data.source import CT, Damaged
+from medlat.data.modality import CT
+from medlat.data.source import Damaged
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -14,7 +14,8 @@ import numpy as np
 from medlat.core.errors import UserError
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
 from medlat.data.ct.plausible import scaling_problem, size_problem, spacing_problem
-from medlat.data.source import CT, Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.modality import CT
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.data.unpacked import MOST_TIMES, forget_pages, unpacked
 
 SUFFIXES = (".nii", ".nii.gz")

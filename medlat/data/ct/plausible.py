@@ -1,6 +1,6 @@
 """What no CT image has: sizes, spacings and scalings that somebody got wrong, or that are a file's damage."""
 
-from medlat.data.source import CT
+from medlat.data.modality import CT
 
 MOST_PIXELS = 4096 * 4096  # of a slice: a decoder takes some twenty bytes for each, so about 0.3 GB
 LIKELY_MM = (0.01, 100.0)  # between pixels; less are metres, more are micrometres

@@ -13,7 +13,8 @@ import numpy as np
 
 from medlat.core.errors import UserError
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
-from medlat.data.source import HISTOLOGY, Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.modality import HISTOLOGY
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 
 if TYPE_CHECKING:
     from h5py import Dataset

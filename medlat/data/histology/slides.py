@@ -16,8 +16,9 @@ from medlat.core.randomness import derive_seed
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
 from medlat.data.histology.asap import AsapAnnotation
 from medlat.data.histology.tissue import shares, tissue_mask
+from medlat.data.modality import HISTOLOGY
 from medlat.data.pictures.files import some
-from medlat.data.source import HISTOLOGY, Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 
 if TYPE_CHECKING:
     from openslide import OpenSlide

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from medlat.core.errors import UserError, did_you_mean
-from medlat.data.source import GREY, HISTOLOGY
+from medlat.data.modality import GREY, HISTOLOGY
 
 if TYPE_CHECKING:
     import PIL.Image

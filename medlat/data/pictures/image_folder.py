@@ -14,8 +14,9 @@ import numpy as np
 
 from medlat.core.errors import UserError, nearest
 from medlat.data.ct.dicom_tree import checked_root, fingerprint
+from medlat.data.modality import HISTOLOGY, RADIOGRAPH
 from medlat.data.pictures.files import MISSING, Table, below, number, read_picture, read_table, some
-from medlat.data.source import GREY, HISTOLOGY, Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class ImageFolder:
             raise UserError(f"data.white={white}: expected a stored value above 0, e.g. 4095, or null")
         if kind not in ("class", "quantity"):
             raise UserError(f"data.kind={kind}: expected class or quantity")
-        self.modality = HISTOLOGY if colour else GREY
+        self.modality = HISTOLOGY if colour else RADIOGRAPH
         self.root, self.folder = root, checked_root(root)
         if not labels.strip():
             raise UserError("data.labels: empty (an unset variable?), expected a CSV file")

@@ -13,7 +13,8 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from medlat.core.errors import UserError, did_you_mean
-from medlat.data.source import GREY, HISTOLOGY, Chunk, Damaged, Modality, ParallelMap, Scan, Slice
+from medlat.data.modality import GREY, HISTOLOGY, Modality
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.data.unpacked import unpacked
 
 log = logging.getLogger(__name__)

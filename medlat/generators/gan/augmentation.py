@@ -190,27 +190,13 @@ class Histology(Transformations):
         return geometry.some(images, stained, lambda part: colour.restain(part, scale[stained], shift[stained]))
 
 
-class ByUnit:
-    """The pipeline for what the images are: one for each unit."""
-
-    def __init__(self, HU: Pipeline, RGB: Pipeline, grey: Pipeline) -> None:  # noqa: N803 (units)
-        self.pipelines = {"HU": HU, "RGB": RGB, "grey": grey}
-
-    def __call__(self, images: Tensor, p: float, generator: torch.Generator, image: ImageSpec) -> Tensor:
-        return self.pipelines[image.unit](images, p, generator, image)
-
-    def check(self, image: ImageSpec) -> None:
-        """Raises UserError for images that their pipeline is not made for."""
-        self.pipelines[image.unit].check(image)
-
-
 class Adaptive:
     """How often: p moves until the discriminator is as sure of the real images as it should be.
 
     The measure of overfitting is r_t = E[sign(D(real))] (Karras et al. 2020, eq. 1): 0 for a discriminator that knows
     nothing, 1 for one that has learnt the training images by heart.
 
-    pipeline:    what is done to the images.
+    pipeline:    what is done to the images; in a configuration null: what their modality names.
     target:      r_t to hold, above -1 and below 1; null: p stays as it is, at `initial`.
     initial:     p at the start.
     ramp_images: images over which p can move by 1. interval: training steps between two updates of p.

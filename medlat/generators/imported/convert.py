@@ -98,7 +98,7 @@ class Pretrained:
             own = None
         _check_shape(self.path, shape, image)
         if own is not None:
-            _check_window(self.path, own, image)
+            _check_range(self.path, own, image)
         given = {"truncation": self.truncation, "noise": self.noise}
         chosen = {name: value for name, value in given.items() if value is not None}
         if chosen and recipe["_target_"] != STYLEGAN2:
@@ -152,11 +152,11 @@ def _check_shape(path: Path, shape: tuple[int, int, int], image: ImageSpec) -> N
         )
 
 
-def _check_window(path: Path, own: ImageSpec, image: ImageSpec) -> None:
+def _check_range(path: Path, own: ImageSpec, image: ImageSpec) -> None:
     if (own.low, own.high, own.unit) != (image.low, image.high, image.unit):
         raise UserError(
             f"{_where(path)}: it was trained on images of [{own.low:g}, {own.high:g}] {own.unit}, the data are of "
-            f"[{image.low:g}, {image.high:g}] {image.unit}; set data.window=[{own.low:g}, {own.high:g}]"
+            f"[{image.low:g}, {image.high:g}] {image.unit}; set data.intensity_range=[{own.low:g}, {own.high:g}]"
         )
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from medlat.core.errors import UserError, did_you_mean
-from medlat.data.source import CT, Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.modality import CT
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.phantoms.ct.anatomy import Scene, paint_thorax
 from medlat.phantoms.ct.canvas import Canvas, Tissue
 from medlat.phantoms.ct.person import LENGTH, Nodule, Person

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from medlat.core.errors import UserError, did_you_mean
-from medlat.data.source import HISTOLOGY, Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.modality import HISTOLOGY
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.phantoms.histology.paint import Rendering, Tissue, paint
 
 VERSION = "1"  # of the renderer: raise it with every change of what is painted

@@ -10,7 +10,7 @@ from medlat.core.errors import UserError
 from medlat.core.spaces import ImageSpec
 from medlat.core.stains import stain_vectors
 from medlat.generators.gan import colour, geometry
-from medlat.generators.gan.augmentation import CT, Adaptive, ByUnit, Draws, Histology, Published
+from medlat.generators.gan.augmentation import CT, Adaptive, Draws, Histology, Published
 
 PATCH = ImageSpec(3, 16, 16, 0.0, 255.0, "RGB", 0.001)
 SLICE = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 25.0)
@@ -38,16 +38,6 @@ def centre(image):
     """Centre of mass (x, y) in pixels from the image's centre."""
     axis = torch.arange(image.shape[-1]) - (image.shape[-1] - 1) / 2.0
     return torch.stack([(image.sum(2) * axis).sum(), (image.sum(3) * axis).sum()]) / image.sum()
-
-
-def test_the_pipeline_goes_by_what_the_images_are():
-    chosen = ByUnit(HU=CT(), RGB=Histology(), grey=Published())
-    grey = ImageSpec(1, 8, 8, 0.0, 255.0, "grey", 1.0)
-    for pipeline, spec in ((CT(), SLICE), (Histology(), PATCH), (Published(), grey)):
-        images = noise(spec)
-        assert torch.equal(chosen(images, 0.7, rng(3), spec), pipeline(images, 0.7, rng(3), spec))
-    with pytest.raises(UserError, match="expected images of 3 channels"):
-        chosen.check(ImageSpec(1, 8, 8, 0.0, 255.0, "RGB", 1.0))
 
 
 # --- all pipelines ----------------------------------------------------------------------------------------------------
