@@ -22,7 +22,7 @@ from medlat.core.randomness import derive_seed
 from medlat.core.spaces import ImageSpec
 from medlat.core.store import Artifact
 from medlat.core.tables import write_table
-from medlat.data.batches import SliceData, in_batches
+from medlat.data.batches import in_batches
 from medlat.data.image_store import ImageStore
 from medlat.data.splits import Split
 from medlat.steps import builders
@@ -109,6 +109,7 @@ def _train(
     out: Path,
     place: str,
 ) -> Trained:
+    from medlat.data.module import SliceData
     from medlat.training.loop import train
 
     if label is None:

@@ -17,7 +17,6 @@ from medlat.core.randomness import generator_for
 from medlat.core.records import read_records
 from medlat.core.spaces import LatentModel, decode_in_parts
 from medlat.core.store import Artifact
-from medlat.data.batches import SliceData
 from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.report.rendering import windowed
 from medlat.steps import builders
@@ -35,6 +34,7 @@ def generator(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
 
     tracker: None on a node beside the first, which only helps to train.
     """
+    from medlat.data.module import SliceData
     from medlat.training.loop import FixedGrid, train
 
     opened, parts, spec = load_data(config, made)

@@ -18,7 +18,7 @@ from medlat.core.progress import track
 from medlat.core.spaces import LatentModel
 from medlat.core.store import Artifact
 from medlat.core.tables import write_table
-from medlat.data.batches import SliceData, in_batches
+from medlat.data.batches import in_batches
 from medlat.inversion.encode import own_encoder
 from medlat.inversion.inverter import Encoder, Inverted, compare, invert_all
 from medlat.steps import builders
@@ -35,6 +35,7 @@ def encoder(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
     """Reads slices, split and generator; leaves an encoder and its curves, or nothing where the generator has its own
     or no method needs one.
     """
+    from medlat.data.module import SliceData
     from medlat.training.loop import train
 
     opened, parts, spec = load_data(config, made)
