@@ -2,11 +2,13 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medlat.core.errors import UserError
 from medlat.core.files import whole
 
 
@@ -20,6 +22,33 @@ def write_table(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
         writer.writerow({column: _cell(column) for column in columns})
         for row in table:
             writer.writerow({key: _cell(value) for key, value in row.items()})
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """The rows of such a file, column -> value: a column of whole numbers as int, one of numbers as float, any other as
+    str; empty cells as None. Raises UserError where it cannot be read.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            columns, *rows = csv.reader(file)
+        values = [_values(cells) for cells in zip(*rows, strict=True)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not a readable table ({error})") from error
+    names = [_plain(column) for column in columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _values(cells: Sequence[str]) -> Sequence[Any]:
+    """The values of a column's cells."""
+    for kind in (int, float) if not any("_" in cell for cell in cells) else ():  # 1_000 is a number to Python alone
+        with suppress(ValueError):
+            return [kind(cell) if cell else None for cell in cells]
+    return [_plain(cell) if cell else None for cell in cells]
+
+
+def _plain(cell: str) -> str:
+    """Text without the `'` that `write_table` put in front."""
+    return cell[1:] if cell.startswith("'") and _cell(cell[1:]) == cell else cell
 
 
 def _cell(value: Any) -> Any:
