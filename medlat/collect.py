@@ -1,4 +1,4 @@
-"""A sweep in one table: `python -m medlat.collect DIR [DIR ...]`.
+"""A sweep in one table: `medlat collect DIR [DIR ...]`.
 
 Reads the run folders below each folder and writes there `runs.csv`, a row per run with what it was given and every
 final number, and `summary.csv`, mean and 95% interval over seeds of each number for each setting; where two runs have

@@ -1,4 +1,4 @@
-"""The command line: `python -m medlat.run +experiment=NAME [key=value ...]`.
+"""The command line: `medlat run +experiment=NAME [key=value ...]`, or `python -m medlat.run`.
 
 Exit 0: done. Exit 2: the input or the configuration was wrong; one message says what. Exit 1: our fault, with a
         traceback.
@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medlat import __version__
 from medlat.config.locate import config_dir
 from medlat.core.errors import UserError
 from medlat.core.terminal import complain, printable
@@ -26,12 +27,15 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/\w+/\w+' is validated agai
 
 
 def main() -> None:
-    """Console script `medlat` and `python -m medlat.run`."""
+    """`python -m medlat.run`; the console script is `medlat.__main__`, which knows other commands too."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Carry out a command line; returns the exit code."""
+    if "--version" in arguments:  # Hydra would say its own
+        print(f"medlat {__version__}")
+        return 0
     _Jobs.started, _Jobs.ended_by, _Jobs.error = 0, signal.SIGINT, None
     _end_in_order()
     debug = any(argument.lower() == "debug=true" for argument in arguments)

@@ -27,11 +27,12 @@ def test_configuration_and_templates_are_in_it(unpacked):
         "report/page.html.j2",
         "report/page.js",
         "run.py",
+        "py.typed",
     ):
         assert (unpacked / "medlat" / name).is_file(), name
     assert not (unpacked / "tests").exists()
     entry_points = next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
-    assert "medlat = medlat.run:main" in entry_points
+    assert "medlat = medlat.__main__:main" in entry_points
 
 
 def test_it_plans_a_run_outside_the_checkout(unpacked, tmp_path):

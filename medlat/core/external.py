@@ -170,7 +170,7 @@ def _session(path: Path, culprit: Culprit) -> Any:
     try:
         runtime: Any = import_module("onnxruntime")
     except ImportError as missing:
-        raise culprit.error('onnxruntime is not installed; pip install "medlat[onnx]"') from missing
+        raise culprit.error("onnxruntime is not installed; pip install onnxruntime") from missing
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors only

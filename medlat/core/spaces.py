@@ -42,7 +42,7 @@ class ImageSpec:
 
     def to_network(self, values: Tensor) -> Tensor:
         """Physical values (any dtype) -> float32 in [-1, 1]; values outside the intensity range are clamped."""
-        return values.to(torch.float32).sub_(self.low).mul_(2.0 / self.range).sub_(1.0).clamp_(-1.0, 1.0)
+        return values.to(torch.float32, copy=True).sub_(self.low).mul_(2.0 / self.range).sub_(1.0).clamp_(-1.0, 1.0)
 
     def to_physical(self, images: Tensor) -> Tensor:
         """Network images -> float32 physical values in [low, high]."""

@@ -2,12 +2,14 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medlat.core.errors import UserError
 from medlat.core.files import whole
 
 
@@ -23,6 +25,39 @@ def write_table(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
             writer.writerow({key: _cell(value) for key, value in row.items()})
 
 
+def read_table(path: Path, of: type | None = None) -> list[dict[str, Any]]:
+    """The rows of such a file, column -> value: a column of whole numbers as int, one of numbers as float, any other as
+    str; empty cells as None. Raises UserError where it cannot be read.
+
+    of: the dataclass whose instances the rows are: its fields that are floats are read as such, all others as text.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            columns, *rows = csv.reader(file)
+        if of is not None:
+            numbers = {field.name for field in fields(of) if field.type in (float, "float")}
+            convert = [float if column in numbers else _plain for column in columns]
+            return [{c: to(cell) for c, to, cell in zip(columns, convert, row, strict=True)} for row in rows]
+        values = [_values(cells) for cells in zip(*rows, strict=True)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not a readable table ({error})") from error
+    names = [_plain(column) for column in columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _values(cells: Sequence[str]) -> Sequence[Any]:
+    """The values of a column's cells."""
+    for kind in (int, float) if not any("_" in cell for cell in cells) else ():  # 1_000 is a number to Python alone
+        with suppress(ValueError):
+            return [kind(cell) if cell else None for cell in cells]
+    return [_plain(cell) if cell else None for cell in cells]
+
+
+def _plain(cell: str) -> str:
+    """Text without the `'` that `write_table` put in front."""
+    return cell[1:] if cell.startswith("'") and _cell(cell[1:]) == cell else cell
+
+
 def _cell(value: Any) -> Any:
     """NumPy scalars as Python numbers, so that no CSV cell reads `np.float64(...)`."""
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")):
@@ -31,12 +66,3 @@ def _cell(value: Any) -> Any:
         except ValueError:
             return f"'{value}"
     return value.item() if isinstance(value, np.generic) else value
-
-
-def read_table(path: Path, of: type | None = None) -> list[dict[str, Any]]:
-    """Rows of a CSV that `write_table` wrote. of: a dataclass; what it says is a float is one; else cells are text."""
-    numeric = {f.name for f in fields(of) if f.type in (float, "float")} if of is not None else set()
-    with open(path, newline="", encoding="utf-8") as file:
-        return [
-            {key: float(cell) if key in numeric else cell for key, cell in row.items()} for row in csv.DictReader(file)
-        ]

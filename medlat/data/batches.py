@@ -1,19 +1,15 @@
-"""Lightning data module over a slice store: whole batches from the memory map, in an order that only seed and step
-decide.
-"""
+"""Whole batches from the memory map of a slice store, in an order that only seed and step decide."""
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from medlat.core.randomness import derive_seed
 from medlat.core.spaces import ImageSpec
 from medlat.data.image_store import ImageStore
-from medlat.data.splits import Split
 
 Augment = Callable[[Tensor, int], Tensor]  # images [B, C, H, W] and a seed -> images
 
@@ -70,47 +66,6 @@ class ShuffledBatches(Sampler):
             generator = np.random.default_rng(derive_seed(self.seed, "order", number))
             self._last = (number, self.indices[generator.permutation(len(self.indices))])
         return self._last[1]
-
-
-class SliceData(pl.LightningDataModule):
-    """Training and validation batches.
-
-    batch_size: images per step of all processes together; steps: of the whole training; augment: applied to training
-    batches only; targets: a number for every slice of the store, which batches then hold as well. `start`, the step to
-    go on from, is set by what trains.
-    """
-
-    VALIDATION_IMAGES = 256
-
-    def __init__(
-        self,
-        store: ImageStore,
-        split: Split,
-        spec: ImageSpec,
-        batch_size: int,
-        steps: int,
-        seed: int,
-        augment: Augment | None = None,
-        targets: np.ndarray | None = None,
-    ) -> None:
-        super().__init__()
-        self.store, self.split, self.spec, self.augment, self.targets = store, split, spec, augment, targets
-        self.batch_size, self.steps, self.seed, self.start = batch_size, steps, seed, 0
-
-    def train_dataloader(self) -> DataLoader:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        size = self.batch_size // world
-        batches = ShuffledBatches(self.split.train, size, self.steps, self.seed, self.start, rank, world)
-        return DataLoader(Slices(self.store, self.spec, self.augment, self.targets), sampler=batches, batch_size=None)
-
-    def val_dataloader(self) -> DataLoader | list:
-        """Evenly spaced validation slices, the same each time; nothing where the split has none."""
-        held_out = self.split.validation
-        if len(held_out) == 0:
-            return []
-        picked = held_out[np.linspace(0, len(held_out) - 1, min(len(held_out), self.VALIDATION_IMAGES)).astype(int)]
-        batches = [(part, 0) for part in np.array_split(picked, -(-len(picked) // self.batch_size))]
-        return DataLoader(Slices(self.store, self.spec, None, self.targets), sampler=batches, batch_size=None)
 
 
 def in_batches(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -22,7 +22,7 @@ from medlat.core.randomness import derive_seed
 from medlat.core.spaces import ImageSpec
 from medlat.core.store import Artifact
 from medlat.core.tables import write_table
-from medlat.data.batches import SliceData, in_batches
+from medlat.data.batches import in_batches
 from medlat.data.image_store import ImageStore
 from medlat.steps import builders
 from medlat.steps.methods import PERMUTED
@@ -123,6 +123,7 @@ class Classifier(Step):
         log.info("%s: %s on held-out patients", SAID[self.name], shown)
 
     def _train(self, context: Context, config: DictConfig, label: Label | None, out: Path) -> Trained:
+        from medlat.data.module import SliceData
         from medlat.training.loop import train
 
         opened, parts, spec = context.images, context.split, context.spec

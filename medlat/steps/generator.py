@@ -17,7 +17,6 @@ from medlat.core.randomness import generator_for
 from medlat.core.records import read_records
 from medlat.core.spaces import LatentModel, decode_in_parts
 from medlat.core.store import Artifact
-from medlat.data.batches import SliceData
 from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.report.rendering import windowed
 from medlat.steps import builders
@@ -58,6 +57,7 @@ class Generator(Step):
 
 def train_generator(context: Context, out: Path) -> None:
     """Train it, or, on a node beside the first, help to."""
+    from medlat.data.module import SliceData
     from medlat.training.loop import FixedGrid, train
 
     config, spec, tracker = context.config, context.spec, context.tracker

@@ -18,7 +18,7 @@ from medlat.core.progress import track
 from medlat.core.spaces import LatentModel
 from medlat.core.store import Artifact
 from medlat.core.tables import write_table
-from medlat.data.batches import SliceData, in_batches
+from medlat.data.batches import in_batches
 from medlat.inversion.encode import own_encoder
 from medlat.inversion.inverter import Encoder, Inverted, compare, invert_all
 from medlat.steps import builders
@@ -44,6 +44,7 @@ class TrainedEncoder(Step):
         return trained(config, build.plain(config.inversion.encoder)) | {"space": builders.inverter_space(config)}
 
     def run(self, context: Context, out: Path) -> None:
+        from medlat.data.module import SliceData
         from medlat.training.loop import train
 
         config, spec = context.config, context.spec

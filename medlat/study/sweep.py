@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 # started side by side train different generators instead of waiting for the same one.
 LATE = ("directions", "compared", "controls", "inversion", "explain", "evaluation", "report")
 SEARCHED = ("hydra.sweeper.params", "hydra.sweeper.search_space", "hydra.sweeper.direction")
-EXTRAS = {"hydra_submitit_launcher": "cluster", "hydra_joblib_launcher": "cluster", "hydra_optuna_sweeper": "search"}
+INSTALLS = {
+    "hydra_optuna_sweeper": 'hydra-optuna-sweeper "sqlalchemy<2" "alembic<1.17"'
+}  # where the name is not enough
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep | Non
         ) from error
     runs = f"{jobs} run{'s' * (jobs != 1)}" if jobs else "runs"
     by = hydra.runtime.choices["hydra/launcher"]
-    print(f"{folder}: {runs} by {by}; python -m medlat.collect {folder} says what there is so far", file=sys.stderr)
+    print(f"{folder}: {runs} by {by}; medlat collect {folder} says what there is so far", file=sys.stderr)
     added = [] if given else [f"hydra.sweep.dir={_quoted(place)}"]
     if _searches(hydra.sweeper):
         added += _goes_on(hydra.sweeper, first.name, folder, ordered)
@@ -179,8 +181,8 @@ def _check_cluster(section: DictConfig, configs: Sequence[DictConfig]) -> None:
 def _check_plugin(target: str, key: str) -> None:
     package = target.split(".")[1] if target.startswith("hydra_plugins.") else None
     if package and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
-        extra = EXTRAS.get(package, package)
-        raise UserError(f'{key}: {package} is not installed; pip install "medlat[{extra}]"')
+        wanted = INSTALLS.get(package, package.replace("_", "-"))
+        raise UserError(f"{key}: {package} is not installed; pip install {wanted}")
 
 
 def _searches(sweeper: DictConfig) -> bool:

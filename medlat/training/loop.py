@@ -28,7 +28,7 @@ from medlat.core.randomness import generator_for
 from medlat.core.records import Record, read_records, to_line
 from medlat.core.spaces import decode_in_parts
 from medlat.core.store import PROGRESS
-from medlat.data.batches import SliceData
+from medlat.data.module import SliceData
 from medlat.training import nodes
 from medlat.training.batchless import Steps
 from medlat.training.checkpoints import AtomicCheckpoints, Checkpoints, last_checkpoint, step_of

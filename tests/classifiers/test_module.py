@@ -14,7 +14,7 @@ from medlat.classifiers.module import ClassifierModule, RobustClassifierModule, 
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import Trained
 from medlat.core.errors import UserError
-from medlat.data.batches import SliceData
+from medlat.data.module import SliceData
 from medlat.training.loop import train
 from medlat.training.optimisation import Optimisation
 from medlat.training.settings import Schedule

@@ -115,7 +115,7 @@ def with_syntax(syntax: str) -> Callable[[Path], Path]:
     return lambda path: save(ct_dataset(PixelData=pixels), path, syntax)
 
 
-NEEDS_CODEC = 'no codec, pip install "medlat[codecs]"'
+NEEDS_CODEC = "no codec, pip install python-gdcm"
 DAMAGE = [
     (with_bytes(b""), "empty file"),
     (with_bytes(b"<html>not found</html>"), "named as DICOM, but is not"),
@@ -184,9 +184,7 @@ def test_a_missing_codec_is_named_with_its_extra(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.missing_dependencies", missing)
     monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.is_available", property(lambda decoder: False))
     with_syntax(uid.JPEGLSLossless)(tmp_path / "a")
-    with pytest.raises(
-        UserError, match=r'all 1 CT files .*compressed \(JPEG-LS Lossless.*pip install "medlat\[codecs\]"'
-    ):
+    with pytest.raises(UserError, match=r"all 1 CT files .*compressed \(JPEG-LS Lossless.*pip install python-gdcm"):
         scan(tmp_path)
     monkeypatch.setattr(
         "pydicom.pixels.decoders.base.Decoder.is_available", property(lambda decoder: not decoder.UID.is_compressed)

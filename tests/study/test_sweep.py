@@ -122,7 +122,7 @@ def test_of_many_jobs_every_value_is_looked_at(prepared, monkeypatch):
 
 def test_a_launcher_that_is_not_installed(prepared, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r'joblib_launcher is not installed; pip install "medlat\[cluster\]"'):
+    with pytest.raises(UserError, match="joblib_launcher is not installed; pip install hydra-joblib-launcher"):
         prepared("seed=1,2", "hydra/launcher=joblib")
 
 

@@ -35,7 +35,7 @@ OTHER_MODALITIES = (
     *("RTRECORD", "RTSTRUCT", "SC", "SEG", "SM", "SR", "US", "XA"),
 )
 HOUNSFIELD = {"", "HU", "HU_MOD", "US"}  # RescaleType; US is "unspecified"
-CODECS = 'pip install "medlat[codecs]"'
+CODECS = "pip install python-gdcm"
 
 IDENTITY_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 KIND_TAGS = ["SOPClassUID", "Modality", "ImageType", "RescaleType", "SamplesPerPixel", "PhotometricInterpretation"]

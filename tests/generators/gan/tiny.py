@@ -13,8 +13,8 @@ from torch import nn
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import Trained
 from medlat.core.spaces import ImageSpec, LatentSpace
-from medlat.data.batches import SliceData
 from medlat.data.image_store import ImageStore, Preparation, prepare
+from medlat.data.module import SliceData
 from medlat.data.splits import split
 from medlat.generators.dcgan.module import DCGANModule
 from medlat.generators.dcgan.networks import DCGAN, DCGANDiscriminator

@@ -1,0 +1,347 @@
+"""A finished run, used again from Python: `run = medlat.load("outputs/NAME/DATE_TIME")`."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+from yaml import YAMLError
+
+from medlat.classifiers.black_box import BlackBox
+from medlat.core.digests import DamagedFile, is_whole
+from medlat.core.errors import UserError, did_you_mean
+from medlat.core.files import read_json
+from medlat.core.randomness import generator_for
+from medlat.core.spaces import PIXELS_AT_ONCE, Directions, ImageSpec, LatentModel, LatentSpace, decode_in_parts
+from medlat.core.store import IMAGES, RECIPE, Artifact
+from medlat.core.tables import read_table
+from medlat.evaluation.traversal import latent_sigma, traverse
+from medlat.inversion.carry import carry, lift
+from medlat.inversion.encode import own_encoder
+from medlat.steps import builders
+from medlat.steps.classifier import load_black_box
+from medlat.steps.generator import load_generator
+from medlat.steps.inversion import load_encoder
+from medlat.study.collect import FAILURE
+
+CONFIG, ARTIFACTS, METRICS = "config.yaml", "artifacts.json", "metrics.json"
+ROUNDING = 1e-3  # beyond [-1, 1] that an image may lie
+
+
+def load(folder: str | Path, store: str | Path | None = None, device: str | torch.device = "cpu") -> "Run":
+    """A finished run.
+
+    folder: of the run, e.g. `outputs/ct_vae_sefa/2026-11-29_14-00-00`, wherever it lies now.
+    store:  the folder of the artifacts. None: the one that the run used; where that is gone, one that lies to the
+            folder as the run's own did, so that both may be moved together.
+    device: where networks compute, e.g. "cuda".
+
+    Nothing is unpickled. Networks are built when they are asked for; what the run's own configuration names as code
+    (a class of the user's, a Python function, a TorchScript file) is then imported and run, so let it be a run that
+    you trust.
+
+    Raises UserError where the folder holds no run, or the store is not found.
+    """
+    folder = Path(folder).expanduser()
+    missing = [name for name in (CONFIG, ARTIFACTS) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder}: no run: {' and '.join(missing)} not found there{_nearby(folder)}")
+    try:
+        config = OmegaConf.load(folder / CONFIG)
+        noted = str(config.store)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise UserError(f"{folder / CONFIG}: not the configuration of a run ({error})") from error
+    assert isinstance(config, DictConfig)
+    made, roles = _artifacts(folder)
+    root = _find_store(folder, noted, store, made)
+    found = {name: Artifact(path.partition("/")[0], Path(path).name, root / path) for name, path in made.items()}
+    return Run(folder, root, torch.device(device), config, found, roles)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run, as `medlat.load` finds it.
+
+    folder, store: where it and its artifacts lie. device: where networks compute; what goes in may lie anywhere, what
+    comes out lies on the CPU. config: what it was configured with, e.g. `run.config.data.image_size`. artifacts: what
+    it left in the store, by step. roles: of the methods, by the step that found their directions.
+    """
+
+    folder: Path
+    store: Path
+    device: torch.device
+    config: DictConfig = field(repr=False)
+    artifacts: Mapping[str, Artifact] = field(repr=False)
+    roles: Mapping[str, str] = field(repr=False)
+
+    @cached_property
+    def generator(self) -> LatentModel:
+        """The generator, frozen, in evaluation mode, on the run's device; a `torch.nn.Module` too.
+
+        Raises UserError where the run made none, or the store has a damaged one.
+        """
+        return load_generator(self._artifact("generator"), self.device)
+
+    @property
+    def image(self) -> ImageSpec:
+        """What images are: size, unit, and the physical values of [-1, 1]. `run.image.to_network(values)` makes images
+        of physical values, e.g. of HU [N, 1, H, W]; `run.image.to_physical(images)` the other way.
+        """
+        return self.generator.image
+
+    @cached_property
+    def space(self) -> LatentSpace:
+        """The latent space that `encode` gives codes of, and that `decode` takes them of."""
+        return self.generator.spaces[builders.inversion_space(self.config, self.generator)]
+
+    @cached_property
+    def directions(self) -> "Methods":
+        """The directions of every method, by its name in the tables: `run.directions["sefa"]`; those of the main one
+        are `run.directions["main"]` too.
+
+        Raises UserError where the run made none, or the store has a damaged file.
+        """
+        if not self.roles:
+            self._artifact("directions")
+        found = {name: Directions.load(self._artifact(name).path / "directions.safetensors") for name in self.roles}
+        return Methods({d.method: d for d in found.values()}, {d.method: self.roles[name] for name, d in found.items()})
+
+    @cached_property
+    def classifier(self) -> BlackBox | None:
+        """The classifier that the run explains; None where it explains none. See `predict`.
+
+        Raises UserError where the user's own is not found or does not fit.
+        """
+        if "classifier" not in self.artifacts:
+            return None
+        return load_black_box(self.config, self._artifact("classifier"), self.image)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """The final numbers, "step/name" -> value; NaN where one is not known. Raises UserError where the run did not
+        end.
+        """
+        found = read_json(self.folder / METRICS)
+        if not isinstance(found, dict):
+            raise UserError(f"{self.folder / METRICS}: no numbers{self._failure()}")
+        return {name: math.nan if value is None else float(value) for name, value in found.items()}
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """A table of the run: "semantics", "names", "scorecard" (with a classifier), or the numbers of a figure.
+
+        A dict for each row, column -> value: numbers as int or float, empty cells as None.
+        Raises UserError where there is none of that name.
+        """
+        paths = [*(self.folder / "figures").glob("*.csv"), *self.folder.glob("*.csv")]
+        tables = {path.stem: path for path in paths}
+        if name not in tables:
+            raise UserError(f"{self.folder}: the run has no table '{name}'{did_you_mean(name, tables)}")
+        return read_table(tables[name])
+
+    def encode(self, images: Tensor | np.ndarray) -> Tensor:
+        """Images [N, C, H, W], float in [-1, 1] -> codes [N, *run.space.shape] float32.
+
+        By the generator's own encoder (of a VAE the mean of the posterior), or the one that the run trained for it.
+        Raises UserError where there is none, and where images have another size or range.
+        """
+        return self._in_parts(self._encoder, self._images(images))
+
+    def decode(self, codes: Tensor | np.ndarray, space: str | None = None) -> Tensor:
+        """Codes [N, *shape] of a latent space, by default `run.space` -> images [N, C, H, W] float32 in [-1, 1].
+
+        Raises UserError where the generator has no such space, and for codes of another shape.
+        """
+        spaces = self.generator.spaces
+        if space is not None and space not in spaces:
+            raise UserError(f"space={space}: the generator has no such latent space{did_you_mean(space, spaces)}")
+        of = self.space if space is None else spaces[space]
+        found = torch.as_tensor(codes, dtype=torch.float32)
+        if found.dim() == 0 or tuple(found.shape[1:]) != of.shape or not len(found):
+            raise UserError(f"codes: found {list(found.shape)}, expected {_shape(of)}")
+        return decode_in_parts(self.generator, found.to(self.device), of.name)
+
+    def traverse(self, code: Tensor | np.ndarray, direction: str, steps: Sequence[float]) -> Tensor:
+        """The images along a direction from one code [*shape], or from each of N [N, *shape] -> images [S, C, H, W] or
+        [N, S, C, H, W], float32 in [-1, 1].
+
+        code:      of the direction's space, or of `run.space` where that is another one.
+        direction: its name in the tables, e.g. "sefa 00".
+        steps:     how far to go, in standard deviations of the space's codes along the direction, as in the run's own
+                   figures; 0 is the code itself.
+
+        Raises UserError where there is no such direction, and for a code of another shape.
+        """
+        found, number = self.directions.find(direction)
+        codes = torch.as_tensor(code, dtype=torch.float32)
+        one = tuple(codes.shape) in (found.space.shape, self.space.shape)
+        codes, found = self._together(codes[None] if one else codes, found)
+        sigma = latent_sigma(self.generator, found, generator_for(self.config.seed, "sigma"))
+        only = slice(number, number + 1)
+        chosen = replace(found, vectors=found.vectors[only], scores=found.scores[only], names=found.names[only])
+        far = [float(step) for step in steps]
+        images = next(traverse(self.generator, chosen, codes.to(self.device), far, sigma[only]))
+        return images[0] if one else images
+
+    def predict(self, images: Tensor | np.ndarray) -> Tensor:
+        """Images [N, C, H, W], float in [-1, 1] -> what the classifier predicts, [N, K] float32: a column for each of
+        `run.classifier.outputs`: probabilities (of two classes that of the second alone), or a value.
+
+        Raises UserError where the run explains no classifier, and where images have another size or range.
+        """
+        if self.classifier is None:
+            raise UserError(
+                f"{self.folder}: the run has no classifier; expected one of an experiment with classifier=…"
+            )
+        return self._in_parts(self.classifier, self._images(images))
+
+    @cached_property
+    def _encoder(self) -> Any:
+        model, space = self.generator, self.space.name
+        found = own_encoder(model, space)
+        if found is None and "encoder" in self.artifacts:
+            found = load_encoder(self._artifact("encoder"), model, space, self.device)
+        if found is None:
+            raise UserError(
+                f"{self.folder}: {type(model).__name__} has no encoder, and the run trained none; expected a VAE, or "
+                f"the run of an experiment with a classifier"
+            )
+        return found
+
+    def _images(self, images: Tensor | np.ndarray) -> Tensor:
+        found, spec = torch.as_tensor(images), self.image
+        if found.dim() != 4 or tuple(found.shape[1:]) != spec.shape or not len(found):
+            raise UserError(f"images: found {list(found.shape)}, expected [N, {', '.join(map(str, spec.shape))}]")
+        if not found.is_floating_point() or not bool((found.abs() <= 1.0 + ROUNDING).all()):
+            raise UserError(
+                f"images: expected float in [-1, 1]; run.image.to_network(values) makes them of values from "
+                f"{spec.low:g} to {spec.high:g} {spec.unit}"
+            )
+        return found.float()
+
+    @torch.no_grad()
+    def _in_parts(self, function: Any, images: Tensor) -> Tensor:
+        size = max(1, PIXELS_AT_ONCE // (self.image.height * self.image.width))
+        return torch.cat([function(part.to(self.device)).float().cpu() for part in images.split(size)])
+
+    def _together(self, codes: Tensor, found: Directions) -> tuple[Tensor, Directions]:
+        """Codes and directions in one space: the directions', or one that codes of `run.space` are moved in."""
+        shape = tuple(codes.shape[1:])
+        if not len(codes) or shape not in (found.space.shape, self.space.shape):
+            raise UserError(
+                f"code: found {list(codes.shape)}, expected {_shape(found.space)}, or one code of it"
+                + (f", or {_shape(self.space)}" if found.space != self.space else "")
+            )
+        if shape == found.space.shape:
+            return codes, found
+        lifted = lift(self.generator, found, self.space.name)
+        return carry(self.generator, codes.to(self.device), self.space.name, lifted.space.name), lifted
+
+    def _artifact(self, name: str) -> Artifact:
+        """What the run left of a step, its files compared with their digests."""
+        if name not in self.artifacts:
+            raise UserError(f"{self.folder}: the run has no {name}{self._failure()}")
+        found = self.artifacts[name]
+        noted = (read_json(found.path / RECIPE) or {}).get("files")
+        if not noted:
+            raise UserError(f"store={self.store}: holds no {found.step}/{found.key}; the run's own command makes it")
+        for file, digests in noted.items():
+            if file != IMAGES and not is_whole(found.path / file, digests):
+                raise DamagedFile(found.path / file)
+        return found
+
+    def _failure(self) -> str:
+        told = read_json(self.folder / FAILURE)
+        return f"; it failed {told['where']}: {told['reason']}" if told else "; it did not end"
+
+
+class UnknownName(UserError, KeyError):
+    """There is nothing of that name; a KeyError, so that `in` and `get` do what they should."""
+
+    __str__ = Exception.__str__  # KeyError's would put quotes around the message
+
+
+class Methods(Mapping[str, Directions]):
+    """The directions of a run's methods by name: the main one, those compared with it, then the controls.
+
+    roles: name -> "main", "compared" or "control". `["main"]` is the main method, whatever it is called.
+    """
+
+    def __init__(self, found: Mapping[str, Directions], roles: Mapping[str, str]) -> None:
+        self._found, self.roles = dict(found), dict(roles)
+
+    def __getitem__(self, name: str) -> Directions:
+        """Raises UserError, which is a KeyError here, where there is no such method."""
+        if name == "main" and "main" not in self._found:
+            return next(d for method, d in self._found.items() if self.roles[method] == "main")
+        if name not in self._found:
+            raise UnknownName(f"directions: the run has no method '{name}'{did_you_mean(name, self._found)}")
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __repr__(self) -> str:
+        return f"Methods({', '.join(f'{name}: {len(d)} ({self.roles[name]})' for name, d in self._found.items())})"
+
+    def find(self, direction: str) -> tuple[Directions, int]:
+        """The method that a direction, e.g. "sefa 00", is one of, and its number there. Raises UserError where none has
+        that name.
+        """
+        places = {name: (found, i) for found in self._found.values() for i, name in enumerate(found.names)}
+        if direction not in places:
+            raise UnknownName(f"direction: the run has no '{direction}'{did_you_mean(direction, places)}")
+        return places[direction]
+
+
+def _artifacts(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """What a run left in its store: step -> path below the store; and the role of the method, of steps that left
+    directions: the main one first, then those compared with it, then the controls.
+    """
+    found = read_json(folder / ARTIFACTS)
+    try:
+        roles = {name: str(entry["role"]) for name, entry in found.items() if "role" in entry}
+        return {name: str(entry["path"]) for name, entry in found.items()}, roles
+    except (AttributeError, TypeError, KeyError) as error:
+        raise UserError(f"{folder / ARTIFACTS}: not what a run writes there") from error
+
+
+def _find_store(folder: Path, noted: str, given: str | Path | None, made: Mapping[str, str]) -> Path:
+    """The store that holds what the run made: the one given, or the run's own, or where that is gone one that lies to
+    the folder as a part of its path says. Raises UserError where there is none.
+    """
+    proof = made.get("generator") or next(iter(made.values()), "")
+    own = Path(noted).expanduser()
+    names = [part for part in own.parts if part not in (own.anchor, "..")]
+    moved = [above.joinpath(*names[i:]) for above in folder.resolve().parents for i in range(len(names))]
+    for place in [Path(given).expanduser()] if given is not None else [own, *moved]:
+        if (place / proof / RECIPE).is_file():
+            return place
+    if given is not None:
+        raise UserError(f"store={given}: holds no {proof}, which the run {folder} made; expected its store")
+    tails = ", ".join("/".join(names[i:]) for i in range(len(names)))
+    raise UserError(
+        f"{folder}: its store is not found: looked for {proof} in {own}, and in {tails} beside the run and above it; "
+        f"medlat.load(folder, store=DIR) says where it is"
+    )
+
+
+def _nearby(folder: Path) -> str:
+    """Of a folder that holds no run: the newest run below it."""
+    below = sorted(folder.glob(f"*/{ARTIFACTS}")) or sorted(folder.glob(f"*/*/{ARTIFACTS}"))
+    if below:
+        return f"; did you mean '{below[-1].parent}'?"
+    return "; expected the folder of a finished run, e.g. outputs/NAME/DATE_TIME"
+
+
+def _shape(space: LatentSpace) -> str:
+    return f"[N, {', '.join(map(str, space.shape))}] of the space {space.name}"
