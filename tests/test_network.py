@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_run import QUICK, TINY
+from runs import QUICK, TINY
 from wandb_server import serving
 
 RECORDER = """

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_run import QUICK, TINY
+from runs import QUICK, TINY
 
 from medlat.config.locate import config_dir
 from medlat.core.errors import UserError
