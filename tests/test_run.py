@@ -293,6 +293,7 @@ def test_a_root_without_ct(medlat, tmp_path):
     assert "1 not DICOM" in err
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path):
     """A limit on file size stands in for a full disk: the kernel refuses the write in the same way."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # noqa: E731
@@ -374,9 +375,10 @@ def test_a_full_disk_below_the_run(finished, tmp_path):
 # --- how a run ends -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGHUP, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGUSR1, signal.SIGTERM))]
-)
+OTHER_SIGNALS = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGUSR1, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, *OTHER_SIGNALS])
 def test_one_run_in_a_folder_and_a_signal_that_ends_it(finished, tmp_path, number):
     """Outside of any training."""
     linked(finished / "store", tmp_path / "store")
@@ -502,7 +504,10 @@ def test_one_patient_by_slabs(medlat, tmp_path):
     assert "results flatter" in (tmp_path / "run" / "report" / "index.html").read_text()
 
 
-@pytest.mark.parametrize("folder", ["ct_tcga_luad", "ct_lidc", "."])
+MORE_REAL = [pytest.param(folder, marks=pytest.mark.slow) for folder in ("ct_tcga_luad", ".")]
+
+
+@pytest.mark.parametrize("folder", ["ct_lidc", *MORE_REAL])
 def test_real_slices(medlat, tmp_path, real_data, folder):
     code, _, err = medlat(*TINY, *CHEAP, "data=ct_dicom", f"data.root={real_data / folder}")
     assert code == 0, err
