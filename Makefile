@@ -1,12 +1,13 @@
 # medlat: what one types. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-cluster lint format bench wheel clean
+.PHONY: help install run test test-all test-cluster lint format bench wheel clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 EXPERIMENT ?= ct_vae_sefa
 ARGS ?=
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,8 +17,18 @@ install: $(STAMP) ## make .venv with everything in it
 run: $(STAMP) ## the main job; EXPERIMENT=NAME and ARGS="key=value ..." change it
 	$(PY) -m medlat.run +experiment=$(EXPERIMENT) $(ARGS)
 
-test: $(STAMP) ## all tests; ARGS="-k word" picks some
-	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal $(ARGS)
+test: $(STAMP) ## every unit, and a whole run of each kind: 4 minutes; ARGS="-k word" picks some
+	$(PYTEST) -m "not slow" $(ARGS)
+
+ifeq ($(strip $(ARGS)),)
+test-all: test ## also kills, sweeps, SLURM, compilers, processes: 20 minutes; ARGS picks some of all
+	$(PYTEST) -m slow
+	@if $(PY) tests/cluster/slurm.py; then $(MAKE) --no-print-directory test-cluster; else \
+		echo "no SLURM, and none can be installed here: the tests of sweeps on it did not run" >&2; fi
+else
+test-all: $(STAMP)
+	$(PYTEST) $(ARGS)
+endif
 
 test-cluster: $(STAMP) ## sweeps on a SLURM that root installs and starts here; some minutes
 	MEDLAT_TEST_CLUSTER=1 $(PY) -m pytest tests/cluster $(ARGS)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runs import once
 
 from medlat.core.spaces import ImageSpec
 from medlat.generators.vae.networks import VAE
@@ -59,6 +60,15 @@ def medlat(monkeypatch, tmp_path, capfd):
         return code, out, err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory) -> str:
+    """A store that all tests of a session share: what several need (images, split, regressor) is made once.
+
+    For tests that damage nothing in it, and do not ask what else is there.
+    """
+    return str(once("store", lambda folder: None, tmp_path_factory))
 
 
 @pytest.fixture

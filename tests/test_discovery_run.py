@@ -7,16 +7,17 @@ import json
 
 import numpy as np
 import pytest
+from runs import FEW_FIGURES, NO_FIGURES
 
 from medlat.core.spaces import Directions
 
-QUICK = (
+SHORT = (
     *("scale=tiny", "generator.training.images=320", "evaluation.base_codes=4", "evaluation.samples=16"),
-    *("evaluation.regressor_steps=5", "report.gifs=0", "report.directions=1", "evaluation.editing=[-2.0,0.0,2.0]"),
+    *("evaluation.regressor_steps=5", "evaluation.editing=[-2.0,0.0,2.0]"),
     *("scale.shift_reconstruction.pairs=640", "scale.codes=60"),
 )
-FINDERS = ("+experiment=schon2022/finders", *QUICK, "generator.training.images=3200")
-STUDY = ("+experiment=schon2022/directions", *QUICK)
+FINDERS = ("+experiment=schon2022/finders", *SHORT, *FEW_FIGURES, "generator.training.images=3200")
+STUDY = ("+experiment=schon2022/directions", *SHORT, *NO_FIGURES)
 
 
 def rows(path):
@@ -24,7 +25,6 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.slow
 def test_every_method_in_one_report(medlat, tmp_path):
     run = tmp_path / "run"
     code, _, err = medlat(*FINDERS)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runs import FEW_FIGURES, NO_FIGURES, finish, linked, once, start
 
 from medlat.classifiers.trained import load
 from medlat.core import trial
@@ -17,11 +18,12 @@ from medlat.core.spaces import Directions
 from medlat.explain.scorecard import SCORES
 
 HISTOLOGY = ("+experiment=histology_vae_linear", "scale=tiny")
-QUICK = (
+SHORT = (
     *("generator.training.images=640", "classifier.training.images=1280", "evaluation.base_codes=4"),
-    *("evaluation.samples=8", "evaluation.regressor_steps=5", "report.gifs=0", "report.directions=1"),
+    *("evaluation.samples=8", "evaluation.regressor_steps=5"),
     *("explain.images=6", "explain.shown=2", "explain.control_directions=2", "explain.codes=60", "inversion=encoder"),
 )
+QUICK, CHEAP = (*SHORT, *FEW_FIGURES), (*SHORT, *NO_FIGURES)
 OTHERS = ("logistic", "svm", "mean_gradient", "latent_shift", "style_channels")
 METHODS = ("linear", *OTHERS, "conditional", "sefa")
 ALL = (
@@ -52,13 +54,21 @@ def place(run: Path, stage: str, store: Path) -> Path:
     return store / json.loads((run / "artifacts.json").read_text())[stage]["path"]
 
 
-@pytest.mark.slow
-def test_every_finder_in_one_table_and_copies_of_a_classifier(medlat, tmp_path):
-    store, first = tmp_path / "store", tmp_path / "first"
+def first_run(folder: Path) -> None:
+    """Every finder explains a classifier, and an oracle judges it: `run/` and `store/`."""
     oracle = ("+classifier@oracle=resnet", "oracle.training.images=640")
-    code, _, err = medlat(*HISTOLOGY, *QUICK, *ALL, *oracle, f"hydra.run.dir={first}")
-    assert code == 0, err
-    found = scores(first)
+    finish(start(folder, *HISTOLOGY, *QUICK, *ALL, *oracle, "logger=none"))
+
+
+@pytest.fixture(scope="session")
+def first(tmp_path_factory) -> Path:
+    """The folder of that run; nobody changes it."""
+    return once("explained", first_run, tmp_path_factory)
+
+
+def test_every_finder_in_one_table(first):
+    run = first / "run"
+    found = scores(run)
     for method in (*METHODS, "random", "coordinate", "permuted"):
         for score in SCORES:
             assert (method, score.key) in found, (method, score.key)
@@ -68,63 +78,69 @@ def test_every_finder_in_one_table_and_copies_of_a_classifier(medlat, tmp_path):
         assert found[method, "seconds"] > 0.0
     drifts = {found[method, "inversion_drift"] for method in METHODS}
     assert max(drifts) - min(drifts) < 1e-6  # the same images, inverted once
-    numbers = json.loads((first / "metrics.json").read_text())
+    numbers = json.loads((run / "metrics.json").read_text())
     assert 0.0 <= numbers["classifier/auc"] <= 1.0
     assert 0.0 <= numbers["oracle/auc"] <= 1.0
     assert numbers["oracle/auc"] != numbers["classifier/auc"]
     assert numbers["inversion/encode/psnr"] > 3.0
     assert numbers["explanation/linear/flip_rate"] == found["linear", "flip_rate"]
     for name in ("counterfactuals", "response_curves", "scorecard", "mean_effect", "inversion", "reliability"):
-        assert (first / "figures" / f"{name}.png").exists(), name
-    page = (first / "report" / "index.html").read_text()
+        assert (run / "figures" / f"{name}.png").exists(), name
+    page = (run / "report" / "index.html").read_text()
     assert "why: tumour" in page
-    series = np.load(place(first, "explanation", store) / "series.npz")
+    series = np.load(place(run, "explanation", first / "store") / "series.npz")
     assert series["images"].shape == (2, 9, 32, 32, 3)
     assert series["saliency_gradcam"].shape == (2, 32, 32)
-    directions = Directions.load(first / "directions.safetensors")
+    directions = Directions.load(run / "directions.safetensors")
     assert len(directions) == 1
-    _copies(medlat, tmp_path, place(first, "classifier", store), scores(first))
-    responses = np.load(place(first, "explanation", store) / "responses.npz")["linear"]
-    _oracles(medlat, tmp_path, place(first, "classifier", store), float(np.median(responses)))
 
 
-def _copies(medlat, tmp_path, classifier, expected):
-    """TorchScript and ONNX copies of the trained classifier get its scorecard, and train no generator again."""
-    module, example = Copy(classifier).eval(), torch.randn(2, 3, 32, 32)
-    torch.jit.trace(module, example).save(str(tmp_path / "copy.pt"))
-    names = {"input_names": ["images"], "output_names": ["p"]}
-    axes = {"images": {0: "n"}, "p": {0: "n"}}
-    torch.onnx.export(module, (example,), str(tmp_path / "copy.onnx"), dynamo=False, dynamic_axes=axes, **names)
-    for kind, file in (("torchscript", "copy.pt"), ("onnx", "copy.onnx")):
-        run = tmp_path / kind
-        own = [f"classifier={kind}", f"classifier.path={tmp_path / file}", "classifier.task=binary"]
-        quick = [o for o in QUICK if not o.startswith("classifier.")]
-        own.append("classifier.classes=[normal,tumour]")
-        code, _, err = medlat(*HISTOLOGY, *quick, *own, f"hydra.run.dir={run}")
-        assert code == 0, err
-        assert "generator: reused" in err
-        found = scores(run)
-        for (method, key), value in expected.items():
-            if method in ("linear", "random", "coordinate") and key not in ("seconds", "oracle_rate", "oracle_drift"):
-                assert found[method, key] == pytest.approx(value, abs=1e-3, nan_ok=True), (kind, method, key)
-    code, _, err = medlat(*HISTOLOGY, *quick, *own, "directions=mean_gradient")
-    assert code == 2
-    assert "MeanGradient needs gradients" in err
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["torchscript", "onnx"])
+def test_a_copy_of_a_classifier_is_explained_alike(first, medlat, tmp_path, kind):
+    """A copy of the trained classifier gets its scorecard, and trains no generator again."""
+    module = Copy(place(first / "run", "classifier", first / "store")).eval()
+    example, path = torch.randn(2, 3, 32, 32), tmp_path / "copy"
+    if kind == "torchscript":
+        torch.jit.trace(module, example).save(str(path))
+    else:
+        names = {"input_names": ["images"], "output_names": ["p"]}
+        axes = {"images": {0: "n"}, "p": {0: "n"}}
+        torch.onnx.export(module, (example,), str(path), dynamo=False, dynamic_axes=axes, **names)
+    linked(first / "store", tmp_path / "store")
+    own = [f"classifier={kind}", f"classifier.path={path}", "classifier.task=binary"]
+    cheap = [o for o in CHEAP if not o.startswith("classifier.")]
+    own.append("classifier.classes=[normal,tumour]")
+    code, _, err = medlat(*HISTOLOGY, *cheap, *own)
+    assert code == 0, err
+    assert "generator: reused" in err
+    found = scores(tmp_path / "run")
+    for (method, key), value in scores(first / "run").items():
+        if method in ("linear", "random", "coordinate") and key not in ("seconds", "oracle_rate", "oracle_drift"):
+            assert found[method, key] == pytest.approx(value, abs=1e-3, nan_ok=True), (kind, method, key)
+    if kind == "onnx":
+        code, _, err = medlat(*HISTOLOGY, *cheap, *own, "directions=mean_gradient")
+        assert code == 2
+        assert "MeanGradient needs gradients" in err
 
 
-def _oracles(medlat, tmp_path, classifier, middle):
-    """A classifier as its own oracle agrees with all that it says itself. It changes its mind easily, at predictions
-    that the trained one gives along the direction. Another that predicts something else is refused.
+@pytest.mark.slow
+def test_a_classifier_as_its_own_oracle_agrees(first, medlat, tmp_path):
+    """With all that it says itself. It changes its mind easily, at predictions that the trained one gives along the
+    direction. Another that predicts something else is refused.
     """
-    path, run = tmp_path / "sharp.pt", tmp_path / "sharp"
+    responses = np.load(place(first / "run", "explanation", first / "store") / "responses.npz")["linear"]
+    classifier, middle = place(first / "run", "classifier", first / "store"), float(np.median(responses))
+    path = tmp_path / "sharp.pt"
     torch.jit.trace(Copy(classifier, 1e4, middle).eval(), torch.randn(2, 3, 32, 32)).save(str(path))
-    quick = [o for o in QUICK if not o.startswith("classifier.")]
+    linked(first / "store", tmp_path / "store")
+    cheap = [o for o in CHEAP if not o.startswith("classifier.")]
     own = ["classifier=torchscript", f"classifier.path={path}", "classifier.classes=[normal,tumour]"]
     own += ["classifier.task=binary", "+classifier@oracle=torchscript", f"oracle.path={path}", "oracle.task=binary"]
-    asked = [*HISTOLOGY, *quick, *own, f"hydra.run.dir={run}"]
+    asked = [*HISTOLOGY, *cheap, *own]
     code, _, err = medlat(*asked, "oracle.classes=[normal,tumour]")
     assert code == 0, err
-    found = scores(run)
+    found = scores(tmp_path / "run")
     reached = [method for method, key in found if key == "reach_rate" and found[method, key] > 0.0]
     assert reached
     assert {found[method, "oracle_rate"] for method in reached} == {1.0}
@@ -188,8 +204,8 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_input(case, medlat, tmp_path):
     arguments, words = WRONG[case]
-    quick = [o for o in QUICK if "classifier=" not in " ".join(arguments) or not o.startswith("classifier.")]
-    quick = [o for o in quick if "ct_vae_sefa" not in " ".join(arguments) or o.split("=")[0] in ("report.gifs",)]
+    quick = [o for o in SHORT if "classifier=" not in " ".join(arguments) or not o.startswith("classifier.")]
+    quick = quick if "ct_vae_sefa" not in " ".join(arguments) else []
     code, out, err = medlat(*quick, *arguments, "scale.patients=6", "scale=tiny")
     assert code == 2, err
     assert words in err

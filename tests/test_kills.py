@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from runs import CHEAP, QUICK, finish, once, start
 from safetensors import safe_open
-from test_run import QUICK, finish, start
 
-KILLS = 20
+KILLS, PARTS = 20, 2
 RESULTS = ("directions.safetensors", "metrics.json")
 SETTINGS = (
     *("+experiment=histology_vae_linear", "scale=tiny", "logger=none", "inversion=hybrid", *QUICK),
@@ -33,23 +33,32 @@ def whole(store) -> set:
     return found
 
 
-@pytest.mark.slow
-def test_twenty_kills_leave_no_trace(tmp_path):
-    """While it trains, inverts, searches and draws; whenever all artifacts are there, they are compared, and the next
-    run begins anew.
-    """
-    calm, folder = tmp_path / "undisturbed", tmp_path / "disturbed"
-    calm.mkdir()
+def calm_run(folder: Path) -> None:
+    """A run that nobody disturbs, and how long its making took."""
     began = time.time()
-    finish(start(calm, *SETTINGS))
-    artifacts = whole(calm / "store")
-    making = max((path / "artifact.json").stat().st_mtime for path in artifacts) - began
+    finish(start(folder, *SETTINGS))
+    making = max((path / "artifact.json").stat().st_mtime for path in whole(folder / "store")) - began
+    (folder / "seconds").write_text(str(making))
 
-    rng, reached = random.Random(0), []  # how many artifacts were whole at each kill
-    while len(reached) < KILLS:
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_twenty_kills_leave_no_trace(tmp_path, tmp_path_factory, part):
+    """While it trains, inverts, searches and draws; whenever all artifacts are there, they are compared, and the next
+    run begins anew. The kills of each part are spread over the whole time.
+    """
+    calm, folder = once("undisturbed", calm_run, tmp_path_factory), tmp_path / "disturbed"
+    artifacts, making = whole(calm / "store"), float((calm / "seconds").read_text())
+    rng, reached = random.Random(part), []  # how many artifacts were whole at each kill
+    kills = KILLS // PARTS
+    moments = [1.5 * making * (kill + rng.random()) / kills for kill in range(kills)]
+    rng.shuffle(moments)
+    while len(reached) < kills:
         folder.mkdir(exist_ok=True)
         process = start(folder, *SETTINGS)
-        if not ended_within(process, rng.uniform(0.0, 1.5 * making), folder / "store"):
+        if ended_within(process, moments[len(reached)], folder / "store"):
+            moments[len(reached)] = rng.uniform(0.0, making)  # it was too late
+        else:
             process.send_signal(signal.SIGKILL)
             process.communicate()
             reached.append(len(whole(folder / "store")))
@@ -86,7 +95,7 @@ TRAINED = ("classifier", "generator", "encoder", "directions")
 STEPS = ("images", "split", *TRAINED[:3], "inversion", "directions", "regressor", "measurements", "fidelity",
          "semantics", "evaluation", "explanation_by", "explanation")  # fmt: skip
 EVERY = (
-    *("+experiment=audit_confounder", "scale=tiny", "logger=none", *QUICK, "generator=stylegan2"),
+    *("+experiment=audit_confounder", "scale=tiny", "logger=none", *CHEAP, "generator=stylegan2"),
     *("directions=shift_reconstruction", "directions.images=1200", "+directions@compared.linear=linear"),
     *("inversion=hybrid", "inversion.encoder.training.images=640", "generator.training.images=160"),
     *("classifier.training.images=640", "scale.codes=48", "scale.explained=4", "evaluation.regressor_steps=20"),

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_run import QUICK, TINY
+from runs import QUICK, TINY
 from wandb_server import serving
 
 RECORDER = """
@@ -99,6 +99,7 @@ def outside(trace: str) -> list[str]:
     return [line for line in calls if not re.search(local, line) or "htons(53)" in line]
 
 
+@pytest.mark.slow
 def test_a_default_run_makes_no_request(tmp_path):
     with serving() as proxy:
         assert watched_run(tmp_path, proxy=proxy.url) == []
@@ -106,6 +107,7 @@ def test_a_default_run_makes_no_request(tmp_path):
     assert list(tmp_path.glob("outputs/*/*/wandb/offline-run-*/*.wandb")), "W&B's own process was at work"
 
 
+@pytest.mark.slow
 def test_online_sends_what_is_documented(tmp_path):
     """To the server that the user named, and nowhere else."""
     with serving() as proxy, serving() as server:

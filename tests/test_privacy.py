@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pydicom
+import pytest
 from data.dicom_files import plant_identity
 
 from medlat.phantoms.ct.export import write_dicom_series
@@ -49,6 +50,7 @@ def contents(folder: Path):
             yield f"{path}:gz", gzip.decompress(data)
 
 
+@pytest.mark.slow
 def test_no_identity_in_any_output_byte(tmp_path):
     root, work = tmp_path / "data", tmp_path / "work"
     work.mkdir()

@@ -6,10 +6,7 @@ import os
 import pickle
 import re
 import resource
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from runs import CHEAP, FEW_FIGURES, NO_FIGURES, QUICK, TINY, finish, linked, once, spoil, start
 
 from medlat.core.checkpoints import read_generator
 from medlat.core.digests import digests
@@ -24,8 +22,6 @@ from medlat.core.spaces import Directions
 from medlat.phantoms.ct.export import write_dicom_series, write_nifti_volumes
 from medlat.phantoms.ct.source import CTPhantom
 
-EXPERIMENT = "+experiment=ct_vae_sefa"
-TINY = (EXPERIMENT, "scale=tiny")
 LEFT = [
     *("config.yaml", "environment.json", "artifacts.json", "metrics.json", "metrics.jsonl", "wandb"),
     *("directions.safetensors", "semantics.csv", "report/index.html"),
@@ -37,39 +33,12 @@ LEFT = [
     ),
     *("figures/training_grid.png", "figures/overview_sefa.gif", "figures/sefa_00.gif"),
 ]
-QUICK = (
-    "generator.training.images=64",
-    "evaluation.base_codes=4",
-    "evaluation.samples=8",
-    "report.gifs=0",
-    "report.directions=1",
-)
-
-
-def start(folder: Path, *arguments: str, **keywords) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "medlat.run",
-        f"hydra.run.dir={folder / 'run'}",
-        f"store={folder / 'store'}",
-        *arguments,
-    ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, **keywords)
-
-
-def finish(process: subprocess.Popen) -> str:
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out + err
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """A folder with the whole tiny run, made by a process of its own: `run/` and `store/`."""
-    folder = tmp_path_factory.mktemp("finished")
-    finish(start(folder, *TINY))
-    return folder
+    """A folder with the whole tiny run, made by a process of its own: `run/` and `store/`; nobody changes it."""
+    return once("finished", lambda folder: finish(start(folder, *TINY)), tmp_path_factory)
 
 
 def test_what_a_run_leaves(finished):
@@ -129,7 +98,7 @@ def test_directions_of_a_run_fit_its_generator(finished):
 
 
 def test_the_same_command_reuses_everything(finished, medlat, tmp_path):
-    code, _, err = medlat(*TINY, "seed=0", store=str(finished / "store"))
+    code, _, err = medlat(*TINY, *NO_FIGURES, "seed=0", store=str(finished / "store"))
     assert code == 0, err
     assert err.count("reused") == 8
     again = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -158,11 +127,12 @@ def test_a_plan_makes_nothing(medlat, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(tmp_path):
     """SIGKILL in training; the same command again ends with the bytes of a run that nobody disturbed."""
     settings = (
         *TINY,
-        *QUICK,
+        *CHEAP,
         "generator.training.images=9600",
         "generator.training.checkpoint_every_s=0.3",
         "logger=none",
@@ -195,7 +165,7 @@ def test_killed_and_started_again(tmp_path):
 
 def test_a_diverging_training_says_so_and_keeps_nothing_bad(medlat, tmp_path):
     code, _, err = medlat(
-        *TINY, *QUICK, "generator.module.optimisation.learning_rate=1e30", "generator.training.images=3200"
+        *TINY, *CHEAP, "generator.module.optimisation.learning_rate=1e30", "generator.training.images=3200"
     )
     assert code == 2
     assert re.search(r"training diverged at step \d+ of 100 .*learning_rate=1e\+30", err)
@@ -206,9 +176,9 @@ def test_a_diverging_training_says_so_and_keeps_nothing_bad(medlat, tmp_path):
 
 
 @pytest.mark.parametrize(("experiment", "spaces"), [("ct_stylegan_sefa", 32), ("ct_dcgan_sefa", 8)])
-def test_a_gan_goes_through_the_whole_pipeline(medlat, tmp_path, experiment, spaces):
+def test_a_gan_goes_through_the_whole_pipeline(medlat, shared_store, tmp_path, experiment, spaces):
     settings = [f"+experiment={experiment}", "scale=tiny", *QUICK, "directions.count=2", "controls.random.count=2"]
-    code, _, err = medlat(*settings, "controls.coordinate.count=2", "generator.training.images=640")
+    code, _, err = medlat(*settings, "controls.coordinate.count=2", "generator.training.images=640", store=shared_store)
     assert code == 0, err
     run = tmp_path / "run"
     for name in ("samples", "distances", "training_grid", "training_curves", "traversal_sefa"):
@@ -226,9 +196,8 @@ def test_a_gan_goes_through_the_whole_pipeline(medlat, tmp_path, experiment, spa
 def test_a_generator_from_a_file(finished, medlat, tmp_path):
     """medlat's own weights, taken from a store, give the numbers of the run that trained them."""
     path = next((finished / "store").glob("generator/*/generator.safetensors"))
-    store = tmp_path / "copy"
-    shutil.copytree(finished / "store", store)
-    code, _, err = medlat(*TINY, "generator=pretrained", f"generator.weights={path}", store=str(store))
+    store = linked(finished / "store", tmp_path / "copy")
+    code, _, err = medlat(*TINY, *NO_FIGURES, "generator=pretrained", f"generator.weights={path}", store=str(store))
     assert code == 0, err
     ours, theirs = (
         json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "run", finished / "run")
@@ -244,9 +213,10 @@ def test_a_generator_from_a_file(finished, medlat, tmp_path):
 def test_the_users_own_features(finished, medlat, tmp_path):
     path, place = tmp_path / "network.pt", "evaluation.features.mine"
     torch.jit.script(torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten())).save(str(path))
-    store = tmp_path / "copy"
-    shutil.copytree(finished / "store", store)
-    code, _, err = medlat(*TINY, f"+features@{place}=torchscript", f"{place}.path={path}", store=str(store))
+    store = linked(finished / "store", tmp_path / "copy")
+    code, _, err = medlat(
+        *TINY, *FEW_FIGURES, f"+features@{place}=torchscript", f"{place}.path={path}", store=str(store)
+    )
     assert code == 0, err
     with open(tmp_path / "run" / "figures" / "distances.csv", newline="") as file:
         rows = {row["key"]: row for row in csv.DictReader(file)}
@@ -257,7 +227,7 @@ def test_the_users_own_features(finished, medlat, tmp_path):
 
 
 def test_a_diverging_gan_says_so(medlat, tmp_path):
-    settings = ["+experiment=ct_stylegan_sefa", "scale=tiny", *QUICK, "generator.training.images=640"]
+    settings = ["+experiment=ct_stylegan_sefa", "scale=tiny", *CHEAP, "generator.training.images=640"]
     code, _, err = medlat(*settings, "generator.module.generator_adam.learning_rate=1e30")
     assert code == 2
     assert re.search(r"training diverged at step \d+ of 40 .*generator_adam.learning_rate=1e\+30", err)
@@ -288,7 +258,7 @@ WRONG = {
         "evaluation.features.mine.path=/nowhere.pt: no such file",
     ),
     "weights": ([*TINY, "generator=pretrained", "generator.weights=/nowhere.pkl"], "generator.weights=/nowhere.pkl"),
-    "processes": ([*TINY, *QUICK, "trainer.devices=2"], "trainer.devices=2: VAEModule trains in one"),
+    "processes": ([*TINY, *CHEAP, "trainer.devices=2"], "trainer.devices=2: VAEModule trains in one"),
     "augmentation": (
         ["+experiment=ct_stylegan_sefa", "scale=tiny", "ada@generator.module.augmentation=histology"],
         "expected images of 3 channels (RGB), found 1",
@@ -329,6 +299,7 @@ def test_a_root_without_ct(medlat, tmp_path):
     assert "1 not DICOM" in err
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path):
     """A limit on file size stands in for a full disk: the kernel refuses the write in the same way."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # noqa: E731
@@ -351,13 +322,12 @@ class Bomb:
 @pytest.mark.parametrize("kind", ["damaged", "hostile"])
 def test_a_bad_checkpoint(finished, medlat, tmp_path, kind):
     """With digests that fit, as somebody may leave it who can write to the store."""
-    store, trace = tmp_path / "copy", tmp_path / "ran"
-    shutil.copytree(finished / "store", store)
+    store, trace = linked(finished / "store", tmp_path / "copy"), tmp_path / "ran"
     path = next(store.glob("generator/*/generator.safetensors"))
-    path.write_bytes(path.read_bytes()[:1000] if kind == "damaged" else pickle.dumps(Bomb(trace)))
+    spoil(path, path.read_bytes()[:1000] if kind == "damaged" else pickle.dumps(Bomb(trace)))
     noted = json.loads((path.parent / "artifact.json").read_text())
     noted["files"][path.name] = digests(path)
-    (path.parent / "artifact.json").write_text(json.dumps(noted))
+    spoil(path.parent / "artifact.json", json.dumps(noted).encode())
     code, _, err = medlat(*TINY, "directions=random", "directions.seed=5", store=str(store))
     assert code == 2
     assert "generator.safetensors" in err
@@ -365,28 +335,30 @@ def test_a_bad_checkpoint(finished, medlat, tmp_path, kind):
     assert not trace.exists()
 
 
-def test_flipped_bytes_in_the_store(finished, tmp_path):
+def test_flipped_bytes_in_the_store(finished, medlat, tmp_path):
     """Weights, an image, a test slice moved to training: seen, said, and made anew."""
-    shutil.copytree(finished / "store", tmp_path / "store")
+    linked(finished / "store", tmp_path / "store")
     for name, place in (("generator/*/generator.safetensors", -100), ("images/*/images.npy", 5000)):
         path = next(tmp_path.glob(f"store/{name}"))
         data = bytearray(path.read_bytes())
         data[place] ^= 16
-        path.write_bytes(data)
+        spoil(path, data)
     split = next(tmp_path.glob("store/split/*/split.json"))
     parts = json.loads(split.read_text())
     parts["train"].append(parts["test"].pop())
-    split.write_text(json.dumps(parts))
-    said = finish(start(tmp_path, *TINY, "logger=none"))
+    spoil(split, json.dumps(parts).encode())
+    code, _, said = medlat(*TINY, *NO_FIGURES)
+    assert code == 0, said
     for step in ("images", "split", "generator"):
         assert f"{step}: damaged in the store" in said, step
     for name in ("metrics.json", "directions.safetensors", "semantics.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (finished / "run" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_full_disk_below_the_run(finished, tmp_path):
     """Everything is made, and the report finds no room: what is there is whole, and the same command goes on."""
-    shutil.copytree(finished / "store", tmp_path / "store")
+    linked(finished / "store", tmp_path / "store")
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))  # noqa: E731
     process = start(tmp_path, *TINY, "report.gifs=0", preexec_fn=limit)
     _, err = process.communicate(timeout=120)
@@ -409,10 +381,13 @@ def test_a_full_disk_below_the_run(finished, tmp_path):
 # --- how a run ends -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
+OTHER_SIGNALS = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGUSR1, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, *OTHER_SIGNALS])
 def test_one_run_in_a_folder_and_a_signal_that_ends_it(finished, tmp_path, number):
     """Outside of any training."""
-    shutil.copytree(finished / "store", tmp_path / "store")
+    linked(finished / "store", tmp_path / "store")
     script, here = tmp_path / "script", Path(__file__).parent
     script.write_text("hang")
     environment = {**os.environ, "SCRIPT": str(script), "PYTHONPATH": str(here)}
@@ -509,7 +484,7 @@ def test_dicom_with_bad_files_among_good_ones(medlat, tmp_path):
     (root / "notes.txt").write_text("not DICOM")
     listing = tmp_path / "listing.txt"
     code, _, err = medlat(
-        *TINY, *QUICK, "data=ct_dicom", f"data.root={root}", "data.max_damaged=0.5", f"data.damaged_list={listing}"
+        *TINY, *CHEAP, "data=ct_dicom", f"data.root={root}", "data.max_damaged=0.5", f"data.damaged_list={listing}"
     )
     assert code == 0, err
     assert str(paths[2]) in err
@@ -521,7 +496,7 @@ def test_dicom_with_bad_files_among_good_ones(medlat, tmp_path):
 
 def test_nifti(medlat, tmp_path):
     write_nifti_volumes(tmp_path / "volumes", phantom())
-    code, _, err = medlat(*TINY, *QUICK, "data=ct_nifti", f"data.root={tmp_path / 'volumes'}")
+    code, _, err = medlat(*TINY, *CHEAP, "data=ct_nifti", f"data.root={tmp_path / 'volumes'}")
     assert code == 0, err
     info = json.loads(next(tmp_path.glob("store/images/*/slices.json")).read_text())
     assert (info["slices"], len(info["patients"])) == (12, 4)
@@ -535,14 +510,18 @@ def test_one_patient_by_slabs(medlat, tmp_path):
     assert "results flatter" in (tmp_path / "run" / "report" / "index.html").read_text()
 
 
-@pytest.mark.parametrize("folder", ["ct_tcga_luad", "ct_lidc", "."])
+MORE_REAL = [pytest.param(folder, marks=pytest.mark.slow) for folder in ("ct_tcga_luad", ".")]
+
+
+@pytest.mark.parametrize("folder", ["ct_lidc", *MORE_REAL])
 def test_real_slices(medlat, tmp_path, real_data, folder):
-    code, _, err = medlat(*TINY, *QUICK, "data=ct_dicom", f"data.root={real_data / folder}")
+    code, _, err = medlat(*TINY, *CHEAP, "data=ct_dicom", f"data.root={real_data / folder}")
     assert code == 0, err
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert np.isfinite(metrics["reconstruction/psnr"])
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_one_generator(monkeypatch, medlat, tmp_path):
     code, _, err = medlat("-m", *TINY, *QUICK, "directions=sefa,random", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert code == 0, err

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from cluster.slurm import Cluster, install
+from runs import CHEAP, TINY
 
 TESTS = Path(__file__).parents[1]
 
 QUICK = (
-    *("+experiment=ct_vae_sefa", "scale=tiny", "trainer=cpu", "trainer.threads=1", "logger=none", "workers=1"),
-    *("generator.training.images=64", "evaluation.base_codes=4", "evaluation.samples=8"),
-    *("evaluation.regressor_steps=5", "report.gifs=0", "report.directions=1"),
+    *(*TINY, "trainer=cpu", "trainer.threads=1", "logger=none", "workers=1"),
+    *(*CHEAP, "evaluation.regressor_steps=5"),
 )
 ON_SLURM = (
     *("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"),

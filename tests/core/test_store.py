@@ -11,7 +11,7 @@ import pytest
 from medlat.core.errors import UserError
 from medlat.core.store import Recipe, Store, hash_of
 
-RECIPE = Recipe("stage", {"a": 1}, {"input": "k"})
+RECIPE = Recipe("step", {"a": 1}, {"input": "k"})
 
 
 def write(text):
@@ -25,8 +25,8 @@ def test_key_depends_on_what_determines_and_not_on_order():
         for r in (
             RECIPE,
             Recipe("other", {"a": 1}, {"input": "k"}),
-            Recipe("stage", {"a": 2}, {"input": "k"}),
-            Recipe("stage", {"a": 1}, {"input": "j"}),
+            Recipe("step", {"a": 2}, {"input": "k"}),
+            Recipe("step", {"a": 1}, {"input": "j"}),
         )
     }
     assert len(keys) == 4
@@ -38,7 +38,7 @@ def test_made_once_then_reused(tmp_path):
     first = store.make(RECIPE, write("one"))
     second = store.make(RECIPE, write("two"))
     assert (first, second.path.joinpath("file").read_text()) == (second, "one")
-    assert first.path == tmp_path / "stage" / RECIPE.key
+    assert first.path == tmp_path / "step" / RECIPE.key
 
 
 @pytest.mark.parametrize("damage", ["flipped", "longer", "removed", "recipe", "digests"])
@@ -62,8 +62,8 @@ def test_what_a_disk_has_damaged_is_made_anew(tmp_path, caplog, damage):
     for _ in range(2):
         assert (store.make(RECIPE, build).path / "below" / "file").read_text() == "as it was"
     assert len(built) == 2, "once more, and then no more"
-    assert f"stage: damaged in the store ({RECIPE.key}); it is made anew" in caplog.text
-    assert sorted(p.name for p in (tmp_path / "stage").iterdir()) == [f".{RECIPE.key}.lock", RECIPE.key]
+    assert f"step: damaged in the store ({RECIPE.key}); it is made anew" in caplog.text
+    assert sorted(p.name for p in (tmp_path / "step").iterdir()) == [f".{RECIPE.key}.lock", RECIPE.key]
 
 
 def test_a_large_file_is_left_to_its_reader(tmp_path):
@@ -102,7 +102,7 @@ def test_a_failed_build_leaves_nothing(tmp_path):
 
     with pytest.raises(UserError):
         Store(tmp_path).make(RECIPE, fail)
-    assert [p for p in (tmp_path / "stage").iterdir() if not p.name.endswith(".lock")] == []
+    assert [p for p in (tmp_path / "step").iterdir() if not p.name.endswith(".lock")] == []
 
 
 def test_a_resumable_build_finds_what_it_left(tmp_path):
@@ -137,7 +137,7 @@ def test_full_disk(tmp_path):
     process.start()
     process.join()
     assert "disk is full" in queue.get()
-    assert not any(p.suffix == ".partial" for p in (tmp_path / "stage").iterdir())
+    assert not any(p.suffix == ".partial" for p in (tmp_path / "step").iterdir())
 
 
 @pytest.mark.parametrize("place", ["file/store", "/proc/medlat"])

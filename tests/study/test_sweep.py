@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_run import QUICK, TINY
+from runs import CHEAP, TINY
 
 from medlat.config.locate import config_dir
 from medlat.core.errors import UserError
 from medlat.study.sweep import in_order, prepare
 
 HERE = Path(__file__).parents[1]
-SMALL = (*TINY, *QUICK, "evaluation.regressor_steps=5", "logger=none", "trainer=cpu", "workers=1")
+SMALL = (*TINY, *CHEAP, "evaluation.regressor_steps=5", "logger=none", "trainer=cpu", "workers=1")
 SCRIPTED = ("--config-dir", str(HERE / "conf"))
 
 
@@ -129,6 +129,7 @@ def test_a_launcher_that_is_not_installed(prepared, monkeypatch):
 # --- what becomes of its jobs -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_alone_made_again(tmp_path):
     script = tmp_path / "script"
     script.write_text("fail")
@@ -152,6 +153,7 @@ def test_a_failed_run_is_named_and_alone_made_again(tmp_path):
     assert made(tmp_path, "generator") == 1
 
 
+@pytest.mark.slow
 def test_side_by_side_with_joblib(tmp_path):
     """Threads are divided, and what two runs share is made once."""
     said = command(tmp_path, *SMALL, "directions=sefa,random", "seed=1,2", "hydra/launcher=joblib")
@@ -166,6 +168,7 @@ def test_side_by_side_with_joblib(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_as_slurm_would_start_them(tmp_path):
     """submitit_local; what a restrictive mode leaves to others, and that a secret stays one."""
     given = ("seed=1,2", "hydra/launcher=submitit_local", "store_mode=750")
@@ -178,6 +181,7 @@ def test_as_slurm_would_start_them(tmp_path):
     assert {oct(path.stat().st_mode & 0o027) for path in runs} == {"0o0"}
 
 
+@pytest.mark.slow
 def test_a_search_goes_on(tmp_path):
     """A trial, then one more of the same study; each is a run, and its value is the run's."""
     import optuna
