@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import PIXELS_AT_ONCE, LatentModel, LatentSpace, decode_in_parts
 from medlat.evaluation.reconstruction import ms_ssim, psnr
 
@@ -88,7 +88,7 @@ def chosen_space(model: LatentModel, name: str | None) -> LatentSpace:
     if name is None:
         return model.spaces[DEFAULT if DEFAULT in usable else usable[0]]
     if name not in usable:
-        raise UserError(f"inversion.space={name}: with this generator, images are inverted into {', '.join(usable)}")
+        raise ArgumentError("space", f"with this generator, images are inverted into {', '.join(usable)}", name)
     return model.spaces[name]
 
 

@@ -27,8 +27,10 @@ def slices(config: DictConfig, source: SliceSource, store: Store, out: Path) -> 
     data = config.data
     salt = data.salt or store.salt()
     workers = config.workers or cores()
-    how = Preparation(data.image_size, data.field_of_view_mm, data.max_damaged, salt, workers, data.damaged_list)
-    prepare(source, how, out)
+    settings = {name: data[name] for name in ("image_size", "field_of_view_mm", "max_damaged", "damaged_list")}
+    how = build.make(Preparation, data, **settings, salt=salt, workers=workers)
+    with build.naming(data.source):
+        prepare(source, how, out)
 
 
 def split(config: DictConfig, made: Made, source: SliceSource, out: Path) -> None:
@@ -37,7 +39,8 @@ def split(config: DictConfig, made: Made, source: SliceSource, out: Path) -> Non
     """
     opened = ImageStore.open(made["slices"].path)
     given = opened.columns.get("split")
-    parts = divide(opened.patient, opened.columns["position_mm"], **build.plain(config.data.split), given=given)
+    with build.naming(config.data.split):
+        parts = divide(opened.patient, opened.columns["position_mm"], **build.plain(config.data.split), given=given)
     refuse_leaks(opened, parts, source)
     parts.save(out / "split.json")
     log.info(

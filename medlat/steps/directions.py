@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from medlat.classifiers.black_box import Target, predict
-from medlat.core.errors import UserError
+from medlat.config.build import naming
+from medlat.core.errors import ArgumentError, UserError
 from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.data.batches import in_batches
@@ -54,14 +55,15 @@ def directions(
     """
     model = load_generator(made["generator"], builders.hardware(config).device)
     finder: Any = builders.finder(section)
-    if is_supervised(finder):
-        found: Directions = finder.find(model, evidence_for(config, finder, made, model, judge))
-    elif is_trained(finder):
-        found = _trained(config, finder, model, tracker, out)
-    elif is_taught_by_images(finder):
-        found = finder.find(model, _training_images(config, made, finder.images))
-    else:
-        found = finder.find(model)
+    with naming(section):
+        if is_supervised(finder):
+            found: Directions = finder.find(model, evidence_for(config, finder, made, model, judge))
+        elif is_trained(finder):
+            found = _trained(config, finder, model, tracker, out)
+        elif is_taught_by_images(finder):
+            found = finder.find(model, _training_images(config, made, finder.images))
+        else:
+            found = finder.find(model)
     (found if name is None else found.renamed(name)).save(out / FILE)
 
 
@@ -124,7 +126,7 @@ def evidence_for(
 def finder_space(config: DictConfig, finder: Any, model: LatentModel) -> str:
     """The space a supervised method works in. Raises UserError where the generator has none of that name."""
     if finder.space is not None and finder.space not in model.spaces:
-        raise UserError(f"directions.space={finder.space}: this generator has {', '.join(model.spaces)}")
+        raise ArgumentError("space", f"this generator has {', '.join(model.spaces)}", finder.space, of=finder)
     preferred = [name for name in getattr(finder, "preferred", ()) if name in model.spaces]
     return finder.space or next(iter(preferred), None) or builders.inversion_space(config, model)
 
