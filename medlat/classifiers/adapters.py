@@ -15,7 +15,7 @@ from torch import Tensor
 from medlat.classifiers.black_box import BlackBox, Task
 from medlat.classifiers.networks import outputs_of
 from medlat.classifiers.trained import Trained, load
-from medlat.core.errors import UserError, did_you_mean
+from medlat.core.errors import ArgumentError, UserError, did_you_mean, key_in
 from medlat.core.external import Culprit, Fitting, ONNXFile, TorchScriptFile, check_file, first_line, last_line
 from medlat.core.spaces import ImageSpec
 
@@ -66,7 +66,7 @@ class _Own:
         except UserError as error:
             if self.fitting.channels is not None or batch.shape[1] != 1:
                 raise
-            hint = "; images have 1 channel: if it takes colour, expected classifier.channels=3"
+            hint = f"; images have 1 channel: if it takes colour, expected {key_in(self, 'channels')}=3"
             raise UserError(f"{error}{hint}") from error.__cause__
 
     def _predictions(self, output: Any, batch: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class _Own:
             raise self.culprit.wrong(
                 "output",
                 f"probabilities, but it returns values from {low:.3g} to {high:.3g}; expected 0 to 1, or "
-                f"classifier.output=logits",
+                f"{key_in(self, 'output')}=logits",
             )
         if values.shape[1] == 1:
             return values.clamp(0.0, 1.0)
@@ -111,7 +111,8 @@ class _Own:
         if abs(worst - 1.0) > TOLERANCE:
             raise self.culprit.wrong(
                 "output",
-                f"probabilities, but those of an image sum to {worst:.3g}; expected 1, or classifier.output=logits",
+                f"probabilities, but those of an image sum to {worst:.3g}; expected 1, or "
+                f"{key_in(self, 'output')}=logits",
             )
         values = values.clamp(0.0, 1.0)
         return values / values.sum(dim=1, keepdim=True)
@@ -137,7 +138,7 @@ class TorchScriptClassifier(_Own):
         batch: int = 64,
         differentiable: bool = True,
     ) -> None:
-        culprit = Culprit(f"classifier.path={path}", "classifier.")
+        culprit = Culprit(self, "path", str(path))
         fitting = Fitting(culprit, size, channels, low, high, batch)
         network = TorchScriptFile(Path(path).expanduser(), culprit)
         super().__init__(network, fitting, task, classes, output, differentiable)
@@ -161,7 +162,7 @@ class ONNXClassifier(_Own):
         high: float = 1.0,
         batch: int = 64,
     ) -> None:
-        culprit = Culprit(f"classifier.path={path}", "classifier.")
+        culprit = Culprit(self, "path", str(path))
         fitting = Fitting(culprit, size, channels, low, high, batch)
         network = ONNXFile(Path(path).expanduser(), culprit)
         fitting.batch = network.fixed_batch or batch
@@ -189,7 +190,7 @@ class PythonClassifier(_Own):
         batch: int = 64,
         differentiable: bool = False,
     ) -> None:
-        culprit = Culprit(f"classifier.function={function}", "classifier.")
+        culprit = Culprit(self, "function", function)
         fitting = Fitting(culprit, size, channels, low, high, batch)
         super().__init__(_Function(function, culprit), fitting, task, classes, output, differentiable)
 
@@ -212,7 +213,7 @@ class MedlatClassifier(Trained):
     """A classifier that medlat trained, from its file. Raises UserError where it is missing or something else."""
 
     def __init__(self, path: str | Path) -> None:
-        self.culprit = Culprit(f"classifier.path={path}", "classifier.")
+        self.culprit = Culprit(self, "path", str(path))
         file = Path(path).expanduser()
         check_file(file, self.culprit)
         try:
@@ -233,8 +234,8 @@ def check(black_box: BlackBox, image: ImageSpec) -> None:
         predictions = black_box(images.requires_grad_(black_box.differentiable))
     assert predictions.shape == (2, len(black_box.outputs)), predictions.shape
     if black_box.differentiable and not predictions.requires_grad:
-        raise UserError(
-            "classifier.differentiable=true: its predictions have no gradient in the images; expected false"
+        raise ArgumentError(
+            "differentiable", "its predictions have no gradient in the images; expected false", True, of=black_box
         )
 
 

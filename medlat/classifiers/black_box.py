@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medlat.core.errors import UserError, did_you_mean
+from medlat.core.errors import ArgumentError, did_you_mean
 
 Task = Literal["binary", "multiclass", "ordinal", "regression"]
 PIXELS_AT_ONCE = 2**20  # of images that are predicted together
@@ -78,7 +78,7 @@ def target_of(black_box: BlackBox, name: str | None) -> Target:
     if name is None:
         return Target(black_box, None if black_box.task == "ordinal" else len(outputs) - 1)
     if name not in outputs:
-        raise UserError(f"explain.target={name}: the classifier predicts no such thing{did_you_mean(name, outputs)}")
+        raise ArgumentError("target", f"the classifier predicts no such thing{did_you_mean(name, outputs)}", name)
     return Target(black_box, outputs.index(name))
 
 

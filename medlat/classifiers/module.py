@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medlat.classifiers.networks import ClassifierNetwork
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
 from medlat.core.statistics import auc, mean_auc, r2
 from medlat.training.averaged import AveragedModule
@@ -43,9 +43,9 @@ class ClassifierModule(AveragedModule):
     ) -> None:
         super().__init__(network, seed, steps, optimisation)
         if not 0.0 <= label_smoothing < 1.0:
-            raise UserError(f"classifier.module.label_smoothing={label_smoothing}: expected a share from 0 to below 1")
+            raise ArgumentError("label_smoothing", "expected a share from 0 to below 1", label_smoothing)
         if not 0.0 <= blur < math.inf:
-            raise UserError(f"classifier.module.blur={blur:g}: expected a number of pixels of at least 0")
+            raise ArgumentError("blur", "expected a number of pixels of at least 0", blur)
         self.label_smoothing, self.blur = label_smoothing, blur
         value, words = ("r2", "R²") if network.task == "regression" else ("auc", "AUC")
         self.headline = (f"validation/{value}", f"validation {words} {{:.3f}}")  # what a line of progress shows
@@ -122,7 +122,7 @@ class RobustClassifierModule(ClassifierModule):
     ) -> None:
         super().__init__(network, seed, steps, optimisation, label_smoothing, blur)
         if strength <= 0.0:
-            raise UserError(f"classifier.module.strength={strength:g}: expected a number above 0")
+            raise ArgumentError("strength", "expected a number above 0", strength)
         self.strength = strength
 
     def shown(self, images: Tensor, targets: Tensor) -> Tensor:

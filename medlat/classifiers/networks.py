@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from medlat.classifiers.black_box import Task
-from medlat.core.errors import UserError, did_you_mean
+from medlat.core.errors import ArgumentError, did_you_mean
 from medlat.core.spaces import ImageSpec
 
 # Channels of a ResNet's first feature map. The 1x1 convolution of stride 2 beside its blocks takes them in, and with
@@ -21,11 +21,11 @@ def outputs_of(task: Task, classes: list[str]) -> tuple[str, ...]:
     Raises UserError for classes that do not go with the task.
     """
     if task not in get_args(Task):
-        raise UserError(f"classifier.task={task}: no such task{did_you_mean(task, get_args(Task))}")
+        raise ArgumentError("task", f"no such task{did_you_mean(task, get_args(Task))}", task)
     expected = {"binary": "two classes", "regression": "one name, that of the value"}.get(task, "at least two classes")
     fits = {"binary": len(classes) == 2, "regression": len(classes) == 1}.get(task, len(classes) >= 2)
     if not fits or len(set(classes)) < len(classes):
-        raise UserError(f"classifier.classes={classes}: with task {task} expected {expected}, each named once")
+        raise ArgumentError("classes", f"with task {task} expected {expected}, each named once", classes)
     return (classes[1],) if task == "binary" else tuple(classes)
 
 
@@ -133,10 +133,10 @@ class ResNet(ClassifierNetwork):
         super().__init__(image, task, classes)
         layers = [1] * self.STAGES if layers is None else layers
         if width < NARROWEST:
-            raise UserError(f"classifier.network.width={width}: expected a whole number of at least {NARROWEST}")
+            raise ArgumentError("width", f"expected a whole number of at least {NARROWEST}", width)
         _check_layers("layers", layers)
         if len(layers) != self.STAGES:
-            raise UserError(f"classifier.network.layers={layers}: expected {self.STAGES} numbers")
+            raise ArgumentError("layers", f"expected {self.STAGES} numbers", layers)
         _check_size(image, stem_stride, halvings=self.STAGES - 1)
         widths = [width * 2**i for i in range(self.STAGES)]
         arguments: dict[str, Any] = {"conv1_t_stride": 2, "no_max_pool": stem_stride == 2, "bias_downsample": False}
@@ -146,18 +146,18 @@ class ResNet(ClassifierNetwork):
 
 def _check_positive(name: str, value: int) -> None:
     if value < 1:
-        raise UserError(f"classifier.network.{name}={value}: expected a whole number of at least 1")
+        raise ArgumentError(name, "expected a whole number of at least 1", value)
 
 
 def _check_layers(name: str, values: list[int]) -> None:
     if not values or min(values) < 1:
-        raise UserError(f"classifier.network.{name}={values}: expected whole numbers of at least 1")
+        raise ArgumentError(name, "expected whole numbers of at least 1", values)
 
 
 def _check_size(image: ImageSpec, stem_stride: int, halvings: int) -> None:
     """Raises UserError where nothing is left of the image."""
     if stem_stride not in (2, 4):
-        raise UserError(f"classifier.network.stem_stride={stem_stride}: expected 2 or 4")
+        raise ArgumentError("stem_stride", "expected 2 or 4", stem_stride)
     shorter, needed = min(image.height, image.width), stem_stride * 2**halvings
     if shorter < needed:
-        raise UserError(f"data.image_size={shorter}: the classifier's network halves it to nothing; needs {needed}")
+        raise ArgumentError("image_size", f"the classifier's network halves it to nothing; needs {needed}", shorter)

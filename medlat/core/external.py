@@ -17,29 +17,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medlat.core.errors import UserError, nearest
+from medlat.core.errors import ArgumentError, UserError, nearest
 
 TORCHSCRIPT = ("version", "constants.pkl", "data.pkl", "code/")  # what every archive of torch.jit.save holds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Culprit:
     """What messages say is wrong.
 
-    label:     the key and its value that name the network, "classifier.path=net.pt".
-    arguments: what the names of other arguments are put after, "classifier.".
+    owner:    the object whose arguments are named; it may not be finished.
+    argument: the one that names the network, "path"; value: of it.
     """
 
-    label: str
-    arguments: str
+    owner: Any
+    argument: str
+    value: str
 
-    def error(self, problem: str) -> UserError:
+    def error(self, problem: str) -> ArgumentError:
         """Of the network."""
-        return UserError(f"{self.label}: {problem}")
+        return ArgumentError(self.argument, problem, self.value, of=self.owner)
 
-    def wrong(self, argument: str, problem: str) -> UserError:
+    def wrong(self, argument: str, problem: str) -> ArgumentError:
         """Of one of its other arguments."""
-        return UserError(f"{self.arguments}{argument}: {problem}")
+        return ArgumentError(argument, problem, of=self.owner)
 
 
 class Fitting:

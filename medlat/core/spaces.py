@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError, UserError
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def chosen_space(model: LatentModel, name: str | None, for_images: bool = False)
         return model.spaces[FOR_IMAGES if for_images and FOR_IMAGES in usable else usable[0]]
     if name not in usable:
         found = "with this generator, images are inverted into" if for_images else "this generator has"
-        raise UserError(f"{'inversion' if for_images else 'directions'}.space={name}: {found} {', '.join(usable)}")
+        raise ArgumentError("space", f"{found} {', '.join(usable)}", name)
     return model.spaces[name]
 
 

@@ -37,9 +37,9 @@ def tried(culprit: Culprit, check: Callable[..., None], *arguments: Any) -> None
         process.join(LIMIT_S)
         late = process.is_alive()
     except EOFError as error:
-        raise UserError(
-            f"{culprit.label}: the process that was to try it did not start; a script of yours needs the line "
-            f'if __name__ == "__main__":, and the machine memory for another Python'
+        raise culprit.error(
+            "the process that was to try it did not start; a script of yours needs the line "
+            'if __name__ == "__main__":, and the machine memory for another Python'
         ) from error
     finally:
         _end(process)

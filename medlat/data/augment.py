@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
 
 
@@ -20,9 +20,9 @@ class RandomAffine:
     def __init__(self, rotation_deg: float = 1.0, scale: list[float] | None = None, shift: float = 0.0) -> None:
         low, high = scale or (1.0, 1.1)
         if not 0.0 < low <= high:
-            raise UserError(f"data.augment.scale=[{low}, {high}]: expected two rising numbers above 0")
+            raise ArgumentError("scale", "expected two rising numbers above 0", [low, high])
         if not 0.0 <= shift < 0.5:
-            raise UserError(f"data.augment.shift={shift}: expected a share from 0 to below 0.5")
+            raise ArgumentError("shift", "expected a share from 0 to below 0.5", shift)
         self.rotation, self.low, self.high, self.shift = math.radians(rotation_deg), low, high, shift
 
     def __call__(self, images: Tensor, seed: int) -> Tensor:

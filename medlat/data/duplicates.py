@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.machine import cores
 from medlat.data.image_store import ImageStore, in_order, worker_pool
 from medlat.data.source import SliceSource
@@ -77,8 +77,9 @@ def refuse_leaks(opened: ImageStore, parts: Split, source: SliceSource) -> None:
             one, other = f"{one}, slice {a}", f"slice {b} of it"
         lines.append(f"\n  {one} ({part_of[a]}) = {other} ({part_of[b]})")
     more = f"\n  and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
-    raise UserError(
-        f"data.split: {len(pairs)} image{'s' * (len(pairs) > 1)} with the same pixels in two parts of the split; "
+    raise ArgumentError(
+        "split",
+        f"{len(pairs)} image{'s' * (len(pairs) > 1)} with the same pixels in two parts of the split; "
         f"results on held-out images would flatter. Remove one of each pair, or give both the same group (patient):"
-        f"{''.join(lines)}{more}"
+        f"{''.join(lines)}{more}",
     )

@@ -27,7 +27,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from medlat.core.digests import CheckedRows, DamagedFile
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.files import read_json
 from medlat.core.machine import logged_to_a_file
 from medlat.core.progress import track
@@ -296,22 +296,24 @@ def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None
     if len(lines) > shown:
         print(f"  ... {len(lines) - shown} not shown; data.damaged_list=FILE lists all", file=sys.stderr)
     if how.damaged_list:
-        _write_list(how.damaged_list, lines)
+        _write_list(how, how.damaged_list, lines)
     total = sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged)
     if len(damaged) > how.max_damaged * total:
         reasons = ", ".join(f"{n} x {reason}" for reason, n in Counter(d.reason for d in damaged).most_common(3))
-        raise UserError(
-            f"data.max_damaged={how.max_damaged}: {len(damaged)} of {total} slices cannot be read ({reasons}); "
-            f"mend or remove the files, or allow more"
+        raise ArgumentError(
+            "max_damaged",
+            f"{len(damaged)} of {total} slices cannot be read ({reasons}); mend or remove the files, or allow more",
+            how.max_damaged,
+            of=how,
         )
 
 
-def _write_list(path: str, lines: list[str]) -> None:
+def _write_list(how: Preparation, path: str, lines: list[str]) -> None:
     try:
         with open(os.path.expanduser(path), "w", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{line}\n" for line in lines)
     except (OSError, ValueError) as error:
-        raise UserError(f"data.damaged_list: '{path}' cannot be written ({type(error).__name__})") from error
+        raise ArgumentError("damaged_list", f"'{path}' cannot be written ({type(error).__name__})", of=how) from error
 
 
 def _write_index(
@@ -323,7 +325,7 @@ def _write_index(
     columns = {name: np.concatenate([chunk.columns[name] for chunk in scan.chunks]) for name in sorted(names)}
     rows = np.flatnonzero(~np.isnan(spacing))
     if len(rows) == 0:
-        raise UserError("data.source: no slice could be read")
+        raise ArgumentError("", "no slice could be read")
     kept, patient = np.unique(patient[rows], return_inverse=True)
     identities = list(order)
     index = {"row": rows, "patient": patient} | {name: values[rows] for name, values in columns.items()}

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError, UserError
 
 By = Literal["patient", "slab", "given"]
 
@@ -57,18 +57,18 @@ def split(
         return _as_given(patient, given)
     for name, share in (("test", test), ("validation", validation)):
         if not 0.0 <= share < 1.0:
-            raise UserError(f"data.split.{name}={share}: expected a share from 0 to below 1")
+            raise ArgumentError(name, "expected a share from 0 to below 1", share)
     if test == 0.0 or test + validation >= 1.0:
-        raise UserError(
-            f"data.split.test={test}, data.split.validation={validation}: nothing left to train or to test on"
-        )
+        raise ArgumentError("test", f"with validation={validation} nothing is left to train or to test on", test)
     if by == "slab":
         return _by_slab(patient, position, test)
     numbers = np.unique(patient)
     if len(numbers) < 2:
-        raise UserError(
-            "data.split.by=patient: the data hold one patient only, and results count on held-out patients; "
-            "add patients, or set data.split.by=slab to hold out a slab of this one (flatters the result)"
+        raise ArgumentError(
+            "by",
+            "the data hold one patient only, and results count on held-out patients; add patients, or set it to slab "
+            "to hold out a slab of this one (flatters the result)",
+            "patient",
         )
     order = np.random.default_rng(seed).permutation(numbers)
     n_test = max(1, round(test * len(order)))
@@ -80,18 +80,21 @@ def split(
 
 def _as_given(patient: np.ndarray, given: np.ndarray | None) -> Split:
     if given is None:
-        raise UserError("data.split.by=given: these data are not published in parts; expected patient")
+        raise ArgumentError("by", "these data are not published in parts; expected patient", "given")
     parts = [np.flatnonzero(given == number) for number in range(3)]
     if min(len(parts[0]), len(parts[2])) == 0:
-        raise UserError(
-            f"data.split.by=given: the given parts hold {len(parts[0])} training and {len(parts[2])} test images; "
-            f"expected some of each"
+        raise ArgumentError(
+            "by",
+            f"the given parts hold {len(parts[0])} training and {len(parts[2])} test images; expected some of each",
+            "given",
         )
     of_part = np.stack([np.isin(np.arange(patient.max() + 1), patient[part]) for part in parts])
     if (divided := int((of_part.sum(axis=0) > 1).sum())) > 0:
-        raise UserError(
-            f"data.split.by=given: {divided} group{'s' * (divided > 1)} (patients) stand in more than one part, so "
-            f"that held-out images resemble training ones; mend the split, or set data.split.by=patient"
+        raise ArgumentError(
+            "by",
+            f"{divided} group{'s' * (divided > 1)} (patients) stand in more than one part, so that held-out images "
+            f"resemble training ones; mend the split, or set it to patient",
+            "given",
         )
     return Split(*parts)
 
@@ -107,5 +110,5 @@ def _by_slab(patient: np.ndarray, position: np.ndarray, test: float) -> Split:
         parts["train"] += [rows[: max(0, first - gap)], rows[first + n_test + gap :]]
     train, held_out = (np.sort(np.concatenate(parts[name])) for name in ("train", "test"))
     if len(train) == 0:
-        raise UserError("data.split.by=slab: too few slices to hold out a slab")
+        raise ArgumentError("by", "too few slices to hold out a slab", "slab")
     return Split(train, np.array([], dtype=np.int64), held_out)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import Directions, LatentModel
 from medlat.core.statistics import r2, ridge_with_intercept
 from medlat.directions.finder import SupervisedFinder, Supervision, needs_of
@@ -24,7 +24,7 @@ class Conditional:
 
     def __init__(self, base: SupervisedFinder, confounders: list[str]) -> None:
         if not confounders:
-            raise UserError("directions.confounders=[]: expected at least one measurement")
+            raise ArgumentError("confounders", "expected at least one measurement", [])
         self.base, self.confounders, self.needs = base, confounders, needs_of(base)
         self.space, self.origin, self.preferred = base.space, base.origin, getattr(base, "preferred", ())
 
@@ -38,14 +38,16 @@ class Conditional:
         free = ours - (ours @ basis) @ basis.T
         left = float(np.linalg.norm(free))
         if left < 1e-6:
-            raise UserError(f"directions.confounders={self.confounders}: nothing is left of the direction without them")
+            raise ArgumentError(
+                "confounders", "nothing is left of the direction without them", self.confounders, of=self
+            )
         return supervision.directions(free, torch.tensor([left]), self.name)
 
     def _direction(self, supervision: Supervision, name: str) -> np.ndarray:
         values = supervision.column(name)
         known = np.isfinite(values)
         if known.sum() < 2 or values[known].std() == 0.0:
-            raise UserError(f"directions.confounders: '{name}' is the same, or not defined, in all images")
+            raise ArgumentError("confounders", f"'{name}' is the same, or not defined, in all images", of=self)
         x = supervision.standardised()[known]
         weights = cross_validated(ridge_with_intercept, x, values[known], supervision.groups[known], r2).weights
         return weights / np.linalg.norm(weights)

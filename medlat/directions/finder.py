@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError, did_you_mean
+from medlat.core.errors import ArgumentError, UserError, did_you_mean
 from medlat.core.spaces import Directions, LatentModel, LatentSpace
 
 Origin = Literal["real", "samples", "both"]
@@ -137,17 +137,18 @@ class Supervision:
     def need_gradients(self, method: str) -> None:
         """Raises UserError where the classifier has no gradients."""
         if not self.differentiable:
-            raise UserError(
-                f"directions={method}: needs gradients, and the classifier is a black box without; "
-                f"expected linear, svm, style_channels or conditional, or a differentiable classifier"
+            raise ArgumentError(
+                "",
+                "needs gradients, and the classifier is a black box without; expected linear, svm, style_channels or "
+                "conditional, or a differentiable classifier",
+                method,
             )
 
     def column(self, measurement: str) -> np.ndarray:
         """[N] of one measurement. Raises UserError where there is none of that name."""
         if measurement not in self.measurements:
-            raise UserError(
-                f"directions.confounders: no measurement '{measurement}'{did_you_mean(measurement, self.measurements)}"
-            )
+            known = did_you_mean(measurement, self.measurements)
+            raise ArgumentError("confounders", f"no measurement '{measurement}'{known}")
         return self.measure()[:, list(self.measurements).index(measurement)]
 
 
@@ -187,9 +188,11 @@ class TrainedFinder(Finder, Protocol):
 def need_encoder(model: LatentModel, method: str) -> None:
     """Raises UserError where the generator has no encoder of its own."""
     if not hasattr(model, "encode"):
-        raise UserError(
-            f"directions={method}: {type(model).__name__} has no encoder of its own; expected a VAE (generator=vae, "
-            f"vae_fine or vae_resnet), or another method, e.g. directions=jacobian"
+        raise ArgumentError(
+            "",
+            f"{type(model).__name__} has no encoder of its own; expected a VAE (generator=vae, vae_fine or "
+            f"vae_resnet), or another method, e.g. jacobian",
+            method,
         )
 
 
@@ -205,4 +208,4 @@ def posteriors(model: Any, images: Iterable[Tensor]) -> Iterator[tuple[Tensor, T
 def check_count(count: int) -> None:
     """Raises UserError for a number of directions below 1."""
     if count < 1:
-        raise UserError(f"directions.count={count}: expected a whole number of at least 1")
+        raise ArgumentError("count", "expected a whole number of at least 1", count)

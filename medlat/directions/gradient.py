@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import Origin, Supervision
 
@@ -23,7 +23,7 @@ class MeanGradient:
 
     def __init__(self, codes: int = 256, space: str | None = None, origin: Origin = "real") -> None:
         if codes < 1:
-            raise UserError(f"directions.codes={codes}: expected a whole number of at least 1")
+            raise ArgumentError("codes", "expected a whole number of at least 1", codes)
         self.codes, self.space, self.origin = codes, space, origin
 
     def find(self, model: LatentModel, supervision: Supervision) -> Directions:
@@ -31,7 +31,7 @@ class MeanGradient:
         slopes = gradients(model, supervision, supervision.codes[: self.codes]).flatten(1).double()
         mean = slopes.mean(dim=0)
         if not mean.any():
-            raise UserError(f"directions={self.name}: the prediction does not change with any of the codes")
+            raise ArgumentError("", "the prediction does not change with any of the codes", self.name, of=self)
         agreeing = (slopes @ mean > 0.0).float().mean()
         return supervision.directions(mean[None].numpy(), agreeing[None], self.name)
 

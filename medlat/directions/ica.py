@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import Directions, LatentModel, chosen_space
 from medlat.directions.finder import check_count, need_encoder, posteriors
 
@@ -34,9 +34,9 @@ class ICA:
     def __init__(self, count: int = 16, variance: float = 0.95, images: int = 4096, seed: int = 0) -> None:
         check_count(count)
         if not 0.0 < variance <= 1.0:
-            raise UserError(f"directions.variance={variance:g}: expected a share above 0, at most 1")
+            raise ArgumentError("variance", "expected a share above 0, at most 1", variance)
         if images < 10:
-            raise UserError(f"directions.images={images}: expected at least 10")
+            raise ArgumentError("images", "expected at least 10", images)
         self.count, self.variance, self.images, self.seed = count, variance, images, seed
 
     def check(self, model: LatentModel) -> None:

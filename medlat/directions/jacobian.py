@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, LatentModel, LatentSpace, chosen_space
 from medlat.directions.finder import check_count
@@ -39,7 +39,7 @@ class Jacobian:
         check_count(count)
         for name, value in {"codes": codes, "iterations": iterations}.items():
             if value < 1:
-                raise UserError(f"directions.{name}={value}: expected a whole number of at least 1")
+                raise ArgumentError(name, "expected a whole number of at least 1", value)
         self.count, self.codes, self.iterations, self.oversampling = count, codes, iterations, oversampling
         self.space, self.seed = space, seed
 

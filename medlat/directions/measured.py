@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, LatentModel, chosen_space, decode_in_parts
 from medlat.core.statistics import r2, ridge_with_intercept
@@ -30,7 +30,7 @@ class Measured:
     def __init__(self, count: int = 16, samples: int = 4096, space: str | None = None, seed: int = 0) -> None:
         check_count(count)
         if samples < 50:
-            raise UserError(f"directions.samples={samples}: expected at least 50 codes")
+            raise ArgumentError("samples", "expected at least 50 codes", samples)
         self.count, self.samples, self.space, self.seed = count, samples, space, seed
 
     def find(self, model: LatentModel) -> Directions:
@@ -44,7 +44,7 @@ class Measured:
         varies = np.array([len(np.unique(column[np.isfinite(column)])) > 1 for column in values.T])
         wanted = varies & (np.isfinite(values).mean(axis=0) >= DEFINED) & (read if read.any() else True)
         if not wanted.any():
-            raise UserError("directions=measured: no measurement varies over this generator's images")
+            raise ArgumentError("", "no measurement varies over this generator's images", "measured", of=self)
         names = [f"measured {m.name}" for m, keep in zip(rule.measurements, wanted, strict=True) if keep]
         x = (codes.cpu() / sigma).flatten(1).double().numpy()
         weights, scores = self._models(x, values[:, wanted])

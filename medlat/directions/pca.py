@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, LatentModel, chosen_space, decode_in_parts
 from medlat.directions.finder import check_count
@@ -39,15 +39,15 @@ class PCA:
     ) -> None:
         check_count(count)
         if samples < 2:
-            raise UserError(f"directions.samples={samples}: expected at least 2 codes")
+            raise ArgumentError("samples", "expected at least 2 codes", samples)
         self.count, self.samples, self.of, self.space, self.seed = count, samples, of, space, seed
 
     def check(self, model: LatentModel) -> None:
         """Raises UserError for codes that are spread alike in all directions: their components are chance."""
         space = chosen_space(model, self.space)
         if self.of == "codes" and space.prior == "normal":
-            raise UserError(
-                f"directions.of=codes: codes of {space.name} are spread alike in all directions; expected images"
+            raise ArgumentError(
+                "of", f"codes of {space.name} are spread alike in all directions; expected images", "codes", of=self
             )
 
     def find(self, model: LatentModel) -> Directions:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import Directions, LatentModel, chosen_space
 from medlat.directions.finder import check_count, need_encoder, posteriors
 from medlat.generators.vae.networks import kl_per_dimension
@@ -25,7 +25,7 @@ class PosteriorAxes:
     def __init__(self, count: int = 16, images: int = 2048) -> None:
         check_count(count)
         if images < 1:
-            raise UserError(f"directions.images={images}: expected a whole number of at least 1")
+            raise ArgumentError("images", "expected a whole number of at least 1", images)
         self.count, self.images = count, images
 
     def check(self, model: LatentModel) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import Directions, LatentModel, chosen_space
 from medlat.directions.finder import check_count
 
@@ -27,7 +27,7 @@ class SeFa:
     def __init__(self, count: int = 16, space: str | None = None, layers: Sequence[int] | None = None) -> None:
         check_count(count)
         if layers is not None and (len(layers) != 2 or not 0 <= layers[0] <= layers[1]):
-            raise UserError(f"directions.layers={list(layers)}: expected [first, last], counted from 0")
+            raise ArgumentError("layers", "expected [first, last], counted from 0", list(layers))
         self.count, self.space, self.layers = count, space, layers
 
     def check(self, model: LatentModel) -> None:
@@ -42,10 +42,12 @@ class SeFa:
             return weights
         first, last = self.layers
         if last >= len(weights):
-            raise UserError(
-                f"directions.layers={list(self.layers)}: codes of {space.name} enter this generator through "
-                f"{len(weights)} matri{'x' if len(weights) == 1 else 'ces'}; expected [first, last] within "
-                f"[0, {len(weights) - 1}]"
+            raise ArgumentError(
+                "layers",
+                f"codes of {space.name} enter this generator through {len(weights)} "
+                f"matri{'x' if len(weights) == 1 else 'ces'}; expected [first, last] within [0, {len(weights) - 1}]",
+                list(self.layers),
+                of=self,
             )
         return weights[first : last + 1]
 

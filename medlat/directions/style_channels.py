@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError, UserError
 from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.directions.finder import Origin, Supervision, check_count
 
@@ -29,9 +29,9 @@ class StyleChannels:
     ) -> None:
         check_count(count)
         if codes < 1:
-            raise UserError(f"directions.codes={codes}: expected a whole number of at least 1")
+            raise ArgumentError("codes", "expected a whole number of at least 1", codes)
         if not step > 0.0:
-            raise UserError(f"directions.step={step:g}: expected standard deviations, more than 0")
+            raise ArgumentError("step", "expected standard deviations, more than 0", step)
         self.count, self.codes, self.step, self.space, self.origin = count, codes, step, space, origin
 
     def find(self, model: LatentModel, supervision: Supervision) -> Directions:

@@ -56,8 +56,7 @@ class _FromFile:
         batch: int = 32,
     ) -> None:
         self.name = name
-        label = f"evaluation.features.{name}.path={path}"
-        self.culprit = Culprit(label, f"{label}: ")
+        self.culprit = Culprit(self, "path", str(path))
         self.fitting = Fitting(self.culprit, size, channels, low, high, batch)
         self.network = self.kind(Path(path).expanduser(), self.culprit)
         self.fitting.batch = self.network.fixed_batch or batch

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from medlat.core import statistics
 from medlat.core.checkpoints import read_generator, save_generator
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError, UserError
 from medlat.core.randomness import derive_seed
 from medlat.core.spaces import ImageSpec
 from medlat.training.optimisation import Optimisation
@@ -53,8 +53,8 @@ class FactorRegressor(nn.Module):
     def __init__(self, image: ImageSpec, factors: Sequence[str], width: int = 16, features: int = 64) -> None:
         super().__init__()
         if min(image.height, image.width) < SMALLEST_SIDE:
-            raise UserError(
-                f"data.image_size={min(image.height, image.width)}: the factor regressor needs at least {SMALLEST_SIDE}"
+            raise ArgumentError(
+                "image_size", f"the factor regressor needs at least {SMALLEST_SIDE}", min(image.height, image.width)
             )
         assert factors, "no factors"
         self.image, self.factors, self.width, self.size = image, list(factors), width, features

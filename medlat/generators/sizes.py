@@ -2,15 +2,15 @@
 
 import math
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import ImageSpec
 
 
-def check_positive(section: str, **arguments: int) -> None:
-    """Raises UserError for an argument of the generator's section ("network", ...) below 1."""
+def check_positive(**arguments: int) -> None:
+    """Raises UserError for an argument below 1."""
     for name, value in arguments.items():
         if value < 1:
-            raise UserError(f"generator.{section}.{name}={value}: expected a whole number of at least 1")
+            raise ArgumentError(name, "expected a whole number of at least 1", value)
 
 
 def doublings(image: ImageSpec, base: tuple[int, int]) -> int:
@@ -21,7 +21,9 @@ def doublings(image: ImageSpec, base: tuple[int, int]) -> int:
     both = [(base[0] * 2**n, base[1] * 2**n) for n in range(1, 9)]
     sizes = [f"{height}" if height == width else f"{height}x{width}" for height, width in both]
     best = min(range(8), key=lambda n: abs(both[n][0] - image.height))
-    raise UserError(
-        f"data.image_size={image.height}: this network doubles a map of {base[0]}x{base[1]} and needs one of "
-        f"{', '.join(sizes)}; nearest: {sizes[best]}"
+    raise ArgumentError(
+        "image_size",
+        f"this network doubles a map of {base[0]}x{base[1]} and needs one of {', '.join(sizes)}; "
+        f"nearest: {sizes[best]}",
+        image.height,
     )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import Directions, LatentModel
 from medlat.generators.stylegan2.networks import StyleGAN2
 
@@ -23,10 +23,11 @@ def carry(model: LatentModel, codes: Tensor, source: str, target: str) -> Tensor
         return codes
     reached = _reached(model, source)
     if target not in reached:
-        raise UserError(
-            f"directions.space={target}: images are inverted into inversion.space={source}, and this generator carries "
-            f"no code from there to {target}; expected directions.space={' or '.join([source, *reached])}, or images "
-            f"inverted into {target}"
+        raise ArgumentError(
+            "space",
+            f"images are inverted into {source}, and this generator carries no code from there to {target}; "
+            f"expected {' or '.join([source, *reached])}, or images inverted into {target}",
+            target,
         )
     assert isinstance(model, StyleGAN2)
     for step in FORWARD[FORWARD.index(source) + 1 : FORWARD.index(target) + 1]:
@@ -43,9 +44,11 @@ def lift(model: LatentModel, directions: Directions, space: str) -> Directions:
     if own == space or own in _reached(model, space):
         return directions
     if (own, space) != ("w", "w+"):
-        raise UserError(
-            f"directions.space={own}: images are inverted into inversion.space={space}, and a direction in {own} is "
-            f"none there; expected directions.space={' or '.join([space, *_reached(model, space)])}"
+        raise ArgumentError(
+            "space",
+            f"images are inverted into {space}, and a direction in {own} is none there; expected "
+            f"{' or '.join([space, *_reached(model, space)])}",
+            own,
         )
     assert isinstance(model, StyleGAN2)
     wide = model.broadcast(directions.vectors)

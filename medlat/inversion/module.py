@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
 from medlat.core.similarity import pyramid_error
 from medlat.core.spaces import LatentModel
@@ -47,7 +47,7 @@ class EncoderModule(OnGeneratorModule):
         for name, value in weights.items():
             if not (value >= 0.0 if name == "code_weight" else value > 0.0):
                 least = "of at least 0" if name == "code_weight" else "above 0"
-                raise UserError(f"inversion.encoder.module.{name}={value:g}: expected a number {least}")
+                raise ArgumentError(name, f"expected a number {least}", value)
         # Before the average of the network is begun.
         network.calibrate(*code_statistics(model, space, SAMPLES, generator_for("inversion", "statistics")))
         super().__init__(network, model, seed, steps, optimisation)

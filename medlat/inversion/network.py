@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import ImageSpec
 from medlat.generators.vae.networks import BASE, Norm, ResidualBlock
 
@@ -34,12 +34,13 @@ class CodeEncoder(nn.Module):
         super().__init__()
         for name, value in {"capacity": capacity, "max_width": max_width}.items():
             if value < 1:
-                raise UserError(f"inversion.encoder.network.{name}={value}: expected a whole number of at least 1")
+                raise ArgumentError(name, "expected a whole number of at least 1", value)
         shorter = min(image.height, image.width)
         if stem_stride not in (1, 2, 4) or shorter < BASE * stem_stride:
-            raise UserError(
-                f"inversion.encoder.network.stem_stride={stem_stride}: expected 1, 2 or 4, and at most a "
-                f"{BASE}th of the image's {shorter} pixels"
+            raise ArgumentError(
+                "stem_stride",
+                f"expected 1, 2 or 4, and at most a {BASE}th of the image's {shorter} pixels",
+                stem_stride,
             )
         levels = int(math.log2(shorter // (BASE * stem_stride)))
         widths = [capacity * min(2**i, max_width) for i in range(levels + 1)]

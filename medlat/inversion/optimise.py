@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
 from medlat.core.spaces import LatentModel, chosen_space
 from medlat.inversion.inverter import Encoder
@@ -91,10 +91,10 @@ def fast(device: torch.device) -> AbstractContextManager:
 def check_whole(name: str, value: int) -> None:
     """Raises UserError for a number below 1."""
     if value < 1:
-        raise UserError(f"inversion.method.{name}={value}: expected a whole number of at least 1")
+        raise ArgumentError(name, "expected a whole number of at least 1", value)
 
 
 def check_number(name: str, value: float, good: bool, expected: str) -> None:
     """Raises UserError for a number that is not as expected."""
     if not good:
-        raise UserError(f"inversion.method.{name}={value:g}: expected a number {expected}")
+        raise ArgumentError(name, f"expected a number {expected}", value)

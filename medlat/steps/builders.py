@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from medlat.config.build import build, plain
+from medlat.config.build import build, make, naming, plain
 from medlat.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ def schedule(config: DictConfig, section: str = "generator") -> "Schedule":
     """The length of a training: of the generator, or of another section."""
     from medlat.training.settings import Schedule
 
-    return Schedule(**plain(OmegaConf.select(config, f"{section}.training")), section=section)
+    training = OmegaConf.select(config, f"{section}.training")
+    return make(Schedule, training, **plain(training))
 
 
 def is_own_classifier(config: DictConfig) -> bool:
@@ -115,6 +116,7 @@ def of_oracle(config: DictConfig) -> DictConfig:
 
     found = copy.deepcopy(config)
     found.classifier, found.seed = config.oracle, derive_seed(config.seed, "oracle")
+    found.classifier._set_key("oracle")  # what is wrong with it is said of the key that the user knows
     return found
 
 
@@ -155,7 +157,8 @@ def inversion_space(config: DictConfig, model: "LatentModel") -> str:
     """The space that real images are inverted into. Raises UserError where the generator has none of that name."""
     from medlat.core.spaces import chosen_space
 
-    return chosen_space(model, inverter_space(config), for_images=True).name
+    with naming(config.inversion.method):
+        return chosen_space(model, inverter_space(config), for_images=True).name
 
 
 def fitting_method(config: DictConfig) -> Any:
@@ -197,7 +200,7 @@ def hardware(config: DictConfig) -> "Hardware":
     """Where to compute."""
     from medlat.training.settings import Hardware
 
-    return Hardware(**plain(config.trainer))
+    return make(Hardware, config.trainer, **plain(config.trainer))
 
 
 def finder(section: DictConfig) -> "Finder | SupervisedFinder":

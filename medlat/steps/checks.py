@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from medlat.config.build import build
+from medlat.config.build import build, naming
 from medlat.config.command_line import name_problem
 from medlat.core.errors import ConfigErrors, UserError
 from medlat.directions.finder import needs_of
@@ -243,4 +243,5 @@ def _module(config: DictConfig) -> None:
         for section in (config.directions, *config.compared.values(), *config.controls.values()):
             found = finder(section)
             if hasattr(found, "check"):
-                found.check(network)  # sizes that depend on the generator
+                with naming(section):
+                    found.check(network)  # sizes that depend on the generator

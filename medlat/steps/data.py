@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from medlat.config.build import plain
+from medlat.config.build import make, naming, plain
 from medlat.core.machine import cores
 from medlat.core.store import Artifact, hash_of
 from medlat.data.duplicates import refuse_leaks
@@ -44,8 +44,10 @@ class Images(Step):
         data = context.config.data
         salt = data.salt or context.store.salt()
         workers = context.config.workers or cores()
-        how = Preparation(data.image_size, data.field_of_view_mm, data.max_damaged, salt, workers, data.damaged_list)
-        prepare(context.source, how, out)
+        names = ("image_size", "field_of_view_mm", "max_damaged", "damaged_list")
+        how = make(Preparation, data, **{name: data[name] for name in names}, salt=salt, workers=workers)
+        with naming(data.source):
+            prepare(context.source, how, out)
 
 
 class Division(Step):
@@ -60,7 +62,9 @@ class Division(Step):
     def run(self, context: Context, out: Path) -> None:
         opened = context.images
         given = opened.columns.get("split")
-        parts = divide(opened.patient, opened.columns["position_mm"], **plain(context.config.data.split), given=given)
+        section = context.config.data.split
+        with naming(section):
+            parts = divide(opened.patient, opened.columns["position_mm"], **plain(section), given=given)
         refuse_leaks(opened, parts, context.source)
         parts.save(out / "split.json")
         sizes = (len(parts.train), len(parts.validation), len(parts.test))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medlat.classifiers.black_box import Target, predict
 from medlat.config import build
+from medlat.config.build import naming
 from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, LatentModel, decode_in_parts
@@ -66,17 +67,19 @@ class FoundDirections(Step):
         return {known.get(name, name): context.identities[name] for name in self.needs}
 
     def run(self, context: Context, out: Path) -> None:
+        with naming(self.method.section):
+            self._find(context, out).renamed(self.method.name).save(out / FILE)
+
+    def _find(self, context: Context, out: Path) -> Directions:
         model, finder, needs = context.generator(), self.method.finder(), self.method.needs
         if "training" in needs:
-            found = _trained(context, finder, model, out)
-        else:
-            given: dict[str, Any] = {}
-            if "images" in needs:
-                given["images"] = _training_images(context, getattr(finder, "images", IMAGES))
-            if "supervision" in needs:
-                given["supervision"] = supervision_for(context, finder, model, self.method.classifier)
-            found = finder.find(model, **given)
-        found.renamed(self.method.name).save(out / FILE)
+            return _trained(context, finder, model, out)
+        given: dict[str, Any] = {}
+        if "images" in needs:
+            given["images"] = _training_images(context, getattr(finder, "images", IMAGES))
+        if "supervision" in needs:
+            given["supervision"] = supervision_for(context, finder, model, self.method.classifier)
+        return finder.find(model, **given)
 
 
 def _trained(context: Context, finder: TrainedFinder, model: LatentModel, out: Path) -> Directions:
@@ -140,7 +143,7 @@ def finder_space(config: DictConfig, finder: Any, model: LatentModel) -> str:
     """The space a supervised method works in. Raises UserError where the generator has none of that name."""
     asked = getattr(finder, "space", None)
     if asked is not None and asked not in model.spaces:
-        raise UserError(f"directions.space={asked}: this generator has {', '.join(model.spaces)}")
+        raise ArgumentError("space", f"this generator has {', '.join(model.spaces)}", asked, of=finder)
     preferred = [name for name in getattr(finder, "preferred", ()) if name in model.spaces]
     return asked or next(iter(preferred), None) or builders.inversion_space(config, model)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from medlat.core.errors import UserError
+from medlat.core.errors import UserError, key_in
 from medlat.core.spaces import LatentModel
 from medlat.training.loop import TrainedModule
 from medlat.training.optimisation import Optimisation
@@ -42,7 +42,7 @@ class AveragedModule(TrainedModule):
     @property
     def decisive(self) -> str:
         """The settings that a training which diverges may owe it to, with their keys."""
-        return f"{self.section}.module.optimisation.learning_rate={self.optimisation.learning_rate:g}"
+        return f"{key_in(self.optimisation, 'learning_rate')}={self.optimisation.learning_rate:g}"
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         self.clip_gradients(optimizer, self.optimisation.gradient_clip, "norm")

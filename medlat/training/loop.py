@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
 from medlat.core import machine
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError, UserError, key_in
 from medlat.core.files import write_whole
 from medlat.core.randomness import generator_for
 from medlat.core.records import Record, read_records, to_line
@@ -149,34 +149,34 @@ def _explained(error: Exception, module: TrainedModule, schedule: Schedule) -> E
     if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
         return error
     parts = getattr(module, "accumulate", None)
-    key = f"{module.section}.module.accumulate={parts}"
+    key = f"{key_in(module, 'accumulate')}={parts}"
     split = "" if parts is None else f", or raise {key}, the parts a batch is divided into"
-    return UserError(f"out of memory: lower {module.section}.training.batch_size={schedule.batch_size}{split}")
+    return UserError(f"out of memory: lower {key_in(schedule, 'batch_size')}={schedule.batch_size}{split}")
 
 
 def check_hardware(module: TrainedModule, schedule: Schedule, hardware: Hardware) -> None:
     """Raises UserError where the module cannot be trained as asked."""
     if hardware.processes > 1 and not module.several_processes:
         key = "devices" if hardware.devices > 1 else "nodes"
-        raise UserError(
-            f"trainer.{key}={getattr(hardware, key)}: {type(module).__name__} trains in one process; expected 1"
+        raise ArgumentError(
+            key, f"{type(module).__name__} trains in one process; expected 1", getattr(hardware, key), of=hardware
         )
     if hardware.compile and not module.compiles:
-        raise UserError(f"trainer.compile=true: {type(module).__name__} does not use torch.compile; expected false")
-    if hardware.device.type == "cuda" and hardware.devices > torch.cuda.device_count():
-        raise UserError(f"trainer.devices={hardware.devices}: found {torch.cuda.device_count()} GPU(s)")
-    if schedule.batch_size % hardware.processes:
-        across = f" times trainer.nodes={hardware.nodes}" if hardware.nodes > 1 else ""
-        raise UserError(
-            f"{module.section}.training.batch_size={schedule.batch_size}: expected a multiple of trainer.devices="
-            f"{hardware.devices}{across}, which share a batch"
+        raise ArgumentError(
+            "compile", f"{type(module).__name__} does not use torch.compile; expected false", True, of=hardware
         )
+    if hardware.device.type == "cuda" and hardware.devices > torch.cuda.device_count():
+        raise ArgumentError("devices", f"found {torch.cuda.device_count()} GPU(s)", hardware.devices, of=hardware)
+    if schedule.batch_size % hardware.processes:
+        across = f" times {key_in(hardware, 'nodes')}={hardware.nodes}" if hardware.nodes > 1 else ""
+        processes = f"{key_in(hardware, 'devices')}={hardware.devices}{across}"
+        expected = f"expected a multiple of {processes}, which share a batch"
+        raise ArgumentError("batch_size", expected, schedule.batch_size, of=schedule)
     parts = getattr(module, "accumulate", 1)
     if schedule.batch_size // hardware.processes % parts:
-        raise UserError(
-            f"{module.section}.module.accumulate={parts}: expected a divisor of the "
-            f"{schedule.batch_size // hardware.processes} images that a process has in each step"
-        )
+        images = schedule.batch_size // hardware.processes
+        expected = f"expected a divisor of the {images} images that a process has in each step"
+        raise ArgumentError("accumulate", expected, parts, of=module)
 
 
 def _nowhere(records: list[Record]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 
 
 class Optimisation:
@@ -73,12 +73,12 @@ class Adam:
     """
 
     def __init__(self, learning_rate: float, betas: list[float] | None = None, epsilon: float = 1e-8) -> None:
-        _check(learning_rate > 0.0, "learning_rate", learning_rate, "a number above 0", "*_adam")
-        _check(epsilon > 0.0, "epsilon", epsilon, "a number above 0", "*_adam")
+        _check(learning_rate > 0.0, "learning_rate", learning_rate, "a number above 0")
+        _check(epsilon > 0.0, "epsilon", epsilon, "a number above 0")
         self.learning_rate, self.epsilon = learning_rate, epsilon
         self.betas = tuple(map(float, betas or (0.9, 0.999)))
         good = len(self.betas) == 2 and all(0.0 <= b < 1.0 for b in self.betas)
-        _check(good, "betas", betas, "two numbers below 1", "*_adam")
+        _check(good, "betas", betas, "two numbers below 1")
 
     def of(self, network: nn.Module) -> torch.optim.Adam:
         """The optimiser of a network."""
@@ -95,8 +95,8 @@ class Averaging:
     """
 
     def __init__(self, half_life: float = 10_000, ramp_up: float | None = 0.05) -> None:
-        _check(half_life > 0.0, "half_life", half_life, "a number of images above 0", "averaging")
-        _check(ramp_up is None or ramp_up > 0.0, "ramp_up", ramp_up, "a share above 0, or null", "averaging")
+        _check(half_life > 0.0, "half_life", half_life, "a number of images above 0")
+        _check(ramp_up is None or ramp_up > 0.0, "ramp_up", ramp_up, "a share above 0, or null")
         self.half_life, self.ramp_up = half_life, ramp_up
 
     def decay(self, shown: int, batch: int) -> float:
@@ -114,6 +114,6 @@ class Averaging:
             buffer.copy_(other)
 
 
-def _check(good: bool, name: str, value: Any, expected: str, section: str = "optimisation") -> None:
+def _check(good: bool, name: str, value: Any, expected: str) -> None:
     if not good:
-        raise UserError(f"generator.module.{section}.{name}={value}: expected {expected}")
+        raise ArgumentError(name, f"expected {expected}", value)

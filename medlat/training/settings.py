@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.machine import cores
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
@@ -30,10 +30,10 @@ class Hardware:
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
-            raise UserError(f"trainer.threads={self.threads}: expected a whole number of at least 1, or null")
+            raise ArgumentError("threads", "expected a whole number of at least 1, or null", self.threads)
         for name in ("devices", "nodes"):
             if getattr(self, name) < 1:
-                raise UserError(f"trainer.{name}={getattr(self, name)}: expected a whole number of at least 1")
+                raise ArgumentError(name, "expected a whole number of at least 1", getattr(self, name))
 
     @property
     def processes(self) -> int:
@@ -51,7 +51,7 @@ class Hardware:
     @property
     def device(self) -> torch.device:
         if self.accelerator == "gpu" and not torch.cuda.is_available():
-            raise UserError("trainer.accelerator=gpu: no GPU found; expected auto or cpu on this machine")
+            raise ArgumentError("accelerator", "no GPU found; expected auto or cpu on this machine", "gpu", of=self)
         return torch.device("cuda" if self.accelerator in ("auto", "gpu") and torch.cuda.is_available() else "cpu")
 
     def lightning_precision(self) -> str:
@@ -65,23 +65,17 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Length of a training: images shown, images per step, seconds between checkpoints, number of validations.
-
-    section: of the configuration that it stands in, for messages.
-    """
+    """Length of a training: images shown, images per step, seconds between checkpoints, number of validations."""
 
     images: int
     batch_size: int
     checkpoint_every_s: float = 60.0
     validations: int = 20
-    section: str = "generator"
 
     def __post_init__(self) -> None:
         for name in ("images", "batch_size", "validations"):
             if getattr(self, name) < 1:
-                raise UserError(
-                    f"{self.section}.training.{name}={getattr(self, name)}: expected a whole number of at least 1"
-                )
+                raise ArgumentError(name, "expected a whole number of at least 1", getattr(self, name))
 
     @property
     def steps(self) -> int:

@@ -28,6 +28,6 @@ def test_what_no_doubling_reaches(size, base, nearest):
 
 
 def test_check_positive():
-    check_positive("network", width=1)
+    check_positive(width=1)
     with pytest.raises(UserError, match=r"generator\.network\.width=0: expected a whole number of at least 1"):
-        check_positive("network", depth=2, width=0)
+        check_positive(depth=2, width=0)

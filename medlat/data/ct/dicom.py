@@ -9,7 +9,7 @@ from os.path import dirname, relpath
 
 import numpy as np
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError, UserError
 from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
 from medlat.data.ct.dicom_headers import CODECS, DEFLATED, Found, Frame, codec_missing, quiet, read_header
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
@@ -55,7 +55,7 @@ class CTDicom:
 
     def __init__(self, root: str, max_tilt_deg: float = 30.0) -> None:
         if not 0 <= max_tilt_deg <= 45:
-            raise UserError(f"data.max_tilt_deg: found {max_tilt_deg}, expected 0 to 45 degrees, e.g. 30")
+            raise ArgumentError("max_tilt_deg", f"found {max_tilt_deg}, expected 0 to 45 degrees, e.g. 30")
         self.root = root
         self.max_tilt_deg = max_tilt_deg
         self.folder = checked_root(root)
@@ -100,9 +100,10 @@ class CTDicom:
         reasons = Counter(one.reason for one in damaged)
         if damaged and all(CODECS in reason for reason in reasons):
             names = ", ".join(sorted({reason.split(":")[0] for reason in reasons}))
-            return UserError(
-                f"data.root: all {len(damaged)} CT files below '{self.root}' are compressed ({names}) and no codec for "
-                f"that is installed: {CODECS}"
+            return ArgumentError(
+                "root",
+                f"all {len(damaged)} CT files below '{self.root}' are compressed ({names}) and no codec for "
+                f"that is installed: {CODECS}",
             )
         volumes = sum(path.lower().endswith((".nii", ".nii.gz")) for path in paths)
         hint = f"; the {volumes} NIfTI files are read by data=ct_nifti" if volumes else ""

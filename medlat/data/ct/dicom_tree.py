@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from medlat.core.errors import UserError, nearest
+from medlat.core.errors import ArgumentError, UserError, nearest
 from medlat.core.machine import logged_to_a_file
 
 
@@ -16,13 +16,13 @@ def checked_root(root: str) -> Path:
     Raises UserError where it is empty, missing or no folder, with the most similar name that exists.
     """
     if not root.strip():  # else the working directory, which nobody named, would be searched
-        raise UserError("data.root: empty (an unset variable?), expected a folder")
+        raise ArgumentError("root", "empty (an unset variable?), expected a folder")
     path = Path(os.path.abspath(os.path.expanduser(root)))
     # os.path and not pathlib, which raises for a name that is too long, or in a folder that may not be entered
     if os.path.isdir(path):
         return path
     if os.path.exists(path):
-        raise UserError(f"data.root: '{root}' is a file, expected a folder; did you mean '{path.parent}'?")
+        raise ArgumentError("root", f"'{root}' is a file, expected a folder; did you mean '{path.parent}'?")
     parent, missing = path.parent, path.name
     while not os.path.isdir(parent):
         parent, missing = parent.parent, parent.name
@@ -32,7 +32,7 @@ def checked_root(root: str) -> Path:
     except OSError:
         near = None
     hint = f"did you mean '{parent / near}'?" if near else f"the nearest folder that exists is '{parent}'"
-    raise UserError(f"data.root: there is no folder '{root}'; {hint}")
+    raise ArgumentError("root", f"there is no folder '{root}'; {hint}")
 
 
 def walk(root: Path, skipped: Counter[str] | None = None) -> Iterator[os.DirEntry[str]]:
@@ -87,4 +87,4 @@ def nothing_found(root: str, expected: str, reasons: Mapping[str, int], hint: st
     """The error for a root without a single slice: what was found there instead, by reason, and what to do."""
     counts = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     found = ", ".join(f"{count} {reason}" for reason, count in counts) or "no files at all"
-    return UserError(f"data.root: no {expected} below '{root}', found: {found}{hint}")
+    return ArgumentError("root", f"no {expected} below '{root}', found: {found}{hint}")

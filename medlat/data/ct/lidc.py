@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.dicom_headers import quiet
 from medlat.data.ct.dicom_tree import walk
@@ -35,7 +35,7 @@ class LIDC(CTDicom):
     def __init__(self, root: str, max_tilt_deg: float = 30.0, nodules: bool = False, readers: int = 1) -> None:
         super().__init__(root, max_tilt_deg)
         if not 1 <= readers <= READERS:
-            raise UserError(f"data.source.readers={readers}: expected 1 to {READERS}, the readers who must agree")
+            raise ArgumentError("readers", f"expected 1 to {READERS}, the readers who must agree", readers)
         self.nodules, self.readers = nodules, readers
 
     def scan(self, parallel_map: ParallelMap) -> Scan:
@@ -45,9 +45,11 @@ class LIDC(CTDicom):
             return found
         marks = self._marks(found.damaged)
         if not marks:
-            raise UserError(
-                f"data.source.nodules=true: no XML file with readings of LIDC-IDRI below '{self.root}'; expected the "
-                f"files that TCIA delivers with the images, or data.source.nodules=false"
+            raise ArgumentError(
+                "nodules",
+                f"no XML file with readings of LIDC-IDRI below '{self.root}'; expected the "
+                f"files that TCIA delivers with the images, or false",
+                True,
             )
         kept, left = [], 0
         for chunk in found.chunks:
@@ -57,7 +59,7 @@ class LIDC(CTDicom):
             else:
                 kept.append(replace(chunk, columns=chunk.columns | {"label.nodule": self._labels(chunk, places)}))
         if not kept:
-            raise UserError(f"data.source.nodules=true: no XML file below '{self.root}' is of a CT series found there")
+            raise ArgumentError("nodules", f"no XML file below '{self.root}' is of a CT series found there", True)
         skipped = dict(Counter(found.skipped) + Counter({"slice without a reading": left}))
         return replace(found, chunks=kept, skipped=skipped, classes={"nodule": ("none", "nodule")})
 

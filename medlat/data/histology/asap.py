@@ -8,7 +8,7 @@ from xml.parsers import expat
 
 import numpy as np
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 
 TUMOUR = {"tumor", "tumour", "_0", "_1"}
 HOLE = {"exclusion", "_2"}
@@ -40,28 +40,29 @@ class AsapAnnotation:
         parser.EndElementHandler = self._end
         try:
             if os.path.getsize(path) > MOST_BYTES:
-                raise UserError(f"data.annotations: '{path}' has more than {MOST_BYTES} bytes, expected ASAP XML")
+                raise ArgumentError("annotations", f"'{path}' has more than {MOST_BYTES} bytes, expected ASAP XML")
             parser.Parse(path.read_bytes(), True)
         except expat.ExpatError as error:
-            raise UserError(f"data.annotations: '{path}' is no well-formed XML ({error})") from error
+            raise ArgumentError("annotations", f"'{path}' is no well-formed XML ({error})") from error
         except (OSError, ValueError, LookupError) as error:  # the last two: an encoding that nobody knows
-            raise UserError(f"data.annotations: '{path}' cannot be read ({type(error).__name__})") from error
+            raise ArgumentError("annotations", f"'{path}' cannot be read ({type(error).__name__})") from error
         if self._others and not (self.tumour or self.holes):
-            raise UserError(
-                f"data.annotations: the outlines in '{path}' are of the groups {', '.join(self._others)}, "
-                f"expected Tumor, _0 or _1, and Exclusion or _2 for holes"
+            raise ArgumentError(
+                "annotations",
+                f"the outlines in '{path}' are of the groups {', '.join(self._others)}, "
+                f"expected Tumor, _0 or _1, and Exclusion or _2 for holes",
             )
 
     def _refuse(self, *declaration: Any) -> None:
-        raise UserError(
-            f"data.annotations: '{self.path}' declares a document type or entities, expected plain ASAP XML"
+        raise ArgumentError(
+            "annotations", f"'{self.path}' declares a document type or entities, expected plain ASAP XML"
         )
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if self._root is None:
             self._root = name
             if name != "ASAP_Annotations":
-                raise UserError(f"data.annotations: '{self.path}' begins with <{name}>, expected <ASAP_Annotations>")
+                raise ArgumentError("annotations", f"'{self.path}' begins with <{name}>, expected <ASAP_Annotations>")
         if name == "Annotation":
             self._group, self._points = attributes.get("PartOfGroup", "None"), []
         elif name == "Coordinate":
@@ -70,9 +71,8 @@ class AsapAnnotation:
                 if not all(abs(value) <= MOST_PIXELS for value in (order, x, y)):
                     raise ValueError("no place on a slide")
             except (KeyError, ValueError):
-                raise UserError(
-                    f"data.annotations: a Coordinate in '{self.path}' is {attributes}, expected numbers for "
-                    f"Order, X and Y"
+                raise ArgumentError(
+                    "annotations", f"a Coordinate in '{self.path}' is {attributes}, expected numbers for Order, X and Y"
                 ) from None
             self._points.append((order, x, y))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError, UserError
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
 from medlat.data.modality import HISTOLOGY
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
@@ -48,7 +48,7 @@ class PatchCamelyon:
 
     def __init__(self, root: str, mpp: float = 0.972) -> None:
         if not 0 < mpp < np.inf:
-            raise UserError(f"data.mpp={mpp}: expected more than 0 micrometres per pixel, e.g. 0.972")
+            raise ArgumentError("mpp", "expected more than 0 micrometres per pixel, e.g. 0.972", mpp)
         self.root, self.folder, self.mpp = root, checked_root(root), mpp
 
     def fingerprint(self) -> str:
@@ -73,7 +73,7 @@ class PatchCamelyon:
             if part not in files:
                 continue
             if missing := {"x.h5", "y.h5"} - set(files[part]):
-                raise UserError(f"data.root: the part '{part}' below '{self.root}' has no ..._{part}_{missing.pop()}")
+                raise ArgumentError("root", f"the part '{part}' below '{self.root}' has no ..._{part}_{missing.pop()}")
             labels = _labels(files[part]["x.h5"], files[part]["y.h5"])
             groups = _groups(files[part].get("meta.csv"), part, len(labels))
             scan.chunks += list(_chunks(files[part]["x.h5"], labels, groups, number))
@@ -107,9 +107,10 @@ class PatchCamelyon:
             if match is None:
                 others.append(path)
             elif match[2] in files[match[1]]:
-                raise UserError(
-                    f"data.root: two files of one part below '{self.root}': '{files[match[1]][match[2]]}' and "
-                    f"'{path}'; expected one copy"
+                raise ArgumentError(
+                    "root",
+                    f"two files of one part below '{self.root}': '{files[match[1]][match[2]]}' and "
+                    f"'{path}'; expected one copy",
                 )
             else:
                 files[match[1]][match[2]] = path
@@ -125,16 +126,16 @@ def _labels(images: str, labels: str) -> np.ndarray:
             _check(images, pictures["x"])
             count, there = pictures["x"].shape[0], numbers["y"].size
             if there != count:
-                raise UserError(f"data.root: '{images}' holds {count} tiles, '{labels}' {there} labels")
+                raise ArgumentError("root", f"'{images}' holds {count} tiles, '{labels}' {there} labels")
             values = np.asarray(numbers["y"][()]).reshape(-1).astype(np.float64)
     except UserError:
         raise
     except Exception as error:  # HDF5 raises anything on damaged files
-        raise UserError(
-            f"data.root: '{images}' or '{labels}' is damaged or no PatchCamelyon file (keys x, y)"
+        raise ArgumentError(
+            "root", f"'{images}' or '{labels}' is damaged or no PatchCamelyon file (keys x, y)"
         ) from error
     if not np.isin(values, (0.0, 1.0)).all():
-        raise UserError(f"data.root: y in '{labels}' holds other values than 0 and 1")
+        raise ArgumentError("root", f"y in '{labels}' holds other values than 0 and 1")
     return values
 
 
@@ -142,11 +143,13 @@ def _check(path: str, images: "Dataset") -> None:
     """Raises UserError where these are no tiles, or more than can be read one by one."""
     shape, dtype, block = images.shape, images.dtype, images.chunks
     if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8:
-        raise UserError(f"data.root: x in '{path}' is {dtype} of shape {shape}, expected uint8 of shape (N, 96, 96, 3)")
+        raise ArgumentError(
+            "root", f"x in '{path}' is {dtype} of shape {shape}, expected uint8 of shape (N, 96, 96, 3)"
+        )
     unit = max(math.prod(shape[1:]), math.prod(block or ()))
     if shape[0] > MOST_TILES or unit > MOST_BYTES or 0 in shape[1:]:
         packed = f", packed in blocks of {block}" if block else ""
-        raise UserError(f"data.root: x in '{path}' claims the shape {shape}{packed}; expected tiles of 96²")
+        raise ArgumentError("root", f"x in '{path}' claims the shape {shape}{packed}; expected tiles of 96²")
 
 
 def _groups(meta: str | None, part: str, count: int) -> list[str]:
@@ -157,10 +160,10 @@ def _groups(meta: str | None, part: str, count: int) -> list[str]:
         with open(meta, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"data.root: '{meta}' cannot be read as CSV in UTF-8 ({type(error).__name__})") from error
+        raise ArgumentError("root", f"'{meta}' cannot be read as CSV in UTF-8 ({type(error).__name__})") from error
     if len(rows) != count or any(not row.get("wsi") for row in rows):
-        raise UserError(
-            f"data.root: '{meta}' has {len(rows)} rows, expected {count} with the slide's name in a column wsi"
+        raise ArgumentError(
+            "root", f"'{meta}' has {len(rows)} rows, expected {count} with the slide's name in a column wsi"
         )
     return [row["wsi"] for row in rows]
 

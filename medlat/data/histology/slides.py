@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.randomness import derive_seed
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
 from medlat.data.histology.asap import AsapAnnotation
@@ -96,15 +96,15 @@ class Slides:
     ) -> None:
         for name, value in (("mpp", mpp), ("slide_mpp", slide_mpp)):
             if value is not None and not LIKELY_MPP[0] <= value <= LIKELY_MPP[1]:
-                raise UserError(f"data.{name}={value}: expected 0.05 to 20 micrometres per pixel, e.g. 0.5")
+                raise ArgumentError(name, "expected 0.05 to 20 micrometres per pixel, e.g. 0.5", value)
         if tile_px < 8:
-            raise UserError(f"data.tile_px={tile_px}: expected at least 8 pixels, e.g. 224")
+            raise ArgumentError("tile_px", "expected at least 8 pixels, e.g. 224", tile_px)
         if not 0.0 <= min_tissue <= 1.0:
-            raise UserError(f"data.min_tissue={min_tissue}: expected a share from 0 to 1")
+            raise ArgumentError("min_tissue", "expected a share from 0 to 1", min_tissue)
         if not 0.0 < tumour_share <= 1.0:
-            raise UserError(f"data.tumour_share={tumour_share}: expected a share above 0 and up to 1")
+            raise ArgumentError("tumour_share", "expected a share above 0 and up to 1", tumour_share)
         if max_tiles is not None and max_tiles < 1:
-            raise UserError(f"data.max_tiles={max_tiles}: expected at least 1, or null for all")
+            raise ArgumentError("max_tiles", "expected at least 1, or null for all", max_tiles)
         self.root, self.folder = root, checked_root(root)
         self.mpp, self.tile_px, self.slide_mpp = mpp, tile_px, slide_mpp
         self.min_tissue, self.max_tiles, self.tumour_share, self.seed = min_tissue, max_tiles, tumour_share, seed
@@ -165,9 +165,10 @@ class Slides:
         files = {Path(e.path).stem: Path(e.path) for e in walk(self.annotated) if e.path.lower().endswith(".xml")}
         there = {Path(path).stem for path in slides}
         if slides and not there & set(files):
-            raise UserError(
-                f"data.annotations: none of the {len(files)} XML files below '{self.annotated}' is named as "
-                f"one of the {len(slides)} slides, expected e.g. '{sorted(there)[0]}.xml'"
+            raise ArgumentError(
+                "annotations",
+                f"none of the {len(files)} XML files below '{self.annotated}' is named as "
+                f"one of the {len(slides)} slides, expected e.g. '{sorted(there)[0]}.xml'",
             )
         skipped["annotation without a slide"] += len(set(files) - there)
         return [(path, AsapAnnotation(files[stem]) if (stem := Path(path).stem) in files else None) for path in slides]
@@ -177,23 +178,26 @@ class Slides:
     ) -> None:
         """Raises UserError where slides do not say their resolution, or where no tile or no tumour is left."""
         if unknown := bad[NO_MPP]:
-            raise UserError(
-                f"data.slide_mpp: {len(unknown)} slide{'s' * (len(unknown) > 1)} without micrometres per "
-                f"pixel, expected data.slide_mpp=..., e.g. 0.25: {some(unknown)}"
+            raise ArgumentError(
+                "slide_mpp",
+                f"{len(unknown)} slide{'s' * (len(unknown) > 1)} without micrometres per "
+                f"pixel, expected a number, e.g. 0.25: {some(unknown)}",
             )
         if not plans and (empty := bad[NO_TISSUE]):
-            raise UserError(
-                f"data.root: no tissue on any of the {len(empty)} slides (tiles of {self.tile_px} pixels at "
-                f"{self.mpp} µm, data.min_tissue={self.min_tissue}): {some(empty)}"
+            raise ArgumentError(
+                "root",
+                f"no tissue on any of the {len(empty)} slides (tiles of {self.tile_px} pixels at "
+                f"{self.mpp} µm, min_tissue={self.min_tissue}): {some(empty)}",
             )
         if not plans:
             raise nothing_found(self.root, "whole slide", skipped + Counter(one.reason for one in damaged))
         labels = np.concatenate([plan.labels for plan in plans])
         if self.annotated is not None and len(np.unique(labels)) < 2:
             found = "tumour" if labels.any() else "normal"
-            raise UserError(
-                f"data.annotations: all {len(labels)} tiles are {found}, expected tumour and normal ones "
-                f"(data.tumour_share={self.tumour_share} of a tile's area makes it tumour)"
+            raise ArgumentError(
+                "annotations",
+                f"all {len(labels)} tiles are {found}, expected tumour and normal ones "
+                f"(tumour_share={self.tumour_share} of a tile's area makes it tumour)",
             )
 
     def _chunks(self, plan: Plan) -> Iterator[Chunk]:
@@ -207,8 +211,8 @@ class Slides:
 def _annotation_folder(annotations: str) -> Path:
     try:
         return checked_root(annotations)
-    except UserError as error:
-        raise UserError(str(error).replace("data.root", "data.annotations", 1)) from error
+    except ArgumentError as error:
+        raise ArgumentError("annotations", error.problem) from error
 
 
 def _plan(source: Slides, job: tuple[str, AsapAnnotation | None]) -> Plan | Damaged | str:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from medlat.core.errors import UserError, nearest
+from medlat.core.errors import ArgumentError, key_in, nearest
 from medlat.data.ct.dicom_tree import checked_root, fingerprint
 from medlat.data.modality import HISTOLOGY, RADIOGRAPH
 from medlat.data.pictures.files import MISSING, Table, below, number, read_picture, read_table, some
@@ -70,15 +70,15 @@ class ImageFolder:
         kind: Kind = "class",
     ) -> None:
         if not 0 < mpp < math.inf:
-            raise UserError(f"data.mpp={mpp}: expected more than 0 micrometres per pixel, e.g. 0.5")
+            raise ArgumentError("mpp", "expected more than 0 micrometres per pixel, e.g. 0.5", mpp)
         if white is not None and not 0 < white < math.inf:
-            raise UserError(f"data.white={white}: expected a stored value above 0, e.g. 4095, or null")
+            raise ArgumentError("white", "expected a stored value above 0, e.g. 4095, or null", white)
         if kind not in ("class", "quantity"):
-            raise UserError(f"data.kind={kind}: expected class or quantity")
+            raise ArgumentError("kind", "expected class or quantity", kind)
         self.modality = HISTOLOGY if colour else RADIOGRAPH
         self.root, self.folder = root, checked_root(root)
         if not labels.strip():
-            raise UserError("data.labels: empty (an unset variable?), expected a CSV file")
+            raise ArgumentError("labels", "empty (an unset variable?), expected a CSV file")
         self.labels = self.folder / os.path.expanduser(labels)
         self.path_column, self.label_column = path_column, label_column
         self.group_column, self.split_column = group_column, split_column
@@ -102,11 +102,11 @@ class ImageFolder:
         names, value_of = self._values(pictures, problems)
         if problems:
             lines = "".join(f"\n  {line}" for line in problems)
-            raise UserError(
-                f"data.labels: {len(problems)} problem{'s' * (len(problems) > 1)} in '{self.labels}':{lines}"
+            raise ArgumentError(
+                "labels", f"{len(problems)} problem{'s' * (len(problems) > 1)} in '{self.labels}':{lines}"
             )
         if self.group_column is None:
-            log.info("data.group=null: each of the %d files is a group of its own", len(pictures))
+            log.info("%s=null: each of the %d files is a group of its own", key_in(self, "group_column"), len(pictures))
         groups: defaultdict[str, list[Picture]] = defaultdict(list)
         for one in pictures:
             groups[one.group].append(one)
@@ -127,13 +127,13 @@ class ImageFolder:
                 yield Damaged(item.path, str(error))
 
     def _table(self) -> Table:
-        table = read_table("data.labels", self.labels)
-        table.check_column("data.path", self.path_column)
-        table.check_column("data.label", self.label_column)
+        table = read_table(key_in(self, "labels"), self.labels)
+        table.check_column(key_in(self, "path_column"), self.path_column)
+        table.check_column(key_in(self, "label_column"), self.label_column)
         if self.group_column is not None:
-            table.check_column("data.group", self.group_column)
+            table.check_column(key_in(self, "group_column"), self.group_column)
         if self.split_column is not None:
-            table.check_column("data.published_split", self.split_column)
+            table.check_column(key_in(self, "split_column"), self.split_column)
         return table
 
     def _pictures(self, table: Table, problems: list[str]) -> list[Picture]:

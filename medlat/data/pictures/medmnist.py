@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from medlat.core.errors import UserError, did_you_mean
+from medlat.core.errors import ArgumentError, UserError, did_you_mean
 from medlat.data.modality import GREY, HISTOLOGY, Modality
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.data.unpacked import unpacked
@@ -49,12 +49,12 @@ class MedMNIST:
 
     def __init__(self, path: str) -> None:
         if not path.strip():
-            raise UserError("data.root: empty (an unset variable?), expected a MedMNIST file (.npz)")
+            raise ArgumentError("path", "empty (an unset variable?), expected a MedMNIST file (.npz)")
         self.path = path
         self.file = Path(os.path.abspath(os.path.expanduser(path)))
         if not os.path.exists(self.file):
             there = _archives(self.file.parent)
-            raise UserError(f"data.root: there is no file '{path}'{did_you_mean(self.file.name, there)}")
+            raise ArgumentError("path", f"there is no file '{path}'{did_you_mean(self.file.name, there)}")
 
     @cached_property
     def modality(self) -> Modality:
@@ -76,8 +76,8 @@ class MedMNIST:
         labels = {part: self._labels(part) for part in PARTS}
         numbers = np.unique(np.concatenate(list(labels.values())))
         if len(numbers) < 2:
-            raise UserError(
-                f"data.root: every image in '{self.path}' has the same label, expected at least two classes"
+            raise ArgumentError(
+                "path", f"every image in '{self.path}' has the same label, expected at least two classes"
             )
         log.info("MedMNIST names no patients: each image is a group of its own")
         scan = Scan(classes={"label": tuple(str(n) for n in numbers.tolist())})
@@ -105,9 +105,9 @@ class MedMNIST:
         if os.path.isdir(self.file):
             there = _archives(self.file)
             hint = f"; did you mean '{self.file / there[0]}'?" if there else ", and there is none in it"
-            raise UserError(f"data.root: '{self.path}' is a folder, expected a MedMNIST file (.npz){hint}")
+            raise ArgumentError("path", f"'{self.path}' is a folder, expected a MedMNIST file (.npz){hint}")
         if not os.path.isfile(self.file):  # a pipe would be waited for
-            raise UserError(f"data.root: '{self.path}' is no plain file, expected a MedMNIST file (.npz)")
+            raise ArgumentError("path", f"'{self.path}' is no plain file, expected a MedMNIST file (.npz)")
         shapes = {}
         try:
             with zipfile.ZipFile(self.file) as archive:
@@ -115,19 +115,19 @@ class MedMNIST:
                     name = f"{part}_images"
                     if f"{name}.npy" not in archive.namelist():
                         found = ", ".join(n.removesuffix(".npy") for n in archive.namelist()) or "nothing"
-                        raise UserError(
-                            f"data.root: '{self.path}' has no {name}, found {found}; expected MedMNIST's names"
+                        raise ArgumentError(
+                            "path", f"'{self.path}' has no {name}, found {found}; expected MedMNIST's names"
                         )
                     with archive.open(f"{name}.npy") as file:
                         shapes[part] = _checked(self.path, name, *_header(file))
                     if math.prod(shapes[part]) > archive.getinfo(f"{name}.npy").file_size:
-                        raise UserError(f"data.root: {name} in '{self.path}' claims more images than it holds")
+                        raise ArgumentError("path", f"{name} in '{self.path}' claims more images than it holds")
         except UserError:
             raise
         except Exception as error:  # zip, its codecs and NumPy raise anything on damaged files
-            raise UserError(f"data.root: '{self.path}' is no readable .npz file; expected a MedMNIST file") from error
+            raise ArgumentError("path", f"'{self.path}' is no readable .npz file; expected a MedMNIST file") from error
         if len({shape[1:] for shape in shapes.values()}) > 1:
-            raise UserError(f"data.root: the parts of '{self.path}' differ in the shape of their images: {shapes}")
+            raise ArgumentError("path", f"the parts of '{self.path}' differ in the shape of their images: {shapes}")
         return shapes
 
     def _labels(self, part: str) -> np.ndarray:
@@ -141,21 +141,24 @@ class MedMNIST:
             with np.load(self.file, allow_pickle=False) as arrays:
                 labels = arrays[name]
         except KeyError:
-            raise UserError(f"data.root: '{self.path}' has no {name}; expected MedMNIST's names") from None
+            raise ArgumentError("path", f"'{self.path}' has no {name}; expected MedMNIST's names") from None
         except Exception as error:
-            raise UserError(
-                f"data.root: {name} in '{self.path}' cannot be read as numbers: Python objects are refused, "
-                f"as they may run code, and so are damaged files"
+            raise ArgumentError(
+                "path",
+                f"{name} in '{self.path}' cannot be read as numbers: Python objects are refused, "
+                f"as they may run code, and so are damaged files",
             ) from error
         if labels.ndim == 2 and labels.shape[1] > 1:
-            raise UserError(
-                f"data.root: {name} in '{self.path}' holds {labels.shape[1]} labels per image (multi-label), "
-                f"expected one class per image, [N, 1]"
+            raise ArgumentError(
+                "path",
+                f"{name} in '{self.path}' holds {labels.shape[1]} labels per image (multi-label), "
+                f"expected one class per image, [N, 1]",
             )
         if labels.size != count or labels.dtype.kind not in "iu":
-            raise UserError(
-                f"data.root: {name} in '{self.path}' is {labels.dtype} of shape {labels.shape}, expected "
-                f"whole numbers of shape ({count}, 1)"
+            raise ArgumentError(
+                "path",
+                f"{name} in '{self.path}' is {labels.dtype} of shape {labels.shape}, expected "
+                f"whole numbers of shape ({count}, 1)",
             )
         return labels.reshape(-1).astype(np.int64)
 
@@ -177,19 +180,19 @@ def _archives(folder: Path) -> list[str]:
 
 def _checked(path: str, name: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> tuple[int, ...]:
     if dtype.hasobject:
-        raise UserError(
-            f"data.root: {name} in '{path}' holds Python objects, which are refused as they may run code; "
-            f"expected uint8"
+        raise ArgumentError(
+            "path", f"{name} in '{path}' holds Python objects, which are refused as they may run code; expected uint8"
         )
     flat = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
     if not flat or dtype != np.uint8 or fortran or min(shape[1:]) < 1:
-        raise UserError(
-            f"data.root: {name} in '{path}' is {dtype} of shape {shape}, expected uint8 of shape (N, H, W) or "
-            f"(N, H, W, 3); volumes are not read"
+        raise ArgumentError(
+            "path",
+            f"{name} in '{path}' is {dtype} of shape {shape}, expected uint8 of shape (N, H, W) or "
+            f"(N, H, W, 3); volumes are not read",
         )
     if not 0 <= shape[0] <= MOST_IMAGES or math.prod(shape[1:3]) > MOST_PIXELS:
-        raise UserError(
-            f"data.root: {name} in '{path}' claims the shape {shape}, expected at most {MOST_IMAGES} images of 4096²"
+        raise ArgumentError(
+            "path", f"{name} in '{path}' claims the shape {shape}, expected at most {MOST_IMAGES} images of 4096²"
         )
     return shape
 

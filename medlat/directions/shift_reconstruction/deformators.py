@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 
 FIRST_WEIGHTS = 0.1  # standard deviation of random first weights
 
@@ -21,7 +21,7 @@ class Deformator(nn.Module):
     def __init__(self, size: int, count: int | None = None) -> None:
         super().__init__()
         if count is not None and count < 2:
-            raise UserError(f"directions.deformator.count={count}: expected at least 2 directions to tell apart")
+            raise ArgumentError("count", "expected at least 2 directions to tell apart", count)
         self.size, self.count = size, count or size
 
     @abstractmethod
@@ -77,9 +77,11 @@ class Orthonormal(Deformator):
 
     def __init__(self, size: int, count: int | None = None) -> None:
         if count not in (None, size):
-            raise UserError(
-                f"directions.deformator.count={count}: an orthonormal deformator has as many directions as the space "
-                f"has dimensions; expected {size} or null"
+            raise ArgumentError(
+                "count",
+                f"an orthonormal deformator has as many directions as the space has dimensions; expected {size} or "
+                f"null",
+                count,
             )
         super().__init__(size, size)
         self.skew = nn.Parameter(torch.randn(size, size))

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.randomness import derive_seed, generator_for
 from medlat.core.spaces import Directions, LatentModel, chosen_space
 from medlat.directions.shift_reconstruction.deformators import Deformator
@@ -53,17 +53,16 @@ class ShiftReconstruction:
         seed: int = 0,
     ) -> None:
         if not 0.0 <= shift_min < shift_scale:
-            raise UserError(
-                f"directions.shift_min={shift_min:g}: expected at least 0 and less than "
-                f"directions.shift_scale={shift_scale:g}"
+            raise ArgumentError(
+                "shift_min", f"expected at least 0 and less than shift_scale={shift_scale:g}", shift_min
             )
         if not shift_weight >= 0.0:
-            raise UserError(f"directions.shift_weight={shift_weight:g}: expected a number of at least 0")
+            raise ArgumentError("shift_weight", "expected a number of at least 0", shift_weight)
         for name, value in {"images": images, "batch_size": batch_size}.items():
             if value < 1:
-                raise UserError(f"directions.{name}={value}: expected a whole number of at least 1")
+                raise ArgumentError(name, "expected a whole number of at least 1", value)
         self.deformator, self.reconstructor, self.judge = deformator, reconstructor, judge
-        self.schedule = Schedule(images, batch_size, checkpoint_every_s, 10, "directions")
+        self.schedule = Schedule(images, batch_size, checkpoint_every_s, 10)
         self.optimisation, self.space, self.seed = optimisation, space, seed
         self.shifts = {"shift_scale": shift_scale, "shift_min": shift_min, "shift_weight": shift_weight}
 

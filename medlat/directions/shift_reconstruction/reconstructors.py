@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from medlat.classifiers.networks import NARROWEST
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import ImageSpec
 
 SMALLEST_SIDE = 16
@@ -21,7 +21,7 @@ class Reconstructor(nn.Module):
     def __init__(self, image: ImageSpec, directions: int, features: int) -> None:
         super().__init__()
         if min(image.height, image.width) < SMALLEST_SIDE:
-            raise UserError(f"data.image_size={min(image.height, image.width)}: expected at least {SMALLEST_SIDE}")
+            raise ArgumentError("image_size", f"expected at least {SMALLEST_SIDE}", min(image.height, image.width))
         self.direction = nn.Linear(features, directions)
         self.shift = nn.Linear(features, 1)
 
@@ -79,7 +79,7 @@ class ResNet18(Reconstructor):
 
     def __init__(self, image: ImageSpec, directions: int, width: int = 64) -> None:
         if width < NARROWEST:
-            raise UserError(f"directions.reconstructor.width={width}: expected a whole number of at least {NARROWEST}")
+            raise ArgumentError("width", f"expected a whole number of at least {NARROWEST}", width)
         super().__init__(image, directions, 8 * width)
         from monai.networks.nets.resnet import ResNet, ResNetBlock
 

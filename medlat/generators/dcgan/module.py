@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.generators.dcgan.networks import DCGAN
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.module import GANModule
@@ -37,9 +37,7 @@ class DCGANModule(GANModule):
         super().__init__(network, seed, steps, discriminator, *adams, averaging, augmentation, accumulate)
         low, high = real_labels
         if not 0.0 < low <= high <= 1.0:
-            raise UserError(
-                f"generator.module.real_labels=[{low}, {high}]: expected two rising numbers above 0, up to 1"
-            )
+            raise ArgumentError("real_labels", "expected two rising numbers above 0, up to 1", [low, high])
         self.real_labels = (low, high)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:

@@ -24,7 +24,7 @@ class DCGAN(nn.Module):
 
     def __init__(self, image: ImageSpec, latent_dim: int = 32, capacity: int = 128) -> None:
         super().__init__()
-        check_positive("network", latent_dim=latent_dim, capacity=capacity)
+        check_positive(latent_dim=latent_dim, capacity=capacity)
         self.image = image
         self.spaces = {"z": LatentSpace("z", (latent_dim,))}
         widths = _widths(image, capacity)[::-1]
@@ -58,7 +58,7 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(self, image: ImageSpec, capacity: int = 128) -> None:
         super().__init__()
-        check_positive("module.discriminator", capacity=capacity)
+        check_positive(capacity=capacity)
         widths = _widths(image, capacity)
         self.entry = nn.Conv2d(image.channels, widths[0], 4, 2, 1, bias=False)
         layers: list[nn.Module] = [nn.LeakyReLU(0.2)]

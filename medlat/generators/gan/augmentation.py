@@ -13,11 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import ImageSpec
 from medlat.generators.gan import colour, geometry
-
-KEY = "generator.module.augmentation"
 
 
 class Pipeline(Protocol):
@@ -66,12 +64,12 @@ class Published(Transformations):
 
     def __init__(self, blit: bool = True, geometry: bool = True, colour: bool = True) -> None:
         if not (blit or geometry or colour):
-            raise UserError(f"{KEY}.pipeline.blit=false: expected true where geometry and colour are false as well")
+            raise ArgumentError("blit", "expected true where geometry and colour are false as well", False)
         self.blit, self.geometry, self.colour = blit, geometry, colour
 
     def check(self, image: ImageSpec) -> None:
         if self.colour and image.channels not in (1, 3):
-            raise UserError(f"{KEY}.pipeline.colour=true: expected images of 1 or 3 channels, found {image.channels}")
+            raise ArgumentError("colour", f"expected images of 1 or 3 channels, found {image.channels}", True, of=self)
 
     def apply(self, images: Tensor, draws: "Draws", image: ImageSpec) -> Tensor:
         identity = torch.eye(3).expand(len(images), 3, 3)
@@ -130,14 +128,14 @@ class CT(Transformations):
         noise_hu: float = 20.0,
     ) -> None:
         self.rotation, self.scale, self.shift = _checked_geometry(rotation_deg, scale or (0.9, 1.1), shift)
-        _expect(0.0 <= offset_hu < math.inf, "pipeline.offset_hu", offset_hu, "a number of HU of at least 0")
-        _expect(0.0 <= gain < 1.0, "pipeline.gain", gain, "a number from 0 to below 1")
-        _expect(0.0 <= noise_hu < math.inf, "pipeline.noise_hu", noise_hu, "a number of HU of at least 0")
+        _expect(0.0 <= offset_hu < math.inf, "offset_hu", offset_hu, "a number of HU of at least 0")
+        _expect(0.0 <= gain < 1.0, "gain", gain, "a number from 0 to below 1")
+        _expect(0.0 <= noise_hu < math.inf, "noise_hu", noise_hu, "a number of HU of at least 0")
         self.flip, self.offset_hu, self.gain, self.noise_hu = flip, offset_hu, gain, noise_hu
 
     def check(self, image: ImageSpec) -> None:
         if image.unit != "HU":
-            raise UserError(f"{KEY}.pipeline=CT: expected images in HU, found {image.unit}")
+            raise ArgumentError("", f"expected images in HU, found {image.unit}", "CT", of=self)
 
     def apply(self, images: Tensor, draws: "Draws", image: ImageSpec) -> Tensor:
         moves = draws.pixel_moves(image, flip=self.flip)
@@ -172,13 +170,15 @@ class Histology(Transformations):
         stain_shift: float = 0.02,
     ) -> None:
         self.rotation, self.scale, self.shift = _checked_geometry(rotation_deg, scale or (0.8, 1.25), shift)
-        _expect(0.0 <= stain_scale < 1.0, "pipeline.stain_scale", stain_scale, "a number from 0 to below 1")
-        _expect(0.0 <= stain_shift <= 1.0, "pipeline.stain_shift", stain_shift, "an optical density from 0 to 1")
+        _expect(0.0 <= stain_scale < 1.0, "stain_scale", stain_scale, "a number from 0 to below 1")
+        _expect(0.0 <= stain_shift <= 1.0, "stain_shift", stain_shift, "an optical density from 0 to 1")
         self.flip, self.turns, self.stain_scale, self.stain_shift = flip, turns, stain_scale, stain_shift
 
     def check(self, image: ImageSpec) -> None:
         if image.channels != 3:
-            raise UserError(f"{KEY}.pipeline=Histology: expected images of 3 channels (RGB), found {image.channels}")
+            raise ArgumentError(
+                "", f"expected images of 3 channels (RGB), found {image.channels}", "Histology", of=self
+            )
 
     def apply(self, images: Tensor, draws: "Draws", image: ImageSpec) -> Tensor:
         moves = draws.pixel_moves(image, flip=self.flip, turns=self.turns)
@@ -296,13 +296,13 @@ def _checked_geometry(
     rotation_deg: float, scale: Sequence[float], shift: float
 ) -> tuple[float, tuple[float, float], float]:
     """The largest angle in radians, the two magnifications, the largest shift."""
-    _expect(0.0 <= rotation_deg <= 180.0, "pipeline.rotation_deg", rotation_deg, "degrees from 0 to 180")
+    _expect(0.0 <= rotation_deg <= 180.0, "rotation_deg", rotation_deg, "degrees from 0 to 180")
     rising = len(scale) == 2 and 0.0 < scale[0] <= scale[1] < math.inf
-    _expect(rising, "pipeline.scale", list(scale), "two rising numbers above 0")
-    _expect(0.0 <= shift < 0.5, "pipeline.shift", shift, "a share from 0 to below 0.5")
+    _expect(rising, "scale", list(scale), "two rising numbers above 0")
+    _expect(0.0 <= shift < 0.5, "shift", shift, "a share from 0 to below 0.5")
     return math.radians(rotation_deg), (scale[0], scale[1]), shift
 
 
 def _expect(fine: bool, key: str, value: object, expected: str) -> None:
     if not fine:
-        raise UserError(f"{KEY}.{key}={value}: expected {expected}")
+        raise ArgumentError(key, f"expected {expected}", value)

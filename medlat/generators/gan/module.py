@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError, UserError, key_in
 from medlat.core.randomness import derive_seed, generator_for
 from medlat.core.spaces import decode_in_parts
 from medlat.evaluation.distance import patch_distance
@@ -57,7 +57,7 @@ class GANModule(GeneratorModule):
         super().__init__()
         image: Any = network.image
         if accumulate < 1:
-            raise UserError(f"generator.module.accumulate={accumulate}: expected a whole number of at least 1")
+            raise ArgumentError("accumulate", "expected a whole number of at least 1", accumulate)
         if augmentation is not None and augmentation.used:
             augmentation.pipeline.check(image)
         self.automatic_optimization = False
@@ -191,8 +191,8 @@ class GANModule(GeneratorModule):
         found = ", ".join(f"{name} {value:g}" for name, value in values.items())
         raise UserError(
             f"training diverged at step {self.steps_done} of {self.steps} ({found}) with "
-            f"generator.module.generator_adam.learning_rate={self.generator_adam.learning_rate:g}, "
-            f"generator.module.discriminator_adam.learning_rate={self.discriminator_adam.learning_rate:g}; the last "
+            f"{key_in(self.generator_adam, 'learning_rate')}={self.generator_adam.learning_rate:g}, "
+            f"{key_in(self.discriminator_adam, 'learning_rate')}={self.discriminator_adam.learning_rate:g}; the last "
             f"good checkpoint is kept. Lower the learning rates, or set trainer.precision=32-true"
         )
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from medlat.core.checkpoints import read_generator, save_generator
-from medlat.core.errors import UserError, did_you_mean
+from medlat.core.errors import ArgumentError, UserError, did_you_mean
 from medlat.core.spaces import ImageSpec
 from medlat.generators.imported.layout import STYLEGAN2, Foreign, recipe_of
 from medlat.generators.imported.nvidia import from_nvidia
@@ -74,9 +74,9 @@ class Pretrained:
 
     def __init__(self, weights: str, truncation: float | None = None, noise: Noise | None = None) -> None:
         if truncation is not None and not 0.0 <= truncation <= 1.0:
-            raise UserError(f"generator.truncation={truncation:g}: expected a number from 0 to 1")
+            raise ArgumentError("truncation", "expected a number from 0 to 1", truncation)
         if noise is not None and noise not in get_args(Noise):
-            raise UserError(f"generator.noise={noise}{did_you_mean(str(noise), get_args(Noise))}")
+            raise ArgumentError("noise", f"no such noise{did_you_mean(str(noise), get_args(Noise))}", noise)
         self.path, self.truncation, self.noise = Path(weights).expanduser(), truncation, noise
         self.kind = kind_of(self.path)
 
@@ -102,7 +102,7 @@ class Pretrained:
         given = {"truncation": self.truncation, "noise": self.noise}
         chosen = {name: value for name, value in given.items() if value is not None}
         if chosen and recipe["_target_"] != STYLEGAN2:
-            raise UserError(f"generator.{next(iter(chosen))}: only a StyleGAN2 has it; this is a {recipe['_target_']}")
+            raise ArgumentError(next(iter(chosen)), f"only a StyleGAN2 has it; this is a {recipe['_target_']}", of=self)
         recipe = recipe | chosen
         save_generator(out, _network(self.path, recipe, image, weights), recipe, image)
 

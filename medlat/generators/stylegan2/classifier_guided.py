@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from medlat.classifiers.black_box import BlackBox, disagreement
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.similarity import pyramid_error
 from medlat.evaluation.reconstruction import psnr
 from medlat.generators.gan.augmentation import Adaptive
@@ -74,18 +74,13 @@ class ClassifierGuidedStyleGAN2Module(StyleGAN2Module):
             path_share,
         )
         if network.encoder is None:
-            raise UserError(
-                "generator.network.encoder=false: ClassifierGuidedStyleGAN2Module trains one; expected true"
-            )
+            raise ArgumentError("encoder", f"{type(self).__name__} trains one; expected true", False, of=network)
         if style_mixing != 0.0:
-            raise UserError(
-                f"generator.module.style_mixing={style_mixing:g}: expected 0,"
-                " as an encoder gives one code for all layers"
-            )
+            raise ArgumentError("style_mixing", "expected 0, as an encoder gives one code for all layers", style_mixing)
         self.weights = {"image": image_weight, "prediction": prediction_weight, "code": code_weight}
         for name, weight in self.weights.items():
             if weight < 0.0:
-                raise UserError(f"generator.module.{name}_weight={weight:g}: expected a number of at least 0")
+                raise ArgumentError(f"{name}_weight", "expected a number of at least 0", weight)
         self.classifier = classifier
 
     def fakes(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -42,7 +42,7 @@ class Discriminator(nn.Module):
         clamp: float | None = None,
     ) -> None:
         super().__init__()
-        check_positive("module.discriminator", channel_max=channel_max, group=group)
+        check_positive(channel_max=channel_max, group=group)
         base = smallest_map(base)
         widths = channel_widths(image, base, channel_base, channel_max)[::-1]
         self.group = group

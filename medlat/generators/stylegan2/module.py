@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.losses import gradient_penalty, path_lengths
 from medlat.generators.gan.module import GANModule, Terms
@@ -132,4 +132,4 @@ def saturate(images: Tensor) -> Tensor:
 
 def _check(good: bool, name: str, value: float, expected: str) -> None:
     if not good:
-        raise UserError(f"generator.module.{name}={value:g}: expected {expected}")
+        raise ArgumentError(name, f"expected {expected}", value)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.generators.sizes import check_positive
 from medlat.generators.stylegan2.encoder import Encoder
@@ -172,12 +172,12 @@ class StyleGAN2(nn.Module):
         encoder: bool = False,
     ) -> None:
         super().__init__()
-        check_positive("network", z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers, channel_max=channel_max)
+        check_positive(z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers, channel_max=channel_max)
         if not 0.0 <= truncation <= 1.0:
-            raise UserError(f"generator.network.truncation={truncation:g}: expected a number from 0 to 1")
+            raise ArgumentError("truncation", "expected a number from 0 to 1", truncation)
         for name, value in {"mapping_lr_multiplier": mapping_lr_multiplier, "clamp": clamp}.items():
             if value is not None and not value > 0.0:
-                raise UserError(f"generator.network.{name}={value:g}: expected a number above 0")
+                raise ArgumentError(name, "expected a number above 0", value)
         base = smallest_map(base)
         widths = channel_widths(image, base, channel_base, channel_max)
         self.image, self.base, self.truncation, self.noise = image, base, truncation, noise

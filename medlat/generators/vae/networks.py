@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.generators.sizes import check_positive
 
@@ -81,9 +81,9 @@ class VAE(nn.Module):
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        check_positive("network", latent_dim=latent_dim, capacity=capacity, max_width=max_width)
+        check_positive(latent_dim=latent_dim, capacity=capacity, max_width=max_width)
         if stem_stride not in (1, 2, 4):
-            raise UserError(f"generator.network.stem_stride={stem_stride}: expected 1, 2 or 4")
+            raise ArgumentError("stem_stride", "expected 1, 2 or 4", stem_stride)
         self.image = image
         self.spaces = {"z": LatentSpace("z", (latent_dim,))}
         levels = _levels(image, stem_stride)
@@ -143,8 +143,10 @@ def _levels(image: ImageSpec, stem_stride: int) -> int:
     if levels < 1 or shorter != BASE * 2**levels or image.height % unit or image.width % unit:
         sizes = [BASE * stem_stride * 2**n for n in range(1, 9)]
         best = min(sizes, key=lambda s: abs(s - min(image.height, image.width)))
-        raise UserError(
-            f"data.image_size={image.height}: this network halves the image down to {BASE} pixels and needs "
-            f"one of {', '.join(map(str, sizes))}; nearest: {best}"
+        raise ArgumentError(
+            "image_size",
+            f"this network halves the image down to {BASE} pixels and needs one of {', '.join(map(str, sizes))}; "
+            f"nearest: {best}",
+            image.height,
         )
     return levels

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medlat.classifiers.black_box import BlackBox, disagreement
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.generators.vae.networks import VAE, kl_per_dimension
 
 
@@ -23,7 +23,7 @@ class VAEObjective:
 
     def __init__(self, reconstruction: Literal["log_mse", "mse", "l1"] = "log_mse", beta: float = 0.01) -> None:
         if beta < 0.0:
-            raise UserError(f"generator.module.objective.beta={beta:g}: expected a number of at least 0")
+            raise ArgumentError("beta", "expected a number of at least 0", beta)
         self.reconstruction, self.beta = reconstruction, beta
 
     def __call__(self, network: VAE, images: Tensor, noise: Tensor, rise: float = 1.0) -> dict[str, Tensor]:
@@ -74,7 +74,7 @@ class ClassifierGuidedObjective(VAEObjective):
     ) -> None:
         super().__init__(reconstruction, beta)
         if weight < 0.0:
-            raise UserError(f"generator.module.objective.weight={weight:g}: expected a number of at least 0")
+            raise ArgumentError("weight", "expected a number of at least 0", weight)
         self.classifier, self.weight = classifier, weight
 
     def further(self, reconstructed: Tensor, images: Tensor) -> dict[str, tuple[float, Tensor]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medlat.core.errors import UserError, did_you_mean
+from medlat.core.errors import ArgumentError, UserError, did_you_mean
 from medlat.data.modality import CT
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.phantoms.ct.anatomy import Scene, paint_thorax
@@ -173,22 +173,22 @@ class CTPhantom:
         bounds = {"patients": (patients, 1), "slices_per_patient": (slices_per_patient, 1), "size": (size, 16)}
         for name, (value, least) in bounds.items():
             if value < least:
-                raise UserError(f"data.{name}: {value}, expected at least {least}")
+                raise ArgumentError(name, f"{value}, expected at least {least}")
         if field_of_view_mm <= 0:
-            raise UserError(
-                f"data.field_of_view_mm: {field_of_view_mm}, expected more than 0 (400 shows a whole chest)"
+            raise ArgumentError(
+                "field_of_view_mm", f"{field_of_view_mm}, expected more than 0 (400 shows a whole chest)"
             )
         if noise_hu < 0:
-            raise UserError(f"data.noise_hu: {noise_hu}, expected 0 or more")
+            raise ArgumentError("noise_hu", f"{noise_hu}, expected 0 or more")
         low, high = nodule_radius_mm or (4.0, 10.0)
         if not 0.0 < low <= high:
-            raise UserError(f"data.nodule_radius_mm: [{low}, {high}], expected two rising numbers above 0")
+            raise ArgumentError("nodule_radius_mm", f"[{low}, {high}], expected two rising numbers above 0")
         if not 0.0 <= seen_radius_mm < low:
-            raise UserError(f"data.seen_radius_mm: {seen_radius_mm}, expected 0 to below {low}, the smallest nodule")
+            raise ArgumentError("seen_radius_mm", f"{seen_radius_mm}, expected 0 to below {low}, the smallest nodule")
         self.nodule_radius_mm, self.seen_radius_mm = (low, high), seen_radius_mm
         first, last = levels or (0.0, 1.0)
         if not 0.0 <= first < last <= 1.0:
-            raise UserError(f"data.levels: [{first}, {last}], expected two rising numbers from 0 to 1")
+            raise ArgumentError("levels", f"[{first}, {last}], expected two rising numbers from 0 to 1")
         self.levels = (first, last)
         self.patients, self.slices_per_patient, self.size = patients, slices_per_patient, size
         self.field_of_view_mm, self.noise_hu, self.seed = float(field_of_view_mm), float(noise_hu), seed

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError, UserError
 from medlat.core.progress import track
 from medlat.data.source import Chunk, Slice
 from medlat.phantoms.histology.source import CLASSES, HistologyPhantom
@@ -84,9 +84,9 @@ def _mosaic(tiles: list[np.ndarray], chunk: Chunk, label: int, grid: int) -> np.
     """[grid x size, grid x size, 3] of the patient's tiles of one class."""
     mine = [tile for tile, its in zip(tiles, chunk.columns["label.tumour"], strict=True) if its == label]
     if not mine:
-        raise UserError(
-            f"data.slices_per_patient: {len(tiles)}, none of them {CLASSES[label]}; expected at least 2, so that "
-            f"a slide has both"
+        raise ArgumentError(
+            "slices_per_patient",
+            f"{len(tiles)}, none of them {CLASSES[label]}; expected at least 2, so that a slide has both",
         )
     cells = [np.rot90(mine[i % len(mine)], i // len(mine)) for i in range(grid * grid)]
     return np.concatenate([np.concatenate(cells[i * grid : (i + 1) * grid], axis=1) for i in range(grid)])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medlat.core.errors import UserError, did_you_mean
+from medlat.core.errors import ArgumentError, UserError, did_you_mean
 from medlat.data.modality import HISTOLOGY
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.phantoms.histology.paint import Rendering, Tissue, paint
@@ -95,9 +95,9 @@ class HistologyPhantom:
         bounds = {"patients": (patients, 1), "slices_per_patient": (slices_per_patient, 1), "size": (size, 16)}
         for name, (value, least) in bounds.items():
             if value < least:
-                raise UserError(f"data.{name}: {value}, expected at least {least}")
+                raise ArgumentError(name, f"{value}, expected at least {least}")
         if not 0.1 <= mpp <= 4.0:
-            raise UserError(f"data.mpp: {mpp}, expected µm a pixel from 0.1 to 4, where nuclei can be seen")
+            raise ArgumentError("mpp", f"{mpp}, expected µm a pixel from 0.1 to 4, where nuclei can be seen")
         self.patients, self.slices_per_patient, self.size = patients, slices_per_patient, size
         self.mpp, self.seed = float(mpp), seed
 
