@@ -14,7 +14,7 @@ from torch import Tensor
 from medlat.classifiers.black_box import Target, predict
 from medlat.config import build
 from medlat.config.build import naming
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError, UserError
 from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.data.batches import in_batches
