@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from medlat import load as open_run
 from medlat.classifiers.trained import load
 from medlat.core import trial
 from medlat.core.checkpoints import read_generator
@@ -83,9 +84,27 @@ def test_every_finder_in_one_table_and_copies_of_a_classifier(medlat, tmp_path):
     assert series["saliency_gradcam"].shape == (2, 32, 32)
     directions = Directions.load(first / "directions.safetensors")
     assert len(directions) == 1
+    _opened_again(first, series)
     _copies(medlat, tmp_path, place(first, "classifier", store), scores(first))
     responses = np.load(place(first, "explanation", store) / "responses.npz")["linear"]
     _oracles(medlat, tmp_path, place(first, "classifier", store), float(np.median(responses)))
+
+
+def _opened_again(folder, series):
+    """From Python, the run's images of real images' codes and its predictions are what it kept."""
+    run = open_run(folder)
+    assert next(iter(run.directions)) == "linear"
+    assert run.directions.roles["svm"] == "compared"
+    assert run.directions.roles["shuffled"] == "control"
+    real = run.image.to_network(torch.from_numpy(series["real"]).permute(0, 3, 1, 2))
+    assert run.classifier.outputs == ("tumour",)
+    assert run.predict(real)[:, 0].numpy() == pytest.approx(series["real_prediction"], abs=1e-5)
+    moved = run.traverse(run.encode(real), "linear 00", series["steps"])
+    pictures = run.image.pictures(moved.flatten(0, 1)).reshape(series["images"].shape)
+    assert np.allclose(pictures, series["images"], atol=0.01), "of 255"
+    score = next(row for row in run.table("scorecard") if (row["method"], row["score"]) == ("random", "flip_rate"))
+    assert score["control"] is True
+    assert score["value"] == run.metrics["explanation/random/flip_rate"]
 
 
 def _copies(medlat, tmp_path, classifier, expected):
