@@ -86,7 +86,7 @@ def test_a_traversal_is_the_runs_own(run, method):
     """
     with np.load(run.artifacts["evaluation"].path / f"traversal_{method}.npz") as arrays:
         kept, steps = arrays["images"], arrays["steps"].tolist()
-    codes = run.generator.sample(4, "z", generator_for(run.config.seed, "base codes"))
+    codes = run.generator.sample(run.config.evaluation.base_codes, "z", generator_for(run.config.seed, "base codes"))
     middle = run.image.pictures(run.decode(codes))
     code = codes[int(np.abs(middle - kept[0, steps.index(0.0)]).mean(axis=(1, 2)).argmin())]
     for k, name in enumerate(run.directions[method].names):
