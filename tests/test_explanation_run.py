@@ -11,6 +11,7 @@ import pytest
 import torch
 from runs import FEW_FIGURES, NO_FIGURES, finish, linked, once, start
 
+from medlat import load as open_run
 from medlat.classifiers.trained import load
 from medlat.core import trial
 from medlat.core.checkpoints import read_generator
@@ -88,11 +89,29 @@ def test_every_finder_in_one_table(first):
         assert (run / "figures" / f"{name}.png").exists(), name
     page = (run / "report" / "index.html").read_text()
     assert "why: tumour" in page
-    series = np.load(place(run, "explanation", first / "store") / "series.npz")
+    series = np.load(place(run, "explanation/linear", first / "store") / "series.npz")
     assert series["images"].shape == (2, 9, 32, 32, 3)
     assert series["saliency_gradcam"].shape == (2, 32, 32)
     directions = Directions.load(run / "directions.safetensors")
     assert len(directions) == 1
+    opened_again(first, series)
+
+
+def opened_again(folder, series):
+    """From Python, the run's images of real images' codes and its predictions are what it kept."""
+    run = open_run(folder / "run")
+    assert next(iter(run.directions)) == "linear"
+    assert run.directions.roles["svm"] == "compared"
+    assert run.directions.roles["permuted"] == "control"
+    real = run.image.to_network(torch.from_numpy(series["real"]).permute(0, 3, 1, 2))
+    assert run.classifier.outputs == ("tumour",)
+    assert run.predict(real)[:, 0].numpy() == pytest.approx(series["real_prediction"], abs=1e-5)
+    moved = run.traverse(run.encode(real), "linear 00", series["steps"])
+    pictures = run.image.pictures(moved.flatten(0, 1)).reshape(series["images"].shape)
+    assert np.allclose(pictures, series["images"], atol=0.01), "of 255"
+    score = next(row for row in run.table("scorecard") if (row["method"], row["score"]) == ("random", "flip_rate"))
+    assert score["control"] is True
+    assert score["value"] == run.metrics["explanation/random/flip_rate"]
 
 
 @pytest.mark.slow

@@ -26,8 +26,8 @@ def write_table(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_table(path: Path, of: type | None = None) -> list[dict[str, Any]]:
-    """The rows of such a file, column -> value: a column of whole numbers as int, one of numbers as float, any other as
-    str; empty cells as None. Raises UserError where it cannot be read.
+    """The rows of such a file, column -> value: a column of whole numbers as int, of numbers as float, of True and
+    False as bool, any other as str; empty cells as None. Raises UserError where it cannot be read.
 
     of: the dataclass whose instances the rows are: its fields that are floats are read as such, all others as text.
     """
@@ -50,6 +50,8 @@ def _values(cells: Sequence[str]) -> Sequence[Any]:
     for kind in (int, float) if not any("_" in cell for cell in cells) else ():  # 1_000 is a number to Python alone
         with suppress(ValueError):
             return [kind(cell) if cell else None for cell in cells]
+    if set(cells) <= {"True", "False", ""}:
+        return [cell == "True" if cell else None for cell in cells]
     return [_plain(cell) if cell else None for cell in cells]
 
 

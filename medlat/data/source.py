@@ -8,15 +8,25 @@ Adding a source = one class with a modality and these methods, one YAML in `conf
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from medlat.core.errors import UserError
 from medlat.data.modality import Modality
 
 # parallel_map(function, items, description) yields function(item) for each item, in order, over all
 # worker processes, with a progress bar. `function` and `items` are picklable.
 ParallelMap = Callable[[Callable[[Any], Any], Iterable[Any], str], Iterator[Any]]
+
+
+def check_installed(library: str, packages: str) -> None:
+    """Raises UserError where a library that a source reads its files with is not there. packages: what pip calls it."""
+    try:
+        import_module(library)
+    except (ImportError, OSError) as error:  # of openslide, a Python part alone finds no library
+        raise UserError(f"data: {library} is not installed; pip install {packages}") from error
 
 
 class Slice(NamedTuple):

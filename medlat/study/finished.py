@@ -136,7 +136,7 @@ class Run:
     def table(self, name: str) -> list[dict[str, Any]]:
         """A table of the run: "semantics", "names", "scorecard" (with a classifier), or the numbers of a figure.
 
-        A dict for each row, column -> value: numbers as int or float, empty cells as None.
+        A dict for each row, column -> value: numbers as int or float, True, False, text; None where a cell is empty.
         Raises UserError where there is none of that name.
         """
         paths = [*(self.folder / "figures").glob("*.csv"), *self.folder.glob("*.csv")]
@@ -165,7 +165,7 @@ class Run:
         found = torch.as_tensor(codes, dtype=torch.float32)
         if found.dim() == 0 or tuple(found.shape[1:]) != of.shape or not len(found):
             raise UserError(f"codes: found {list(found.shape)}, expected {_shape(of)}")
-        return decode_in_parts(self.generator, found.to(self.device), of.name)
+        return decode_in_parts(self.generator, found.to(self.device), of.name).clone()  # no inference tensor
 
     def traverse(self, code: Tensor | np.ndarray, direction: str, steps: Sequence[float]) -> Tensor:
         """The images along a direction from one code [*shape], or from each of N [N, *shape] -> images [S, C, H, W] or
@@ -187,7 +187,7 @@ class Run:
         chosen = replace(found, vectors=found.vectors[only], scores=found.scores[only], names=found.names[only])
         far = [float(step) for step in steps]
         images = next(traverse(self.generator, chosen, codes.to(self.device), far, sigma[only]))
-        return images[0] if one else images
+        return (images[0] if one else images).clone()  # no inference tensor
 
     def predict(self, images: Tensor | np.ndarray) -> Tensor:
         """Images [N, C, H, W], float in [-1, 1] -> what the classifier predicts, [N, K] float32: a column for each of
@@ -250,7 +250,10 @@ class Run:
         found = self.artifacts[name]
         noted = (read_json(found.path / RECIPE) or {}).get("files")
         if not noted:
-            raise UserError(f"store={self.store}: holds no {found.step}/{found.key}; the run's own command makes it")
+            raise UserError(
+                f"store={self.store}: {found.step}/{found.key} is not there, or was left by an older medlat; the "
+                f"run's own command makes it"
+            )
         for file, digests in noted.items():
             if file != IMAGES and not is_whole(found.path / file, digests):
                 raise DamagedFile(found.path / file)

@@ -1,6 +1,7 @@
 """Small pyramidal slides, written here, and one real slide."""
 
 import pickle
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from openslide import OpenSlide
 
 from medlat.core.errors import UserError
 from medlat.data.histology.asap import AsapAnnotation
+from medlat.data.histology.pcam import PatchCamelyon
 from medlat.data.histology.slides import Slides, low_resolution, region
 from medlat.data.histology.tissue import colour, otsu, shares, tissue_mask
 from medlat.data.image_store import ImageStore, Preparation, prepare
@@ -386,3 +388,13 @@ def test_a_real_slide(real_data):
         assert small.shape == (186, 139, 3)
         whole = np.asarray(slide.get_thumbnail((139, 186)).convert("RGB"), float)
     assert np.abs(whole[:180, :130] - small[: len(whole)][:180, :130]).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("source", "library", "packages"),
+    [(Slides, "openslide", "openslide-python openslide-bin"), (PatchCamelyon, "h5py", "h5py")],
+)
+def test_a_library_that_is_not_installed(source, library, packages, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(UserError, match=f"data: {library} is not installed; pip install {packages}$"):
+        source(root=str(tmp_path))

@@ -14,7 +14,7 @@ import numpy as np
 from medlat.core.errors import ArgumentError, UserError
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
 from medlat.data.modality import HISTOLOGY
-from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice, check_installed
 
 if TYPE_CHECKING:
     from h5py import Dataset
@@ -49,6 +49,7 @@ class PatchCamelyon:
     def __init__(self, root: str, mpp: float = 0.972) -> None:
         if not 0 < mpp < np.inf:
             raise ArgumentError("mpp", "expected more than 0 micrometres per pixel, e.g. 0.972", mpp)
+        check_installed("h5py", "h5py")
         self.root, self.folder, self.mpp = root, checked_root(root), mpp
 
     def fingerprint(self) -> str:

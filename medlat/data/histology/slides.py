@@ -18,7 +18,7 @@ from medlat.data.histology.asap import AsapAnnotation
 from medlat.data.histology.tissue import shares, tissue_mask
 from medlat.data.modality import HISTOLOGY
 from medlat.data.pictures.files import some
-from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice, check_installed
 
 if TYPE_CHECKING:
     from openslide import OpenSlide
@@ -105,6 +105,7 @@ class Slides:
             raise ArgumentError("tumour_share", "expected a share above 0 and up to 1", tumour_share)
         if max_tiles is not None and max_tiles < 1:
             raise ArgumentError("max_tiles", "expected at least 1, or null for all", max_tiles)
+        check_installed("openslide", "openslide-python openslide-bin")
         self.root, self.folder = root, checked_root(root)
         self.mpp, self.tile_px, self.slide_mpp = mpp, tile_px, slide_mpp
         self.min_tissue, self.max_tiles, self.tumour_share, self.seed = min_tissue, max_tiles, tumour_share, seed
