@@ -26,11 +26,12 @@ from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, ImageSpec, decode_in_parts, stack_steps
 from medlat.core.store import Recipe, Store
+from medlat.data.image_store import ImageStore
+from medlat.data.splits import Split
 from medlat.directions.sefa import SeFa
 from medlat.generators.dcgan.networks import DCGAN
 from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.generators.vae.networks import VAE
-from medlat.steps.data import load_data
 
 ROOT = Path(__file__).parents[1]
 CHEAP = ("logger=none", "report.gifs=0", "report.directions=1")  # a run that only needs to end
@@ -59,7 +60,8 @@ def run(ended):
 
 
 def test_its_numbers_are_found_again(run, ended):
-    opened, parts, spec = load_data(run.config, run.artifacts)
+    opened = ImageStore.open(run.artifacts["images"].path)
+    parts, spec = Split.load(run.artifacts["split"].path / "split.json"), opened.spec((-1000.0, 2000.0))
     assert run.image == spec
     images = opened.fetch(parts.test, spec)
     codes = run.encode(images)
@@ -84,7 +86,7 @@ def test_a_traversal_is_the_runs_own(run, method):
     """The run has kept the images that its figures show: those of one of its base codes, found by the image in the
     middle.
     """
-    with np.load(run.artifacts["evaluation"].path / f"traversal_{method}.npz") as arrays:
+    with np.load(run.artifacts[f"semantics/{method}"].path / "traversal.npz") as arrays:
         kept, steps = arrays["images"], arrays["steps"].tolist()
     codes = run.generator.sample(run.config.evaluation.base_codes, "z", generator_for(run.config.seed, "base codes"))
     middle = run.image.pictures(run.decode(codes))
@@ -213,7 +215,7 @@ def test_a_run_that_failed(ended, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(ended / "run", folder)
     made = json.loads((folder / "artifacts.json").read_text())
-    (folder / "artifacts.json").write_text(json.dumps({name: made[name] for name in ("slices", "split", "generator")}))
+    (folder / "artifacts.json").write_text(json.dumps({name: made[name] for name in ("images", "split", "generator")}))
     (folder / "failure.json").write_text(json.dumps({"where": "in directions", "reason": "a full disk"}))
     (folder / "metrics.json").unlink()
     run = medlat.load(folder)
@@ -233,7 +235,7 @@ def test_a_damaged_store_is_seen(ended, tmp_path):
     file.write_bytes(data)
     with pytest.raises(DamagedFile, match="damaged since it was written; the same command makes it anew"):
         _ = run.generator
-    (run.artifacts["directions"].path / "artifact.json").unlink()
+    (run.artifacts["directions/sefa"].path / "artifact.json").unlink()
     with pytest.raises(UserError, match=r"directions/.* is not there, or was left by an older medlat"):
         _ = run.directions
 
@@ -265,8 +267,7 @@ def untrained(tmp_path):
 
         def directions(step: str, out: Path) -> None:
             found = finders[step].find(networks["generator"][1])
-            found = found.renamed(step.partition("/")[2]) if "/" in step else found
-            found.save(out / "directions.safetensors")
+            found.renamed(step.partition("/")[2]).save(out / "directions.safetensors")
 
         made = {step: store.make(Recipe(step, {}, {}), partial(network, step)) for step in networks}
         made |= {
@@ -278,6 +279,8 @@ def untrained(tmp_path):
         folder.mkdir()
         OmegaConf.save(config, folder / "config.yaml", resolve=True)
         paths = {name: {"key": a.key, "path": str(a.path.relative_to(store.root))} for name, a in made.items()}
+        for step, role in zip(finders, ("main", "compared"), strict=False):
+            paths[step]["role"] = role
         (folder / "artifacts.json").write_text(json.dumps(paths))
         return medlat.load(folder)
 
@@ -292,7 +295,9 @@ def _network(kind: type, target: str, **arguments):
 def test_a_direction_in_w_moves_codes_of_every_layer(untrained):
     """Images are encoded into w+ of StyleGAN2, directions may be of w: a step is the same move."""
     recipe, network = _network(StyleGAN2, "StyleGAN2", encoder=True, **STYLES)
-    run = untrained({"generator": (recipe, network)}, {"directions": SeFa(count=3, space="w")}, "generator=stylegan2")
+    run = untrained(
+        {"generator": (recipe, network)}, {"directions/sefa": SeFa(count=3, space="w")}, "generator=stylegan2"
+    )
     assert run.space.name == "w+"
     w = run.generator.sample(2, "w", generator_for(1))
     wide = run.generator.broadcast(w)
@@ -313,7 +318,7 @@ def test_a_direction_in_w_moves_codes_of_every_layer(untrained):
 
 def test_a_generator_without_an_encoder(untrained):
     recipe, network = _network(DCGAN, "DCGAN", latent_dim=8, capacity=8)
-    run = untrained({"generator": (recipe, network)}, {"directions": SeFa(count=3)}, "generator=dcgan")
+    run = untrained({"generator": (recipe, network)}, {"directions/sefa": SeFa(count=3)}, "generator=dcgan")
     assert run.decode(torch.zeros(1, 8)).shape == (1, 1, 32, 32)
     with pytest.raises(UserError, match="DCGAN has no encoder, and the run trained none"):
         run.encode(torch.zeros(1, 1, 32, 32))
@@ -325,8 +330,8 @@ def test_predictions_of_a_classifier(untrained):
     classifier = _network(DenseNet, "DenseNet", task="multiclass", classes=["a", "b", "c"], **sizes)
     run = untrained(
         {"generator": generator, "classifier": classifier},
-        {"directions": SeFa(count=2), "others/axes": SeFa(count=3)},
-        *("classifier=densenet", "data=histology_phantom", "+directions@others.axes=sefa"),
+        {"directions/sefa": SeFa(count=2), "directions/axes": SeFa(count=3)},
+        *("classifier=densenet", "data=histology_phantom", "+directions@compared.axes=sefa"),
     )
     images = torch.rand(5, 1, 32, 32, generator=generator_for(0)) * 2.0 - 1.0
     predicted = run.predict(images.numpy())
