@@ -37,7 +37,7 @@ def test_every_method_in_one_report(medlat, tmp_path):
         assert f"semantics/{method}/named" in numbers
     assert all(row["name"] == "unnamed" for row in named if row["method"] == "random")
     assert 0.0 <= numbers["directions/shift_reconstruction/rca"] <= 1.0
-    assert 0.0 <= numbers["directions/shift_reconstruction/judge_rca"] <= 1.0
+    assert 0.0 <= numbers["directions/shift_reconstruction/held_out_rca"] <= 1.0
     atlas = rows(run / "figures" / "atlas.csv")
     assert len(atlas) == len(named)
     axes = next(row for row in atlas if row["method"] == "posterior_axes")

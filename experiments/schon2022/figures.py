@@ -54,9 +54,9 @@ NAMED = {
 }
 SCORES = {
     "rca": f"directions/{METHOD}/rca",
-    "judge_corrected": f"directions/{METHOD}/judge_rca_corrected",
-    "judge_of_8": f"directions/{METHOD}/judge_rca_of_8",
-    "judge_shift_l1": f"directions/{METHOD}/judge_shift_l1",
+    "held_out_corrected": f"directions/{METHOD}/held_out_rca_corrected",
+    "held_out_of_8": f"directions/{METHOD}/held_out_rca_of_8",
+    "held_out_shift_l1": f"directions/{METHOD}/held_out_shift_l1",
     "purity": f"semantics/{METHOD}/{{kind}}_purity",
     "purity_random": "semantics/random/{kind}_purity",
     "coverage": f"semantics/{METHOD}/{{kind}}_coverage",
@@ -119,7 +119,7 @@ def study_chart(table: Sequence[Mapping[str, Any]]) -> Figure:
             rows = [r for r in table if r["generator"] == generator and r["reconstructor"] == reconstructor]
             x = [deformators.index(r["deformator"]) + 0.18 * (i - (len(reconstructors) - 1) / 2) for r in rows]
             how = {"color": PALETTE[i], "label": reconstructor, "linestyle": "", "marker": "o", "markersize": 5}
-            axes[0][column].plot(x, [r["judge_corrected"] for r in rows], **how)
+            axes[0][column].plot(x, [r["held_out_corrected"] for r in rows], **how)
             axes[1][column].plot(x, [r["purity"] for r in rows], **how)
         chance = [r["purity_random"] for r in table if r["generator"] == generator]
         axes[1][column].axhline(float(np.mean(chance)), color=MUTED, linewidth=1.0, linestyle="--", label="random")
@@ -128,7 +128,7 @@ def study_chart(table: Sequence[Mapping[str, Any]]) -> Figure:
         for row in (0, 1):
             axes[row][column].set_xticks(range(len(deformators)), deformators if row else [])
             axes[row][column].set(xlim=(-0.5, len(deformators) - 0.5), ylim=(-0.05, 1.02))
-    axes[0][0].set_ylabel("accuracy of the judge,\ncorrected for chance")
+    axes[0][0].set_ylabel("accuracy of the held-out probe,\ncorrected for chance")
     axes[1][0].set_ylabel("mean purity")
     axes[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes[1][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

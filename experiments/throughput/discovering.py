@@ -47,9 +47,9 @@ def training_rows(name: str, reference: Path | None) -> list[dict[str, Any]]:
     config = composed(name, "directions=shift_reconstruction", "directions/deformator=projective100")
     model = generator(config, 64)
     runs: dict[str, Callable[[], None]] = {"decoding and its gradient alone, bf16": floor(model)}
-    runs["ours, with the judge, bf16"] = ours(config, model, torch.bfloat16)
-    runs["ours, with the judge, float32"] = ours(config, model, torch.float32)
-    runs["ours, without the judge, bf16"] = ours(config, model, torch.bfloat16, judged=False)
+    runs["ours, with the held-out one, bf16"] = ours(config, model, torch.bfloat16)
+    runs["ours, with the held-out one, float32"] = ours(config, model, torch.float32)
+    runs["ours, without the held-out one, bf16"] = ours(config, model, torch.bfloat16, with_held_out=False)
     if reference is not None:
         runs["the authors' code, float32"] = theirs(reference, model)
     rates: dict[str, list[float]] = {what: [] for what in runs}
@@ -65,24 +65,24 @@ def training_rows(name: str, reference: Path | None) -> list[dict[str, Any]]:
     ]
 
 
-class NoJudge(nn.Module):
+class NoHeldOut(nn.Module):
     """Knows nothing, and takes no time."""
 
     def forward(self, image: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros(len(image), DIRECTIONS), torch.zeros(len(image))
 
 
-def ours(config: Any, model: Any, dtype: torch.dtype, judged: bool = True) -> Callable[[], None]:
+def ours(config: Any, model: Any, dtype: torch.dtype, with_held_out: bool = True) -> Callable[[], None]:
     """A training step of both reconstructors and the directions, without Lightning around it.
 
-    judged: whether there is a judge, the second reconstructor, which the authors' code is without.
+    with_held_out: whether there is a held-out reconstructor, which the authors' code is without.
     """
     found: Any = builders.finder(config.directions)
     module = found.module(model)
     module.batch_size = BATCH
     module.log_dict = lambda *arguments, **named: None
-    if not judged:
-        module.network.judge = NoJudge()
+    if not with_held_out:
+        module.network.held_out = NoHeldOut()
     optimiser = module.optimisation.adam(module.network)
     module.network.to(memory_format=torch.channels_last).train()
 

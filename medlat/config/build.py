@@ -26,7 +26,7 @@ PROVIDED = {
     "evaluation.features.*": {"name"},
     "*.deformator": {"size"},
     "*.reconstructor": {"image", "directions"},
-    "*.judge": {"image", "directions"},
+    "*.held_out": {"image", "directions"},
 }
 
 # The keys that provided arguments are about: `{above}` is what the section of the object stands in.

@@ -40,9 +40,9 @@ METRICS = {  # columns of the table of methods: key below the method -> title
     "semantics/{}/{kind}_coverage": "coverage",
     "semantics/{}/named": "named",
     "directions/{}/rca": "RCA",
-    "directions/{}/judge_rca_corrected": "RCA of the judge, corrected",
-    "directions/{}/judge_rca_of_8": "RCA of the judge, of 8",
-    "directions/{}/judge_shift_l1": "L1 of the step (σ)",
+    "directions/{}/held_out_rca_corrected": "RCA of the held-out probe, corrected",
+    "directions/{}/held_out_rca_of_8": "RCA of the held-out probe, of 8",
+    "directions/{}/held_out_shift_l1": "L1 of the step (σ)",
     "disentanglement/{}/mig": "MIG",
     "disentanglement/{}/sap": "SAP",
     "disentanglement/{}/dci_disentanglement": "DCI disentanglement",
@@ -105,7 +105,7 @@ def methods_table(numbers: Mapping[str, float], methods: Sequence[str], kind: st
         ]
         rows.append([method + (" (control)" if method in controls else ""), *whole])
     told = (
-        "RCA: share of fresh moves whose direction is recognised; the judge is a network that the directions never "
+        "RCA: share of fresh moves whose direction is recognised; the held-out probe is a network that the directions never "
         "learnt from, its RCA corrected for chance, or among 8 directions. "
     )
     apart = "MIG, SAP, DCI: of coordinates along the directions and the known factors, read from images."

@@ -1,4 +1,4 @@
-"""Figures of an explanation made of images: those moved until a classifier changes its mind, and what changed.
+"""Figures of an explanation made of images: those moved until the prediction crosses the threshold, and what changed.
 
 Images are arrays of physical values as their `Look` has them, [H, W] or in colour [H, W, 3]; steps are in standard
 deviations of the latent space, and step 0 is the image as inversion found it.

@@ -166,8 +166,8 @@ def test_best_of_few_against_counting():
 
 def test_untrained_directions_are_at_chance():
     module = finder(Orthonormal).module(Blobs())
-    own, judged, _ = module.judged(64)
-    for found in (own, judged):
+    own, held_out, _ = module.on_fresh_codes(64)
+    for found in (own, held_out):
         assert found.rca == pytest.approx(0.25, abs=0.06)
         assert found.corrected == pytest.approx(0.0, abs=0.08)
 
@@ -177,7 +177,7 @@ def test_learnt_directions_are_told_apart(kind, tmp_path):
     """Which is all that the objective asks for: they need not be the factors (see experiments/schon2022)."""
     module, found, numbers = trained(finder(kind), tmp_path)
     assert numbers["rca"] > 0.95
-    assert numbers["judge_rca"] > 0.95
+    assert numbers["held_out_rca"] > 0.95
     assert numbers["shift_l1"] < 2.0
     assert found.scores.min() > 0.9
     if kind is Orthonormal:
@@ -212,7 +212,7 @@ class Factors(Random):
 def test_planted_factors_are_no_better_an_answer_than_any_basis(tmp_path):
     """Why training does not find them: nothing that it asks for is better there."""
     found = [trained(finder(kind, 6400), tmp_path / kind.__name__, Textured())[2] for kind in (Factors, Random)]
-    for accuracy_of in ("rca", "judge_rca"):
+    for accuracy_of in ("rca", "held_out_rca"):
         factors, others = (numbers[accuracy_of] for numbers in found)
         assert 0.6 < others < 0.95, "moves are confused, but not all"
         assert factors < others + 0.05
@@ -234,24 +234,24 @@ def test_directions_that_begin_alike_are_driven_apart(seed, tmp_path):
     module, _, numbers = trained(finder(Doubled, seed=seed), tmp_path)
     columns = module.result.deformator.columns()
     assert abs(float(columns[0] @ columns[1])) < 0.9
-    assert numbers["judge_rca"] > 0.95
+    assert numbers["held_out_rca"] > 0.95
 
 
-def test_nothing_learns_from_the_judge():
-    """The gradient of the directions is that of their own reconstructor, whatever the judge says."""
+def test_nothing_learns_from_the_held_out_reconstructor():
+    """The gradient of the directions is that of their own reconstructor, whatever the held-out one says."""
     gradients = []
     for seed in (0, 1):
         module = finder(UnitNorm).module(Blobs())
         torch.manual_seed(seed)
-        for parameter in module.network.judge.parameters():
+        for parameter in module.network.held_out.parameters():
             nn.init.normal_(parameter)
         module.log_dict = lambda *a, **k: None
         module._fabric = None
         codes, index, shift = module.draw("pairs", 0)
         image, moved = module.pairs(module.network, codes, index, shift)
         loss = module._errors(module.network.reconstructor(image, moved), index, shift)["loss"]
-        judged = module._errors(module.network.judge(image, moved.detach()), index, shift)["loss"]
-        (loss + judged).backward()
+        held_out = module._errors(module.network.held_out(image, moved.detach()), index, shift)["loss"]
+        (loss + held_out).backward()
         gradients.append(module.network.deformator.weight.grad)
     assert torch.equal(*gradients)
 

@@ -12,13 +12,13 @@ NUMBERS = {
     "semantics/ica/named": 5.0,
     "semantics/random/factor_purity": 0.3,
     "semantics/random/factor_coverage": 0.0,
-    "directions/shift/judge_rca_corrected": 0.9,
+    "directions/shift/held_out_rca_corrected": 0.9,
 }
 
 
 def test_methods_stand_side_by_side_and_empty_columns_are_left_out():
     table = methods_table(NUMBERS, ["ica", "shift", "random"], "factor", ["random"])
-    assert table.columns == ["method", "mean purity", "coverage", "named", "RCA of the judge, corrected"]
+    assert table.columns == ["method", "mean purity", "coverage", "named", "RCA of the held-out probe, corrected"]
     assert table.rows[0] == ["ica", 0.6, 7, 5, None]
     assert table.rows[1] == ["shift", None, None, None, 0.9]
     assert table.rows[2][0] == "random (control)"

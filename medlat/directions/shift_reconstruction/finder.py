@@ -26,7 +26,7 @@ class ShiftReconstruction:
 
     deformator:    size of a code -> what is trained to move codes; see `deformators`.
     reconstructor: image and number of directions -> what is trained to tell; see `reconstructors`.
-    judge:         the same for the held-out reconstructor: it learns from the same pairs, and nothing learns from it.
+    held_out:      the same for the held-out reconstructor: it learns from the same pairs, and nothing learns from it.
     images:        pairs shown in all. batch_size: pairs in a step.
     optimisation:  of both networks.
     shift_scale, shift_min, shift_weight: as of `ShiftReconstructionModule`; the paper's settings.
@@ -41,7 +41,7 @@ class ShiftReconstruction:
         self,
         deformator: Callable[..., Deformator],
         reconstructor: Callable[..., Reconstructor],
-        judge: Callable[..., Reconstructor],
+        held_out: Callable[..., Reconstructor],
         images: int,
         batch_size: int,
         optimisation: Optimisation,
@@ -61,7 +61,7 @@ class ShiftReconstruction:
         for name, value in {"images": images, "batch_size": batch_size}.items():
             if value < 1:
                 raise ArgumentError(name, "expected a whole number of at least 1", value)
-        self.deformator, self.reconstructor, self.judge = deformator, reconstructor, judge
+        self.deformator, self.reconstructor, self.held_out = deformator, reconstructor, held_out
         self.schedule = Schedule(images, batch_size, checkpoint_every_s, 10)
         self.optimisation, self.space, self.seed = optimisation, space, seed
         self.shifts = {"shift_scale": shift_scale, "shift_min": shift_min, "shift_weight": shift_weight}
@@ -69,7 +69,7 @@ class ShiftReconstruction:
     def check(self, model: LatentModel) -> None:
         """Raises UserError where the parts do not fit the generator, whose numbers need not be there."""
         deformator = self.deformator(chosen_space(model, self.space).size)
-        for make in (self.reconstructor, self.judge):
+        for make in (self.reconstructor, self.held_out):
             make(model.image, deformator.count)
 
     def module(self, model: LatentModel) -> Any:
@@ -81,7 +81,7 @@ class ShiftReconstruction:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, "directions"))
             deformator = self.deformator(space.size)
-            tellers = [make(model.image, deformator.count) for make in (self.reconstructor, self.judge)]
+            tellers = [make(model.image, deformator.count) for make in (self.reconstructor, self.held_out)]
         return ShiftReconstructionModule(
             DirectionNetwork(deformator, *tellers),
             model,
@@ -96,9 +96,9 @@ class ShiftReconstruction:
 
     def directions(self, model: LatentModel, module: Any) -> tuple[Directions, dict[str, float]]:
         """The directions of a trained module, and how well its reconstructors tell them apart on fresh codes."""
-        own, judged, recognised = module.judged(FRESH)
+        own, held_out, recognised = module.on_fresh_codes(FRESH)
         with torch.no_grad():
             columns = module.result.deformator.columns().cpu()
         space = chosen_space(model, self.space)
         found = Directions.ranked(columns.reshape(-1, *space.shape), recognised, self.name, space)
-        return found, own.numbers() | {f"judge_{name}": value for name, value in judged.numbers().items()}
+        return found, own.numbers() | {f"held_out_{name}": value for name, value in held_out.numbers().items()}

@@ -16,19 +16,19 @@ VALIDATION = 8  # batches of fresh codes
 
 
 class DirectionNetwork(nn.Module):
-    """What one optimiser trains: directions, what they are trained with, and a judge that they never learn from."""
+    """What one optimiser trains: directions, what they are trained with, and a held-out reconstructor that they never learn from."""
 
-    def __init__(self, deformator: Deformator, reconstructor: Reconstructor, judge: Reconstructor) -> None:
+    def __init__(self, deformator: Deformator, reconstructor: Reconstructor, held_out: Reconstructor) -> None:
         super().__init__()
-        self.deformator, self.reconstructor, self.judge = deformator, reconstructor, judge
+        self.deformator, self.reconstructor, self.held_out = deformator, reconstructor, held_out
 
 
 class ShiftReconstructionModule(OnGeneratorModule):
     """Fresh codes are decoded, moved by a random step along a random direction and decoded again; the reconstructor
     says which direction it was, and how far (Voynov & Babenko 2020, arXiv 2002.03754, eq. 1). The generator is frozen.
-    A second reconstructor, the judge, learns the same from the same pairs, which are not moved for its sake.
+    A second reconstructor, held out, learns the same from the same pairs, which are not moved for its sake.
 
-    network:      deformator, reconstructor and judge; their averaged weights are the result.
+    network:      deformator, reconstructor and the held-out one; their averaged weights are the result.
     model:        the generator. space: of the codes. sigma: the length of a step of 1 in that space.
     shift_scale:  steps are uniform in ± this, in σ; shift_min: and at least this large.
     shift_weight: of the error of the step, beside the cross-entropy of the direction.
@@ -64,8 +64,8 @@ class ShiftReconstructionModule(OnGeneratorModule):
         codes, index, shift = self.draw("pairs", self.global_step)
         image, moved = self.pairs(self.network, codes, index, shift)
         terms = self._errors(self.network.reconstructor(image, moved), index, shift)
-        judged = self._errors(self.network.judge(image, moved.detach()), index, shift)
-        terms["loss"] = terms["loss"] + judged["loss"]
+        held_out = self._errors(self.network.held_out(image, moved.detach()), index, shift)
+        terms["loss"] = terms["loss"] + held_out["loss"]
         loss = self.finite(terms)
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(codes))
         return loss
@@ -95,25 +95,25 @@ class ShiftReconstructionModule(OnGeneratorModule):
 
     def validation_step(self, number: Tensor, batch_idx: int) -> None:
         """All fresh pairs at once, whatever the step's number."""
-        own, judged, _ = self.judged(VALIDATION, "validation")
-        values = own.numbers() | {f"judge_{name}": value for name, value in judged.numbers().items()}
+        own, held_out, _ = self.on_fresh_codes(VALIDATION, "validation")
+        values = own.numbers() | {f"held_out_{name}": value for name, value in held_out.numbers().items()}
         self.log_dict({f"validation/{name}": value for name, value in values.items()}, on_epoch=True, on_step=False)
 
     @torch.no_grad()
-    def judged(self, batches: int, purpose: str = "fresh") -> tuple[Accuracy, Accuracy, Tensor]:
-        """On fresh codes: the accuracy of the reconstructor, that of the judge, and the share of each direction's pairs
-        that the judge recognises, [K].
+    def on_fresh_codes(self, batches: int, purpose: str = "fresh") -> tuple[Accuracy, Accuracy, Tensor]:
+        """On fresh codes: the accuracy of the reconstructor, that of the held-out one, and the share of each direction's pairs
+        that the held-out one recognises, [K].
         """
         network, seen = self.result.eval(), []
         for number in range(batches):
             codes, index, shift = self.draw(purpose, number)
             pair = self.pairs(network, codes, index, shift)
-            seen.append((index, shift, *network.reconstructor(*pair), *network.judge(*pair)))
-        index, shift, logits, steps, judge_logits, judge_steps = (
+            seen.append((index, shift, *network.reconstructor(*pair), *network.held_out(*pair)))
+        index, shift, logits, steps, held_out_logits, held_out_steps = (
             torch.cat(parts).cpu() for parts in zip(*seen, strict=True)
         )
-        right = (judge_logits.argmax(dim=1) == index).float()
+        right = (held_out_logits.argmax(dim=1) == index).float()
         asked = torch.bincount(index, minlength=logits.shape[1])
         recognised = torch.bincount(index, right, minlength=logits.shape[1]) / asked.clamp_min(1)
         own = accuracy(logits, index, shift, steps)
-        return own, accuracy(judge_logits, index, shift, judge_steps), recognised
+        return own, accuracy(held_out_logits, index, shift, held_out_steps), recognised

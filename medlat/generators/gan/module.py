@@ -138,7 +138,7 @@ class GANModule(GeneratorModule):
         """The random numbers of a purpose at a step, on the module's device."""
         return generator_for(self.seed, purpose, step, part, self.global_rank, device=self.device)
 
-    def judge(self, images: Tensor, purpose: str, step: int, part: int) -> Tensor:
+    def discriminate(self, images: Tensor, purpose: str, step: int, part: int) -> Tensor:
         """Logits [N] of augmented images."""
         p = float(self.augment_p)
         if self.augmentation is not None and p > 0.0:
@@ -169,14 +169,14 @@ class GANModule(GeneratorModule):
     def _discriminator_terms(self, images: Tensor, step: int, part: int) -> Terms:
         with torch.no_grad():
             fakes = self.fakes(images, self.random("fakes", step, part))
-        fake, real = self.judge(fakes, "fakes", step, part), self.judge(images, "real", step, part)
+        fake, real = self.discriminate(fakes, "fakes", step, part), self.discriminate(images, "real", step, part)
         self.signs += share_mean(torch.stack([real.detach().sign().sum(), real.new_tensor(len(real))]))
         yield "discriminator", self.discriminator_loss(real, fake, self.random("labels", step, part))
         yield from self.discriminator_penalty(images, step, part)
 
     def _generator_terms(self, images: Tensor, step: int, part: int) -> Terms:
         fakes = self.generate(len(images), self.random("generator", step, part))
-        yield "generator", self.generator_loss(self.judge(fakes, "generator", step, part))
+        yield "generator", self.generator_loss(self.discriminate(fakes, "generator", step, part))
         yield from self.generator_penalty(len(images), step, part)
 
     def _adapt(self, augmentation: Adaptive, shown: int) -> None:

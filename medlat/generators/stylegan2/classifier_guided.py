@@ -97,7 +97,7 @@ class ClassifierGuidedStyleGAN2Module(StyleGAN2Module):
 
     def _generator_terms(self, images: Tensor, step: int, part: int) -> Terms:
         made, codes, samples = self._make(images, self.random("generator", step, part))
-        loss = self.generator_loss(self.judge(made, "generator", step, part))
+        loss = self.generator_loss(self.discriminate(made, "generator", step, part))
         terms = self._further(made[samples:], images[samples:], made[:samples].detach(), codes.detach())
         self._latest |= {name: float(term.detach()) for name, term in terms.items()}
         yield "generator", loss + sum(self.weights[name] * term for name, term in terms.items())

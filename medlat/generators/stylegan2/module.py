@@ -70,7 +70,7 @@ class StyleGAN2Module(GANModule):
     def discriminator_penalty(self, images: Tensor, step: int, part: int) -> Terms:
         if self.r1 > 0.0 and step % self.r1_every == 0:
             with self.twice_differentiable():
-                squared = gradient_penalty(lambda x: self.judge(x, "real", step, part), images)
+                squared = gradient_penalty(lambda x: self.discriminate(x, "real", step, part), images)
             yield "r1", squared * (0.5 * self.r1 * self.r1_every)
 
     def generator_penalty(self, n: int, step: int, part: int) -> Terms:

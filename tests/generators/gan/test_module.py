@@ -84,7 +84,7 @@ def test_r1_comes_every_few_steps_and_makes_up_for_it(images):
 def test_r1_is_of_the_augmented_images(images):
     module = tiny.stylegan2(8, augmentation=Adaptive(CT(), initial=0.8), r1=2.0, r1_every=1)
     found = dict(module.discriminator_penalty(images, 5, 1))["r1"].item()
-    assert found == pytest.approx(gradient_penalty(lambda x: module.judge(x, "real", 5, 1), images).item())
+    assert found == pytest.approx(gradient_penalty(lambda x: module.discriminate(x, "real", 5, 1), images).item())
     assert found != pytest.approx(gradient_penalty(module.discriminator, images).item(), rel=1e-3)
 
 

@@ -113,7 +113,7 @@ class ToyGAN(Stopping, GANModule):
         return self.network.decode(torch.tensor([[0.5, -1.0, 1.5]]).expand(n, 3))
 
     def discriminator_penalty(self, images: torch.Tensor, step: int, part: int) -> Terms:
-        yield "r1", gradient_penalty(lambda x: self.judge(x, "real", step, part), images)
+        yield "r1", gradient_penalty(lambda x: self.discriminate(x, "real", step, part), images)
 
     def generator_penalty(self, n: int, step: int, part: int) -> Terms:
         codes = torch.tensor([[[1.0, 2.0, 3.0]]]).expand(n, 1, 3).requires_grad_()
