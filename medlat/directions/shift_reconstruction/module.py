@@ -16,7 +16,7 @@ VALIDATION = 8  # batches of fresh codes
 
 
 class DirectionNetwork(nn.Module):
-    """What one optimiser trains: directions, what they are trained with, and a held-out reconstructor that they never learn from."""
+    """What one optimiser trains: directions, what trains them, and a held-out reconstructor that they never learn from."""
 
     def __init__(self, deformator: Deformator, reconstructor: Reconstructor, held_out: Reconstructor) -> None:
         super().__init__()
@@ -101,8 +101,8 @@ class ShiftReconstructionModule(OnGeneratorModule):
 
     @torch.no_grad()
     def on_fresh_codes(self, batches: int, purpose: str = "fresh") -> tuple[Accuracy, Accuracy, Tensor]:
-        """On fresh codes: the accuracy of the reconstructor, that of the held-out one, and the share of each direction's pairs
-        that the held-out one recognises, [K].
+        """On fresh codes: the accuracy of the reconstructor, that of the held-out one, and the share of each
+        direction's pairs that the held-out one recognises, [K].
         """
         network, seen = self.result.eval(), []
         for number in range(batches):
