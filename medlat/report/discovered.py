@@ -105,8 +105,8 @@ def methods_table(numbers: Mapping[str, float], methods: Sequence[str], kind: st
         ]
         rows.append([method + (" (control)" if method in controls else ""), *whole])
     told = (
-        "RCA: share of fresh moves whose direction is recognised; the held-out probe is a network that the directions never "
-        "learnt from, its RCA corrected for chance, or among 8 directions. "
+        "RCA: share of fresh moves whose direction is recognised; the held-out probe is a network that the directions "
+        "never learnt from, its RCA corrected for chance, or among 8 directions. "
     )
     apart = "MIG, SAP, DCI: of coordinates along the directions and the known factors, read from images."
     caption = (told if any(title.startswith("RCA") for title in keys.values()) else "") + (
