@@ -16,7 +16,7 @@ VALIDATION = 8  # batches of fresh codes
 
 
 class DirectionNetwork(nn.Module):
-    """What one optimiser trains: directions, what trains them, and a held-out reconstructor that they never learn from."""
+    """What one optimiser trains: directions, what trains them, and a held-out reconstructor."""
 
     def __init__(self, deformator: Deformator, reconstructor: Reconstructor, held_out: Reconstructor) -> None:
         super().__init__()
