@@ -142,6 +142,7 @@ class Root:
     directions: Component
     others: dict[str, Component]  # further methods beside the main one
     controls: dict[str, Component]  # methods that know nothing, which every result is compared with
+    measure: dict[str, Component | None]  # sets of measurements by any name; null: the set that the modality names
     explain: Explain
     evaluation: Evaluation
     report: Report

@@ -1,9 +1,11 @@
 """What is left of a direction when what merely goes with the prediction is taken out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from medlat.core.errors import UserError
+from medlat.core.errors import UserError, did_you_mean
 from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import Evidence, SupervisedFinder
 from medlat.directions.linear_models import cross_validated, r2, ridge
@@ -24,6 +26,12 @@ class Conditional:
             raise UserError("directions.confounders=[]: expected at least one measurement")
         self.base, self.confounders = base, confounders
         self.space, self.origin, self.preferred = base.space, base.origin, getattr(base, "preferred", ())
+
+    def check_measurements(self, names: Sequence[str]) -> None:
+        """Raises UserError where a confounder is not measured."""
+        for name in self.confounders:
+            if name not in names:
+                raise UserError(f"confounders={self.confounders}: no measurement '{name}'{did_you_mean(name, names)}")
 
     def find(self, model: LatentModel, evidence: Evidence) -> Directions:
         found = self.base.find(model, evidence)

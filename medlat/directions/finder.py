@@ -86,7 +86,7 @@ class Evidence:
         """[N] of one measurement. Raises UserError where there is none of that name."""
         if measurement not in self.measurements:
             raise UserError(
-                f"directions.confounders: no measurement '{measurement}'{did_you_mean(measurement, self.measurements)}"
+                f"confounders: no measurement '{measurement}'{did_you_mean(measurement, self.measurements)}"
             )
         return self.measure()[:, list(self.measurements).index(measurement)]
 
@@ -125,6 +125,16 @@ class ImageTaughtFinder(Protocol):
         ...
 
 
+class MeasuringFinder(Protocol):
+    """A finder that asks what measurements say of the generator's images. One without a classifier is given them: its
+    `find` takes the model and a `MeasurementSet`.
+    """
+
+    def check_measurements(self, names: Sequence[str]) -> None:
+        """Raises UserError where measurements of these names are not what it needs."""
+        ...
+
+
 class TrainedFinder(Protocol):
     """A finder that learns by gradient descent. schedule: how long."""
 
@@ -147,6 +157,11 @@ def is_trained(finder: object) -> bool:
 def is_taught_by_images(finder: object) -> bool:
     """Whether `find` wants real images."""
     return hasattr(finder, "images")
+
+
+def is_measuring(finder: object) -> bool:
+    """Whether it needs measurements."""
+    return hasattr(finder, "check_measurements")
 
 
 def need_encoder(model: LatentModel, method: str) -> None:

@@ -1,5 +1,7 @@
 """Directions of measurements: the ceiling of what directions without labels can reach."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -9,7 +11,7 @@ from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.directions.finder import check_count, chosen_space
 from medlat.directions.linear_models import cross_validated, r2, ridge
 from medlat.inversion.carry import code_statistics
-from medlat.measure.rulers import ruler
+from medlat.measure.measurement import MeasurementSet
 
 BATCH = 256
 DEFINED = 0.5  # share of the images in which a measurement must exist
@@ -30,19 +32,26 @@ class Measured:
             raise UserError(f"directions.samples={samples}: expected at least 50 codes")
         self.count, self.samples, self.space, self.seed = count, samples, space, seed
 
-    def find(self, model: LatentModel) -> Directions:
+    def check_measurements(self, names: Sequence[str]) -> None:
+        """Raises UserError where nothing is measured."""
+        if not names:
+            raise UserError("Measured needs measurements, and nothing is measured; expected measure=NAME")
+
+    def find(self, model: LatentModel, measurements: MeasurementSet) -> Directions:
+        """Raises UserError where no measurement varies."""
         space = chosen_space(model, self.space)
         codes = model.sample(self.samples, space.name, generator_for(self.seed, "measured"))
         sigma = code_statistics(model, space.name, self.samples, generator_for("sigma"))[1].cpu()
-        rule, spec = ruler(model.image.unit), model.image
-        parts = [spec.pictures(decode_in_parts(model, part, space.name)) for part in codes.split(BATCH)]
-        values = np.concatenate([rule.measure(part, spec.spacing_mm) for part in parts])
-        read = np.array([m.factor is not None for m in rule.measurements])
+        parts = codes.split(BATCH)
+        values = np.concatenate(
+            [measurements.of(decode_in_parts(model, part, space.name), model.image) for part in parts]
+        )
+        read = np.array([m.factor is not None for m in measurements.measurements])
         varies = np.array([len(np.unique(column[np.isfinite(column)])) > 1 for column in values.T])
         wanted = varies & (np.isfinite(values).mean(axis=0) >= DEFINED) & (read if read.any() else True)
         if not wanted.any():
             raise UserError("directions=measured: no measurement varies over this generator's images")
-        names = [f"measured {m.name}" for m, keep in zip(rule.measurements, wanted, strict=True) if keep]
+        names = [f"measured {m.name}" for m, keep in zip(measurements.measurements, wanted, strict=True) if keep]
         x = (codes.cpu() / sigma).flatten(1).double().numpy()
         weights, scores = self._models(x, values[:, wanted])
         vectors = torch.from_numpy(np.linalg.pinv(weights).T).float().reshape(-1, *space.shape) * sigma

@@ -288,9 +288,7 @@ def _readout(work: _Work) -> list[Table]:
     rows = [[k.removeprefix("readout/r2_"), v] for k, v in work.numbers.items() if k.startswith("readout/r2_")]
     if not rows:
         return []
-    caption = (
-        "R² on held-out patients of the known factors, read from the measurements: how far the rulers can be trusted."
-    )
+    caption = "R² on held-out patients of the known factors, read from the measurements: how far these can be trusted."
     return [Table("How well the factors can be read", ["factor", "R²"], rows, caption)]
 
 

@@ -20,13 +20,13 @@ from medlat.directions.finder import (
     Evidence,
     SupervisedFinder,
     TrainedFinder,
+    is_measuring,
     is_supervised,
     is_taught_by_images,
     is_trained,
 )
 from medlat.explain.series import Wanted
 from medlat.inversion.carry import carry, code_statistics
-from medlat.measure.rulers import ruler
 from medlat.steps import builders
 from medlat.steps.classifier import load_target, predicted
 from medlat.steps.data import Made, load_data
@@ -60,6 +60,8 @@ def directions(
         found = _trained(config, finder, model, tracker, out)
     elif is_taught_by_images(finder):
         found = finder.find(model, _training_images(config, made, finder.images))
+    elif is_measuring(finder):
+        found = finder.find(model, builders.measurements(config))
     else:
         found = finder.find(model)
     (found if name is None else found.renamed(name)).save(out / FILE)
@@ -106,7 +108,7 @@ def evidence_for(
     codes = torch.cat(parts).to(device)
     # Of real images too, what is asked is what the classifier says of their decoding: that is what moving changes.
     images = decode_in_parts(model, codes, space)
-    rule = ruler(spec.unit)
+    measurements = builders.measurements(config)
     return Evidence(
         space=model.spaces[space],
         codes=codes,
@@ -114,8 +116,8 @@ def evidence_for(
         threshold=float(target.linear(torch.tensor(wanted.threshold))),
         score=lambda x: target.linear(target(x)),
         differentiable=target.black_box.differentiable,
-        measure=lambda: rule.measure(spec.pictures(images), spec.spacing_mm),
-        measurements=[m.name for m in rule.measurements],
+        measure=lambda: measurements.of(images, spec),
+        measurements=measurements.names,
         groups=np.concatenate(groups),
         sigma=space_sigma(model, space),
     )

@@ -21,7 +21,7 @@ from medlat.evaluation.editing import Nearness
 from medlat.evaluation.features import RegressorFeatures
 from medlat.evaluation.readout import centre_and_scale
 from medlat.evaluation.reconstruction import Reconstruction, reconstruct
-from medlat.measure.rulers import ruler
+from medlat.measure.measurement import MeasurementSet
 from medlat.steps import builders, distances
 from medlat.steps.data import Made, load_data
 from medlat.steps.directions import NUMBERS
@@ -44,8 +44,9 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
     if hasattr(model, "encode"):
         numbers |= _reconstruction(opened, parts, spec, model, device, settings.active_kl, out)
     samples = sample_images(model, settings.samples, config.seed)
-    real, measured = _measured(opened, parts, spec)
-    sampled = ruler(spec.unit).measure(spec.pictures(samples), spec.spacing_mm)
+    measurements = builders.measurements(config)
+    real, measured = _measured(opened, parts, spec, measurements)
+    sampled = measurements.of(samples, spec)
     compared = distances.compare(opened, parts, spec, samples, sampled, measured["test"])
     if compared is not None:
         rows_of_distances = distances.all_distances(compared, model, extractors, config.seed)
@@ -54,9 +55,9 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
     readout = fit_readout(opened, parts, measured, numbers)
     seen = np.concatenate([measured["test"], measured["train"]])
     directions = {place: Directions.load(made[place].path / "directions.safetensors") for place in methods}
-    see = extractors[0] if extractors else partial(_standardised, spec, *centre_and_scale(seen))
+    see = extractors[0] if extractors else partial(_standardised, spec, measurements, *centre_and_scale(seen))
     near = Nearness(*(see(opened.fetch(part, spec)) for part in (measured["train_rows"], parts.test)))
-    subject = Subject(config, model, spec, seen, readout, opened.info["units"], see, near)
+    subject = Subject(config, model, spec, measurements, seen, readout, opened.info["units"], see, near)
     rows = semantics(subject, directions, out)
     numbers |= names_and_atlas(subject, directions, rows, out)
     numbers |= disentanglement(subject, directions, settings.samples)
@@ -69,10 +70,11 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
     (out / "metrics.json").write_text(json.dumps(clean, indent=2) + "\n")
 
 
-def _standardised(spec: ImageSpec, centre: np.ndarray, scale: np.ndarray, images: torch.Tensor) -> np.ndarray:
+def _standardised(
+    spec: ImageSpec, measurements: MeasurementSet, centre: np.ndarray, scale: np.ndarray, images: torch.Tensor
+) -> np.ndarray:
     """What stands for features where there is no network: measurements in standard deviations, 0 where missing."""
-    values = ruler(spec.unit).measure(spec.pictures(images), spec.spacing_mm)
-    return np.nan_to_num((values - centre) / scale)
+    return np.nan_to_num((measurements.of(images, spec) - centre) / scale)
 
 
 def _of_training(made: Made, found: Mapping[str, Directions]) -> dict[str, dict[str, float]]:
@@ -103,10 +105,12 @@ def _reconstruction(
     return {f"reconstruction/{name}": value for name, value in result.summary(active_kl).items()}
 
 
-def _measured(opened: ImageStore, parts: Split, spec: ImageSpec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _measured(
+    opened: ImageStore, parts: Split, spec: ImageSpec, measurements: MeasurementSet
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Some held-out images for figures, and measurements of test and training images."""
     seen = parts.train[np.linspace(0, len(parts.train) - 1, min(len(parts.train), READOUT_IMAGES)).astype(int)]
-    measure, measured = ruler(spec.unit).measure, {}
+    measure, measured = measurements.measure, {}
     for name, rows in (("test", parts.test), ("train", seen)):
         batches = track(in_batches(rows, BATCH), f"measuring {name} slices", -(-len(rows) // BATCH))
         measured[name] = np.concatenate([measure(opened.physical(part, spec), spec.spacing_mm) for part in batches])

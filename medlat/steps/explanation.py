@@ -37,7 +37,7 @@ from medlat.explain.series import (
     sigma_along,
 )
 from medlat.inversion.carry import lift
-from medlat.measure.rulers import ruler
+from medlat.measure.measurement import MeasurementSet
 from medlat.report.compile import read_semantics
 from medlat.report.rendering import Look
 from medlat.steps import builders
@@ -67,6 +67,7 @@ class _Subject:
     config: DictConfig
     made: Made
     spec: ImageSpec
+    measurements: MeasurementSet
     device: torch.device
     model: LatentModel  # that decodes: the tuned generator where there is one
     untuned: LatentModel  # that directions were found in
@@ -89,8 +90,7 @@ class _Subject:
 
     def measured(self, images: Tensor) -> np.ndarray:
         """Measurements of network images in standard deviations over real ones, [N, M]."""
-        values = ruler(self.spec.unit).measure(self.spec.pictures(images), self.spec.spacing_mm)
-        return (values - self.centre) / self.scale
+        return (self.measurements.of(images, self.spec) - self.centre) / self.scale
 
 
 @dataclass
@@ -157,8 +157,8 @@ def _exposed(subject: _Subject, direction: str) -> tuple[dict[str, float], dict[
     most = moved.moved[0] if moved.moved else None
     exposed = None if most is None else {"moves most": most.measurement, "share": most.share, "R²": most.r2}
     bias = None if builders.is_own_classifier(subject.config) else subject.config.classifier.bias
-    rulers = {m.name: m.factor for m in ruler(subject.spec.unit).measurements}
-    name = None if bias is None else planted(rulers, bias.column)
+    read = {m.name: m.factor for m in subject.measurements.measurements}
+    name = None if bias is None else planted(read, bias.column)
     if name is None or exposed is None:
         return {}, exposed, moved.sentence
     words = "names it" if moved.names(name) else "does NOT name it first"
@@ -174,13 +174,15 @@ def _subject(config: DictConfig, made: Made) -> _Subject:
     arrays = load_codes(made["inversion"])[1]
     rows, fit_rows = arrays["explained_rows"], arrays["fit_rows"]
     reference = predicted(target, opened, fit_rows, spec, device)
-    measured = ruler(spec.unit).measure(opened.physical(fit_rows, spec), spec.spacing_mm)
+    measurements = builders.measurements(config)
+    measured = measurements.measure(opened.physical(fit_rows, spec), spec.spacing_mm)
     centre, scale = centre_and_scale(measured)
     real = opened.fetch(rows, spec)
     return _Subject(
         config=config,
         made=made,
         spec=spec,
+        measurements=measurements,
         device=device,
         model=explained_generator(made, device),
         untuned=load_generator(made["generator"], device),

@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from medlat.core.files import copy_whole
 from medlat.core.records import read_records
 from medlat.generators.gan.collapse import COLLAPSED
-from medlat.measure.rulers import ruler
 from medlat.report.rendering import Look
 from medlat.steps import builders
 from medlat.steps.data import Made, load_data
@@ -40,7 +39,7 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
     training = [vars(record) for record in read_records(curves(made["generator"]))]
     _, _, spec = load_data(config, made)
     info = json.loads((made["slices"].path / "slices.json").read_text())
-    measurements = [(m.name, m.unit, m.factor) for m in ruler(spec.unit).measurements]
+    measurements = [(m.name, m.unit, m.factor) for m in builders.measurements(config).measurements]
     explained = made["explanation"].path if "explanation" in made else None
     if explained is not None:
         tracker.result(_explanation(made, folder))

@@ -23,7 +23,7 @@ from medlat.evaluation.naming import names
 from medlat.evaluation.readout import Readout, centre_and_scale
 from medlat.evaluation.semantics import CHANCE, Effect, Quantity, effects, gain, summary
 from medlat.evaluation.traversal import latent_sigma, traverse
-from medlat.measure.rulers import ruler
+from medlat.measure.measurement import MeasurementSet
 from medlat.steps.generator import BATCH
 
 EDITED = 16  # base codes whose distance to the data is looked at
@@ -50,13 +50,14 @@ def fit_readout(
 class Subject:
     """What directions are measured on.
 
-    real: measurements of real images [R, M]; readout: of the known factors, units: theirs.
+    measurements: what is measured; real: of real images [R, M]; readout: of the known factors, units: theirs.
     see:  images [N, C, H, W] in [-1, 1] -> features [N, F]; nearness: of such features to real images.
     """
 
     config: DictConfig
     model: LatentModel
     spec: ImageSpec
+    measurements: MeasurementSet
     real: np.ndarray
     readout: Readout | None
     units: Mapping[str, str]
@@ -70,7 +71,7 @@ class Subject:
 
     def measure(self, images: Tensor) -> np.ndarray:
         """Images [N, C, H, W] -> [N, M]."""
-        return ruler(self.spec.unit).measure(self.spec.pictures(images), self.spec.spacing_mm)
+        return self.measurements.of(images, self.spec)
 
 
 def semantics(subject: Subject, found: Mapping[str, Directions], out: Path) -> list[Effect]:
@@ -78,13 +79,11 @@ def semantics(subject: Subject, found: Mapping[str, Directions], out: Path) -> l
 
     found: directions by their place.
     """
-    config, spec = subject.config, subject.spec
-    settings, rule = config.evaluation, ruler(spec.unit)
+    config, measured = subject.config, subject.measurements.measurements
+    settings = config.evaluation
     steps = list(settings.steps)
     _, std = centre_and_scale(subject.real)
-    quantities = [
-        Quantity(m.name, m.unit, "measurement", float(s)) for m, s in zip(rule.measurements, std, strict=True)
-    ]
+    quantities = [Quantity(m.name, m.unit, "measurement", float(s)) for m, s in zip(measured, std, strict=True)]
     factors = [] if subject.readout is None else _factor_quantities(subject.readout, subject.units)
     rows: list[Effect] = []
     ranges: list[dict[str, Any]] = []
@@ -123,7 +122,7 @@ def _editing(
 
 def _shown(subject: Subject, directions: Directions, codes: Tensor, sigma: Tensor, reach: float, path: Path) -> None:
     """The traversals of one base code, as far as images stay near the data."""
-    base = _typical(subject.model, codes, directions.space.name, subject.spec)
+    base = _typical(subject, codes, directions.space.name)
     steps = shown_steps(reach, len(subject.config.evaluation.steps) // 2)
     parts = [x[0] for x in traverse(subject.model, directions, codes[base : base + 1], steps, sigma)]
     images = torch.stack(parts)  # [K, S, C, H, W]
@@ -187,10 +186,11 @@ def _factor_quantities(readout: Readout, units: Mapping[str, str]) -> list[Quant
     return [Quantity(n, units.get(n, ""), "factor", float(s)) for n, s in zip(readout.names, readout.std, strict=True)]
 
 
-def _typical(model: LatentModel, codes: Tensor, space: str, spec: ImageSpec) -> int:
+def _typical(subject: Subject, codes: Tensor, space: str) -> int:
     """The base code whose image is nearest to the median in all measurements: the one that figures show."""
-    images = spec.pictures(decode_in_parts(model, codes, space))
-    values = ruler(spec.unit).measure(images, spec.spacing_mm)
+    values = subject.measure(decode_in_parts(subject.model, codes, space))
+    if not values.shape[1]:
+        return 0
     centre, scale = centre_and_scale(values)
     far = np.abs(values - centre) / scale
     return int(np.argmin(np.where(np.isfinite(far), far, 3.0).mean(axis=1)))

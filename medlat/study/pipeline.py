@@ -109,6 +109,8 @@ class Plan:
             inputs |= {"slices": self._content(), "split": self._key("split")}
         if name is not None:
             config["name"] = name
+        if builders.measures(section):
+            config["measure"] = builders.measured_by(self.config)
         if builders.is_supervised(section):
             asked = build.plain(self.config.explain)
             config |= {"explain": {name: asked[name] for name in ("target", "threshold", "wanted")}}
@@ -126,6 +128,7 @@ class Plan:
     def evaluation(self) -> Recipe:
         inputs = {name: self._key(name) for name in ("split", "generator", "regressor", *self.methods())}
         config = build.plain(self.config.evaluation) | {"seed": self.config.seed}
+        config["measure"] = builders.measured_by(self.config)
         for name, section in config["features"].items():
             if "path" in section:
                 section["path"] = file_hash(section["path"], f"evaluation.features.{name}.path")
