@@ -73,7 +73,11 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
 def _standardised(
     spec: ImageSpec, measurements: MeasurementSet, centre: np.ndarray, scale: np.ndarray, images: torch.Tensor
 ) -> np.ndarray:
-    """What stands for features where there is no network: measurements in standard deviations, 0 where missing."""
+    """What stands for features where there is no network: measurements in standard deviations, 0 where missing; where
+    nothing is measured, the images themselves, averaged to 8 x 8 pixels.
+    """
+    if not len(measurements):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1).numpy()
     return np.nan_to_num((measurements.of(images, spec) - centre) / scale)
 
 

@@ -27,6 +27,7 @@ from medlat.measure.measurement import MeasurementSet
 from medlat.steps.generator import BATCH
 
 EDITED = 16  # base codes whose distance to the data is looked at
+NOTHING = Quantity("nothing", "", "measurement", np.nan)  # without measurements: each direction keeps a row
 READABLE = 0.5  # R² on held-out patients from which a factor counts
 
 
@@ -35,7 +36,7 @@ def fit_readout(
 ) -> Readout | None:
     """What reads the known factors from measurements: those that it can read on held-out patients (R² >= 0.5)."""
     factors = opened.factors()
-    if not factors:
+    if not factors or not measured["train"].shape[1]:
         return None
     rows = measured["train_rows"]
     known = {name: values[rows] for name, values in factors.items()}
@@ -84,6 +85,7 @@ def semantics(subject: Subject, found: Mapping[str, Directions], out: Path) -> l
     steps = list(settings.steps)
     _, std = centre_and_scale(subject.real)
     quantities = [Quantity(m.name, m.unit, "measurement", float(s)) for m, s in zip(measured, std, strict=True)]
+    quantities = quantities or [NOTHING]
     factors = [] if subject.readout is None else _factor_quantities(subject.readout, subject.units)
     rows: list[Effect] = []
     ranges: list[dict[str, Any]] = []
@@ -94,7 +96,9 @@ def semantics(subject: Subject, found: Mapping[str, Directions], out: Path) -> l
         traversals: Iterator[Tensor] = traverse(subject.model, directions, codes, steps, sigma)
         shown = track(traversals, f"measuring {directions.method} directions", len(directions))
         for name, images in zip(directions.names, shown, strict=True):
-            values = subject.measure(images.flatten(0, 1)).reshape(len(codes), len(steps), -1)
+            values = subject.measure(images.flatten(0, 1)).reshape(len(codes), len(steps), len(measured))
+            if not measured:
+                values = np.full((len(codes), len(steps), 1), np.nan)
             rows += effects(values, steps, quantities, directions.method, name, config.seed)
             if subject.readout is not None:
                 rows += effects(subject.readout.predict(values), steps, factors, directions.method, name, config.seed)
@@ -130,7 +134,7 @@ def _shown(subject: Subject, directions: Directions, codes: Tensor, sigma: Tenso
     np.savez(
         path,
         images=seen.reshape(*images.shape[:2], *seen.shape[1:]).astype(np.float32),
-        values=subject.measure(images.flatten(0, 1)).reshape(*images.shape[:2], -1),
+        values=subject.measure(images.flatten(0, 1)).reshape(*images.shape[:2], len(subject.measurements)),
         steps=steps,
     )
 
