@@ -15,7 +15,7 @@ from medlat.data.modality import Modality
 OUTSIDE = ("--config-dir", str(Path(__file__).parent / "outside" / "conf"))
 QUICK = (
     *("scale=tiny", "generator.training.images=640", "evaluation.base_codes=4", "evaluation.samples=32"),
-    *("report.gifs=1", "report.directions=2", "evaluation.editing=[-2.0,0.0,2.0]", "scale.codes=60", "name=doors"),
+    *("report.gifs=0", "report.directions=1", "evaluation.editing=[-2.0,0.0,2.0]", "scale.codes=60", "name=doors"),
 )
 OWN = ["brain_area", "ventricle_area"]
 GREY = ["brightness", "contrast", "sharpness", "x_position", "y_position", "width", "symmetry"]
