@@ -24,6 +24,7 @@ PROVIDED = {
     "inversion.encoder.network": {"image", "shape"},
     "inversion.encoder.module": {"network", "model", "space", "seed", "steps"},
     "evaluation.features.*": {"name"},
+    "measure.*": {"modality"},
     "*.deformator": {"size"},
     "*.reconstructor": {"image", "directions"},
     "*.held_out": {"image", "directions"},

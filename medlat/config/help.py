@@ -13,6 +13,7 @@ _GROUPS = {
     "ada": "Augmentation in the training of GANs (ada@generator.module.augmentation=NAME)",
     "classifier": "Classifiers to explain (classifier=NAME; a second opinion: +classifier@oracle=NAME)",
     "inversion": "From real images to codes (inversion=NAME)",
+    "measure": "Sets of measurements (measure=NAME, or several: measure=[NAME,NAME])",
     "directions": "Direction methods (directions=NAME; more beside it: +directions@compared.ANY=NAME)",
     "directions/deformator": "Of shift_reconstruction: what moves codes (directions/deformator=NAME)",
     "directions/reconstructor": "Of shift_reconstruction: what tells moves apart (directions/reconstructor=NAME)",

@@ -144,6 +144,7 @@ class Root:
     compared: dict[str, Component]  # further methods beside the main one
     steps: dict[str, Component]  # of the user's own
     controls: dict[str, Component]  # methods that know nothing, which every result is compared with
+    measure: dict[str, Component | None]  # sets of measurements by any name; null: the set that the modality names
     explain: Explain
     evaluation: Evaluation
     report: Report

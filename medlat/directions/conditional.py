@@ -1,9 +1,11 @@
 """What is left of a direction when what merely goes with the prediction is taken out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from medlat.core.errors import ArgumentError
+from medlat.core.errors import ArgumentError, did_you_mean
 from medlat.core.spaces import Directions, LatentModel
 from medlat.core.statistics import r2, ridge_with_intercept
 from medlat.directions.finder import SupervisedFinder, Supervision, needs_of
@@ -25,8 +27,15 @@ class Conditional:
     def __init__(self, base: SupervisedFinder, confounders: list[str]) -> None:
         if not confounders:
             raise ArgumentError("confounders", "expected at least one measurement", [])
-        self.base, self.confounders, self.needs = base, confounders, needs_of(base)
+        self.base, self.confounders = base, confounders
+        self.needs = needs_of(base) | {"measurements"}
         self.space, self.origin, self.preferred = base.space, base.origin, getattr(base, "preferred", ())
+
+    def check_measurements(self, names: Sequence[str]) -> None:
+        """Raises ArgumentError where a confounder is not measured."""
+        for name in self.confounders:
+            if name not in names:
+                raise ArgumentError("confounders", f"no measurement '{name}'{did_you_mean(name, names)}", of=self)
 
     def find(self, model: LatentModel, supervision: Supervision) -> Directions:
         found = self.base.find(model, supervision)

@@ -27,16 +27,18 @@ NEEDS = {
     "images": "find(model, images): batches [N, C, H, W] in [-1, 1] of training images, at most `self.images` of them",
     "supervision": "find(model, supervision): codes and what the classifier predicts (`Supervision`)",
     "gradients": "a classifier with gradients; beside supervision",
+    "measurements": "find(model, measurements): what is measured (`MeasurementSet`); with supervision they are in it",
     "training": "`schedule`, `module(model)` and `directions(model, module)` in place of `find`",
 }
-ARGUMENTS = ("images", "supervision")  # of `find`
+ARGUMENTS = ("images", "supervision", "measurements")  # of `find`
 
 
 class Finder(Protocol):
     """Finds directions in a latent space of any generator.
 
-    It may have `check(model)`, which raises UserError for a generator that it cannot work on; it is called before any
-    data are read, with a network that has sizes and no numbers.
+    It may have `check(model)`, which raises UserError for a generator that it cannot work on, and of one that needs
+    measurements `check_measurements(names)`; both are called before any data are read, the first with a network that
+    has sizes and no numbers.
     """
 
     needs: frozenset[str] = frozenset()
@@ -68,7 +70,7 @@ def needs_of(finder: object) -> frozenset[str]:
     find = getattr(finder, "find", None)
     if find is None:
         raise UserError(f"{what}: has no find(model); expected a direction finder (`medlat.directions.finder`)")
-    given = [name for name in ARGUMENTS if name in needs]
+    given = arguments_of(needs)
     try:
         inspect.signature(find).bind(None, **dict.fromkeys(given))
     except TypeError as error:
@@ -77,6 +79,12 @@ def needs_of(finder: object) -> frozenset[str]:
             f"{sorted(needs) or 'none'} ({error}); expected what it takes in its `needs`, e.g. {{'images'}}"
         ) from error
     return needs
+
+
+def arguments_of(needs: frozenset[str]) -> list[str]:
+    """What `find` is given beside the model, by name."""
+    told = {"measurements"} if "supervision" in needs else set()
+    return [name for name in ARGUMENTS if name in needs - told]
 
 
 def name_of(finder: object) -> str:

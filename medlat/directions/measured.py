@@ -1,5 +1,7 @@
 """Directions of measurements: the ceiling of what directions without labels can reach."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -10,7 +12,7 @@ from medlat.core.statistics import r2, ridge_with_intercept
 from medlat.directions.finder import check_count
 from medlat.directions.linear_models import cross_validated
 from medlat.inversion.carry import code_statistics
-from medlat.measure.rulers import ruler
+from medlat.measure.measurement import MeasurementSet
 
 BATCH = 256
 DEFINED = 0.5  # share of the images in which a measurement must exist
@@ -26,6 +28,7 @@ class Measured:
     """
 
     name = "measured"
+    needs = frozenset({"measurements"})
 
     def __init__(self, count: int = 16, samples: int = 4096, space: str | None = None, seed: int = 0) -> None:
         check_count(count)
@@ -33,19 +36,28 @@ class Measured:
             raise ArgumentError("samples", "expected at least 50 codes", samples)
         self.count, self.samples, self.space, self.seed = count, samples, space, seed
 
-    def find(self, model: LatentModel) -> Directions:
+    def check_measurements(self, names: Sequence[str]) -> None:
+        """Raises UserError where nothing is measured."""
+        if not names:
+            raise ArgumentError(
+                "", "it needs measurements, and nothing is measured; expected measure=NAME", self.name, of=self
+            )
+
+    def find(self, model: LatentModel, measurements: MeasurementSet) -> Directions:
+        """Raises UserError where no measurement varies."""
         space = chosen_space(model, self.space)
         codes = model.sample(self.samples, space.name, generator_for(self.seed, "measured"))
         sigma = code_statistics(model, space.name, self.samples, generator_for("sigma"))[1].cpu()
-        rule, spec = ruler(model.image.unit), model.image
-        parts = [spec.pictures(decode_in_parts(model, part, space.name)) for part in codes.split(BATCH)]
-        values = np.concatenate([rule.measure(part, spec.spacing_mm) for part in parts])
-        read = np.array([m.factor is not None for m in rule.measurements])
+        parts = codes.split(BATCH)
+        values = np.concatenate(
+            [measurements.of(decode_in_parts(model, part, space.name), model.image) for part in parts]
+        )
+        read = np.array([m.factor is not None for m in measurements.measurements])
         varies = np.array([len(np.unique(column[np.isfinite(column)])) > 1 for column in values.T])
         wanted = varies & (np.isfinite(values).mean(axis=0) >= DEFINED) & (read if read.any() else True)
         if not wanted.any():
             raise ArgumentError("", "no measurement varies over this generator's images", "measured", of=self)
-        names = [f"measured {m.name}" for m, keep in zip(rule.measurements, wanted, strict=True) if keep]
+        names = [f"measured {m.name}" for m, keep in zip(measurements.measurements, wanted, strict=True) if keep]
         x = (codes.cpu() / sigma).flatten(1).double().numpy()
         weights, scores = self._models(x, values[:, wanted])
         vectors = torch.from_numpy(np.linalg.pinv(weights).T).float().reshape(-1, *space.shape) * sigma

@@ -3,7 +3,7 @@
 Made for phantom images, real slices and the blurry samples of generators alike, at pixels of 1 to 8 mm.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,17 +12,9 @@ from medlat.measure.ct_level import slice_level
 from medlat.measure.ct_masks import Masks, masks, mean_over
 from medlat.measure.ct_outline import ANGLES, Pose, Rays, pose, unwrap
 from medlat.measure.ct_table import table_height
+from medlat.measure.measurement import Measurement, MeasurementSet
 
 COARSE_MM = 6.3  # finer images are averaged towards this, so that numbers do not depend on the pixel: see the tests
-
-
-class Measurement(NamedTuple):
-    """factor: the phantom's factor that this reads, if there is one."""
-
-    name: str
-    unit: str
-    description: str
-    factor: str | None = None
 
 
 MEASUREMENTS: tuple[Measurement, ...] = (
@@ -40,6 +32,11 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     Measurement("slice_level", "1", "0 apex of the lungs, 1 liver; a formula calibrated on the phantom", "z"),
 )
 NAMES = tuple(measurement.name for measurement in MEASUREMENTS)
+
+
+def chest_ct(only: Sequence[str] | None = None) -> MeasurementSet:
+    """The set for images in Hounsfield units. only: names of the measurements to take; null: all."""
+    return MeasurementSet(MEASUREMENTS, measure, unit="HU", channels=1).only(only)
 
 
 def measure(images: np.ndarray, spacing_mm: float) -> np.ndarray:

@@ -1,9 +1,12 @@
 """Numbers read off radiographs and other images of one channel by plain image processing, whatever they show."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from medlat.core.errors import UserError
-from medlat.measure.ct import Measurement
+from medlat.data.modality import Modality
+from medlat.measure.measurement import Measurement, MeasurementSet
 
 LEAST_CONTRAST = 1.0  # grey levels of standard deviation below which an image is blank
 
@@ -17,6 +20,21 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     Measurement("symmetry", "1", "correlation with the mirror image, left to right"),
 )
 NAMES = tuple(measurement.name for measurement in MEASUREMENTS)
+
+
+def grey(modality: Modality, only: Sequence[str] | None = None) -> MeasurementSet:
+    """The set for images of one channel, whatever their unit.
+
+    modality: the ends of its first display window count as grey levels 0 and 255.
+    only:     names of the measurements to take; null: all.
+    """
+    low, high = modality.display_window()
+    scale = 255.0 / (high - low)
+
+    def levels(images: np.ndarray, spacing_mm: float) -> np.ndarray:
+        return measure((np.asarray(images, np.float64) - low) * scale, spacing_mm)
+
+    return MeasurementSet(MEASUREMENTS, levels, channels=1).only(only)
 
 
 def measure(images: np.ndarray, spacing_mm: float) -> np.ndarray:

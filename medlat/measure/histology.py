@@ -3,12 +3,14 @@
 Made for phantom tiles, real ones and the blurry samples of generators alike, at pixels of 0.2 to 2.5 µm.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
 from medlat.core.errors import UserError
 from medlat.core.stains import stains
-from medlat.measure.ct import Measurement
+from medlat.measure.measurement import Measurement, MeasurementSet
 
 COARSE_UM = 1.0  # finer images are averaged towards this, so that numbers do not depend on the pixel: see the tests
 GLASS_OD = 0.13  # the densest of R, G, B is below this where there is no tissue
@@ -28,6 +30,11 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     Measurement("tissue", "1", "area that is not glass / area of the image"),
 )
 NAMES = tuple(measurement.name for measurement in MEASUREMENTS)
+
+
+def he_tile(only: Sequence[str] | None = None) -> MeasurementSet:
+    """The set for images in RGB. only: names of the measurements to take; null: all."""
+    return MeasurementSet(MEASUREMENTS, measure, unit="RGB", channels=3).only(only)
 
 
 def measure(images: np.ndarray, spacing_mm: float) -> np.ndarray:

@@ -28,6 +28,7 @@ from medlat.report.rendering import Look, zero_index
 from medlat.report.style import in_order, number, save_figure, with_unit
 
 KEY_DISTANCES = ("swd_", "fd_", "fid_", "recall_")  # that stand at the top of the page
+UNMEASURED = "Nothing is measured in this run: its directions have no names."
 NUMBERS = ("effect", "effect_low", "effect_high", "standardised", "share", "r2")
 
 
@@ -108,7 +109,9 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     explained = None
     if inputs.explanation is not None and inputs.explained is not None:
         explained = Explanation.load(inputs.explanation, inputs.explained, inputs.classifier)
-    found = verdict(work.numbers, work.main, work.methods, work.kind, inputs.chance)
+    found = UNMEASURED
+    if inputs.measurements:
+        found = verdict(work.numbers, work.main, work.methods, work.kind, inputs.chance)
     report = Report(
         title=inputs.title,
         verdict=f"{explained.sentence}\n\n{found}" if explained else found,
@@ -178,16 +181,19 @@ def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
     pictures = []
     for kind, what in (("factor", "known factor"), ("measurement", "measurement")):
         rows = [row for row in work.rows if row["kind"] == kind]
-        if rows:
+        if rows and inputs.measurements:
             figure = heatmap.semantics_heatmap(rows, inputs.controls)
             paths = save_figure(figure, work.figures, f"semantics_{kind}s", rows)
             caption = "Standardised effect of one σ; the controls on the right, on the same scale."
             pictures.append(Picture.saved(paths, f"What each direction changes: every {what}", caption))
-    by_method = {method: work.of(method) for method in work.methods}
-    table = charts.purity_table(by_method, work.kind, inputs.controls)
-    paths = save_figure(charts.purity_chart(by_method, work.kind, inputs.controls), work.figures, "purity", table)
-    note = "A point per direction; diamonds: mean with 95% interval. Purity 1: the direction changes one thing only."
-    pictures.append(Picture.saved(paths, "Purity beside chance", note))
+    if inputs.measurements:
+        by_method = {method: work.of(method) for method in work.methods}
+        table = charts.purity_table(by_method, work.kind, inputs.controls)
+        paths = save_figure(charts.purity_chart(by_method, work.kind, inputs.controls), work.figures, "purity", table)
+        note = (
+            "A point per direction; diamonds: mean with 95% interval. Purity 1: the direction changes one thing only."
+        )
+        pictures.append(Picture.saved(paths, "Purity beside chance", note))
     for method in work.methods:
         pictures += _traversal_pictures(work, method, traversals[method])
     text = (
@@ -304,6 +310,9 @@ def _sliders(work: _Work, method: str, arrays: Any) -> TraversalSet:
     control = method in work.inputs.controls
     traversals = []
     for index, name in enumerate(names):
+        if not work.inputs.measurements:
+            traversals.append(Traversal(name, arrays["images"][index]))
+            continue
         column = _strongest_measurement(work, method, name)
         label, unit, _ = work.inputs.measurements[column]
         caption = describe(work.of(method, name, work.kind))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from medlat.directions.finder import Finder, SupervisedFinder
     from medlat.evaluation.features import Features
     from medlat.generators.imported.convert import Pretrained
+    from medlat.measure.measurement import MeasurementSet
     from medlat.training.loop import GeneratorModule, TrainedModule
     from medlat.training.settings import Hardware, Schedule
 
@@ -234,3 +235,56 @@ def display_window(config: DictConfig) -> tuple[float, float]:
         return modality(config).display_window(plain(config.report)["display_window"])
     except UserError as error:
         raise UserError(f"report.display_window={error}") from error
+
+
+def measurements(config: DictConfig) -> "MeasurementSet":
+    """Everything that is measured: the sets under `measure` as one. Raises UserError where one of them is not made for
+    the source's images, or two have a name in common.
+    """
+    from medlat.measure.measurement import joined
+
+    sets = measurement_sets(config)
+    try:
+        return joined(sets.values())
+    except UserError as error:
+        raise UserError(f"measure=[{','.join(sets)}]: {error}; choose with measure.NAME.only=[...]") from error
+
+
+def measurement_sets(config: DictConfig) -> dict[str, "MeasurementSet"]:
+    """The sets under `measure`, by name. Raises UserError where one is not made for the source's images."""
+    kind, found = modality(config), {}
+    for name, section in _measure_sections(config).items():
+        try:
+            found[name] = _measurement_set(section, kind)
+            found[name].check(kind)
+        except UserError as error:
+            raise UserError(f"measure.{name}: {error}") from error
+    return found
+
+
+def measured_by(config: DictConfig) -> list[dict[str, Any]]:
+    """What tells this choice of measurements from others: the sets' functions and settings, in order."""
+    sections = [plain(section) for section in _measure_sections(config).values()]
+    return [{name: value for name, value in section.items() if value is not None} for section in sections]
+
+
+def _measure_sections(config: DictConfig) -> dict[str, DictConfig]:
+    """By name; one without a section of its own is what the modality names, if it names any."""
+    own = modality(config).measurements
+    default = None if own is None else OmegaConf.create({"_target_": own})
+    found = {str(name): default if section is None else section for name, section in config.measure.items()}
+    return {name: section for name, section in found.items() if section is not None}
+
+
+def _measurement_set(section: DictConfig, kind: "Modality") -> "MeasurementSet":
+    from medlat.config.signatures import signature
+    from medlat.measure.measurement import Measurement, MeasurementSet
+
+    target = section["_target_"]
+    provided = {"modality": kind} if "modality" in signature(target).parameters else {}
+    found = build(section, **provided)
+    if isinstance(found, Measurement):
+        return MeasurementSet([found])
+    if not isinstance(found, MeasurementSet):
+        raise UserError(f"{target} gave {found!r}, expected a MeasurementSet or a Measurement")
+    return found

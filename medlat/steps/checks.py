@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from medlat.config.build import build, naming
@@ -24,6 +25,8 @@ from medlat.steps.builders import (
     inverter_space,
     is_own_classifier,
     is_pretrained,
+    measurement_sets,
+    measurements,
     modality,
     module,
     of_oracle,
@@ -70,6 +73,7 @@ def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
     sections = [config.directions, *config.compared.values(), *config.controls.values()]
     checks: list[Callable[[], Any]] = [partial(_check_name, config), partial(source, config)]
     checks += [partial(intensity_range, config), partial(display_window, config)]
+    checks.append(partial(_check_measurements, config))
     checks += [partial(_check_steps, "evaluation.steps", config.evaluation.steps), partial(_check_codes, config)]
     if is_pretrained(config):
         checks.append(partial(pretrained, config))
@@ -162,6 +166,29 @@ def _check_own_classifier(config: DictConfig) -> None:
 
     if not is_program(build(config.classifier)):
         own_classifier(config, _image(config, *intensity_range(config)))
+
+
+def _check_measurements(config: DictConfig) -> None:
+    """Whether the sets are made for such images, the user's own by measuring two of noise; whether direction methods
+    find there what they need.
+    """
+    image, kind = _image(config, *intensity_range(config)), modality(config)
+    shape = (2, image.height, image.width, *([3] if kind.colour else []))
+    noise = np.random.default_rng(0).uniform(image.low, image.high, shape).astype(np.float32)
+    for name, found in measurement_sets(config).items():
+        if config.measure[name] is None or config.measure[name]["_target_"].startswith("medlat."):
+            continue
+        try:
+            found.measure(noise, (config.data.field_of_view_mm or image.width) / image.width)
+        except Exception as error:  # whatever the user's function does
+            text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            raise UserError(f"measure.{name}: tried on images of noise, {text}") from error
+    names = measurements(config).names
+    for method in methods(config):
+        wanted = getattr(method.finder(), "check_measurements", None)
+        if wanted is not None and "measurements" in method.needs:
+            with naming(method.section):
+                wanted(names)
 
 
 def _check_name(config: DictConfig) -> None:

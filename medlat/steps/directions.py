@@ -21,7 +21,6 @@ from medlat.data.batches import in_batches
 from medlat.directions.finder import Supervision, TrainedFinder
 from medlat.explain.counterfactuals import TargetRange
 from medlat.inversion.carry import carry, code_statistics
-from medlat.measure.rulers import ruler
 from medlat.steps import builders
 from medlat.steps.classifier import load_target, predicted
 from medlat.steps.generator import BATCH
@@ -55,11 +54,14 @@ class FoundDirections(Step):
             self.needs += (method.classifier, "inversion")
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
-        found = {"method": without(build.plain(self.method.section), *NOT_LEARNT_FROM), "name": self.method.name}
+        section = without(build.plain(self.method.section), *NOT_LEARNT_FROM)
+        found: dict[str, Any] = {"method": section, "name": self.method.name}
         if "supervision" in self.method.needs:
             asked = build.plain(config.explain)
             found |= {"explain": {name: asked[name] for name in ("target", "threshold", "target_range")}}
             found["seed"] = config.seed
+        if self.method.needs & {"supervision", "measurements"}:
+            found["measure"] = builders.measured_by(config)
         return found
 
     def inputs(self, context: Context) -> dict[str, str]:
@@ -79,6 +81,8 @@ class FoundDirections(Step):
             given["images"] = _training_images(context, getattr(finder, "images", IMAGES))
         if "supervision" in needs:
             given["supervision"] = supervision_for(context, finder, model, self.method.classifier)
+        elif "measurements" in needs:
+            given["measurements"] = builders.measurements(context.config)
         return finder.find(model, **given)
 
 
@@ -124,7 +128,7 @@ def supervision_for(context: Context, finder: Any, model: LatentModel, classifie
     codes = torch.cat(parts).to(device)
     # Of real images too, what is asked is what the classifier says of their decoding: that is what moving changes.
     images = decode_in_parts(model, codes, space)
-    rule = ruler(spec.unit)
+    measurements = builders.measurements(config)
     return Supervision(
         space=model.spaces[space],
         codes=codes,
@@ -132,8 +136,8 @@ def supervision_for(context: Context, finder: Any, model: LatentModel, classifie
         threshold=float(target.linear(torch.tensor(asked.threshold))),
         score=lambda x: target.linear(target(x)),
         differentiable=target.black_box.differentiable,
-        measure=lambda: rule.measure(spec.pictures(images), spec.spacing_mm),
-        measurements=[m.name for m in rule.measurements],
+        measure=lambda: measurements.of(images, spec),
+        measurements=measurements.names,
         groups=np.concatenate(groups),
         sigma=space_sigma(model, space),
     )

@@ -79,7 +79,7 @@ def halves(patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def all_distances(compared: Compared, model: LatentModel, extractors: Sequence[Features], seed: int) -> list[Distance]:
     """Every row, with the number of images that it is over."""
-    rows = [*_patches(compared), _over_measurements(compared), _diversity(compared, seed)]
+    rows = [*_patches(compared), *_over_measurements(compared), _diversity(compared, seed)]
     for features in extractors:
         rows += _over_features(compared, features, seed)
         rows.append(_smoothness(model, features, seed))
@@ -104,11 +104,13 @@ def _patches(c: Compared) -> Iterator[Distance]:
         yield Distance(f"sliced Wasserstein, {side}²", f"swd_{side}", value, floor[side], "×10⁻³")
 
 
-def _over_measurements(c: Compared) -> Distance:
+def _over_measurements(c: Compared) -> Iterator[Distance]:
     sampled, reference, other = c.measured
     known = np.isfinite(np.concatenate([reference, other])).mean(axis=0) > PRESENT
+    if not len(known):
+        return
     value, floor = (distance.frechet(x[:, known], reference[:, known]) for x in (sampled, other))
-    return Distance("Fréchet over measurements", "fd_measurements", value, floor)
+    yield Distance("Fréchet over measurements", "fd_measurements", value, floor)
 
 
 def _diversity(c: Compared, seed: int) -> Distance:

@@ -37,7 +37,7 @@ from medlat.explain.counterfactuals import (
 )
 from medlat.explain.saliency import grad_cam, occlusion
 from medlat.inversion.carry import lift
-from medlat.measure.rulers import ruler
+from medlat.measure.measurement import MeasurementSet
 from medlat.report.rendering import Look
 from medlat.steps import builders
 from medlat.steps.classifier import ORACLE, Label, label_of, load_target, predicted
@@ -63,7 +63,8 @@ class ExplanationBy(Step):
             self.needs += (ORACLE,)
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
-        return plain(config.explain) | {"seed": config.seed, "method": self.method.name, "role": self.method.role}
+        found = {"seed": config.seed, "method": self.method.name, "role": self.method.role}
+        return plain(config.explain) | found | {"measure": builders.measured_by(config)}
 
     def inputs(self, context: Context) -> dict[str, str]:
         found = super().inputs(context)
@@ -147,7 +148,7 @@ def _exposed(context: Context, direction: str) -> tuple[dict[str, float], dict[s
     most = moved.moved[0] if moved.moved else None
     exposed = None if most is None else {"moves most": most.measurement, "share": most.share, "R²": most.r2}
     bias = None if builders.is_own_classifier(context.config) else context.config.classifier.bias
-    reads = {m.name: m.factor for m in ruler(context.spec.unit).measurements}
+    reads = {m.name: m.factor for m in builders.measurements(context.config).measurements}
     name = None if bias is None else planted(reads, bias.column)
     if name is None or exposed is None:
         return {}, exposed, moved.sentence
@@ -167,6 +168,7 @@ class Subject:
 
     context: Context
     spec: ImageSpec
+    measurements: MeasurementSet
     device: torch.device
     model: LatentModel  # that decodes: the tuned generator where there is one
     untuned: LatentModel  # that directions were found in
@@ -189,8 +191,7 @@ class Subject:
 
     def measured(self, images: Tensor) -> np.ndarray:
         """Measurements of network images in standard deviations over real ones, [N, M]."""
-        values = ruler(self.spec.unit).measure(self.spec.pictures(images), self.spec.spacing_mm)
-        return (values - self.centre) / self.scale
+        return (self.measurements.of(images, self.spec) - self.centre) / self.scale
 
 
 @dataclass
@@ -209,12 +210,14 @@ def _subject(context: Context) -> Subject:
     arrays = load_codes(context.artifacts["inversion"])[1]
     rows, fit_rows = arrays["explained_rows"], arrays["fit_rows"]
     reference = predicted(target, opened, fit_rows, spec, device)
-    measured = ruler(spec.unit).measure(opened.physical(fit_rows, spec), spec.spacing_mm)
+    measurements = builders.measurements(config)
+    measured = measurements.measure(opened.physical(fit_rows, spec), spec.spacing_mm)
     centre, scale = centre_and_scale(measured)
     real = opened.fetch(rows, spec)
     return Subject(
         context=context,
         spec=spec,
+        measurements=measurements,
         device=device,
         model=explained_generator(context),
         untuned=context.generator(),

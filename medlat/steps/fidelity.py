@@ -16,7 +16,6 @@ from medlat.data.image_store import ImageStore
 from medlat.data.splits import Split
 from medlat.evaluation.features import Features, RegressorFeatures
 from medlat.evaluation.reconstruction import Reconstruction, reconstruct
-from medlat.measure.rulers import ruler
 from medlat.steps import builders, distances
 from medlat.steps.generator import BATCH, sample_images
 from medlat.steps.measurements import load_measurements, write_numbers
@@ -48,7 +47,7 @@ class Fidelity(Step):
             active = context.config.evaluation.active_kl
             numbers |= _reconstruction(opened, parts, spec, model, context.device, active, out)
         samples = sample_images(model, context.config.evaluation.samples, seed)
-        sampled = ruler(spec.unit).measure(spec.pictures(samples), spec.spacing_mm)
+        sampled = builders.measurements(context.config).of(samples, spec)
         compared = distances.compare(opened, parts, spec, samples, sampled, measured["test"])
         if compared is not None:
             rows = distances.all_distances(compared, model, extractors(context), seed)

@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 from medlat.core.progress import track
 from medlat.data.batches import in_batches
 from medlat.evaluation.readout import Readout
-from medlat.measure.rulers import ruler
 from medlat.steps import builders
 from medlat.steps.step import Context, Step
 
@@ -28,20 +27,20 @@ class Measurements(Step):
     needs = ("images", "split")
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
-        return {"intensity_range": builders.intensity_range(config)}
+        return {"intensity_range": builders.intensity_range(config), "measure": builders.measured_by(config)}
 
     def run(self, context: Context, out: Path) -> None:
         opened, parts, spec = context.images, context.split, context.spec
         count = min(len(parts.train), READOUT_IMAGES)
         seen = parts.train[np.linspace(0, len(parts.train) - 1, count).astype(int)]
-        measure, measured = ruler(spec.unit).measure, {}
+        measure, measured = builders.measurements(context.config).measure, {}
         for name, rows in (("test", parts.test), ("train", seen)):
             batches = track(in_batches(rows, BATCH), f"measuring {name} images", -(-len(rows) // BATCH))
             measured[name] = np.concatenate([measure(opened.physical(part, spec), spec.spacing_mm) for part in batches])
         np.savez(out / "measurements.npz", train_rows=seen, train=measured["train"], test=measured["test"])
         numbers: dict[str, float] = {}
         factors = opened.factors()
-        if factors:
+        if factors and measured["train"].shape[1]:
             known = {name: values[seen] for name, values in factors.items()}
             readout = Readout.fit(measured["train"], known, opened.patient[seen])
             held_out = {name: values[parts.test] for name, values in factors.items()}

@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 from medlat.core.files import copy_whole
 from medlat.core.records import read_records
 from medlat.generators.gan.collapse import COLLAPSED
-from medlat.measure.rulers import ruler
 from medlat.report.rendering import Look
 from medlat.steps import builders
 from medlat.steps.classifier import ORACLE
@@ -41,7 +40,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     generator = context.artifacts["generator"]
     training = [vars(record) for record in read_records(curves(generator))]
     info = json.loads((context.folder("images") / "slices.json").read_text())
-    measurements = [(m.name, m.unit, m.factor) for m in ruler(spec.unit).measurements]
+    measurements = [(m.name, m.unit, m.factor) for m in builders.measurements(config).measurements]
     explained = context.folder("explanation") if "explanation" in context.artifacts else None
     if explained is not None:
         tracker.result(_explanation(context, folder))

@@ -22,7 +22,8 @@ from medlat.evaluation.editing import Nearness, common_range, editing_range, sho
 from medlat.evaluation.readout import Readout, centre_and_scale
 from medlat.evaluation.semantics import Effect, Quantity, effects
 from medlat.evaluation.traversal import latent_sigma, traverse
-from medlat.measure.rulers import ruler
+from medlat.measure.measurement import MeasurementSet
+from medlat.steps import builders
 from medlat.steps.directions import NUMBERS
 from medlat.steps.fidelity import extractors, feature_settings
 from medlat.steps.generator import BATCH
@@ -30,6 +31,7 @@ from medlat.steps.measurements import load_measurements, write_numbers
 from medlat.steps.methods import Method
 from medlat.steps.step import Context, Step
 
+NOTHING = Quantity("nothing", "", "measurement", np.nan)  # without measurements: each direction keeps a row
 EDITED = 16  # base codes whose distance to the data is looked at
 SETTINGS = ("base_codes", "samples", "steps", "editing")  # of the evaluation, that semantics depend on
 
@@ -72,13 +74,14 @@ class Semantics(Step):
 class Subject:
     """What directions are measured on.
 
-    real: measurements of real images [R, M]; readout: of the known factors, units: theirs.
+    measurements: what is measured; real: of real images [R, M]; readout: of the known factors, units: theirs.
     see:  images [N, C, H, W] in [-1, 1] -> features [N, F]; nearness: of such features to real images.
     """
 
     config: DictConfig
     model: LatentModel
     spec: ImageSpec
+    measurements: MeasurementSet
     real: np.ndarray
     readout: Readout | None
     units: Mapping[str, str]
@@ -87,7 +90,7 @@ class Subject:
 
     def measure(self, images: Tensor) -> np.ndarray:
         """Images [N, C, H, W] -> [N, M]."""
-        return ruler(self.spec.unit).measure(self.spec.pictures(images), self.spec.spacing_mm)
+        return self.measurements.of(images, self.spec)
 
 
 def _subject(context: Context) -> Subject:
@@ -95,26 +98,32 @@ def _subject(context: Context) -> Subject:
     measured, readout = load_measurements(context.folder("measurements"))
     real = np.concatenate([measured["test"], measured["train"]])
     networks = extractors(context)
-    see = networks[0] if networks else partial(_standardised, spec, *centre_and_scale(real))
+    measurements = builders.measurements(context.config)
+    see = networks[0] if networks else partial(_standardised, spec, measurements, *centre_and_scale(real))
     near = Nearness(*(see(opened.fetch(part, spec)) for part in (measured["train_rows"], parts.test)))
-    return Subject(context.config, context.generator(), spec, real, readout, opened.info["units"], see, near)
+    model, units = context.generator(), opened.info["units"]
+    return Subject(context.config, model, spec, measurements, real, readout, units, see, near)
 
 
-def _standardised(spec: ImageSpec, centre: np.ndarray, scale: np.ndarray, images: torch.Tensor) -> np.ndarray:
-    """What stands for features where there is no network: measurements in standard deviations, 0 where missing."""
-    values = ruler(spec.unit).measure(spec.pictures(images), spec.spacing_mm)
-    return np.nan_to_num((values - centre) / scale)
+def _standardised(
+    spec: ImageSpec, measurements: MeasurementSet, centre: np.ndarray, scale: np.ndarray, images: torch.Tensor
+) -> np.ndarray:
+    """What stands for features where there is no network: measurements in standard deviations, 0 where missing; where
+    nothing is measured, the images themselves, averaged to 8 x 8 pixels.
+    """
+    if not len(measurements):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1).numpy()
+    return np.nan_to_num((measurements.of(images, spec) - centre) / scale)
 
 
 def semantics(subject: Subject, directions: Directions, out: Path) -> list[Effect]:
     """Measure what every direction does, and how far it may be followed; leaves the traversals that figures show."""
-    config, spec, model = subject.config, subject.spec, subject.model
-    settings, rule = config.evaluation, ruler(spec.unit)
+    config, model, measured = subject.config, subject.model, subject.measurements.measurements
+    settings = config.evaluation
     steps, space = list(settings.steps), directions.space.name
     _, std = centre_and_scale(subject.real)
-    quantities = [
-        Quantity(m.name, m.unit, "measurement", float(s)) for m, s in zip(rule.measurements, std, strict=True)
-    ]
+    quantities = [Quantity(m.name, m.unit, "measurement", float(s)) for m, s in zip(measured, std, strict=True)]
+    quantities = quantities or [NOTHING]
     factors = [] if subject.readout is None else _factor_quantities(subject.readout, subject.units)
     codes = model.sample(settings.base_codes, space, generator_for(config.seed, "base codes"))
     sigma = latent_sigma(model, directions, generator_for(config.seed, "sigma"))
@@ -122,7 +131,9 @@ def semantics(subject: Subject, directions: Directions, out: Path) -> list[Effec
     shown = track(traversals, f"measuring {directions.method} directions", len(directions))
     rows: list[Effect] = []
     for name, images in zip(directions.names, shown, strict=True):
-        values = subject.measure(images.flatten(0, 1)).reshape(len(codes), len(steps), -1)
+        values = subject.measure(images.flatten(0, 1)).reshape(len(codes), len(steps), len(measured))
+        if not measured:
+            values = np.full((len(codes), len(steps), 1), np.nan)
         rows += effects(values, steps, quantities, directions.method, name, config.seed)
         if subject.readout is not None:
             rows += effects(subject.readout.predict(values), steps, factors, directions.method, name, config.seed)
@@ -149,7 +160,7 @@ def _editing(
 
 def _shown(subject: Subject, directions: Directions, codes: Tensor, sigma: Tensor, reach: float, path: Path) -> None:
     """The traversals of one base code, as far as images stay near the data."""
-    base = _typical(subject.model, codes, directions.space.name, subject.spec)
+    base = _typical(subject, codes, directions.space.name)
     steps = shown_steps(reach, len(subject.config.evaluation.steps) // 2)
     parts = [x[0] for x in traverse(subject.model, directions, codes[base : base + 1], steps, sigma)]
     images = torch.stack(parts)  # [K, S, C, H, W]
@@ -157,7 +168,7 @@ def _shown(subject: Subject, directions: Directions, codes: Tensor, sigma: Tenso
     np.savez(
         path,
         images=seen.reshape(*images.shape[:2], *seen.shape[1:]).astype(np.float32),
-        values=subject.measure(images.flatten(0, 1)).reshape(*images.shape[:2], -1),
+        values=subject.measure(images.flatten(0, 1)).reshape(*images.shape[:2], len(subject.measurements)),
         steps=steps,
     )
 
@@ -205,10 +216,11 @@ def _factor_quantities(readout: Readout, units: Mapping[str, str]) -> list[Quant
     return [Quantity(n, units.get(n, ""), "factor", float(s)) for n, s in zip(readout.names, readout.std, strict=True)]
 
 
-def _typical(model: LatentModel, codes: Tensor, space: str, spec: ImageSpec) -> int:
+def _typical(subject: Subject, codes: Tensor, space: str) -> int:
     """The base code whose image is nearest to the median in all measurements: the one that figures show."""
-    images = spec.pictures(decode_in_parts(model, codes, space))
-    values = ruler(spec.unit).measure(images, spec.spacing_mm)
+    values = subject.measure(decode_in_parts(subject.model, codes, space))
+    if not values.shape[1]:
+        return 0
     centre, scale = centre_and_scale(values)
     far = np.abs(values - centre) / scale
     return int(np.argmin(np.where(np.isfinite(far), far, 3.0).mean(axis=1)))

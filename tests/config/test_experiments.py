@@ -16,6 +16,7 @@ from medlat.config.schema import Root
 from medlat.core.checkpoints import save_generator
 from medlat.core.errors import ConfigErrors
 from medlat.core.spaces import ImageSpec, LatentModel
+from medlat.generators.gan.augmentation import CT, Histology, Published
 from medlat.steps import builders, checks
 
 CONF = Path(config_dir())
@@ -231,6 +232,45 @@ def test_the_lightning_module_of_every_generator_is_built():
         network = builders.network(config, ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5))
         assert isinstance(network, LatentModel)
         assert isinstance(builders.module(config, network, steps=10), pl.LightningModule)
+
+
+@pytest.mark.parametrize(
+    ("data", "pipeline"), [("ct_phantom", CT()), ("histology_phantom", Histology()), ("radiographs", Published())]
+)
+def test_adaptive_augmentation_is_the_modalitys(data, pipeline, tmp_path):
+    config = composed("generator=stylegan2", "scale=tiny", f"data={data}")
+    supply(config, tmp_path)
+    kind = builders.modality(config)
+    image = ImageSpec(kind.channels, 32, 32, *builders.intensity_range(config), kind.unit, 12.5)
+    found = builders.module(config, builders.network(config, image), steps=10).augmentation.pipeline
+    assert type(found) is type(pipeline)
+    assert vars(found) == vars(pipeline)
+
+
+def test_adaptive_augmentation_may_be_another():
+    config = composed("generator=stylegan2", "scale=tiny", "ada@generator.module.augmentation=published")
+    network = builders.network(config, ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5))
+    assert isinstance(builders.module(config, network, steps=10).augmentation.pipeline, Published)
+
+
+def test_what_is_measured_is_told_by_functions_and_settings():
+    chest = {"_target_": "medlat.measure.ct.chest_ct"}
+    assert builders.measured_by(composed()) == builders.measured_by(composed("measure=chest_ct")) == [chest]
+    some = composed("measure=chest_ct", "measure.chest_ct.only=[lung_hu,body_area]")
+    assert builders.measured_by(some) == [chest | {"only": ["lung_hu", "body_area"]}]
+    assert builders.measurements(some).names == ["body_area", "lung_hu"]
+    assert builders.measured_by(composed("measure=none")) == []
+    both = composed("measure=[default,grey]", "measure.grey.only=[brightness]")
+    assert builders.measurements(both).names[-2:] == ["slice_level", "brightness"]
+
+
+def test_windows_and_ranges_are_the_modalitys_unless_others_are_asked_for():
+    assert builders.intensity_range(composed()) == (-1000.0, 2000.0)
+    assert builders.display_window(composed()) == (-1000.0, 500.0)
+    config = composed("data.intensity_range=[-500,500]", "report.display_window=soft_tissue")
+    assert builders.intensity_range(config) == (-500.0, 500.0)
+    assert builders.display_window(config) == (-160.0, 240.0)
+    assert builders.display_window(composed("report.display_window=[0,80]")) == (0.0, 80.0)
 
 
 def test_weights_begin_with_the_seed():

@@ -40,7 +40,7 @@ def test_page_is_aligned_and_narrow(tmp_path: Path, write_tree: Callable[..., Pa
 
 def test_the_programs_own_page() -> None:
     page = help_text([config_dir()])
-    for name in ("ct_vae_sefa", "ct_dicom", "ct_phantom", "vae", "sefa", "tiny", "laptop", "paper"):
+    for name in ("ct_vae_sefa", "ct_dicom", "ct_phantom", "vae", "sefa", "tiny", "laptop", "paper", "chest_ct"):
         assert f"  {name} " in page
     assert "ct_base" not in page
     assert max(map(len, page.splitlines())) <= WIDTH

@@ -7,7 +7,7 @@ import torch
 from medlat.core.errors import UserError
 from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.directions.measured import Measured
-from medlat.measure.rulers import ruler
+from medlat.measure.histology import he_tile
 
 
 class Tiles:
@@ -29,8 +29,8 @@ class Tiles:
 
 
 def test_what_does_nothing_is_in_no_direction():
-    found = Measured(samples=200).find(Tiles())
-    assert set(found.names) <= {f"measured {m.name}" for m in ruler("RGB").measurements}
+    found = Measured(samples=200).find(Tiles(), he_tile())
+    assert set(found.names) <= {f"measured {name}" for name in he_tile().names}
     assert len(found) >= 1
     known = found.scores > 0.9
     assert known.any()
@@ -42,9 +42,11 @@ def test_images_without_variation_have_no_directions():
     model = Tiles()
     model.decode = lambda codes, space: torch.zeros(len(codes), 3, 32, 32)
     with pytest.raises(UserError, match=r"directions=measured: no measurement varies"):
-        Measured(samples=64).find(model)
+        Measured(samples=64).find(model, he_tile())
 
 
 def test_bad_input():
     with pytest.raises(UserError, match=r"directions.samples=3: expected at least 50"):
         Measured(samples=3)
+    with pytest.raises(UserError, match="nothing is measured; expected measure=NAME"):
+        Measured().check_measurements([])

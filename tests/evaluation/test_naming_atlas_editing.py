@@ -132,7 +132,7 @@ class Flat:
     def __init__(self, size=8):
         generator = torch.Generator().manual_seed(2)
         self.pictures = torch.linalg.qr(torch.randn(64, size, generator=generator))[0].T
-        self.rulers = torch.randn(64, 6, generator=generator)  # what is measured are mixtures of all pixels
+        self.mixtures = torch.randn(64, 6, generator=generator)  # what is measured are mixtures of all pixels
         self.image = ImageSpec(1, 8, 8, -1.0, 1.0, "1", 1.0)
         self.spaces = {"z": LatentSpace("z", (size,))}
 
@@ -152,7 +152,7 @@ class Structured(Flat):
     def __init__(self):
         super().__init__()
         self.strength = torch.linspace(2.0, 0.5, 8)
-        self.rulers = self.pictures[:6].T
+        self.mixtures = self.pictures[:6].T
 
     def decode(self, codes, space="z"):
         return super().decode(codes * self.strength)
@@ -165,12 +165,12 @@ def named(model):
     """How many of the directions of three methods and of chance have a name."""
     methods = [SeFa(count=8), PCA(count=8, samples=512), Jacobian(count=8), RandomDirections(count=8)]
     codes, steps = model.sample(24, generator=torch.Generator().manual_seed(0)), [-2.0, -1.0, 0.0, 1.0, 2.0]
-    real = model.decode(model.sample(500)).flatten(1) @ model.rulers
+    real = model.decode(model.sample(500)).flatten(1) @ model.mixtures
     quantities = [Quantity(f"m{i}", "", "measurement", float(real[:, i].std())) for i in range(6)]
     rows = []
     for found in (method.find(model) for method in methods):
         for name, images in zip(found.names, traverse(model, found, codes, steps, torch.ones(len(found))), strict=True):
-            values = (images.flatten(2) @ model.rulers).double().numpy()
+            values = (images.flatten(2) @ model.mixtures).double().numpy()
             values = values + np.random.default_rng(0).normal(0.0, 0.01, values.shape)
             rows += effects(values, steps, quantities, found.method, name)
     return [n for n in names(rows, "measurement", "random") if n.is_named]

@@ -35,8 +35,8 @@ def test_nothing_is_named_where_nothing_moves():
     assert not exposure([], "linear 00").names("rotation")
 
 
-def test_the_ruler_of_a_planted_factor():
-    rulers = {"x_position": "x", "table_height": "table_height", "body_hu": None}
-    assert planted(rulers, "factor.table_height") == "table_height"
-    assert planted(rulers, "factor.x") == "x_position"
-    assert planted(rulers, "label.nodule") is None
+def test_the_measurement_of_a_planted_factor():
+    read = {"x_position": "x", "table_height": "table_height", "body_hu": None}
+    assert planted(read, "factor.table_height") == "table_height"
+    assert planted(read, "factor.x") == "x_position"
+    assert planted(read, "label.nodule") is None

@@ -14,7 +14,6 @@ from medlat.core.errors import UserError
 from medlat.core.stains import stained
 from medlat.data.source import Slice
 from medlat.measure.histology import MEASUREMENTS, NAMES, levels, measure
-from medlat.measure.rulers import ruler
 from medlat.phantoms.histology.source import HistologyPhantom, render
 
 
@@ -227,23 +226,3 @@ def test_real_tiles_of_tumour_have_more_and_larger_nuclei(real_data: Path):
         assert tumour[NAMES.index(name)] > ratio * normal[NAMES.index(name)], name
     assert 1000 < normal[NAMES.index("nuclear_density")] < 6000
     assert 4 < normal[NAMES.index("nuclear_size")] < 9
-
-
-@pytest.mark.parametrize(("unit", "module"), [("HU", "ct"), ("RGB", "histology"), ("grey", "grey")])
-def test_ruler_of_a_unit(unit: str, module: str):
-    found = ruler(unit)
-    assert found.measure.__module__ == f"medlat.measure.{module}"
-    shape = (1, 16, 16, 3) if unit == "RGB" else (1, 16, 16)
-    assert found.measure(np.zeros(shape), 1.0).shape == (1, len(found.measurements))
-    assert len({measurement.name for measurement in found.measurements}) == len(found.measurements)
-
-
-@pytest.mark.parametrize("count", [0, 31, 70])
-def test_a_ruler_measures_on_many_threads_what_one_does(count: int):
-    images = np.stack([render({}, 32, mpp=2.0, seed=seed).rgb for seed in range(70)])[:count]
-    np.testing.assert_array_equal(ruler("RGB").measure(images, 0.002), measure(images, 0.002))
-
-
-def test_ruler_of_another_unit_is_our_fault():
-    with pytest.raises(AssertionError, match="metres"):
-        ruler("metres")

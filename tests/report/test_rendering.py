@@ -1,6 +1,7 @@
 """Looks: how images are shown, and what differences between them are taken of."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,13 @@ def test_figures_of_other_images_have_their_unit_and_no_skin(unit):
     assert f"change from 0, {look.change_unit}" in words
     shown = figures[0].axes[0].images[0].get_array()
     assert shown.shape == ((256, 256, 3) if unit == "RGB" else (256, 256))
+
+
+def test_lightness_of_colours_that_are_no_stains():
+    look = Look(replace(modality.HISTOLOGY, difference="lightness", difference_unit="lightness"), (0.0, 255.0))
+    image = np.full((2, 2, 3), (100.0, 50.0, 20.0), np.float32)
+    assert np.allclose(look.scalar(image), 29.9 + 29.35 + 2.28)
+    assert look.change_unit == "lightness"
 
 
 def test_gif_keeps_the_colours_of_stained_tissue(tmp_path):
