@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import UserError, did_you_mean
-from medlat.core.spaces import Directions, LatentModel, LatentSpace
+from medlat.core.spaces import Directions, LatentModel, LatentSpace, device_of
 
 Origin = Literal["real", "samples", "both"]
 
@@ -149,22 +149,46 @@ def is_taught_by_images(finder: object) -> bool:
     return hasattr(finder, "images")
 
 
-def need_encoder(model: LatentModel, method: str) -> None:
-    """Raises UserError where the generator has no encoder of its own."""
-    if not hasattr(model, "encode"):
+NEEDED = {  # unsupervised methods, and the capability of a generator that each cannot do without
+    "sefa": "latent_affines",
+    "pca": None,
+    "jacobian": None,
+    "ica": "encode",
+    "posterior_axes": "posterior",
+    "coordinate": None,
+    "random": None,
+}
+IN_WORDS = {
+    "encode": "encoder of its own",
+    "posterior": "posterior",
+    "latent_affines": "weights that codes enter through (latent_affines)",
+}
+
+
+def need_capability(model: LatentModel, method: str) -> None:
+    """Raises UserError where the generator cannot do what the method needs of it; see `NEEDED`."""
+    needed = NEEDED[method]
+    if needed is not None and not model.can(needed):
+        expected = [name for name, other in NEEDED.items() if other is None or model.can(other)]
         raise UserError(
-            f"directions={method}: {type(model).__name__} has no encoder of its own; expected a VAE (generator=vae, "
-            f"vae_fine or vae_resnet), or another method, e.g. directions=jacobian"
+            f"directions={method}: {type(model).__name__} has no {IN_WORDS[needed]}; expected {', '.join(expected)}"
         )
 
 
-def posteriors(model: Any, images: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """What the generator's encoder says of each batch [N, C, H, W]: mean and log variance [N, D] on the CPU."""
-    device = next(model.parameters()).device
+def encoded(model: LatentModel, images: Iterable[Tensor], space: str) -> Tensor:
+    """Codes [N, D] float64 on the CPU of batches [B, C, H, W] in [-1, 1], by the generator's own encoder."""
+    device = device_of(model)
+    with torch.no_grad():
+        return torch.cat([model.encode(part.to(device), space).flatten(1).double().cpu() for part in images])
+
+
+def posteriors(model: LatentModel, images: Iterable[Tensor], space: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the generator's encoder says of each batch [N, C, H, W]: mean and log variance [N, D] float64 on the CPU."""
+    device = device_of(model)
     for part in images:
         with torch.no_grad():
-            mean, log_variance = model.encode(part.to(device))
-        yield mean.double().cpu(), log_variance.double().cpu()
+            mean, log_variance = model.posterior(part.to(device), space)
+        yield mean.flatten(1).double().cpu(), log_variance.flatten(1).double().cpu()
 
 
 def is_supervised(finder: object) -> bool:

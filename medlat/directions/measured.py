@@ -8,7 +8,7 @@ from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.directions.finder import check_count, chosen_space
 from medlat.directions.linear_models import cross_validated, r2, ridge
-from medlat.inversion.carry import code_statistics
+from medlat.inversion.mapping import code_statistics
 from medlat.measure.rulers import ruler
 
 BATCH = 256

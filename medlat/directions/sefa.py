@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medlat.core.errors import UserError
 from medlat.core.spaces import Directions, LatentModel
-from medlat.directions.finder import check_count, chosen_space
+from medlat.directions.finder import check_count, chosen_space, need_capability
 
 
 class SeFa:
@@ -29,11 +29,12 @@ class SeFa:
         self.count, self.space, self.layers = count, space, layers
 
     def check(self, model: LatentModel) -> None:
-        """Raises UserError for layers that the generator does not have."""
+        """Raises UserError for layers that the generator does not have, and where it does not show its weights."""
         self.weights(model)
 
     def weights(self, model: LatentModel) -> list[Tensor]:
         """The matrices [out_i, D] that count."""
+        need_capability(model, "sefa")
         space = chosen_space(model, self.space)
         weights = model.latent_affines(space.name)
         if self.layers is None:

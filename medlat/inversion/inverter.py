@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import UserError
-from medlat.core.spaces import PIXELS_AT_ONCE, LatentModel, LatentSpace, decode_in_parts
+from medlat.core.spaces import PIXELS_AT_ONCE, LatentModel, LatentSpace, decode_in_parts, device_of
 from medlat.evaluation.reconstruction import ms_ssim, psnr
 
 Encoder = Callable[[Tensor], Tensor]  # images [N, C, H, W] in [-1, 1] -> codes [N, *space.shape]
@@ -90,8 +90,3 @@ def chosen_space(model: LatentModel, name: str | None) -> LatentSpace:
     if name not in usable:
         raise UserError(f"inversion.space={name}: with this generator, images are inverted into {', '.join(usable)}")
     return model.spaces[name]
-
-
-def device_of(model: LatentModel) -> torch.device:
-    """Where the model takes its codes."""
-    return model.sample(1, next(iter(model.spaces)), torch.Generator()).device

@@ -25,7 +25,7 @@ from medlat.directions.finder import (
     is_trained,
 )
 from medlat.explain.series import Wanted
-from medlat.inversion.carry import carry, code_statistics
+from medlat.inversion.mapping import code_statistics, map_codes
 from medlat.measure.rulers import ruler
 from medlat.steps import builders
 from medlat.steps.classifier import load_target, predicted
@@ -52,7 +52,7 @@ def directions(
 
     judge: the classifier's place among the artifacts. name: of the method, where not its own.
     """
-    model = load_generator(made["generator"], builders.hardware(config).device)
+    model = load_generator(made["generator"], builders.hardware(config).device, builders.named_classes(config))
     finder: Any = builders.finder(section)
     if is_supervised(finder):
         found: Directions = finder.find(model, evidence_for(config, finder, made, model, judge))
@@ -130,12 +130,12 @@ def finder_space(config: DictConfig, finder: Any, model: LatentModel) -> str:
 
 
 def real_codes(config: DictConfig, made: Made, model: LatentModel, space: str, which: str) -> tuple[Tensor, np.ndarray]:
-    """Codes of real images, carried to a space: "fit" or "explained"; and their rows in the slice store."""
+    """Codes of real images, mapped to a space: "fit" or "explained"; and their rows in the slice store."""
     codes, arrays = load_codes(made["inversion"])
     device = builders.hardware(config).device
     parts = codes[which].to(device).split(4096)
-    carried = [carry(model, part, builders.inversion_space(config, model), space).cpu() for part in parts]
-    return torch.cat(carried), arrays[f"{which}_rows"]
+    mapped = [map_codes(model, part, builders.inversion_space(config, model), space).cpu() for part in parts]
+    return torch.cat(mapped), arrays[f"{which}_rows"]
 
 
 def space_sigma(model: LatentModel, space: str) -> Tensor:

@@ -37,11 +37,11 @@ def evaluation(config: DictConfig, methods: Mapping[str, DictConfig], made: Made
     opened, parts, spec = load_data(config, made)
     settings = config.evaluation
     device = builders.hardware(config).device
-    model = load_generator(made["generator"], device)
+    model = load_generator(made["generator"], device, builders.named_classes(config))
     regressor = load_regressor(made["regressor"], device)
     extractors = [*([RegressorFeatures(regressor)] if regressor else []), *builders.features(config)]
     numbers: dict[str, float] = {}
-    if hasattr(model, "encode"):
+    if model.can("encode"):
         numbers |= _reconstruction(opened, parts, spec, model, device, settings.active_kl, out)
     samples = sample_images(model, settings.samples, config.seed)
     real, measured = _measured(opened, parts, spec)
@@ -95,10 +95,10 @@ def _reconstruction(
         out / "reconstruction.npz",
         psnr=result.psnr,
         ms_ssim=result.ms_ssim,
-        kl=result.kl,
         real=opened.physical(parts.test[shown], spec),
         decoded=decoded[shown],
         shown=shown,
+        **({} if result.kl is None else {"kl": result.kl}),  # type: ignore[arg-type]
     )
     return {f"reconstruction/{name}": value for name, value in result.summary(active_kl).items()}
 

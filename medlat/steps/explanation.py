@@ -36,7 +36,7 @@ from medlat.explain.series import (
     monotonicity,
     sigma_along,
 )
-from medlat.inversion.carry import lift
+from medlat.inversion.mapping import map_directions
 from medlat.measure.rulers import ruler
 from medlat.report.compile import read_semantics
 from medlat.report.rendering import Look
@@ -111,7 +111,7 @@ def explanation(config: DictConfig, methods: Mapping[str, DictConfig], made: Mad
     responses: dict[str, np.ndarray] = {}
     main: tuple[Directions, _Explained] | None = None
     for place, section in methods.items():
-        found = lift(subject.untuned, Directions.load(made[place].path / FILE), inverted)
+        found = map_directions(subject.untuned, Directions.load(made[place].path / FILE), inverted)
         control = is_control(place)
         explained = _explain(subject, found, section, place)
         values, groups = _judge(subject, explained)
@@ -182,8 +182,8 @@ def _subject(config: DictConfig, made: Made) -> _Subject:
         made=made,
         spec=spec,
         device=device,
-        model=explained_generator(made, device),
-        untuned=load_generator(made["generator"], device),
+        model=explained_generator(made, device, builders.named_classes(config)),
+        untuned=load_generator(made["generator"], device, builders.named_classes(config)),
         target=target,
         wanted=wanted_of(config, target, reference),
         real=real,

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def encoder(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
 
     opened, parts, spec = load_data(config, made)
     hardware = builders.hardware(config).alone()
-    model = load_generator(made["generator"], hardware.device)
+    model = load_generator(made["generator"], hardware.device, builders.named_classes(config))
     space = builders.inversion_space(config, model)
     if own_encoder(model, space) is not None or not builders.needs_encoder(config):
         return
@@ -56,14 +57,19 @@ def encoder(config: DictConfig, made: Made, tracker: Any, out: Path) -> None:
     save_generator(out / ENCODER, module.result, recipe, spec)
 
 
-def load_encoder(artifact: Artifact, model: LatentModel, space: str, device: torch.device) -> Encoder | None:
-    """What maps images to codes of the space: the generator's own encoder, the trained one, or None."""
+def load_encoder(
+    artifact: Artifact, model: LatentModel, space: str, device: torch.device, allowed: Collection[str]
+) -> Encoder | None:
+    """What maps images to codes of the space: the generator's own encoder, the trained one, or None.
+
+    allowed: classes outside medlat that the file may name.
+    """
     if (own := own_encoder(model, space)) is not None:
         return own
     path = artifact.path / ENCODER
     if not path.exists():
         return None
-    recipe, image, weights = read_generator(path)
+    recipe, image, weights = read_generator(path, allowed)
     network = builders.network_from(recipe, image)
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -75,8 +81,9 @@ def inversion(config: DictConfig, made: Made, out: Path) -> None:
     """
     opened, parts, spec = load_data(config, made)
     device = builders.hardware(config).device
-    model = load_generator(made["generator"], device)
-    trained = load_encoder(made["encoder"], model, builders.inversion_space(config, model), device)
+    allowed = builders.named_classes(config)
+    model = load_generator(made["generator"], device, allowed)
+    trained = load_encoder(made["encoder"], model, builders.inversion_space(config, model), device, allowed)
     settings, method = config.inversion, build.build(config.inversion.method)
     rows = {"fit": _spread(parts.train, config.explain.codes), "explained": _spread(parts.test, config.explain.images)}
 
@@ -90,7 +97,7 @@ def inversion(config: DictConfig, made: Made, out: Path) -> None:
     table = [_row("before tuning" if method.tunes else _name(settings.method), explained)]
     if method.tunes:
         model, explained = _tune(config, method, model, opened.fetch(rows["explained"], spec), explained, device)
-        recipe, image, _ = read_generator(made["generator"].path / TUNED)
+        recipe, image, _ = read_generator(made["generator"].path / TUNED, allowed)
         save_generator(out / TUNED, model, recipe, image)
         table.append(_row(_name(settings.method), explained))
     some = rows["explained"][: settings.compared]
@@ -143,7 +150,9 @@ def load_codes(artifact: Artifact) -> tuple[dict[str, Tensor], dict[str, np.ndar
         return load_file(artifact.path / CODES), dict(arrays)
 
 
-def explained_generator(made: Made, device: torch.device) -> Any:
-    """The generator that explained images are decoded by: the tuned one where there is one."""
+def explained_generator(made: Made, device: torch.device, allowed: Collection[str]) -> Any:
+    """The generator that explained images are decoded by: the tuned one where there is one. allowed: classes outside
+    medlat that its file may name.
+    """
     tuned = made["inversion"].path / TUNED
-    return load_generator(made["inversion"] if tuned.exists() else made["generator"], device)
+    return load_generator(made["inversion"] if tuned.exists() else made["generator"], device, allowed)
