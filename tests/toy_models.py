@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from medlat.core.spaces import ImageSpec, LatentSpace
+from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 
 SPEC = ImageSpec(1, 4, 4, 0.0, 255.0, "grey", 1.0)
 
 
-class Pixels:
+class Pixels(LatentModel):
     """A code of four numbers, each a tenth of the brightness of its quarter of the image."""
 
     def __init__(self) -> None:

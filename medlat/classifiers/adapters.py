@@ -210,14 +210,17 @@ class _Function:
 
 
 class MedlatClassifier(Trained):
-    """A classifier that medlat trained, from its file. Raises UserError where it is missing or something else."""
+    """A classifier that medlat trained, from its file. Raises UserError where it is missing or something else.
 
-    def __init__(self, path: str | Path) -> None:
+    path: the file. network: dotted name of the network's class, where it is one of the user's own.
+    """
+
+    def __init__(self, path: str | Path, network: str | None = None) -> None:
         self.culprit = Culprit(self, "path", str(path))
         file = Path(path).expanduser()
         check_file(file, self.culprit)
         try:
-            super().__init__(load(file).network)
+            super().__init__(load(file, () if network is None else (network,)).network)
         except UserError as error:
             raise self.culprit.error(str(error)) from error
 

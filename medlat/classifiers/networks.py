@@ -63,7 +63,8 @@ class ClassifierNetwork(nn.Module):
         """Images [N, C, H, W] in [-1, 1] -> raw outputs [N, K] float32: logits; for regression standardised values."""
         return self.body(images.contiguous(memory_format=torch.channels_last)).float()
 
-    def _finish(self, body: nn.Module) -> None:
+    def finish(self, body: nn.Module) -> None:
+        """Take the body, images [N, C, H, W] -> raw outputs [N, K]; a subclass calls it last in its constructor."""
         for module in body.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = False  # Grad-CAM's hooks need what goes into it
@@ -104,7 +105,7 @@ class DenseNet(ClassifierNetwork):
         body = MonaiDenseNet(2, image.channels, len(self.outputs), init_features, growth_rate, blocks)
         if stem_stride == 2:
             body.features.pool0 = nn.Identity()
-        self._finish(body)
+        self.finish(body)
 
 
 class ResNet(ClassifierNetwork):
@@ -141,7 +142,7 @@ class ResNet(ClassifierNetwork):
         widths = [width * 2**i for i in range(self.STAGES)]
         arguments: dict[str, Any] = {"conv1_t_stride": 2, "no_max_pool": stem_stride == 2, "bias_downsample": False}
         counts = {"n_input_channels": image.channels, "num_classes": len(self.outputs)}
-        self._finish(MonaiResNet("basic", layers, widths, spatial_dims=2, **counts, **arguments))
+        self.finish(MonaiResNet("basic", layers, widths, spatial_dims=2, **counts, **arguments))
 
 
 def _check_positive(name: str, value: int) -> None:

@@ -1,6 +1,7 @@
 """A classifier that was trained here, as a black box with its lid off."""
 
 import math
+from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -76,17 +77,19 @@ def fit_temperature(network: ClassifierNetwork, logits: Tensor, targets: Tensor)
     return network.temperature.item()
 
 
-def load(path: str | Path) -> Trained:
+def load(path: str | Path, allowed: Collection[str] = ()) -> Trained:
     """The classifier of a file that medlat made (`save_generator`).
 
-    Raises UserError where the file is damaged, or holds something else.
+    allowed: dotted names of the user's own subclasses of `ClassifierNetwork` that the file may name. Raises UserError
+    where the file is damaged, or holds something else.
     """
     path = Path(path)
-    recipe, image, weights = read_generator(path)
-    module, _, name = str(recipe.pop("_target_")).rpartition(".")
-    kind = getattr(import_module(NETWORKS), name, None) if module == NETWORKS else None
+    recipe, image, weights = read_generator(path, allowed)
+    target = str(recipe.pop("_target_"))
+    module, _, name = target.rpartition(".")
+    kind = getattr(import_module(module), name, None) if module == NETWORKS or target in allowed else None
     if not isinstance(kind, type) or not issubclass(kind, ClassifierNetwork):
-        raise UserError(f"{path}: holds a {module}.{name}, expected a classifier of {NETWORKS}")
+        raise UserError(f"{path}: holds a {module}.{name}, expected a classifier of {NETWORKS}, or a subclass")
     try:
         _check_layers(recipe, weights)
         with torch.device("meta"):  # a network larger than its weights is refused before it takes memory

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ LARGEST = 1e9  # of the numbers that describe images
 def save_generator(path: Path, network: nn.Module, recipe: dict[str, Any], image: ImageSpec) -> None:
     """Write weights and recipe.
 
-    recipe: plain values: `_target_`, the network's class below `medlat.`, and its arguments but for the image.
+    recipe: plain values: `_target_`, the network's class, and its arguments but for the image.
     """
     header = json.dumps({"format": FORMAT, "recipe": recipe, "image": image.to_dict()}, sort_keys=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -28,10 +29,12 @@ def save_generator(path: Path, network: nn.Module, recipe: dict[str, Any], image
     os.replace(fresh, path)
 
 
-def read_generator(path: Path) -> tuple[dict[str, Any], ImageSpec, dict[str, Tensor]]:
+def read_generator(path: Path, allowed: Collection[str] = ()) -> tuple[dict[str, Any], ImageSpec, dict[str, Tensor]]:
     """Recipe, image specification and weights of a file.
 
-    Raises UserError where the file is damaged, of another format, holds a pickle, or names a class outside medlat.
+    allowed: dotted names of classes outside medlat that the file may name: those that the user's configuration names.
+    Who gets a file from somebody else does not run what its header says. Raises UserError where the file is damaged, of
+    another format, holds a pickle, or names another class.
     """
     try:
         _refuse_pickle(path)
@@ -47,9 +50,12 @@ def read_generator(path: Path) -> tuple[dict[str, Any], ImageSpec, dict[str, Ten
             raise ValueError("its header is not one that medlat writes")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged checkpoint ({error}); delete its folder to make it anew") from error
-    if not str(recipe.get("_target_", "")).startswith("medlat."):
+    target = str(recipe.get("_target_", ""))
+    if not target.startswith("medlat.") and target not in allowed:
+        named = f", or {' or '.join(sorted(allowed))}" if allowed else ""
         raise UserError(
-            f"{path}: the checkpoint names the class {recipe.get('_target_')!r}; only medlat.* is built from a file"
+            f"{path}: the checkpoint names the class {target!r}; only medlat.* and classes that the configuration "
+            f"names too are built from a file; expected medlat.*{named}"
         )
     return recipe, image, weights
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -79,24 +79,113 @@ class LatentSpace:
         return int(torch.Size(self.shape).numel())
 
 
-@runtime_checkable
-class LatentModel(Protocol):
-    """A generator, as every direction method, inversion and measurement sees it."""
+class LatentModel:
+    """A generator, as every direction method, inversion and measurement sees it: the base class of all of them.
+
+    A class has `image` and `spaces`, and overrides `sample` and `decode`. What it can do beyond is optional: it
+    overrides the methods of that capability, and has it. Nobody asks for its class.
+
+    | capability | method to override |
+    | --- | --- |
+    | encode | `encode`, or `posterior`, whose mean is then the code |
+    | posterior | `posterior` |
+    | latent_affines | `latent_affines` |
+    | map_codes | `map_codes` and `reached` |
+    | invert | `invert` |
+
+    `decode` is a function of the code alone once `deterministic` was called. A network that is trained here is a
+    `torch.nn.Module` as well: `class Mine(LatentModel, nn.Module)`.
+    """
 
     image: ImageSpec
     spaces: dict[str, LatentSpace]  # the first is the default
 
+    # --- required ------------------------------------------------------------------------------------------------
+
     def sample(self, n: int, space: str, generator: torch.Generator | None = None) -> Tensor:
         """n codes drawn from the space's prior, [n, *space.shape] float32."""
-        ...
+        raise NotImplementedError
 
     def decode(self, codes: Tensor, space: str) -> Tensor:
         """Codes [N, *space.shape] -> images [N, C, H, W] in [-1, 1]; differentiable in the codes."""
-        ...
+        raise NotImplementedError
+
+    # --- capabilities --------------------------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What it can do beyond decoding: the capabilities whose methods the class overrides. A class that has a method
+        only under some settings takes it away here.
+        """
+        return frozenset(name for name, hooks in CAPABILITIES.items() if any(_overrides(type(self), h) for h in hooks))
+
+    def can(self, capability: str) -> bool:
+        """Whether it has the capability, one of `CAPABILITIES`."""
+        assert capability in CAPABILITIES, capability
+        return capability in self.capabilities
+
+    def encode(self, images: Tensor, space: str) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> codes [N, *space.shape] float32, of any space that images are inverted
+        into; of a posterior its mean.
+        """
+        return self.posterior(images, space)[0]
+
+    def posterior(self, images: Tensor, space: str) -> tuple[Tensor, Tensor]:
+        """Images [N, C, H, W] in [-1, 1] -> mean and log variance of a normal posterior, both [N, *space.shape]."""
+        raise NotImplementedError
+
+    def invert(self, images: Tensor, space: str) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> the codes [N, *space.shape] whose images are these, but for rounding."""
+        raise NotImplementedError
 
     def latent_affines(self, space: str) -> list[Tensor]:
         """The weight matrices [out_i, space.size] through which codes of the space enter the network."""
-        ...
+        raise NotImplementedError
+
+    def reached(self, space: str) -> tuple[str, ...]:
+        """The other spaces that codes of this one can be mapped to."""
+        return ()
+
+    def map_codes(self, codes: Tensor, source: str, target: str) -> Tensor:
+        """Codes [N, *shape] of the space `source` -> the codes of `target`, one of `reached`, with the same images."""
+        raise NotImplementedError
+
+    def map_directions(self, vectors: Tensor, source: str, target: str) -> Tensor | None:
+        """Directions [K, *shape] of the space `source`, which no code of `target` can be mapped to -> the directions of
+        `target` that do the same, of any length; None where there are none.
+        """
+        return None
+
+    def deterministic(self) -> None:
+        """From now on `decode` is a function of the code alone: what is measured is one. A network that adds noise
+        overrides this.
+        """
+
+
+CAPABILITIES = {  # name -> the methods of which one must be overridden
+    "encode": ("encode", "posterior"),
+    "posterior": ("posterior",),
+    "invert": ("invert",),
+    "latent_affines": ("latent_affines",),
+    "map_codes": ("map_codes",),
+}
+REQUIRED = ("sample", "decode")
+
+
+def _overrides(kind: type, method: str) -> bool:
+    return getattr(kind, method) is not getattr(LatentModel, method)
+
+
+def missing_parts(model: object) -> list[str]:
+    """What a generator lacks, or has under a name that hides a method; in words, empty where it is whole."""
+    if not isinstance(model, LatentModel):
+        return ["the base class medlat.core.spaces.LatentModel"]
+    lacking = [f"the method {name}" for name in REQUIRED if not _overrides(type(model), name)]
+    lacking += [f"the attribute {name}" for name in ("image", "spaces") if not getattr(model, name, None)]
+    methods = {name for name in vars(LatentModel) if not name.startswith("_")}
+    layers = [name for name, _ in model.named_children()] if isinstance(model, torch.nn.Module) else []
+    hidden = [name for name in sorted(methods) if name in layers or name in vars(model)]
+    return lacking + [f"another name for its attribute '{name}', which is a method's" for name in hidden]
 
 
 @dataclass
@@ -185,6 +274,11 @@ def chosen_space(model: LatentModel, name: str | None, for_images: bool = False)
         found = "with this generator, images are inverted into" if for_images else "this generator has"
         raise ArgumentError("space", f"{found} {', '.join(usable)}", name)
     return model.spaces[name]
+
+
+def device_of(model: LatentModel) -> torch.device:
+    """Where the model takes its codes."""
+    return model.sample(1, next(iter(model.spaces)), torch.Generator()).device
 
 
 PIXELS_AT_ONCE = 2**20  # of images decoded together: 256 of 64², 1 of 1024²

@@ -3,7 +3,8 @@
 A method is a class with explicit arguments and `find(model, ...)`, and one YAML in `conf/directions/`; it may stand
 anywhere that Python can import it. It says by class attributes what it needs and what it is called:
 
-needs:     names out of `NEEDS`; what stands for a thing is given to `find` as an argument of that name. Default: none.
+needs:     names out of `NEEDS`, and capabilities of the generator (`medlat.core.spaces.CAPABILITIES`). What is a thing
+           is given to `find` as an argument of that name. Default: none.
 name:      of its directions, where the configuration does not give another. Default: the class's own, as `my_finder`.
 per_image: whether its direction differs from image to image, as `directions_at` says. Default: no.
 """
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import ArgumentError, UserError, did_you_mean
-from medlat.core.spaces import Directions, LatentModel, LatentSpace
+from medlat.core.spaces import CAPABILITIES, Directions, LatentModel, LatentSpace, device_of
 
 Origin = Literal["real", "samples", "both"]
 
@@ -60,8 +61,9 @@ def needs_of(finder: object) -> frozenset[str]:
     declared: Any = getattr(finder, "needs", frozenset())
     what = type(finder).__name__
     needs = frozenset([declared] if isinstance(declared, str) else declared)
-    for name in sorted(needs - NEEDS.keys()):
-        raise UserError(f"{what}.needs: nothing is called '{name}'{did_you_mean(name, NEEDS)}")
+    for name in sorted(needs - NEEDS.keys() - CAPABILITIES.keys()):
+        known = [*NEEDS, *CAPABILITIES]
+        raise UserError(f"{what}.needs: nothing is called '{name}'{did_you_mean(name, known)}")
     if "training" in needs:
         missing = [name for name in ("schedule", "module", "directions") if not hasattr(finder, name)]
         if missing:
@@ -193,24 +195,37 @@ class TrainedFinder(Finder, Protocol):
         ...
 
 
-def need_encoder(model: LatentModel, method: str) -> None:
-    """Raises UserError where the generator has no encoder of its own."""
-    if not hasattr(model, "encode"):
-        raise ArgumentError(
-            "",
-            f"{type(model).__name__} has no encoder of its own; expected a VAE (generator=vae, vae_fine or "
-            f"vae_resnet), or another method, e.g. jacobian",
-            method,
-        )
+IN_WORDS = {
+    "encode": "encoder of its own",
+    "posterior": "posterior",
+    "latent_affines": "weights that codes enter through (latent_affines)",
+}
 
 
-def posteriors(model: Any, images: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """What the generator's encoder says of each batch [N, C, H, W]: mean and log variance [N, D] on the CPU."""
-    device = next(model.parameters()).device
+def need_capabilities(finder: object, model: LatentModel) -> None:
+    """Raises UserError where the generator cannot do what the finder needs of it."""
+    for name in sorted(needs_of(finder) & CAPABILITIES.keys()):
+        if not model.can(name):
+            lacks = f"{type(model).__name__} has no {IN_WORDS.get(name, name)}"
+            raise ArgumentError(
+                "", f"{lacks}; expected a method that needs none, e.g. pca or jacobian", name_of(finder), of=finder
+            )
+
+
+def encoded(model: LatentModel, images: Iterable[Tensor], space: str) -> Tensor:
+    """Codes [N, D] float64 on the CPU of batches [B, C, H, W] in [-1, 1], by the generator's own encoder."""
+    device = device_of(model)
+    with torch.no_grad():
+        return torch.cat([model.encode(part.to(device), space).flatten(1).double().cpu() for part in images])
+
+
+def posteriors(model: LatentModel, images: Iterable[Tensor], space: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the generator's encoder says of each batch [N, C, H, W]: mean and log variance [N, D] float64 on the CPU."""
+    device = device_of(model)
     for part in images:
         with torch.no_grad():
-            mean, log_variance = model.encode(part.to(device))
-        yield mean.double().cpu(), log_variance.double().cpu()
+            mean, log_variance = model.posterior(part.to(device), space)
+        yield mean.flatten(1).double().cpu(), log_variance.flatten(1).double().cpu()
 
 
 def check_count(count: int) -> None:

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from medlat.core.errors import ArgumentError
 from medlat.core.spaces import Directions, LatentModel, chosen_space
-from medlat.directions.finder import check_count, need_encoder, posteriors
+from medlat.directions.finder import check_count, encoded, need_capabilities
 
 ITERATIONS = 1000
 
 
 class ICA:
     """What varies by itself in the data: the columns of the mixing matrix of FastICA (Hyvärinen & Oja 2000), fitted to
-    the codes of real images by the generator's own encoder.
+    the codes of real images by the generator's own encoder: the means of a posterior, or plain codes.
 
     A latent space with the same prior in all directions has no axes of its own, but what made the images has: factors
     that are independent and not Gaussian. As far as codes depend on them linearly, ICA finds them up to order and sign,
@@ -29,7 +29,7 @@ class ICA:
     """
 
     name = "ica"
-    needs = frozenset({"images"})
+    needs = frozenset({"images", "encode"})
 
     def __init__(self, count: int = 16, variance: float = 0.95, images: int = 4096, seed: int = 0) -> None:
         check_count(count)
@@ -41,12 +41,12 @@ class ICA:
 
     def check(self, model: LatentModel) -> None:
         """Raises UserError where the generator has no encoder."""
-        need_encoder(model, "ica")
+        need_capabilities(self, model)
 
     def find(self, model: LatentModel, images: Iterable[Tensor]) -> Directions:
         self.check(model)
         space = chosen_space(model, None)
-        codes = torch.cat([mean for mean, _ in posteriors(model, images)])
+        codes = encoded(model, images, space.name)
         mixing = torch.from_numpy(independent_components(codes.numpy(), self.variance, self.seed))
         strength = mixing.square().sum(dim=0) / codes.var(dim=0).sum()
         best = torch.argsort(strength, descending=True, stable=True)[: self.count]

@@ -11,7 +11,7 @@ from medlat.core.spaces import Directions, LatentModel, chosen_space, decode_in_
 from medlat.core.statistics import r2, ridge_with_intercept
 from medlat.directions.finder import check_count
 from medlat.directions.linear_models import cross_validated
-from medlat.inversion.carry import code_statistics
+from medlat.inversion.mapping import code_statistics
 from medlat.measure.measurement import MeasurementSet
 
 BATCH = 256

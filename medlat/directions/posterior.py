@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medlat.core.errors import ArgumentError
 from medlat.core.spaces import Directions, LatentModel, chosen_space
-from medlat.directions.finder import check_count, need_encoder, posteriors
+from medlat.directions.finder import check_count, need_capabilities, posteriors
 from medlat.generators.vae.networks import kl_per_dimension
 
 
@@ -20,7 +20,7 @@ class PosteriorAxes:
     """
 
     name = "posterior_axes"
-    needs = frozenset({"images"})
+    needs = frozenset({"images", "posterior"})
 
     def __init__(self, count: int = 16, images: int = 2048) -> None:
         check_count(count)
@@ -29,12 +29,14 @@ class PosteriorAxes:
         self.count, self.images = count, images
 
     def check(self, model: LatentModel) -> None:
-        """Raises UserError where the generator has no encoder."""
-        need_encoder(model, "posterior_axes")
+        """Raises UserError where the generator has no posterior."""
+        need_capabilities(self, model)
 
     def find(self, model: LatentModel, images: Iterable[Tensor]) -> Directions:
         self.check(model)
         space = chosen_space(model, None)
-        kl = torch.cat([kl_per_dimension(*posterior) for posterior in posteriors(model, images)]).mean(dim=0)
+        kl = torch.cat([kl_per_dimension(*posterior) for posterior in posteriors(model, images, space.name)]).mean(
+            dim=0
+        )
         best = torch.argsort(kl, descending=True, stable=True)[: self.count]
         return Directions.ranked(torch.eye(space.size)[best], kl[best], self.name, space)

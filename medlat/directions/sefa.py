@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medlat.core.errors import ArgumentError
 from medlat.core.spaces import Directions, LatentModel, chosen_space
-from medlat.directions.finder import check_count
+from medlat.directions.finder import check_count, need_capabilities
 
 
 class SeFa:
@@ -23,6 +23,7 @@ class SeFa:
     """
 
     name = "sefa"
+    needs = frozenset({"latent_affines"})
 
     def __init__(self, count: int = 16, space: str | None = None, layers: Sequence[int] | None = None) -> None:
         check_count(count)
@@ -31,11 +32,12 @@ class SeFa:
         self.count, self.space, self.layers = count, space, layers
 
     def check(self, model: LatentModel) -> None:
-        """Raises UserError for layers that the generator does not have."""
+        """Raises UserError for layers that the generator does not have, and where it does not show its weights."""
         self.weights(model)
 
     def weights(self, model: LatentModel) -> list[Tensor]:
         """The matrices [out_i, D] that count."""
+        need_capabilities(self, model)
         space = chosen_space(model, self.space)
         weights = model.latent_affines(space.name)
         if self.layers is None:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlat.generators.vae.networks import VAE, kl_per_dimension
+from medlat.core.spaces import LatentModel
+from medlat.generators.vae.networks import kl_per_dimension
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli & Bovik 2003
 MS_SSIM_WINDOW = 11
@@ -15,39 +16,48 @@ MS_SSIM_WINDOW = 11
 
 @dataclass
 class Reconstruction:
-    """Per held-out image: psnr [N] (dB, range 2), ms_ssim [N]; kl [D] mean nats per latent dimension; images [N, C, H,
-    W] in [-1, 1].
+    """Per held-out image: psnr [N] (dB, range 2), ms_ssim [N]; images [N, C, H, W] in [-1, 1]. kl: [D] mean nats per
+    latent dimension; None of a generator without a posterior.
     """
 
     psnr: np.ndarray
     ms_ssim: np.ndarray
-    kl: np.ndarray
+    kl: np.ndarray | None
     images: np.ndarray
 
     def summary(self, active_kl: float) -> dict[str, float]:
-        """Means, and the number of latent dimensions with more KL than `active_kl` nats (active units)."""
-        return {
-            "psnr": float(self.psnr.mean()),
-            "ms_ssim": float(self.ms_ssim.mean()),
-            "kl_total": float(self.kl.sum()),
-            "active_units": float((self.kl > active_kl).sum()),
-        }
+        """Means, and of a posterior the number of latent dimensions with more KL than `active_kl` nats (active
+        units).
+        """
+        found = {"psnr": float(self.psnr.mean()), "ms_ssim": float(self.ms_ssim.mean())}
+        if self.kl is not None:
+            found |= {"kl_total": float(self.kl.sum()), "active_units": float((self.kl > active_kl).sum())}
+        return found
 
 
 @torch.inference_mode()
-def reconstruct(model: VAE, batches: Iterable[Tensor], device: torch.device) -> Reconstruction:
-    """Decode the posterior mean of every image. batches: [B, C, H, W] in [-1, 1]."""
+def reconstruct(model: LatentModel, batches: Iterable[Tensor], device: torch.device) -> Reconstruction:
+    """Decode what the generator's own encoder says of every image: of a posterior the mean, in its default space.
+
+    batches: [B, C, H, W] in [-1, 1].
+    """
+    assert model.can("encode")
+    space, knows = next(iter(model.spaces)), model.can("posterior")
     psnrs, similarities, divergences, images = [], [], [], []
     for batch in batches:
         real = batch.to(device)
-        mean, log_variance = model.encode(real)
-        decoded = model.decode(mean)
+        if knows:
+            codes, log_variance = model.posterior(real, space)
+            divergences.append(kl_per_dimension(codes, log_variance).flatten(1))
+        else:
+            codes = model.encode(real, space)
+        decoded = model.decode(codes, space)
         psnrs.append(psnr(decoded, real))
         similarities.append(ms_ssim(decoded, real))
-        divergences.append(kl_per_dimension(mean, log_variance))
         images.append(decoded.cpu())
-    numbers = [torch.cat(parts).cpu().numpy() for parts in (psnrs, similarities, divergences, images)]
-    return Reconstruction(numbers[0], numbers[1], numbers[2].mean(0), numbers[3])
+    numbers = [torch.cat(parts).cpu().numpy() for parts in (psnrs, similarities, images)]
+    kl = torch.cat(divergences).cpu().numpy().mean(0) if knows else None
+    return Reconstruction(numbers[0], numbers[1], kl, numbers[2])
 
 
 def psnr(images: Tensor, reference: Tensor) -> Tensor:

@@ -4,9 +4,6 @@ import torch
 from torch import Tensor
 
 from medlat.core.spaces import LatentModel, chosen_space
-from medlat.generators.stylegan2.networks import StyleGAN2
-from medlat.generators.vae.networks import VAE
-from medlat.inversion.carry import carry
 from medlat.inversion.inverter import Encoder
 
 
@@ -31,11 +28,11 @@ class Encode:
 
 
 def own_encoder(model: LatentModel, space: str) -> Encoder | None:
-    """The generator's own way from images to a space: the mean of a VAE's posterior, or what StyleGAN2's encoder says,
-    carried on from w; None where it has none.
+    """The generator's own way from images to a space: the exact one where it has that, else its encoder; None where it
+    has none.
     """
-    if isinstance(model, VAE):
-        return lambda images: model.encode(images)[0]
-    if isinstance(model, StyleGAN2) and model.encoder is not None:
-        return lambda images: carry(model, model.infer(images), "w", space)
+    if model.can("invert"):
+        return lambda images: model.invert(images, space)
+    if model.can("encode"):
+        return lambda images: model.encode(images, space)
     return None

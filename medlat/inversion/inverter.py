@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from medlat.core.spaces import PIXELS_AT_ONCE, LatentModel, chosen_space, decode_in_parts
+from medlat.core.spaces import PIXELS_AT_ONCE, LatentModel, chosen_space, decode_in_parts, device_of
 from medlat.evaluation.reconstruction import ms_ssim, psnr
 
 Encoder = Callable[[Tensor], Tensor]  # images [N, C, H, W] in [-1, 1] -> codes [N, *space.shape]
@@ -75,8 +75,3 @@ def compare(model: LatentModel, codes: Tensor, space: str, images: Tensor, secon
     """What the model makes of codes [N, *shape], beside the images [N, C, H, W] that they stand for."""
     decoded = decode_in_parts(model, codes.to(device_of(model)), space)
     return Inverted(codes, decoded, psnr(decoded, images), ms_ssim(decoded, images), seconds)
-
-
-def device_of(model: LatentModel) -> torch.device:
-    """Where the model takes its codes."""
-    return model.sample(1, next(iter(model.spaces)), torch.Generator()).device

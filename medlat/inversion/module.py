@@ -8,7 +8,7 @@ from medlat.core.randomness import generator_for
 from medlat.core.similarity import pyramid_error
 from medlat.core.spaces import LatentModel
 from medlat.evaluation.reconstruction import psnr
-from medlat.inversion.carry import code_statistics
+from medlat.inversion.mapping import code_statistics
 from medlat.inversion.network import CodeEncoder
 from medlat.inversion.objective import SAMPLES
 from medlat.training.averaged import OnGeneratorModule

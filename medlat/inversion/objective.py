@@ -6,7 +6,7 @@ from torch import Tensor
 from medlat.core.randomness import generator_for
 from medlat.core.similarity import pyramid, pyramid_error
 from medlat.core.spaces import LatentModel, LatentSpace, decode_in_parts
-from medlat.inversion.carry import code_statistics
+from medlat.inversion.mapping import code_statistics
 
 SAMPLES = 4096  # codes that an empirical prior is estimated from
 DIFFERENCE = 1e-2  # σ: of finite differences

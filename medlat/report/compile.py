@@ -267,6 +267,8 @@ def _encoder(work: _Work) -> list[Picture]:
     pictures = [
         Picture.saved(paths, f"Reconstructions of held-out {inputs.look.nouns}", "Best, median and worst by PSNR.")
     ]
+    if "kl" not in arrays:  # of a generator without a posterior
+        return pictures
     figure = charts.latent_usage(arrays["kl"], inputs.active_kl)
     paths = save_figure(figure, work.figures, "latent_usage", charts.usage_table(arrays["kl"], inputs.active_kl))
     return [*pictures, Picture.saved(paths, "Use of the latent space")]

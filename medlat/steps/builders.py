@@ -37,6 +37,17 @@ def network(config: DictConfig, image: "ImageSpec") -> "nn.Module":
     return _seeded(config, "weights", config.generator.network, image=image)
 
 
+def named_classes(config: DictConfig) -> frozenset[str]:
+    """Classes that the configuration names for networks: beside medlat's, a file that this run reads may name these
+    and no others. Of a run that is long done, its own config.yaml says them.
+    """
+    paths = ("generator.network", "classifier.network", "oracle.network", "inversion.encoder.network")
+    found = [OmegaConf.select(config, f"{path}._target_") for path in paths]
+    # Of what comes from a file, `network` is the class itself.
+    found += [OmegaConf.select(config, path) for path in paths[:3]]
+    return frozenset(name for name in found if isinstance(name, str))
+
+
 def network_from(recipe: dict[str, Any], image: "ImageSpec") -> "nn.Module":
     """The network a checkpoint describes."""
     return build(OmegaConf.create(recipe), image=image)

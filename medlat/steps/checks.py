@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from medlat.config.build import build, naming
 from medlat.config.command_line import name_problem
 from medlat.core.errors import ConfigErrors, UserError
-from medlat.directions.finder import needs_of
+from medlat.directions.finder import need_capabilities, needs_of
 from medlat.steps.builders import (
     _inversions,
     asks_classifier,
@@ -230,6 +230,7 @@ def _classifier_check(config: DictConfig) -> None:
     """The classifier's network without its numbers."""
     import torch
 
+    from medlat.classifiers.networks import ClassifierNetwork
     from medlat.training.loop import check_hardware
 
     section, how_long = config.classifier, schedule(config, "classifier")
@@ -237,6 +238,11 @@ def _classifier_check(config: DictConfig) -> None:
         task = section.task or "binary"
         classes = ["0", "1"] if task == "binary" else ["value"] if task == "regression" else ["0", "1", "2"]
         network = build(section.network, image=_image(config), task=task, classes=classes)
+        if not isinstance(network, ClassifierNetwork):
+            raise UserError(
+                f"classifier.network._target_={section.network['_target_']}: expected a subclass of "
+                f"{ClassifierNetwork.__module__}.{ClassifierNetwork.__name__}"
+            )
         check_hardware(classifier_module(config, network, how_long.steps), how_long, hardware(config))
 
 
@@ -266,9 +272,22 @@ def _module(config: DictConfig) -> None:
     image, how_long = _image(config), schedule(config)
     with torch.device("meta"):
         network = build(config.generator.network, image=image)
+        _check_generator(config.generator.network["_target_"], network)
         check_hardware(module(config, network, how_long.steps), how_long, hardware(config))
         for section in (config.directions, *config.compared.values(), *config.controls.values()):
             found = finder(section)
-            if hasattr(found, "check"):
-                with naming(section):
+            with naming(section):
+                need_capabilities(found, network)
+                if hasattr(found, "check"):
                     found.check(network)  # sizes that depend on the generator
+
+
+def _check_generator(target: str, network: Any) -> None:
+    """Refuse a class that is no whole generator: what trains, saves and measures it could not."""
+    from torch import nn
+
+    from medlat.core.spaces import missing_parts
+
+    lacking = [] if isinstance(network, nn.Module) else ["the base class torch.nn.Module"]
+    if lacking := lacking + missing_parts(network):
+        raise UserError(f"generator.network._target_={target}: it lacks {', '.join(lacking)}")

@@ -206,7 +206,7 @@ def load_black_box(config: DictConfig, artifact: Artifact, spec: ImageSpec) -> B
     """The classifier: trained here, or the user's own."""
     if not (artifact.path / FILE).exists():
         return builders.own_classifier(config, spec)
-    return load(artifact.path / FILE)
+    return load(artifact.path / FILE, builders.named_classes(config))
 
 
 def load_target(config: DictConfig, artifact: Artifact, spec: ImageSpec) -> Target:

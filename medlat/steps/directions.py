@@ -20,7 +20,7 @@ from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.data.batches import in_batches
 from medlat.directions.finder import Supervision, TrainedFinder
 from medlat.explain.counterfactuals import TargetRange
-from medlat.inversion.carry import carry, code_statistics
+from medlat.inversion.mapping import code_statistics, map_codes
 from medlat.steps import builders
 from medlat.steps.classifier import load_target, predicted
 from medlat.steps.generator import BATCH
@@ -157,7 +157,7 @@ def real_codes(context: Context, model: LatentModel, space: str, which: str) -> 
     codes, arrays = load_codes(context.artifacts["inversion"])
     parts = codes[which].to(context.device).split(4096)
     inverted = builders.inversion_space(context.config, model)
-    return torch.cat([carry(model, part, inverted, space).cpu() for part in parts]), arrays[f"{which}_rows"]
+    return torch.cat([map_codes(model, part, inverted, space).cpu() for part in parts]), arrays[f"{which}_rows"]
 
 
 def space_sigma(model: LatentModel, space: str) -> Tensor:

@@ -36,7 +36,7 @@ from medlat.explain.counterfactuals import (
     sigma_along,
 )
 from medlat.explain.saliency import grad_cam, occlusion
-from medlat.inversion.carry import lift
+from medlat.inversion.mapping import map_directions
 from medlat.measure.measurement import MeasurementSet
 from medlat.report.rendering import Look
 from medlat.steps import builders
@@ -73,7 +73,7 @@ class ExplanationBy(Step):
     def run(self, context: Context, out: Path) -> None:
         subject: Subject = context.kept("subject of explanations", lambda: _subject(context))
         inverted = builders.inversion_space(context.config, subject.untuned)
-        found = lift(subject.untuned, context.directions(self.method), inverted)
+        found = map_directions(subject.untuned, context.directions(self.method), inverted)
         explained = _explain(subject, found, self.method)
         values, groups = _scores(subject, explained)
         is_control = self.method.role == "control"

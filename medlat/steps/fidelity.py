@@ -43,7 +43,7 @@ class Fidelity(Step):
         seed, model = context.config.seed, context.generator()
         measured, _ = load_measurements(context.folder("measurements"))
         numbers: dict[str, float] = {}
-        if hasattr(model, "encode"):
+        if model.can("encode"):
             active = context.config.evaluation.active_kl
             numbers |= _reconstruction(opened, parts, spec, model, context.device, active, out)
         samples = sample_images(model, context.config.evaluation.samples, seed)
@@ -88,9 +88,9 @@ def _reconstruction(
         out / "reconstruction.npz",
         psnr=result.psnr,
         ms_ssim=result.ms_ssim,
-        kl=result.kl,
         real=opened.physical(parts.test[shown], spec),
         decoded=decoded[shown],
         shown=shown,
+        **({} if result.kl is None else {"kl": result.kl}),  # type: ignore[arg-type]
     )
     return {f"reconstruction/{name}": value for name, value in result.summary(active_kl).items()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from medlat.core.randomness import generator_for
 from medlat.core.records import read_records
 from medlat.core.spaces import LatentModel, decode_in_parts
 from medlat.core.store import Artifact
-from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.report.rendering import windowed
 from medlat.steps import builders
 from medlat.steps.classifier import load_black_box
@@ -104,15 +104,14 @@ def replay_curves(generator: Artifact, tracker: Any) -> None:
         tracker.replay(read_records(curves(generator)))
 
 
-def load_generator(artifact: Artifact, device: torch.device) -> Any:
-    """The trained network, ready to decode."""
-    recipe, image, weights = read_generator(artifact.path / "generator.safetensors")
-    network = builders.network_from(recipe, image)
+def load_generator(artifact: Artifact, device: torch.device, allowed: Collection[str]) -> Any:
+    """The trained network, ready to decode. allowed: classes outside medlat that the file may name."""
+    recipe, image, weights = read_generator(artifact.path / "generator.safetensors", allowed)
+    network: Any = builders.network_from(recipe, image)
     network.load_state_dict(weights)
     network.eval().requires_grad_(False)
-    if isinstance(network, StyleGAN2) and network.noise == "random":
-        network.noise = "fixed"  # what is measured is a function of the code
-    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.deterministic()
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def sample_images(model: LatentModel, n: int, seed: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class TrainedEncoder(Step):
 
         config, spec = context.config, context.spec
         hardware = builders.hardware(config).alone()
-        model = load_generator(context.artifacts["generator"], hardware.device)
+        model = load_generator(context.artifacts["generator"], hardware.device, context.named_classes)
         space = builders.inversion_space(config, model)
         if own_encoder(model, space) is not None or not builders.needs_encoder(config):
             return
@@ -67,14 +68,19 @@ class TrainedEncoder(Step):
         save_generator(out / ENCODER, module.result, recipe, spec)
 
 
-def load_encoder(artifact: Artifact, model: LatentModel, space: str, device: torch.device) -> Encoder | None:
-    """What maps images to codes of the space: the generator's own encoder, the trained one, or None."""
+def load_encoder(
+    artifact: Artifact, model: LatentModel, space: str, device: torch.device, allowed: Collection[str]
+) -> Encoder | None:
+    """What maps images to codes of the space: the generator's own encoder, the trained one, or None.
+
+    allowed: classes outside medlat that the file may name.
+    """
     if (own := own_encoder(model, space)) is not None:
         return own
     path = artifact.path / ENCODER
     if not path.exists():
         return None
-    recipe, image, weights = read_generator(path)
+    recipe, image, weights = read_generator(path, allowed)
     network = builders.network_from(recipe, image)
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -96,7 +102,8 @@ class Inversion(Step):
     def run(self, context: Context, out: Path) -> None:
         config, opened, parts, spec = context.config, context.images, context.split, context.spec
         device, model = context.device, context.generator()
-        encoder = load_encoder(context.artifacts["encoder"], model, builders.inversion_space(config, model), device)
+        space, named = builders.inversion_space(config, model), context.named_classes
+        encoder = load_encoder(context.artifacts["encoder"], model, space, device, named)
         settings, method = config.inversion, build.build(config.inversion.method)
         fit_rows, rows = _spread(parts.train, config.explain.codes), _spread(parts.test, config.explain.images)
 
@@ -110,7 +117,7 @@ class Inversion(Step):
         table = [_row("before tuning" if method.tunes else _name(settings.method), explained)]
         if method.tunes:
             model, explained = _tune(config, method, model, opened.fetch(rows, spec), explained, device)
-            recipe, image, _ = read_generator(context.folder("generator") / TUNED)
+            recipe, image, _ = read_generator(context.folder("generator") / TUNED, named)
             save_generator(out / TUNED, model, recipe, image)
             table.append(_row(_name(settings.method), explained))
         for name, section in settings.compared.items():

@@ -56,6 +56,11 @@ class Context:
         return builders.hardware(self.config).device
 
     @property
+    def named_classes(self) -> frozenset[str]:
+        """Classes outside medlat that a file may name: those that the configuration names."""
+        return builders.named_classes(self.config)
+
+    @property
     def images(self) -> ImageStore:
         return self.kept("images", lambda: ImageStore.open(self.folder("images")))
 
@@ -76,7 +81,7 @@ class Context:
         """The generator, loaded anew: training something with it may change it."""
         from medlat.steps.generator import load_generator
 
-        return load_generator(self.artifacts[step], self.device)
+        return load_generator(self.artifacts[step], self.device, self.named_classes)
 
     def directions(self, method: Method) -> Directions:
         return Directions.load(self.folder(method.step) / "directions.safetensors")

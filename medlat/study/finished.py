@@ -23,8 +23,8 @@ from medlat.core.spaces import PIXELS_AT_ONCE, Directions, ImageSpec, LatentMode
 from medlat.core.store import IMAGES, RECIPE, Artifact
 from medlat.core.tables import read_table
 from medlat.evaluation.traversal import latent_sigma, traverse
-from medlat.inversion.carry import carry, lift
 from medlat.inversion.encode import own_encoder
+from medlat.inversion.mapping import map_codes, map_directions
 from medlat.steps import builders
 from medlat.steps.classifier import load_black_box
 from medlat.steps.generator import load_generator
@@ -87,7 +87,7 @@ class Run:
 
         Raises UserError where the run made none, or the store has a damaged one.
         """
-        return load_generator(self._artifact("generator"), self.device)
+        return load_generator(self._artifact("generator"), self.device, builders.named_classes(self.config))
 
     @property
     def image(self) -> ImageSpec:
@@ -206,7 +206,9 @@ class Run:
         model, space = self.generator, self.space.name
         found = own_encoder(model, space)
         if found is None and "encoder" in self.artifacts:
-            found = load_encoder(self._artifact("encoder"), model, space, self.device)
+            found = load_encoder(
+                self._artifact("encoder"), model, space, self.device, builders.named_classes(self.config)
+            )
         if found is None:
             raise UserError(
                 f"{self.folder}: {type(model).__name__} has no encoder, and the run trained none; expected a VAE, or "
@@ -240,8 +242,8 @@ class Run:
             )
         if shape == found.space.shape:
             return codes, found
-        lifted = lift(self.generator, found, self.space.name)
-        return carry(self.generator, codes.to(self.device), self.space.name, lifted.space.name), lifted
+        lifted = map_directions(self.generator, found, self.space.name)
+        return map_codes(self.generator, codes.to(self.device), self.space.name, lifted.space.name), lifted
 
     def _artifact(self, name: str) -> Artifact:
         """What the run left of a step, its files compared with their digests."""

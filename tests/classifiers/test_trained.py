@@ -119,7 +119,7 @@ def test_a_file_of_something_else(tmp_path):
     with pytest.raises(UserError, match="damaged checkpoint"):
         load(path)
     save_generator(path, net, recipe(net) | {"_target_": "os.system"}, SPEC)
-    with pytest.raises(UserError, match=r"only medlat\.\* is built from a file"):
+    with pytest.raises(UserError, match=r"only medlat\.\* and classes that the configuration names"):
         load(path)
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(UserError, match="damaged checkpoint"):

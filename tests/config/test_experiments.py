@@ -167,7 +167,7 @@ def test_what_does_not_go_together_is_said_before_data_are_read(override, words)
         (["directions=sefa", "directions.layers=[3,1]"], "directions.layers=[3, 1]: expected [first, last]"),
         (["directions=pca", "directions.of=codes"], "directions.of=codes: codes of z are spread alike"),
         (["directions=ica", "generator=dcgan"], "directions=ica: DCGAN has no encoder"),
-        (["directions=posterior_axes", "generator=stylegan2"], "directions=posterior_axes: StyleGAN2 has no encoder"),
+        (["directions=posterior_axes", "generator=stylegan2"], "directions=posterior_axes: StyleGAN2 has no posterior"),
         (
             ["directions=shift_reconstruction", "directions/deformator=orthonormal", "+directions.deformator.count=9"],
             "directions.deformator.count=9: an orthonormal deformator has as many directions as the space",

@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from medlat.core.errors import UserError
-from medlat.core.spaces import ImageSpec, LatentSpace
+from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.directions.coordinate import Coordinate
 from medlat.directions.random import RandomDirections
 from medlat.directions.sefa import SeFa
 
 
-class Linear:
+class Linear(LatentModel):
     """A generator whose image is A z: every direction method's answer is known."""
 
     def __init__(self, *weights):

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from medlat.core.errors import UserError
-from medlat.core.spaces import ImageSpec, LatentSpace
+from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.directions.measured import Measured
 from medlat.measure.histology import he_tile
 
 
-class Tiles:
+class Tiles(LatentModel):
     """RGB tiles: one axis of the latent space turns the colour, one makes it darker, the third does nothing."""
 
     def __init__(self):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from medlat.core.errors import UserError
-from medlat.core.spaces import ImageSpec, LatentSpace
+from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.directions.shift_reconstruction.accuracy import accuracy, best_of_few
 from medlat.directions.shift_reconstruction.deformators import Linear, Orthonormal, Projective, Random, UnitNorm
 from medlat.directions.shift_reconstruction.finder import ShiftReconstruction
@@ -22,7 +22,7 @@ IMAGE = ImageSpec(1, 16, 16, -1.0, 1.0, "1", 1.0)
 CPU = Hardware(accelerator="cpu", precision="32-true")
 
 
-class Blobs(nn.Module):
+class Blobs(LatentModel, nn.Module):
     """Each factor brightens one of four quarters; the axes of the latent space are turned against the factors."""
 
     def __init__(self, size=4):

@@ -5,7 +5,7 @@ import torch
 
 from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
-from medlat.core.spaces import ImageSpec, LatentSpace
+from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.directions.ica import ICA
 from medlat.directions.jacobian import Jacobian
 from medlat.directions.pca import PCA, components
@@ -18,7 +18,7 @@ from medlat.generators.vae.networks import VAE
 IMAGE = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 5.0)
 
 
-class Planted:
+class Planted(LatentModel):
     """A generator with orthogonal factors, each of another strength, turned by a rotation that is to be found."""
 
     def __init__(self, size=6, curved=True):
@@ -103,20 +103,21 @@ def test_principal_components_of_codes_and_of_images():
 
 
 def test_posterior_axes_are_ranked_by_what_the_encoder_tells():
-    class Encodes(torch.nn.Linear):
-        spaces, image = {"z": LatentSpace("z", (3,))}, IMAGE
-
-        def encode(self, images):
+    class Encodes(Planted):
+        def posterior(self, images, space):
             mean = torch.tensor([0.0, 2.0, 1.0]).expand(len(images), 3)
             return mean, torch.zeros(len(images), 3)
 
-    found = PosteriorAxes(count=2).find(Encodes(1, 1), [torch.zeros(4, 1, 32, 32), torch.zeros(1, 1, 32, 32)])
+    found = PosteriorAxes(count=2).find(Encodes(3), [torch.zeros(4, 1, 32, 32), torch.zeros(1, 1, 32, 32)])
     assert found.scores.tolist() == pytest.approx([2.0, 0.5])
     assert torch.equal(found.vectors, torch.eye(3)[[1, 2]])
 
 
-def test_posterior_axes_need_an_encoder():
-    with pytest.raises(UserError, match=r"directions=posterior_axes: DCGAN has no encoder"):
+def test_posterior_axes_need_a_posterior():
+    with pytest.raises(
+        UserError,
+        match=r"directions=posterior_axes: DCGAN has no posterior; expected sefa, pca, jacobian, coordinate, random$",
+    ):
         PosteriorAxes().check(small_generators()[1])
 
 
@@ -143,19 +144,21 @@ def test_every_method_on_every_generator(finder, model):
     assert found.vectors.norm(dim=1).tolist() == pytest.approx([1.0] * 3, abs=1e-5)
 
 
-class Mixed(torch.nn.Linear):
+class Mixed(LatentModel):
     """A linear generator with an encoder: codes mix independent factors, and `images` are the factors' mixtures."""
 
     def __init__(self):
-        super().__init__(1, 1)
         generator = torch.Generator().manual_seed(4)
         self.mixing = torch.randn(5, 3, generator=generator)  # 3 factors in a space of 5
         self.spaces, self.image = {"z": LatentSpace("z", (5,))}, IMAGE
         factors = torch.rand(2000, 3, generator=generator) - 0.5  # uniform, as the phantom's are
         self.codes = factors @ self.mixing.T + 0.01 * torch.randn(2000, 5, generator=generator)
 
-    def encode(self, images):
-        return images, torch.zeros_like(images)
+    def sample(self, n, space, generator=None):
+        return torch.randn(n, 5, generator=generator)
+
+    def encode(self, images, space):
+        return images
 
 
 def test_independent_components_are_the_factors_that_principal_components_are_not():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medlat.core.spaces import ImageSpec, LatentSpace
+from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.directions.jacobian import Jacobian
 from medlat.directions.pca import PCA
 from medlat.directions.random import RandomDirections
@@ -126,7 +126,7 @@ def test_distances_are_relative_to_held_out_images():
     assert np.allclose(scaled(held_out * [1.0, 1000.0, 1.0]), near(held_out))
 
 
-class Flat:
+class Flat(LatentModel):
     """A generator without structure: every direction of its latent space does as much as any other, to all at once."""
 
     def __init__(self, size=8):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from medlat.core.spaces import LatentModel, LatentSpace
 from medlat.evaluation.reconstruction import ms_ssim, ms_ssim_scales, psnr, reconstruct
 
 
@@ -26,16 +27,19 @@ def test_ms_ssim(side, scales):
 
 
 def test_reconstruct_a_perfect_and_a_useless_model():
-    class Perfect:
-        def encode(self, images):
+    class Perfect(LatentModel):
+        def __init__(self):
+            self.spaces = {"z": LatentSpace("z", (256,))}
+
+        def posterior(self, images, space):
             flat = images.flatten(1)
             return flat, torch.full_like(flat, 0.0)
 
-        def decode(self, codes):
+        def decode(self, codes, space):
             return codes.unflatten(1, (1, 16, 16))
 
     class Useless(Perfect):
-        def encode(self, images):
+        def posterior(self, images, space):
             return torch.zeros(len(images), 256), torch.zeros(len(images), 256)
 
     images = torch.rand(10, 1, 16, 16) * 2 - 1
@@ -47,3 +51,20 @@ def test_reconstruct_a_perfect_and_a_useless_model():
     summary = useless.summary(0.01)
     assert summary["psnr"] == pytest.approx(float(psnr(torch.zeros_like(images), images).mean()), abs=1e-4)
     assert (summary["kl_total"], summary["active_units"]) == (0.0, 0.0)
+
+
+def test_reconstruct_without_a_posterior_says_nothing_of_kl():
+    class Plain(LatentModel):
+        def __init__(self):
+            self.spaces = {"z": LatentSpace("z", (256,))}
+
+        def encode(self, images, space):
+            return images.flatten(1)
+
+        def decode(self, codes, space):
+            return codes.unflatten(1, (1, 16, 16))
+
+    images = torch.rand(5, 1, 16, 16) * 2 - 1
+    found = reconstruct(Plain(), images.split(2), torch.device("cpu"))
+    assert found.kl is None
+    assert found.summary(0.01) == pytest.approx({"psnr": 100.0, "ms_ssim": 1.0})

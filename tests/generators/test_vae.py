@@ -28,7 +28,7 @@ def image(side, channels=1):
 def test_shapes(side, arguments):
     vae = VAE(image(side), **arguments)
     images = torch.randn(2, 1, side, side)
-    mean, log_variance = vae.encode(images)
+    mean, log_variance = vae.posterior(images)
     size = arguments.get("latent_dim", 32)
     assert mean.shape == log_variance.shape == (2, size)
     decoded = vae.decode(mean)

@@ -3,13 +3,13 @@
 import torch
 from torch import nn
 
-from medlat.core.spaces import ImageSpec, LatentSpace
+from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.generators.stylegan2.networks import StyleGAN2
 
 SPEC = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 25.0)
 
 
-class Linear(nn.Module):
+class Linear(LatentModel, nn.Module):
     """A generator whose image is tanh(W z) or W z, of 256 pixels and 4 dimensions."""
 
     def __init__(self, saturates: bool = True, size: int = 4, strength: float = 0.4) -> None:

@@ -89,7 +89,10 @@ def test_the_same_command_finds_its_folder(prepared):
         (("directions.cuont=3,4",), "directions.cuont"),
         (("directions=sefa,pcaa",), "pcaa"),
         (("directions.count=3,-1",), "count=-1"),
-        (("generator=vae,dcgan", "directions=sefa,posterior_axes"), "directions=posterior_axes: DCGAN has no encoder"),
+        (
+            ("generator=vae,dcgan", "directions=sefa,posterior_axes"),
+            "directions=posterior_axes: DCGAN has no posterior",
+        ),
         (("directions=glob(s*)",), "StyleChannels learns from a classifier"),
         (("directions=glob(x*)",), "directions: no option is like glob(x*)"),
         (("seed=1,2", "store_mode=640"), "store_mode=640: expected 700"),

@@ -10,7 +10,7 @@ from medlat.core.randomness import derive_seed, generator_for
 from medlat.core.spaces import Directions, LatentModel, chosen_space
 from medlat.directions.shift_reconstruction.deformators import Deformator
 from medlat.directions.shift_reconstruction.reconstructors import Reconstructor
-from medlat.inversion.carry import code_statistics
+from medlat.inversion.mapping import code_statistics
 from medlat.training.optimisation import Optimisation
 from medlat.training.settings import Schedule
 

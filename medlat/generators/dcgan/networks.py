@@ -8,14 +8,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from medlat.core.spaces import ImageSpec, LatentSpace
+from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.generators.sizes import check_positive, doublings
 
 BASE = 4  # pixels: side of the smallest feature map
 DEVIATION = 0.02  # of the first weights
 
 
-class DCGAN(nn.Module):
+class DCGAN(LatentModel, nn.Module):
     """The generator: transposed convolutions of stride 2 with batch normalisation; a `LatentModel` with the space `z`.
 
     image:      what the images are; both sides 4·2^n, with the same n.

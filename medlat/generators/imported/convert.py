@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -68,16 +69,20 @@ class Pretrained:
     truncation: ψ of the truncation trick, of a StyleGAN2; null: as in the file, 1 where it does not say.
     noise:      what a StyleGAN2 adds: "fixed" maps of the file, "random" ones, or none ("off"); null: as in the file,
                 fixed where it does not say.
+    network:    dotted name of the network's class, where it is one of the user's own.
 
     Raises UserError where the file is missing or of another kind. No more than its first bytes are read.
     """
 
-    def __init__(self, weights: str, truncation: float | None = None, noise: Noise | None = None) -> None:
+    def __init__(
+        self, weights: str, truncation: float | None = None, noise: Noise | None = None, network: str | None = None
+    ) -> None:
         if truncation is not None and not 0.0 <= truncation <= 1.0:
             raise ArgumentError("truncation", "expected a number from 0 to 1", truncation)
         if noise is not None and noise not in get_args(Noise):
             raise ArgumentError("noise", f"no such noise{did_you_mean(str(noise), get_args(Noise))}", noise)
         self.path, self.truncation, self.noise = Path(weights).expanduser(), truncation, noise
+        self.allowed = () if network is None else (network,)
         self.kind = kind_of(self.path)
 
     def fingerprint(self) -> str:
@@ -91,7 +96,7 @@ class Pretrained:
         image: what the data's images are. Raises UserError where the network's differ.
         """
         if self.kind == "medlat":
-            recipe, own, weights = _read_own(self.path)
+            recipe, own, weights = _read_own(self.path, self.allowed)
             shape = own.shape
         else:
             recipe, weights, shape = read_pretrained(self.path)
@@ -104,14 +109,17 @@ class Pretrained:
         if chosen and recipe["_target_"] != STYLEGAN2:
             raise ArgumentError(next(iter(chosen)), f"only a StyleGAN2 has it; this is a {recipe['_target_']}", of=self)
         recipe = recipe | chosen
-        save_generator(out, _network(self.path, recipe, image, weights), recipe, image)
+        save_generator(out, _network(self.path, recipe, image, weights, self.allowed), recipe, image)
 
 
-def _network(path: Path, recipe: dict[str, Any], image: ImageSpec, weights: dict[str, Tensor]) -> nn.Module:
+def _network(
+    path: Path, recipe: dict[str, Any], image: ImageSpec, weights: dict[str, Tensor], allowed: Collection[str]
+) -> nn.Module:
     """The network of a recipe with the weights as they are; memory is taken for nothing else."""
     module, _, name = recipe["_target_"].rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name) if module.startswith("medlat.generators.") else None
+        known = module.startswith("medlat.generators.") or recipe["_target_"] in allowed
+        found = getattr(importlib.import_module(module), name) if known else None
         if not isinstance(found, type) or not issubclass(found, nn.Module):
             raise UserError(f"{recipe['_target_']!r} is not a generator")
         with torch.device("meta"):
@@ -122,7 +130,7 @@ def _network(path: Path, recipe: dict[str, Any], image: ImageSpec, weights: dict
     return network
 
 
-def _read_own(path: Path) -> tuple[dict[str, Any], ImageSpec, dict[str, Tensor]]:
+def _read_own(path: Path, allowed: Collection[str] = ()) -> tuple[dict[str, Any], ImageSpec, dict[str, Tensor]]:
     with reading(_where(path)):
         try:
             with safe_open(path, framework="pt") as file:
@@ -131,7 +139,7 @@ def _read_own(path: Path) -> tuple[dict[str, Any], ImageSpec, dict[str, Tensor]]
             raise Refused(f"damaged ({error})") from error
         if not isinstance(header, dict) or not isinstance(header.get("recipe"), dict):
             raise Refused(f"a safetensors file that holds no generator of medlat; {EXPECTED}")
-        recipe, image, weights = read_generator(path)
+        recipe, image, weights = read_generator(path, allowed)
         numbers = (*image.shape, image.low, image.high, image.spacing_mm)
         if not all(isinstance(number, int | float) for number in numbers):
             raise Refused("damaged: its header does not say what its images are")

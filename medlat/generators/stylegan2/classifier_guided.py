@@ -92,7 +92,7 @@ class ClassifierGuidedStyleGAN2Module(StyleGAN2Module):
         """
         samples = max(1, len(images) // 2)
         codes = self._codes(samples, generator)
-        found = self.network.broadcast(self.network.infer(images[samples:]))
+        found = self.network.broadcast(self.network.encode(images[samples:]))
         return saturate(self._synthesise(torch.cat([codes, found]), generator)), codes[:, 0], samples
 
     def _generator_terms(self, images: Tensor, step: int, part: int) -> Terms:
@@ -109,7 +109,7 @@ class ClassifierGuidedStyleGAN2Module(StyleGAN2Module):
         """
         with torch.no_grad():
             wanted = self.classifier(real)
-        missed = (self.network.infer(sampled) - codes).square().mean()
+        missed = (self.network.encode(sampled) - codes).square().mean()
         variance = (codes - self.network.w_mean).square().mean()
         return {
             "image": pyramid_error(again, real).mean().log(),
@@ -119,7 +119,7 @@ class ClassifierGuidedStyleGAN2Module(StyleGAN2Module):
 
     def validation_step(self, images: Tensor, batch_idx: int) -> None:
         super().validation_step(images, batch_idx)
-        again = self.result.decode(self.result.infer(images), "w")
+        again = self.result.decode(self.result.encode(images), "w")
         values = {
             "validation/psnr": psnr(again, images).mean(),
             "validation/prediction": disagreement(self.classifier, self.classifier(again), self.classifier(images)),

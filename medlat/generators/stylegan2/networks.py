@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
-from medlat.core.spaces import ImageSpec, LatentSpace
+from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.generators.sizes import check_positive
 from medlat.generators.stylegan2.encoder import Encoder
 from medlat.generators.stylegan2.ops import (
@@ -29,6 +29,7 @@ from medlat.generators.stylegan2.sizes import channel_widths, smallest_map
 
 Noise = Literal["random", "fixed", "off"]
 MAPPING_BATCH = 4096
+FORWARD = ("z", "w", "w+", "s")  # the way that a code takes
 
 
 class Mapping(nn.Module):
@@ -141,7 +142,7 @@ class Synthesis(nn.Module):
         return image
 
 
-class StyleGAN2(nn.Module):
+class StyleGAN2(LatentModel, nn.Module):
     """Mapping and synthesis, the mean w that training tracks, and truncation.
 
     image:            what the images are; sides base·2^n, with the same n.
@@ -153,7 +154,7 @@ class StyleGAN2(nn.Module):
     truncation:       ψ of the truncation trick: sampled codes are moved to the mean w by 1 - ψ (1: not at all).
     noise:            what `decode` adds: "fixed" maps that belong to the network, "random" ones, or none ("off").
     clamp:            largest magnitude of features; null: 256 in fp16, else none.
-    encoder:          whether it also learns the way back, from images to w (`infer`), as in StylEx.
+    encoder:          whether it also learns the way back, from images to w (`encode`), as in StylEx.
     """
 
     def __init__(
@@ -200,7 +201,7 @@ class StyleGAN2(nn.Module):
         self.w_mean.lerp_(w.detach().mean(dim=0), 1.0 - decay)
 
     def sample(self, n: int, space: str = "w", generator: torch.Generator | None = None) -> Tensor:
-        """n codes: z ~ N(0, 1), carried into the space, truncated by ψ in all but z; [n, *shape]."""
+        """n codes: z ~ N(0, 1), mapped to the space, truncated by ψ in all but z; [n, *shape]."""
         z = torch.randn(n, self.spaces["z"].size, generator=generator).to(self.w_mean.device)
         if space == "z":
             return z
@@ -229,10 +230,41 @@ class StyleGAN2(nn.Module):
         styles = self.synthesis.styles(codes) if space == "w+" else codes.split(self._style_sizes(), dim=1)
         return self.synthesis(styles, self.noise_maps(len(codes), self.noise)).clamp(-1.0, 1.0)
 
-    def infer(self, images: Tensor) -> Tensor:
-        """Images [N, C, H, W] in [-1, 1] -> codes of w [N, w_dim] float32, by its own encoder."""
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """It can encode where it was made with an encoder."""
+        return super().capabilities - (set() if self.encoder is not None else {"encode"})
+
+    def encode(self, images: Tensor, space: str = "w") -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> codes [N, *shape] float32 of w, by its own encoder, or of a space behind
+        it.
+        """
         assert self.encoder is not None
-        return self.encoder(images)
+        codes = self.encoder(images)
+        return codes if space == "w" else self.map_codes(codes, "w", space)
+
+    def reached(self, space: str) -> tuple[str, ...]:
+        return FORWARD[FORWARD.index(space) + 1 :]
+
+    def map_codes(self, codes: Tensor, source: str, target: str) -> Tensor:
+        """Forward alone: z (truncated as `decode` does) -> w -> w+ -> s."""
+        steps = {
+            "w": lambda z: self.truncate(self.mapping(z)),
+            "w+": self.broadcast,
+            "s": lambda wide: torch.cat(self.synthesis.styles(wide), dim=1),
+        }
+        for space in FORWARD[FORWARD.index(source) + 1 : FORWARD.index(target) + 1]:
+            codes = steps[space](codes)
+        return codes
+
+    def map_directions(self, vectors: Tensor, source: str, target: str) -> Tensor | None:
+        """A direction of w is one of w+ that moves all layers alike."""
+        return self.broadcast(vectors) if (source, target) == ("w", "w+") else None
+
+    def deterministic(self) -> None:
+        """Noise that is drawn anew becomes the network's own maps."""
+        if self.noise == "random":
+            self.noise = "fixed"
 
     def noise_maps(self, n: int, kind: Noise, generator: torch.Generator | None = None) -> list[Tensor | None]:
         """Noise of each convolution: [n, 1, H, W] drawn anew, the network's own [1, 1, H, W], or None."""

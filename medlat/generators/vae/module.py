@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medlat.classifiers.black_box import BlackBox
+from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
+from medlat.core.spaces import LatentModel
 from medlat.evaluation.reconstruction import psnr
 from medlat.generators.vae.networks import VAE, kl_per_dimension
 from medlat.generators.vae.objective import ClassifierGuidedObjective, VAEObjective
@@ -18,14 +20,22 @@ from medlat.training.optimisation import Optimisation
 class VAEModule(AveragedModule, GeneratorModule):
     """Minimises the objective; the averaged weights are the result.
 
-    network: the VAE. seed: decides the noise of every step. steps: training steps in all, the length of the schedule.
+    network: the VAE, or another generator with an encoder that the objective can take. seed: decides the noise of every
+    step. steps: training steps in all, the length of the schedule.
     """
 
     headline = ("validation/psnr", "validation PSNR {:.1f} dB")  # what a line of progress shows
 
     def __init__(
-        self, network: VAE, seed: int, steps: int, objective: VAEObjective, optimisation: Optimisation
+        self, network: LatentModel, seed: int, steps: int, objective: VAEObjective, optimisation: Optimisation
     ) -> None:
+        assert isinstance(network, nn.Module)
+        if not network.can("encode"):
+            raise UserError(
+                f"generator.module: {type(self).__name__} trains encoder and decoder, and {type(network).__name__} has "
+                f"no encoder; expected generator=dcgan, or a module of your own that trains a decoder"
+            )
+        objective.check(network)
         super().__init__(network, seed, steps, optimisation)
         self.objective = objective
 
@@ -36,18 +46,21 @@ class VAEModule(AveragedModule, GeneratorModule):
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
         step = self.global_step
         generator = generator_for(self.seed, "noise", step, self.global_rank)
-        noise = torch.randn(len(images), self.network.spaces["z"].size, generator=generator).to(self.device)
+        space = next(iter(self.network.spaces.values()))
+        noise = torch.randn(len(images), *space.shape, generator=generator).to(self.device)
         terms = self.objective(self.network, images, noise, self.optimisation.rise(step, self.steps))
         loss = self.finite(terms)
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(images))
         return loss
 
     def validation_step(self, images: Tensor, batch_idx: int) -> None:
-        mean, log_variance = self.result.encode(images)
-        values = {
-            "validation/psnr": psnr(self.result.decode(mean), images).mean(),
-            "validation/kl": kl_per_dimension(mean, log_variance).mean(),
-        }
+        model, space = self.result, next(iter(self.result.spaces))
+        if model.can("posterior"):
+            codes, log_variance = model.posterior(images, space)
+            further = {"validation/kl": kl_per_dimension(codes, log_variance).mean()}
+        else:
+            codes, further = model.encode(images, space), {}
+        values = {"validation/psnr": psnr(model.decode(codes, space), images).mean()} | further
         self.log_dict(values, on_epoch=True, on_step=False, batch_size=len(images), prog_bar=True)
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
-from medlat.core.spaces import ImageSpec, LatentSpace
+from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.generators.sizes import check_positive
 
 Norm = Literal["none", "batch"]
@@ -61,7 +61,7 @@ class ResidualBlock(nn.Module):
         return F.leaky_relu(skip + h if self.gain is None else torch.addcmul(skip, h, self.gain.to(h.dtype)), 0.2)
 
 
-class VAE(nn.Module):
+class VAE(LatentModel, nn.Module):
     """Encoder q(z|x) = N(mean, diag exp log_variance), decoder p(x|z); a `LatentModel` with the one space `z`.
 
     image:        what the images are; sides must be 4·2^n times `stem_stride`.
@@ -94,7 +94,7 @@ class VAE(nn.Module):
         self.stem = nn.Conv2d(image.channels, widths[0], kernel, stem_stride, padding=(kernel - stem_stride + 1) // 2)
         down = [ResidualBlock(a, b, "down", norm) for a, b in pairwise(widths)]
         self.encoder = nn.Sequential(*down)
-        self.posterior = nn.Linear(widths[-1] * side[0] * side[1], 2 * latent_dim)
+        self.statistics = nn.Linear(widths[-1] * side[0] * side[1], 2 * latent_dim)
 
         self.entry = nn.Linear(latent_dim, widths[-1] * side[0] * side[1])
         self.entry_shape = (widths[-1], *side)
@@ -103,10 +103,10 @@ class VAE(nn.Module):
         self.head = nn.Conv2d(widths[0], image.channels * stem_stride**2, 3, padding=1)
         self.shuffle = nn.PixelShuffle(stem_stride)
 
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, images: Tensor, space: str = "z") -> tuple[Tensor, Tensor]:
         """Images [N, C, H, W] in [-1, 1] -> mean and log variance of the posterior, both [N, D] float32."""
         h = self.encoder(F.leaky_relu(self.stem(images), 0.2))
-        mean, log_variance = self.posterior(h.flatten(1)).float().chunk(2, dim=1)
+        mean, log_variance = self.statistics(h.flatten(1)).float().chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
 
     def decode(self, codes: Tensor, space: str = "z") -> Tensor:
@@ -117,7 +117,7 @@ class VAE(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images [N, C, H, W], noise [N, D] ~ N(0, 1) -> reconstruction, posterior mean, log variance."""
-        mean, log_variance = self.encode(images)
+        mean, log_variance = self.posterior(images)
         return self.decode(mean + noise * torch.exp(0.5 * log_variance)), mean, log_variance
 
     def sample(self, n: int, space: str = "z", generator: torch.Generator | None = None) -> Tensor:

@@ -1,14 +1,15 @@
 """What a VAE minimises."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from medlat.classifiers.black_box import BlackBox, disagreement
-from medlat.core.errors import ArgumentError
-from medlat.generators.vae.networks import VAE, kl_per_dimension
+from medlat.core.errors import ArgumentError, UserError
+from medlat.core.spaces import LatentModel
+from medlat.generators.vae.networks import kl_per_dimension
 
 
 class VAEObjective:
@@ -26,7 +27,7 @@ class VAEObjective:
             raise ArgumentError("beta", "expected a number of at least 0", beta)
         self.reconstruction, self.beta = reconstruction, beta
 
-    def __call__(self, network: VAE, images: Tensor, noise: Tensor, rise: float = 1.0) -> dict[str, Tensor]:
+    def __call__(self, network: Any, images: Tensor, noise: Tensor, rise: float = 1.0) -> dict[str, Tensor]:
         """Loss and its terms. images [N, C, H, W] in [-1, 1], noise [N, D] ~ N(0, 1); rise: factor of β in the warm-
         up.
         """
@@ -38,6 +39,15 @@ class VAEObjective:
         terms |= {name: term.detach() for name, (_, term) in further.items()}
         loss = error + rise * self.beta * divergence
         return {"loss": loss + sum(weight * term for weight, term in further.values())} | terms
+
+    def check(self, network: LatentModel) -> None:
+        """Raises UserError for a generator that it cannot train."""
+        if not network.can("posterior"):
+            raise UserError(
+                f"generator.module.objective: {type(self).__name__} needs a generator with a posterior, and "
+                f"{type(network).__name__} has none; expected "
+                f"_target_: {ReconstructionObjective.__module__}.{ReconstructionObjective.__name__}"
+            )
 
     def error(self, reconstructed: Tensor, images: Tensor) -> Tensor:
         if self.reconstruction == "l1":
@@ -51,6 +61,23 @@ class VAEObjective:
     def further(self, reconstructed: Tensor, images: Tensor) -> dict[str, tuple[float, Tensor]]:
         """Terms beside the two: name -> weight and value."""
         return {}
+
+
+class ReconstructionObjective(VAEObjective):
+    """The reconstruction error alone, of what the encoder's codes are decoded to: for autoencoders whose codes have no
+    spread. reconstruction: as above.
+    """
+
+    def __init__(self, reconstruction: Literal["log_mse", "mse", "l1"] = "log_mse") -> None:
+        super().__init__(reconstruction, beta=0.0)
+
+    def check(self, network: LatentModel) -> None:
+        """An encoder is enough."""
+
+    def __call__(self, network: Any, images: Tensor, noise: Tensor, rise: float = 1.0) -> dict[str, Tensor]:
+        space = next(iter(network.spaces))
+        error = self.error(network.decode(network.encode(images, space), space), images)
+        return {"loss": error, "reconstruction": error.detach()}
 
 
 class ClassifierGuidedObjective(VAEObjective):

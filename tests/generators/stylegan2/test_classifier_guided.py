@@ -27,7 +27,7 @@ def test_half_of_what_is_judged_is_what_comes_back_of_real_images(images, n):
     assert codes.shape == (samples, 4)
     assert made.shape == (max(n, 1), *tiny.SPEC.shape)
     assert torch.equal(module.fakes(images[:n], module.random("fakes", 3, 0)), made)
-    back = module.network.infer(images[samples:n])
+    back = module.network.encode(images[samples:n])
     noise = module.network.noise_maps(samples, "off")
     with torch.no_grad():  # noise has no strength yet
         decoded = module.network.synthesis(module.network.synthesis.styles(module.network.broadcast(back)), noise)
@@ -43,7 +43,7 @@ def test_the_loss_by_hand(images):
     again, real = made[m:], images[m:]
     image = pyramid_error(again, real).mean().log()
     prediction = disagreement(module.classifier, module.classifier(again), module.classifier(real))
-    missed = (module.network.infer(made[:m]) - codes).square().mean()
+    missed = (module.network.encode(made[:m]) - codes).square().mean()
     code = missed / (codes - module.network.w_mean).square().mean()
     adversarial = module.generator_loss(module.discriminator(made))
     expected = adversarial + 0.3 * image + 0.7 * prediction + 0.2 * code
@@ -89,7 +89,7 @@ def test_encoder_is_saved_and_read_again(tmp_path, images):
     weights = read_generator(tmp_path / "g.safetensors")[2]
     again = StyleGAN2(tiny.SPEC, encoder=True, **NETWORK)
     again.load_state_dict(weights)
-    assert torch.equal(again.infer(images), network.infer(images))
+    assert torch.equal(again.encode(images), network.encode(images))
     assert not StyleGAN2(tiny.SPEC, **NETWORK).state_dict().keys() & {k for k in weights if k.startswith("encoder")}
 
 

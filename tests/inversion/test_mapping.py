@@ -4,33 +4,33 @@ from inversion.models import Linear, stylegan2
 
 from medlat.core.errors import UserError
 from medlat.directions.sefa import SeFa
-from medlat.inversion.carry import carry, code_statistics, lift
+from medlat.inversion.mapping import code_statistics, map_codes, map_directions
 
 PAIRS = [("z", "w"), ("z", "w+"), ("z", "s"), ("w", "w+"), ("w", "s"), ("w+", "s")]
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 @pytest.mark.parametrize("truncation", [1.0, 0.5])
-def test_carried_codes_have_the_same_images(source, target, truncation):
+def test_mapped_codes_have_the_same_images(source, target, truncation):
     model = stylegan2()
     model.truncation = truncation
     model.w_mean.fill_(0.3)
     codes = model.sample(3, source, torch.Generator().manual_seed(1))
-    carried = carry(model, codes, source, target)
-    assert carried.shape == (3, *model.spaces[target].shape)
-    assert torch.allclose(model.decode(carried, target), model.decode(codes, source), atol=1e-6)
+    mapped = map_codes(model, codes, source, target)
+    assert mapped.shape == (3, *model.spaces[target].shape)
+    assert torch.allclose(model.decode(mapped, target), model.decode(codes, source), atol=1e-6)
 
 
-def test_nothing_to_carry(vae):
+def test_nothing_to_map(vae):
     codes = vae.sample(2)
-    assert carry(vae, codes, "z", "z") is codes
+    assert map_codes(vae, codes, "z", "z") is codes
 
 
 @pytest.mark.parametrize(("source", "target"), [(b, a) for a, b in PAIRS])
 def test_no_way_back(source, target):
     model = stylegan2()
     with pytest.raises(UserError) as error:
-        carry(model, model.sample(1, source), source, target)
+        map_codes(model, model.sample(1, source), source, target)
     found = str(error.value)
     assert found.startswith(f"directions.space={target}: images are inverted into inversion.space={source}")
     expected = {"w": "w or w+ or s", "w+": "w+ or s", "s": "s"}[source]
@@ -39,7 +39,7 @@ def test_no_way_back(source, target):
 
 def test_other_generators_have_one_space():
     with pytest.raises(UserError, match=r"directions\.space=w: .* inversion\.space=z, .*expected directions\.space=z,"):
-        carry(Linear(), torch.zeros(1, 4), "z", "w")
+        map_codes(Linear(), torch.zeros(1, 4), "z", "w")
 
 
 def test_a_standard_normal_is_known():
@@ -69,13 +69,13 @@ def test_what_never_varies_still_has_a_unit():
 def test_a_direction_in_w_moves_all_layers_of_w_plus_alike():
     stylegan = stylegan2()
     directions = SeFa(count=3).find(stylegan)
-    lifted = lift(stylegan, directions, "w+")
-    assert lifted.space.name == "w+"
-    assert lifted.names == directions.names
+    mapped = map_directions(stylegan, directions, "w+")
+    assert mapped.space.name == "w+"
+    assert mapped.names == directions.names
     w = stylegan.sample(2, "w", torch.Generator().manual_seed(0))
     length = stylegan.spaces["w+"].shape[0] ** 0.5  # of a unit direction, repeated
-    there = stylegan.decode(carry(stylegan, w, "w", "w+") + length * lifted.vectors[:1], "w+")
+    there = stylegan.decode(map_codes(stylegan, w, "w", "w+") + length * mapped.vectors[:1], "w+")
     torch.testing.assert_close(there, stylegan.decode(w + directions.vectors[:1], "w"))
-    assert lift(stylegan, directions, "w") is directions
+    assert map_directions(stylegan, directions, "w") is directions
     with pytest.raises(UserError, match=r"directions.space=z: images are inverted into inversion.space=w\+"):
-        lift(stylegan, SeFa(count=3, space="z").find(stylegan), "w+")
+        map_directions(stylegan, SeFa(count=3, space="z").find(stylegan), "w+")
