@@ -375,10 +375,8 @@ def test_a_full_disk_below_the_run(finished, tmp_path):
 # --- how a run ends -----------------------------------------------------------------------------------------------
 
 
-OTHER_SIGNALS = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGUSR1, signal.SIGTERM)]
-
-
-@pytest.mark.parametrize("number", [signal.SIGHUP, *OTHER_SIGNALS])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
 def test_one_run_in_a_folder_and_a_signal_that_ends_it(finished, tmp_path, number):
     """Outside of any training."""
     linked(finished / "store", tmp_path / "store")
