@@ -14,6 +14,11 @@ from medlat.generators.vae.networks import VAE
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs, which stand beside this file, first: the short tests then fill up what each worker has left."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images beside the project; the test is skipped where it is absent."""

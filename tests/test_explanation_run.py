@@ -221,11 +221,11 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_input(case, medlat, tmp_path):
+def test_wrong_input(case, medlat, shared_store):
     arguments, words = WRONG[case]
     quick = [o for o in SHORT if "classifier=" not in " ".join(arguments) or not o.startswith("classifier.")]
     quick = quick if "ct_vae_sefa" not in " ".join(arguments) else []
-    code, out, err = medlat(*quick, *arguments, "scale.patients=6", "scale=tiny")
+    code, out, err = medlat(*quick, *arguments, "scale.patients=6", "scale=tiny", store=shared_store)
     assert code == 2, err
     assert words in err
     assert "Traceback" not in out + err

@@ -381,10 +381,8 @@ def test_a_full_disk_below_the_run(finished, tmp_path):
 # --- how a run ends -----------------------------------------------------------------------------------------------
 
 
-OTHER_SIGNALS = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGUSR1, signal.SIGTERM)]
-
-
-@pytest.mark.parametrize("number", [signal.SIGHUP, *OTHER_SIGNALS])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
 def test_one_run_in_a_folder_and_a_signal_that_ends_it(finished, tmp_path, number):
     """Outside of any training."""
     linked(finished / "store", tmp_path / "store")
@@ -502,6 +500,7 @@ def test_nifti(medlat, tmp_path):
     assert (info["slices"], len(info["patients"])) == (12, 4)
 
 
+@pytest.mark.slow
 def test_one_patient_by_slabs(medlat, tmp_path):
     code, _, err = medlat(
         *TINY, *QUICK, "data.source.patients=1", "data.source.slices_per_patient=20", "data.split.by=slab"
@@ -510,10 +509,8 @@ def test_one_patient_by_slabs(medlat, tmp_path):
     assert "results flatter" in (tmp_path / "run" / "report" / "index.html").read_text()
 
 
-MORE_REAL = [pytest.param(folder, marks=pytest.mark.slow) for folder in ("ct_tcga_luad", ".")]
-
-
-@pytest.mark.parametrize("folder", ["ct_lidc", *MORE_REAL])
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["ct_tcga_luad", "ct_lidc", "."])
 def test_real_slices(medlat, tmp_path, real_data, folder):
     code, _, err = medlat(*TINY, *CHEAP, "data=ct_dicom", f"data.root={real_data / folder}")
     assert code == 0, err

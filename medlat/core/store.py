@@ -194,7 +194,7 @@ class Store:
         found = self.find(recipe)
         if found is None:
             return None
-        noted = (read_json(found.path / RECIPE) or {}).get("files", {})
+        noted = (read_json(found.path / RECIPE) or {}).get("files")
         try:
             whole = all(
                 noted[name]["bytes"] >= 0 if name == IMAGES else is_whole(found.path / name, noted[name])
@@ -204,7 +204,7 @@ class Store:
             raise UserError(f"store={self.root}: {error.filename} cannot be read ({error.strerror})") from error
         except (OSError, LookupError, TypeError, AttributeError):  # the disk, or the digests themselves, are damaged
             return None
-        return found if noted and whole else None
+        return found if whole else None
 
     @staticmethod
     def _fill(partial: Path, recipe: Recipe, build: Callable[[Path], None], keep: bool) -> None:

@@ -66,6 +66,15 @@ def test_what_a_disk_has_damaged_is_made_anew(tmp_path, caplog, damage):
     assert sorted(p.name for p in (tmp_path / "step").iterdir()) == [f".{RECIPE.key}.lock", RECIPE.key]
 
 
+def test_nothing_is_whole_too(tmp_path, caplog):
+    """A step that had nothing to do leaves no file; its artifact is reused and no damage."""
+    built = []
+    for _ in range(2):
+        Store(tmp_path).make(RECIPE, built.append)
+    assert len(built) == 1
+    assert "damaged" not in caplog.text
+
+
 def test_a_large_file_is_left_to_its_reader(tmp_path):
     """Who finds it damaged when it is read tells the store."""
     store = Store(tmp_path)
