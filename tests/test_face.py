@@ -133,7 +133,10 @@ WRONG = {
     "direction": (lambda run: run.traverse(CODE, "sefa 0", [1]), "the run has no 'sefa 0'; did you mean 'sefa 0"),
     "table": (lambda run: run.table("semantic"), "no table 'semantic'; did you mean 'semantics'?"),
     "space": (lambda run: run.decode(CODE[None], "w"), "space=w: the generator has no such latent space"),
-    "code": (lambda run: run.traverse(CODE[:5], "sefa 00", [1]), "code: found [5], expected [N, 8] of the space z"),
+    "code": (
+        lambda run: run.traverse(CODE[:5], "sefa 00", [1]),
+        "code: found [5], expected [8] of the space z, or [N, 8] of the space z",
+    ),
     "codes": (lambda run: run.decode(CODE), "codes: found [8], expected [N, 8] of the space z"),
     "shape": (lambda run: run.encode(torch.zeros(2, 32, 32)), "images: found [2, 32, 32], expected [N, 1, 32, 32]"),
     "size": (lambda run: run.encode(np.zeros((2, 1, 64, 64))), "found [2, 1, 64, 64], expected [N, 1, 32, 32]"),
@@ -303,7 +306,7 @@ def test_a_direction_in_w_moves_codes_of_every_layer(untrained):
     wide = run.generator.broadcast(w)
     assert torch.allclose(run.decode(wide), run.decode(w, "w"), atol=1e-5)
     steps = [-2.0, 0.0, 3.0]
-    low, high = run.traverse(w, "sefa 01", steps), run.traverse(wide, "sefa 01", steps)
+    low, high = run.traverse(w, "sefa 01", steps, space="w"), run.traverse(wide, "sefa 01", steps)
     assert torch.allclose(low, high, atol=1e-4)
     sigma = (
         run.generator.sample(4096, "w", generator_for(run.config.seed, "sigma")) @ run.directions["sefa"].vectors.T
@@ -312,8 +315,11 @@ def test_a_direction_in_w_moves_codes_of_every_layer(untrained):
     assert torch.allclose(low.flatten(0, 1), decode_in_parts(run.generator, moved.flatten(0, 1), "w"), atol=1e-5)
     assert (low[:, 0] - low[:, 2]).abs().mean() > 1e-3, "it moves"
     assert run.encode(torch.zeros(2, 1, 32, 32)).shape == wide.shape
-    with pytest.raises(UserError, match=r"expected \[N, 16\] of the space w, or one code of it, or \[N, 8, 16\] of"):
-        run.traverse(torch.zeros(3), "sefa 00", steps)
+    with pytest.raises(UserError, match=r"found \[8, 8\], expected \[8, 16\] of the space w\+, or \[N, 8, 16\] of"):
+        run.traverse(torch.zeros(8, 8), "sefa 00", steps)
+    one = run.traverse(wide[0], "sefa 01", steps)
+    assert torch.allclose(one, high[0], atol=1e-5)
+    assert run.traverse(wide[0], "sefa 01", steps, space="w").shape[:2] == (len(wide[0]), 3), "as many codes of w"
 
 
 def test_a_generator_without_an_encoder(untrained):

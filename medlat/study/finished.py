@@ -158,35 +158,40 @@ class Run:
 
         Raises UserError where the generator has no such space, and for codes of another shape.
         """
-        spaces = self.generator.spaces
-        if space is not None and space not in spaces:
-            raise UserError(f"space={space}: the generator has no such latent space{did_you_mean(space, spaces)}")
-        of = self.space if space is None else spaces[space]
-        found = torch.as_tensor(codes, dtype=torch.float32)
+        of, found = self._space(space), torch.as_tensor(codes, dtype=torch.float32)
         if found.dim() == 0 or tuple(found.shape[1:]) != of.shape or not len(found):
-            raise UserError(f"codes: found {list(found.shape)}, expected {_shape(of)}")
+            raise UserError(f"codes: found {list(found.shape)}, expected {_shape(of, 'N')}")
         return decode_in_parts(self.generator, found.to(self.device), of.name).clone()  # no inference tensor
 
-    def traverse(self, code: Tensor | np.ndarray, direction: str, steps: Sequence[float]) -> Tensor:
+    def traverse(
+        self, code: Tensor | np.ndarray, direction: str, steps: Sequence[float], space: str | None = None
+    ) -> Tensor:
         """The images along a direction from one code [*shape], or from each of N [N, *shape] -> images [S, C, H, W] or
         [N, S, C, H, W], float32 in [-1, 1].
 
-        code:      of the direction's space, or of `run.space` where that is another one.
         direction: its name in the tables, e.g. "sefa 00".
         steps:     how far to go, in standard deviations of the space's codes along the direction, as in the run's own
                    figures; 0 is the code itself.
+        space:     of the code, by default `run.space`; the direction may be of another, as far as the generator knows
+                   the way: StyleGAN2's directions in w move codes of w+ too.
 
         Raises UserError where there is no such direction, and for a code of another shape.
         """
         found, number = self.directions.find(direction)
-        codes = torch.as_tensor(code, dtype=torch.float32)
-        one = tuple(codes.shape) in (found.space.shape, self.space.shape)
-        codes, found = self._together(codes[None] if one else codes, found)
+        of, codes = self._space(space), torch.as_tensor(code, dtype=torch.float32)
+        one = codes.dim() == len(of.shape)
+        codes = codes[None] if one else codes
+        if codes.dim() == 0 or tuple(codes.shape[1:]) != of.shape or not len(codes):
+            raise UserError(
+                f"code: found {list(torch.as_tensor(code).shape)}, expected {_shape(of)}, or {_shape(of, 'N')}"
+            )
+        found = map_directions(self.generator, found, of.name)
+        codes = map_codes(self.generator, codes.to(self.device), of.name, found.space.name)
         sigma = latent_sigma(self.generator, found, generator_for(self.config.seed, "sigma"))
         only = slice(number, number + 1)
         chosen = replace(found, vectors=found.vectors[only], scores=found.scores[only], names=found.names[only])
         far = [float(step) for step in steps]
-        images = next(traverse(self.generator, chosen, codes.to(self.device), far, sigma[only]))
+        images = next(traverse(self.generator, chosen, codes, far, sigma[only]))
         return (images[0] if one else images).clone()  # no inference tensor
 
     def predict(self, images: Tensor | np.ndarray) -> Tensor:
@@ -232,18 +237,12 @@ class Run:
         size = max(1, PIXELS_AT_ONCE // (self.image.height * self.image.width))
         return torch.cat([function(part.to(self.device)).float().cpu() for part in images.split(size)])
 
-    def _together(self, codes: Tensor, found: Directions) -> tuple[Tensor, Directions]:
-        """Codes and directions in one space: the directions', or one that codes of `run.space` are moved in."""
-        shape = tuple(codes.shape[1:])
-        if not len(codes) or shape not in (found.space.shape, self.space.shape):
-            raise UserError(
-                f"code: found {list(codes.shape)}, expected {_shape(found.space)}, or one code of it"
-                + (f", or {_shape(self.space)}" if found.space != self.space else "")
-            )
-        if shape == found.space.shape:
-            return codes, found
-        lifted = map_directions(self.generator, found, self.space.name)
-        return map_codes(self.generator, codes.to(self.device), self.space.name, lifted.space.name), lifted
+    def _space(self, name: str | None) -> LatentSpace:
+        """The space of that name; None: `run.space`."""
+        spaces = self.generator.spaces
+        if name is not None and name not in spaces:
+            raise UserError(f"space={name}: the generator has no such latent space{did_you_mean(name, spaces)}")
+        return self.space if name is None else spaces[name]
 
     def _artifact(self, name: str) -> Artifact:
         """What the run left of a step, its files compared with their digests."""
@@ -348,5 +347,5 @@ def _nearby(folder: Path) -> str:
     return "; expected the folder of a finished run, e.g. outputs/NAME/DATE_TIME"
 
 
-def _shape(space: LatentSpace) -> str:
-    return f"[N, {', '.join(map(str, space.shape))}] of the space {space.name}"
+def _shape(space: LatentSpace, *before: str) -> str:
+    return f"[{', '.join(map(str, (*before, *space.shape)))}] of the space {space.name}"
