@@ -23,9 +23,8 @@ from omegaconf import OmegaConf
 
 from medlat.core.statistics import t_interval
 from medlat.evaluation.naming import LEVEL, evidence
-from medlat.evaluation.semantics import CHANCE, MOVES, Effect
+from medlat.evaluation.semantics import CHANCE, MOVES, Effect, read_semantics
 from medlat.report import anatomy, gif
-from medlat.report.compile import read_semantics
 from medlat.report.rendering import Look
 from medlat.report.style import (
     BLUE,

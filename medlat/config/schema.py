@@ -106,6 +106,8 @@ class Report:
     window: tuple[float, float]  # what the figures show
     directions: int  # shown of each method
     gifs: int
+    pdf: bool  # leave every figure as PDF too
+    page: bool  # draw figures and write the page; false: tables and numbers only
 
 
 @dataclass

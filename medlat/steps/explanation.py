@@ -23,7 +23,7 @@ from medlat.core.tables import write_table
 from medlat.directions.finder import is_supervised
 from medlat.evaluation.readout import centre_and_scale
 from medlat.evaluation.reconstruction import ms_ssim
-from medlat.evaluation.semantics import Effect
+from medlat.evaluation.semantics import Effect, read_semantics
 from medlat.explain import scorecard
 from medlat.explain.audit import exposure, planted
 from medlat.explain.saliency import grad_cam, occlusion
@@ -38,7 +38,6 @@ from medlat.explain.series import (
 )
 from medlat.inversion.carry import lift
 from medlat.measure.rulers import ruler
-from medlat.report.compile import read_semantics
 from medlat.report.rendering import Look
 from medlat.steps import builders
 from medlat.steps.classifier import Label, label_of, load_target, predicted

@@ -1,20 +1,26 @@
 """The report: tables, figures and the page of a run."""
 
 import csv
+import hashlib
 import json
 import logging
 import math
 import time
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+import medlat
 from medlat.core.files import copy_whole
 from medlat.core.records import read_records
+from medlat.core.store import Recipe, Store, hash_of
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.measure.rulers import ruler
+from medlat.report.delivery import deliver, leave_no_page
 from medlat.report.rendering import Look
 from medlat.steps.data import Made, load_data
 from medlat.steps.generator import curves, grids
@@ -27,8 +33,6 @@ FEW_CODES = 20  # of an interval over base codes
 
 def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tracker: Any, folder: Path) -> None:
     """Reads the evaluation; leaves tables, figures and the page in the run's folder, and mirrors them to W&B."""
-    from medlat.report.compile import Inputs, compile_report
-
     found = made["evaluation"].path
     numbers = json.loads((found / "metrics.json").read_text())
     tracker.result({name: math.nan if value is None else value for name, value in numbers.items()})
@@ -43,29 +47,53 @@ def report(config: DictConfig, methods: Mapping[str, DictConfig], made: Made, tr
     explained = made["explanation"].path if "explanation" in made else None
     if explained is not None:
         tracker.result(_explanation(made, folder))
-    inputs = Inputs(
-        evaluation=found,
-        curves=training,
-        grids={shown: spec.pictures(x) for shown, x in grids(made["generator"]).items()},
-        controls=[place.removeprefix("controls/") for place in methods if place.startswith("controls/")],
-        measurements=measurements,
-        look=Look(spec.unit, tuple(config.report.window)),
-        directions=config.report.directions,
-        gifs=config.report.gifs,
-        active_kl=config.evaluation.active_kl,
-        title=f"{config.name}: {'what the classifier looks at' if explained else 'what the latent directions mean'}",
-        run=_run_facts(environment, info),
-        warnings=_warnings(config, info) + _training_warnings(training),
-        explanation=explained,
-        classifier=made["classifier"].path if explained else None,
-    )
-    pictures = compile_report(inputs, folder)
-    tracker.images("figures", pictures)
+    asked: dict[str, Any] = {
+        "title": f"{config.name}: {'what the classifier looks at' if explained else 'what the latent directions mean'}",
+        "warnings": _warnings(config, info) + _training_warnings(training),
+        "controls": [place.removeprefix("controls/") for place in methods if place.startswith("controls/")],
+        "measurements": measurements,
+        **{name: config.report[name] for name in ("directions", "gifs", "pdf")},
+        "active_kl": config.evaluation.active_kl,
+        "window": list(config.report.window),
+    }
+
+    def draw(out: Path) -> None:
+        from medlat.report.compile import Inputs, compile_report
+
+        inputs = Inputs(
+            evaluation=found,
+            curves=training,
+            grids={shown: spec.pictures(x) for shown, x in grids(made["generator"]).items()},
+            look=Look(spec.unit, tuple(config.report.window)),
+            run={},
+            explanation=explained,
+            classifier=made["classifier"].path if explained else None,
+            **{name: value for name, value in asked.items() if name != "window"},
+        )
+        compile_report(inputs, out)
+
+    if config.report.page:
+        inputs = {name: artifact.key for name, artifact in made.items()}
+        drawn = Store(config.store).make(Recipe("report", asked | {"code": code()}, inputs), draw)
+        tracker.images("figures", deliver(drawn.path, folder, _run_facts(environment, info)))
+        log.info("report: %s", folder / "report" / "index.html")
+    else:
+        leave_no_page(folder)
+        log.info("report: tables only (report.page=false), in %s", folder)
     for table in ("semantics", "names", "scorecard"):
         if (folder / f"{table}.csv").exists():
             tracker.table(table, _table(folder / f"{table}.csv"))
     tracker.artifact(f"{config.name}-directions", "directions", folder / "directions.safetensors")
-    log.info("report: %s", folder / "report" / "index.html")
+
+
+@cache
+def code() -> str:
+    """A hash of all that may change how a report looks: medlat's own source, and what draws."""
+    root = Path(medlat.__file__).parent
+    files = [path for path in sorted(root.rglob("*")) if path.suffix in (".py", ".j2", ".css", ".js")]
+    libraries = [version(name) for name in ("matplotlib", "numpy", "pillow", "fonttools", "jinja2")]
+    sources = [[path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
+    return hash_of([libraries, sources])
 
 
 def _explanation(made: Made, folder: Path) -> dict[str, float]:
