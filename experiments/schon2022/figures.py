@@ -24,9 +24,8 @@ from omegaconf import OmegaConf
 from medlat.core.statistics import t_interval
 from medlat.data.modality import Modality
 from medlat.evaluation.naming import LEVEL, evidence
-from medlat.evaluation.semantics import MOVES, Effect
+from medlat.evaluation.semantics import MOVES, Effect, read_semantics
 from medlat.report import anatomy, gif
-from medlat.report.compile import read_semantics
 from medlat.report.rendering import Look
 from medlat.report.style import (
     BLUE,

@@ -106,6 +106,8 @@ class Report:
     display_window: tuple[float, float] | str | None  # shown as black and white; null: the modality's first
     directions: int  # shown of each method
     gifs: int
+    pdf: bool  # leave every figure as PDF too
+    page: bool  # draw figures and write the page; false: tables and numbers only
 
 
 @dataclass

@@ -8,14 +8,17 @@ absolute standardised effects, and the direction's *purity* the largest share. *
 factors that some direction moves with purity of at least 0.5 and an interval without 0.
 """
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medlat.core.statistics import bootstrap_means, difference_of_means, nan_mean
 
+NUMBERS = ("effect", "effect_low", "effect_high", "standardised", "share", "r2")  # columns of semantics.csv
 PURE = 0.5
 MOVES = 0.1
 
@@ -47,6 +50,12 @@ class Effect:
     def from_row(cls, row: Mapping[str, Any]) -> "Effect":
         """From a row of semantics.csv, whatever else is in it."""
         return cls(**{field.name: row[field.name] for field in fields(cls)})
+
+
+def read_semantics(path: Path) -> list[dict[str, Any]]:
+    """Rows of semantics.csv with their numbers as floats."""
+    with open(path, newline="") as file:
+        return [row | {name: float(row[name]) for name in NUMBERS} for row in csv.DictReader(file)]
 
 
 @dataclass(frozen=True)

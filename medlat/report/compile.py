@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from medlat.evaluation.semantics import read_semantics
 from medlat.report import anatomy, charts, gif, heatmap
+from medlat.report.delivery import pictures_in
 from medlat.report.discovered import discovered_section
 from medlat.report.explained import Explanation, explanation_sections, key_numbers, sliders
 from medlat.report.page import (
@@ -25,11 +27,10 @@ from medlat.report.page import (
     write_page,
 )
 from medlat.report.rendering import Look, zero_index
-from medlat.report.style import in_order, number, save_figure, with_unit
+from medlat.report.style import Figures, in_order, number, with_unit
 
 KEY_DISTANCES = ("swd_", "fd_", "fid_", "recall_")  # that stand at the top of the page
 UNMEASURED = "Nothing is measured in this run: its directions have no names."
-NUMBERS = ("effect", "effect_low", "effect_high", "standardised", "share", "r2")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Inputs:
     grids:      images of the same codes as it went on, images shown -> [N, H, W(, 3)] physical values.
     controls:   names of the direction methods that know nothing; chance: of the one that says what chance gives.
     measurements: (name, unit, known factor that it reads) as measured.
-    look:       how images are shown; directions, gifs: shown of each method.
+    look:       how images are shown; directions, gifs: shown of each method; pdf: whether figures are left as PDF too.
     title, run, warnings: for the page.
     explanation, explained, classifier: folders of an explained classifier, where there is one: of all methods, of the
                 main one, of the classifier (`explained.Explanation.load`).
@@ -62,6 +63,7 @@ class Inputs:
     title: str
     run: Mapping[str, str]
     warnings: Sequence[str] = ()
+    pdf: bool = True
     explanation: Path | None = None
     explained: Path | None = None
     classifier: Path | None = None
@@ -72,7 +74,7 @@ class _Work:
     """The report as it grows."""
 
     inputs: Inputs
-    figures: Path
+    figures: Figures
     rows: list[dict]
     numbers: dict[str, float]
     sections: list[Section] = field(default_factory=list)
@@ -99,7 +101,7 @@ class _Work:
 
 def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     """Write figures/, report/index.html below `folder`. Returns the pictures worth showing elsewhere (PNG and GIF)."""
-    figures = folder / "figures"
+    figures = Figures(folder / "figures", inputs.pdf)
     work = _Work(inputs, figures, read_semantics(inputs.evaluation / "semantics.csv"), _numbers(inputs.evaluation))
     traversals = {method: np.load(inputs.semantics[method] / "traversal.npz") for method in work.methods}
     work.sections.append(discovered_section(inputs.evaluation, work.numbers, work.kind, inputs.controls, work.figures))
@@ -126,13 +128,7 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
         sections=work.sections,
     )
     write_page(folder / "report" / "index.html", report)
-    return sorted(figures.glob("*.png")) + sorted(figures.glob("*.gif"))
-
-
-def read_semantics(path: Path) -> list[dict]:
-    """Rows of semantics.csv with their numbers as floats."""
-    with open(path, newline="") as file:
-        return [row | {name: float(row[name]) for name in NUMBERS} for row in csv.DictReader(file)]
+    return pictures_in(figures.folder)
 
 
 def describe(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -183,13 +179,13 @@ def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
         rows = [row for row in work.rows if row["kind"] == kind]
         if rows and inputs.measurements:
             figure = heatmap.semantics_heatmap(rows, inputs.controls)
-            paths = save_figure(figure, work.figures, f"semantics_{kind}s", rows)
+            paths = work.figures.save(figure, f"semantics_{kind}s", rows)
             caption = "Standardised effect of one σ; the controls on the right, on the same scale."
             pictures.append(Picture.saved(paths, f"What each direction changes: every {what}", caption))
     if inputs.measurements:
         by_method = {method: work.of(method) for method in work.methods}
         table = charts.purity_table(by_method, work.kind, inputs.controls)
-        paths = save_figure(charts.purity_chart(by_method, work.kind, inputs.controls), work.figures, "purity", table)
+        paths = work.figures.save(charts.purity_chart(by_method, work.kind, inputs.controls), "purity", table)
         note = (
             "A point per direction; diamonds: mean with 95% interval. Purity 1: the direction changes one thing only."
         )
@@ -214,19 +210,19 @@ def _traversal_pictures(work: _Work, method: str, arrays: Any) -> list[Picture]:
         stem = f"traversal_{method}" + (f"_{number_ + 1}" if number_ else "")
         rows = [row for name in names[part] for row in work.of(method, name)]
         figure = anatomy.traversal_grid(images[part], steps, names[part], captions[part], inputs.look)
-        pictures.append(Picture.saved(save_figure(figure, work.figures, stem, rows), f"Traversals: {method}"))
+        pictures.append(Picture.saved(work.figures.save(figure, stem, rows), f"Traversals: {method}"))
         if method in inputs.controls:
             continue
         figure = anatomy.difference_maps(images[part], steps, names[part], zero, inputs.look)
         table = anatomy.difference_table(images[part], steps, names[part], zero, inputs.look)
-        paths = save_figure(figure, work.figures, stem.replace("traversal", "difference"), table)
+        paths = work.figures.save(figure, stem.replace("traversal", "difference"), table)
         pictures.append(Picture.saved(paths, f"Differences to the base image: {method}"))
     if method not in inputs.controls and inputs.gifs > 0:
         for name, image, caption in list(zip(names, images, captions, strict=True))[: inputs.gifs]:
-            path = work.figures / f"{name.replace(' ', '_')}.gif"
+            path = work.figures.folder / f"{name.replace(' ', '_')}.gif"
             gif.traversal_gif(image, path, inputs.look, steps, f"{name}: {caption}")
         some = slice(0, inputs.gifs)
-        gif.overview_gif(images[some], work.figures / f"overview_{method}.gif", inputs.look, steps, names[some])
+        gif.overview_gif(images[some], work.figures.folder / f"overview_{method}.gif", inputs.look, steps, names[some])
     return pictures
 
 
@@ -235,12 +231,12 @@ def _generator(work: _Work) -> None:
     inputs = work.inputs
     images = np.load(inputs.fidelity / "images.npz")
     figure = anatomy.samples_grid(images["real"], images["samples"], inputs.look)
-    paths = save_figure(figure, work.figures, "samples")
+    paths = work.figures.save(figure, "samples")
     pictures = [Picture.saved(paths, f"Held-out and sampled {inputs.look.nouns}", "None picked by hand.")]
     tables = []
     if (inputs.fidelity / "distances.csv").exists():
         rows = _distances(inputs.fidelity / "distances.csv")
-        paths = save_figure(charts.distance_chart(rows), work.figures, "distances", rows)
+        paths = work.figures.save(charts.distance_chart(rows), "distances", rows)
         note = (
             "Samples against held-out patients; the floor is the same between two halves of the held-out patients, "
             "which an ideal generator would reach."
@@ -263,14 +259,14 @@ def _encoder(work: _Work) -> list[Picture]:
         {"slice": i, "psnr_db": p, "ms_ssim": s}
         for i, (p, s) in enumerate(zip(arrays["psnr"], arrays["ms_ssim"], strict=True))
     ]
-    paths = save_figure(figure, work.figures, "reconstructions", table)
+    paths = work.figures.save(figure, "reconstructions", table)
     pictures = [
         Picture.saved(paths, f"Reconstructions of held-out {inputs.look.nouns}", "Best, median and worst by PSNR.")
     ]
     if "kl" not in arrays:  # of a generator without a posterior
         return pictures
     figure = charts.latent_usage(arrays["kl"], inputs.active_kl)
-    paths = save_figure(figure, work.figures, "latent_usage", charts.usage_table(arrays["kl"], inputs.active_kl))
+    paths = work.figures.save(figure, "latent_usage", charts.usage_table(arrays["kl"], inputs.active_kl))
     return [*pictures, Picture.saved(paths, "Use of the latent space")]
 
 
@@ -289,11 +285,11 @@ def _training(work: _Work) -> None:
     inputs, pictures = work.inputs, []
     if inputs.curves:
         figure = charts.training_curves(inputs.curves)
-        paths = save_figure(figure, work.figures, "training_curves", inputs.curves)
+        paths = work.figures.save(figure, "training_curves", inputs.curves)
         pictures.append(Picture.saved(paths, "Training curves"))
     if inputs.grids:
         figure = anatomy.training_grid(inputs.grids, inputs.look)
-        paths = save_figure(figure, work.figures, "training_grid")
+        paths = work.figures.save(figure, "training_grid")
         pictures.append(Picture.saved(paths, "The same codes as the training went on"))
     if pictures:
         work.sections.append(Section("Training", "", pictures))

@@ -27,11 +27,11 @@ from medlat.report.style import (
     PAGE,
     PALETTE,
     RULE,
+    Figures,
     in_order,
     message_figure,
     new_figure,
     number,
-    save_figure,
     styled,
 )
 
@@ -51,7 +51,7 @@ METRICS = {  # columns of the table of methods: key below the method -> title
 
 
 def discovered_section(
-    evaluation: Path, numbers: Mapping[str, float], kind: str, controls: Sequence[str], figures: Path
+    evaluation: Path, numbers: Mapping[str, float], kind: str, controls: Sequence[str], figures: Figures
 ) -> Section:
     """The section of the page, its figures written to `figures`.
 
@@ -68,13 +68,13 @@ def discovered_section(
     maps = atlas_figure(arrays["effects"], arrays["angles"], arrays["order"], table, controls)
     pictures = [
         Picture.saved(
-            save_figure(maps, figures, "atlas", table),
+            figures.save(maps, "atlas", table),
             "Atlas: which directions are alike",
             "Below the diagonal by what they do to images, above it by angle (grey: not in the same space). Squares: "
             "clusters of like effect.",
         ),
         Picture.saved(
-            save_figure(editing_chart(editing, controls), figures, "editing_range", editing),
+            figures.save(editing_chart(editing, controls), "editing_range", editing),
             "How far a direction may be followed",
             "Distance to the nearest training image; 95% of held-out real images lie below 1. Traversals are drawn as "
             "far as half of the images do, of three quarters of the directions.",

@@ -24,7 +24,7 @@ from medlat.report.explanation import (
 )
 from medlat.report.page import KeyNumber, Picture, Section, Table, Traversal, TraversalSet
 from medlat.report.rendering import Look
-from medlat.report.style import number, save_figure
+from medlat.report.style import Figures, number
 
 MOST_SHOWN = 2 * ROWS_PER_FIGURE  # images in strips and sliders
 TEXTS = {"method", "score", "unit", "better", "control"}  # columns of the CSV files that hold no number
@@ -94,15 +94,15 @@ class Explanation:
         return next((row for row in self.scores if (row["score"], row["method"]) == (key, method)), None)
 
 
-def explanation_sections(explained: Explanation, look: Look, figures: Path) -> list[Section]:
+def explanation_sections(explained: Explanation, look: Look, figures: Figures) -> list[Section]:
     """Draw every figure of an explanation into the folder `figures`; the sections that open the page."""
     pictures = _strips(explained, look, figures)
     question, controls = explained.question, explained.controls
     figure = scorecard.response_curves(explained.responses, explained.steps, explained.curves, question, controls)
-    paths = save_figure(figure, figures, "response_curves", explained.curves)
+    paths = figures.save(figure, "response_curves", explained.curves)
     note = "Thin lines: single images; bold: their mean with its 95% interval; dashed: the threshold. Controls on grey."
     pictures.append(Picture.saved(paths, "How the prediction answers", note))
-    paths = save_figure(scorecard.scorecard_chart(explained.scores), figures, "scorecard", explained.scores)
+    paths = figures.save(scorecard.scorecard_chart(explained.scores), "scorecard", explained.scores)
     note = "Dots with 95% intervals; the controls, on grey, show what knowing nothing gives."
     pictures.append(Picture.saved(paths, "Does the explanation hold?", note))
     pictures.append(_mean_effect(explained, look, figures))
@@ -152,14 +152,14 @@ def sliders(explained: Explanation) -> TraversalSet:
     return TraversalSet(f"why: {question.target}", cards, series.steps.tolist(), note=note)
 
 
-def _strips(explained: Explanation, look: Look, figures: Path) -> list[Picture]:
+def _strips(explained: Explanation, look: Look, figures: Figures) -> list[Picture]:
     series, question, pictures = explained.series, explained.question, []
     table = strip_table(series, question, look)
     for place, part in enumerate(anatomy.pages(min(len(series), MOST_SHOWN), ROWS_PER_FIGURE)):
         rows = range(part.start, part.stop)
         figure = counterfactual_strip(series, question, look, rows)
         numbers = [row for row in table if row["image"] in rows]
-        paths = save_figure(figure, figures, "counterfactuals" + (f"_{place + 1}" if place else ""), numbers)
+        paths = figures.save(figure, "counterfactuals" + (f"_{place + 1}" if place else ""), numbers)
         note = (
             "Under each image its prediction, with the threshold as a mark. Spread over the predictions, none picked "
             "for its looks."
@@ -168,16 +168,16 @@ def _strips(explained: Explanation, look: Look, figures: Path) -> list[Picture]:
     return pictures
 
 
-def _mean_effect(explained: Explanation, look: Look, figures: Path) -> Picture:
+def _mean_effect(explained: Explanation, look: Look, figures: Figures) -> Picture:
     arrays = np.load(explained.folder / "mean_effect.npz")
     steps = explained.series.steps.tolist()
     figure = mean_effect(arrays["images"], arrays["difference"], steps, look)
-    paths = save_figure(figure, figures, "mean_effect", mean_effect_table(arrays["difference"], steps))
+    paths = figures.save(figure, "mean_effect", mean_effect_table(arrays["difference"], steps))
     note = "What the direction changes in all explained images alike; what differs from image to image averages out."
     return Picture.saved(paths, "The mean effect", note)
 
 
-def _inversion(explained: Explanation, look: Look, figures: Path) -> list[Section]:
+def _inversion(explained: Explanation, look: Look, figures: Figures) -> list[Section]:
     path = explained.folder / "inversion.npz"
     if not path.exists():
         return []
@@ -187,21 +187,21 @@ def _inversion(explained: Explanation, look: Look, figures: Path) -> list[Sectio
     )
     names = ("psnr", "prediction_real", "prediction_decoded")
     table = [{"image": i} | {name: float(a[name][i]) for name in names} for i in range(len(a["psnr"]))]
-    paths = save_figure(figure, figures, "inversion", table)
+    paths = figures.save(figure, "inversion", table)
     picture = Picture.saved(paths, f"Inverted {look.nouns}", "Best, median and worst by PSNR.")
     text = "An explanation is of the inverted image: what inversion loses, it cannot speak of."
     tables = [scorecard.inversion_table(_rows(explained.folder / "inversion.csv"))]
     return [Section("Inversion", text, [picture], tables)]
 
 
-def _quality(explained: Explanation, figures: Path) -> list[Section]:
+def _quality(explained: Explanation, figures: Figures) -> list[Section]:
     quality = explained.quality
     if not quality:
         return []
     pictures = []
     if explained.reliability:
         figure = scorecard.reliability_plot(explained.reliability, quality)
-        paths = save_figure(figure, figures, "reliability", explained.reliability)
+        paths = figures.save(figure, "reliability", explained.reliability)
         pictures.append(Picture.saved(paths, "Reliability", "On the diagonal predictions are frequencies."))
     rows = []
     for key, name in QUALITY.items():

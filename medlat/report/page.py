@@ -15,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from medlat.core.files import write_whole
+from medlat.report.delivery import PLACE_OF_RUN, tell_run
 from medlat.report.heatmap import is_significant
 from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
 from medlat.report.sprites import data_uri, difference_sprite, diverging_palette, figure_uri, image_sprite
@@ -120,7 +121,7 @@ class Report:
 
 
 def write_page(path: Path, report: Report) -> None:
-    """Write the report as one HTML file that works offline."""
+    """Write the report as one HTML file that works offline. Without `run`, its place is left for `tell_run`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     here = Path(__file__).parent
@@ -132,11 +133,12 @@ def write_page(path: Path, report: Report) -> None:
     html = environment.get_template("page.html.j2").render(
         report=report,
         sets=_sliders(report),
+        place_of_run=PLACE_OF_RUN,
         style=(here / "page.css").read_text(encoding="utf-8"),
         script=(here / "page.js").read_text(encoding="utf-8"),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, html)
+    write_whole(path, tell_run(html, report.run))
 
 
 def semantics_table(

@@ -15,8 +15,7 @@ import numpy as np
 from medlat.core.spaces import Directions
 from medlat.core.tables import write_table
 from medlat.evaluation.atlas import SAME_ANGLE, Atlas, atlas
-from medlat.evaluation.semantics import Effect
-from medlat.report.compile import read_semantics
+from medlat.evaluation.semantics import Effect, read_semantics
 from medlat.report.discovered import atlas_figure, read_rows
 from medlat.report.style import in_order, save_figure
 

@@ -2,9 +2,12 @@
 
 import textwrap
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -17,11 +20,49 @@ from medlat.report.style import (
     INK,
     MUTED,
     PAGE,
-    clear_axes,
     new_figure,
     number,
     step_label,
 )
+
+
+class _Scale:
+    """Mixed into an axis that shows no ticks: they are not made only to be told where they would be cut off."""
+
+    def set_clip_path(self, path: Any, transform: Any = None) -> None:
+        Artist.set_clip_path(self, path, transform)  # type: ignore[arg-type]
+
+
+class _XAxis(_Scale, XAxis):
+    pass
+
+
+class _YAxis(_Scale, YAxis):
+    pass
+
+
+class Tile(Axes):
+    """Axes for an image: no ticks, no frame, no background, and so a fifth of the time of others. There are hundreds in
+    a report. What stands below an image is its `set_xlabel`.
+    """
+
+    def __init__(self, figure: Figure, place: tuple[float, float, float, float]) -> None:
+        super().__init__(figure, place)
+        self.set_axis_off()
+
+    def _init_axis(self) -> None:
+        self.xaxis, self.yaxis = _XAxis(self, clear=False), _YAxis(self, clear=False)
+        for sides, axis in ((("bottom", "top"), self.xaxis), (("left", "right"), self.yaxis)):
+            for side in sides:
+                self.spines[side].register_axis(axis)
+
+    def draw(self, renderer: Any) -> None:
+        super().draw(renderer)
+        label = self.xaxis.label
+        if label.get_text():  # part of the axis, which is off
+            label.set_y(self.bbox.y0 - self.xaxis.labelpad * self.figure.dpi / 72)
+            label.draw(renderer)
+
 
 GAP, BAR_SPACE, DIVIDER = 0.04, 0.42, 0.18  # inches
 
@@ -48,12 +89,11 @@ def tile_grid(
     axes: list[list[Axes]] = []
     for row in range(rows):
         y = total - top - row * (height + under + GAP) - height
-        x, line = left, []
+        x = left
+        line: list[Axes] = []
         for column in range(columns):
             x += DIVIDER if column in dividers else 0.0
-            axis = figure.add_axes((x / right, y / total, width / right, height / total))
-            clear_axes(axis)
-            line.append(axis)
+            line.append(figure.add_axes(Tile(figure, (x / right, y / total, width / right, height / total))))
             x += width + GAP
         axes.append(line)
     return figure, axes

@@ -1,18 +1,24 @@
 """The report: tables, figures and the page of a run."""
 
 import csv
+import hashlib
 import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+import medlat
 from medlat.core.files import copy_whole
 from medlat.core.records import read_records
+from medlat.core.store import Recipe, hash_of
 from medlat.generators.gan.collapse import COLLAPSED
+from medlat.report.delivery import deliver, leave_no_page
 from medlat.report.rendering import Look
 from medlat.steps import builders
 from medlat.steps.classifier import ORACLE
@@ -28,8 +34,6 @@ FEW_CODES = 20  # of an interval over base codes
 
 def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     """Reads what the steps left; leaves tables, figures and the page in the run's folder, and mirrors them to W&B."""
-    from medlat.report.compile import Inputs, compile_report
-
     config, tracker, spec, main = context.config, context.tracker, context.spec, context.main
     found = context.folder("evaluation")
     tracker.result(read_numbers(found / "metrics.json"))
@@ -47,33 +51,58 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     for step in steps:
         if step.section is not None and (own := context.folder(step.name) / "metrics.json").exists():
             tracker.result({f"{step.name}/{key}": value for key, value in read_numbers(own).items()})
-    inputs = Inputs(
-        evaluation=found,
-        fidelity=context.folder("fidelity"),
-        semantics={method.name: context.folder(f"semantics/{method.name}") for method in context.methods},
-        curves=training,
-        grids={shown: spec.pictures(x) for shown, x in grids(generator).items()},
-        controls=[method.name for method in context.methods if method.role == "control"],
-        chance=chance_of(config, context.methods),
-        measurements=measurements,
-        look=Look(builders.modality(config), builders.display_window(config)),
-        directions=config.report.directions,
-        gifs=config.report.gifs,
-        active_kl=config.evaluation.active_kl,
-        title=f"{config.name}: {'what the classifier looks at' if explained else 'what the latent directions mean'}",
-        run=_run_facts(environment, info),
-        warnings=_warnings(config, info) + _training_warnings(training),
-        explanation=explained,
-        explained=context.folder(f"explanation/{main.name}") if explained else None,
-        classifier=context.folder("classifier") if explained else None,
-    )
-    pictures = compile_report(inputs, folder)
-    tracker.images("figures", pictures)
+    asked: dict[str, Any] = {
+        "title": f"{config.name}: {'what the classifier looks at' if explained else 'what the latent directions mean'}",
+        "warnings": _warnings(config, info) + _training_warnings(training),
+        "controls": [method.name for method in context.methods if method.role == "control"],
+        "chance": chance_of(config, context.methods),
+        "measurements": measurements,
+        **{name: config.report[name] for name in ("directions", "gifs", "pdf")},
+        "active_kl": config.evaluation.active_kl,
+    }
+    window = builders.display_window(config)
+
+    def draw(out: Path) -> None:
+        from medlat.report.compile import Inputs, compile_report
+
+        inputs = Inputs(
+            evaluation=found,
+            fidelity=context.folder("fidelity"),
+            semantics={method.name: context.folder(f"semantics/{method.name}") for method in context.methods},
+            curves=training,
+            grids={shown: spec.pictures(x) for shown, x in grids(generator).items()},
+            look=Look(builders.modality(config), window),
+            run={},
+            explanation=explained,
+            explained=context.folder(f"explanation/{main.name}") if explained else None,
+            classifier=context.folder("classifier") if explained else None,
+            **asked,
+        )
+        compile_report(inputs, out)
+
+    if config.report.page:
+        inputs = {name: artifact.key for name, artifact in context.artifacts.items()}
+        recipe = Recipe("report", asked | {"window": list(window)}, inputs, {"code": code()})
+        drawn = context.store.make(recipe, draw)
+        tracker.images("figures", deliver(drawn.path, folder, _run_facts(environment, info)))
+        log.info("report: %s", folder / "report" / "index.html")
+    else:
+        leave_no_page(folder)
+        log.info("report: tables only (report.page=false), in %s", folder)
     for table in ("semantics", "names", "scorecard"):
         if (folder / f"{table}.csv").exists():
             tracker.table(table, _table(folder / f"{table}.csv"))
     tracker.artifact(f"{config.name}-directions", "directions", folder / "directions.safetensors")
-    log.info("report: %s", folder / "report" / "index.html")
+
+
+@cache
+def code() -> str:
+    """A hash of all that may change how a report looks: medlat's own source, and what draws."""
+    root = Path(medlat.__file__).parent
+    files = [path for path in sorted(root.rglob("*")) if path.suffix in (".py", ".j2", ".css", ".js")]
+    libraries = [version(name) for name in ("matplotlib", "numpy", "pillow", "fonttools", "jinja2")]
+    sources = [[path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
+    return hash_of([libraries, sources])
 
 
 def _explanation(context: Context, folder: Path) -> dict[str, float]:

@@ -13,6 +13,7 @@ from medlat.core.files import read_json, writing
 from medlat.core.statistics import t_interval
 from medlat.core.tables import write_table
 from medlat.core.terminal import printable
+from medlat.report.delivery import NO_PAGE
 
 SEEDS = ("seed", "data.source.seed")  # what is averaged over
 
@@ -78,10 +79,8 @@ def summary(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def is_whole(folder: Path) -> bool:
     """Whether a run ended, and not with a failure."""
-    return (
-        all((folder / name).exists() for name in ("report/index.html", "metrics.json"))
-        and not (folder / FAILURE).exists()
-    )
+    reported = any((folder / "report" / name).exists() for name in ("index.html", NO_PAGE))
+    return reported and (folder / "metrics.json").exists() and not (folder / FAILURE).exists()
 
 
 def conclude(folder: Path) -> int:

@@ -5,6 +5,7 @@ import pytest
 from report import made
 
 from medlat.report.discovered import atlas_figure, discovered_section, editing_chart, methods_table, names_table
+from medlat.report.style import Figures
 
 NUMBERS = {
     "semantics/ica/factor_purity": 0.6,
@@ -94,7 +95,7 @@ def test_the_range_stands_above_each_method():
 @pytest.mark.parametrize("unit", ["HU", "RGB"])
 def test_the_section_is_made_from_what_an_evaluation_leaves(tmp_path, unit):
     folder = made.evaluation(tmp_path / "evaluation", unit)
-    section = discovered_section(folder, {}, "measurement", ["random"], tmp_path / "figures")
+    section = discovered_section(folder, {}, "measurement", ["random"], Figures(tmp_path / "figures"))
     assert [table.title for table in section.tables][1:] == ["Names, by measurement", "What is found again"]
     for stem in ("atlas", "editing_range"):
         for suffix in ("png", "pdf", "csv"):

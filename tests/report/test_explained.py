@@ -8,6 +8,7 @@ from report import made
 
 from medlat.report.compile import Inputs, compile_report
 from medlat.report.explained import Explanation, _quality, _strips, key_numbers, sliders
+from medlat.report.style import Figures
 
 
 @pytest.fixture
@@ -48,11 +49,11 @@ def test_a_score_that_nobody_could_take_is_missing(tmp_path):
 def test_many_images_are_split_over_two_figures_and_no_quality_is_no_section(tmp_path):
     folder = made.explanation(tmp_path, images=7, saliency=False)
     found = Explanation.load(folder, folder, None)
-    drawn = _strips(found, made.LOOKS["HU"], tmp_path / "figures")
+    drawn = _strips(found, made.LOOKS["HU"], Figures(tmp_path / "figures"))
     assert [picture.png.stem for picture in drawn] == ["counterfactuals", "counterfactuals_2"]
     with open(tmp_path / "figures" / "counterfactuals_2.csv", newline="") as file:
         assert {row["image"] for row in csv.DictReader(file)} == {"6"}
-    assert _quality(found, tmp_path) == []
+    assert _quality(found, Figures(tmp_path)) == []
 
 
 def test_key_numbers_stand_beside_the_controls(explained):
