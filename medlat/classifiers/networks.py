@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from medlat.classifiers.black_box import Task
 from medlat.core.errors import ArgumentError, did_you_mean
+from medlat.core.ranges import Width, Widths
 from medlat.core.spaces import ImageSpec
 
 # Channels of a ResNet's first feature map. The 1x1 convolution of stride 2 beside its blocks takes them in, and with
@@ -88,9 +89,9 @@ class DenseNet(ClassifierNetwork):
         image: ImageSpec,
         task: Task,
         classes: list[str],
-        growth_rate: int = 12,
-        init_features: int = 16,
-        blocks: list[int] | None = None,
+        growth_rate: Width = 12,
+        init_features: Width = 16,
+        blocks: Widths | None = None,
         stem_stride: int = 2,
     ) -> None:
         from monai.networks.nets import DenseNet as MonaiDenseNet
@@ -124,8 +125,8 @@ class ResNet(ClassifierNetwork):
         image: ImageSpec,
         task: Task,
         classes: list[str],
-        width: int = 16,
-        layers: list[int] | None = None,
+        width: Width = 16,
+        layers: Widths | None = None,
         stem_stride: int = 2,
     ) -> None:
         from monai.networks.nets import ResNet as MonaiResNet

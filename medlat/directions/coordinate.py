@@ -2,6 +2,7 @@
 
 import torch
 
+from medlat.core.ranges import Count
 from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import check_count, chosen_space
 
@@ -13,7 +14,7 @@ class Coordinate:
     count: directions wanted; at most the dimensions of the space. space: null for the generator's default.
     """
 
-    def __init__(self, count: int = 16, space: str | None = None) -> None:
+    def __init__(self, count: Count = 16, space: str | None = None) -> None:
         check_count(count)
         self.count, self.space = count, space
 

@@ -5,6 +5,7 @@ import torch
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, Seed
 from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.directions.finder import check_count, chosen_space
 from medlat.directions.linear_models import cross_validated, r2, ridge
@@ -24,7 +25,7 @@ class Measured:
     of the codes. Measurements that read a known factor are taken; of images that have none, all.
     """
 
-    def __init__(self, count: int = 16, samples: int = 4096, space: str | None = None, seed: int = 0) -> None:
+    def __init__(self, count: Count = 16, samples: Count = 4096, space: str | None = None, seed: Seed = 0) -> None:
         check_count(count)
         if samples < 50:
             raise ArgumentError("samples", "expected at least 50 codes", samples)

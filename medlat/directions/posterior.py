@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Count
 from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import check_count, chosen_space, need_encoder, posteriors
 from medlat.generators.vae.networks import kl_per_dimension
@@ -19,7 +20,7 @@ class PosteriorAxes:
     count: directions wanted; at most the dimensions of the space. images: training images that are encoded.
     """
 
-    def __init__(self, count: int = 16, images: int = 2048) -> None:
+    def __init__(self, count: Count = 16, images: Count = 2048) -> None:
         check_count(count)
         if images < 1:
             raise ArgumentError("images", "expected a whole number of at least 1", images)

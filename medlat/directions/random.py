@@ -3,6 +3,7 @@
 import torch
 
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, Seed
 from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import check_count, chosen_space
 
@@ -17,7 +18,7 @@ class RandomDirections:
            default.
     """
 
-    def __init__(self, count: int = 16, seed: int = 0, space: str | None = None) -> None:
+    def __init__(self, count: Count = 16, seed: Seed = 0, space: str | None = None) -> None:
         check_count(count)
         self.count, self.seed, self.space = count, seed, space
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Width
 from medlat.core.spaces import ImageSpec
 from medlat.generators.vae.networks import BASE, Norm, ResidualBlock
 
@@ -26,8 +27,8 @@ class CodeEncoder(nn.Module):
         self,
         image: ImageSpec,
         shape: list[int],
-        capacity: int = 32,
-        max_width: int = 8,
+        capacity: Width = 32,
+        max_width: Width = 8,
         stem_stride: int = 2,
         norm: Norm = "batch",
     ) -> None:

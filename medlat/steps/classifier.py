@@ -16,6 +16,7 @@ from medlat.classifiers.black_box import PIXELS_AT_ONCE, BlackBox, Target, Task,
 from medlat.classifiers.quality import quality, reliability
 from medlat.classifiers.trained import Trained, fit_temperature, load
 from medlat.config import build
+from medlat.config.build import naming
 from medlat.core.checkpoints import save_generator
 from medlat.core.errors import UserError, did_you_mean
 from medlat.core.randomness import derive_seed
@@ -91,7 +92,8 @@ def classifier(config: DictConfig, made: Made, tracker: Any, out: Path, place: s
         return
     predictions = _predictions(black_box, opened, parts.test, spec, builders.hardware(config).device)
     truth, groups = label.values[parts.test], opened.patient[parts.test]
-    numbers = quality(black_box.task, predictions, truth, groups, seed=config.seed)
+    with naming(config.classifier):
+        numbers = quality(black_box.task, predictions, truth, groups, seed=config.seed)
     (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
     if black_box.task == "binary":
         write_table(out / "reliability.csv", reliability(predictions[:, 0], truth))

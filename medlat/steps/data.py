@@ -41,7 +41,8 @@ def split(config: DictConfig, made: Made, source: SliceSource, out: Path) -> Non
     given = opened.columns.get("split")
     with build.naming(config.data.split):
         parts = divide(opened.patient, opened.columns["position_mm"], **build.plain(config.data.split), given=given)
-    refuse_leaks(opened, parts, source)
+    with build.naming(config.data):
+        refuse_leaks(opened, parts, source)
     parts.save(out / "split.json")
     log.info(
         "split: %d training, %d validation, %d test slices", len(parts.train), len(parts.validation), len(parts.test)

@@ -46,5 +46,5 @@ def test_images_without_variation_have_no_directions():
 
 
 def test_bad_input():
-    with pytest.raises(UserError, match=r"directions.samples=3: expected at least 50"):
+    with pytest.raises(UserError, match=r"samples=3: expected at least 50"):
         Measured(samples=3)

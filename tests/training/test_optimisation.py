@@ -77,5 +77,5 @@ def test_buffers_are_copied():
 
 @pytest.mark.parametrize("arguments", [{"half_life": 0.0}, {"ramp_up": 0.0}, {"ramp_up": -1.0}])
 def test_bad_averaging(arguments):
-    with pytest.raises(UserError, match=f"generator.module.averaging.{next(iter(arguments))}="):
+    with pytest.raises(UserError, match=f"{next(iter(arguments))}="):
         Averaging(**arguments)

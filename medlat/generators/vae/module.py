@@ -7,6 +7,7 @@ from torch import Tensor
 
 from medlat.classifiers.black_box import BlackBox
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, Seed
 from medlat.evaluation.reconstruction import psnr
 from medlat.generators.vae.networks import VAE, kl_per_dimension
 from medlat.generators.vae.objective import ClassifierGuidedObjective, VAEObjective
@@ -24,7 +25,7 @@ class VAEModule(AveragedModule, GeneratorModule):
     headline = ("validation/psnr", "validation PSNR {:.1f} dB")  # what a line of progress shows
 
     def __init__(
-        self, network: VAE, seed: int, steps: int, objective: VAEObjective, optimisation: Optimisation
+        self, network: VAE, seed: Seed, steps: Count, objective: VAEObjective, optimisation: Optimisation
     ) -> None:
         super().__init__(network, seed, steps, optimisation)
         self.objective = objective
@@ -61,8 +62,8 @@ class ClassifierGuidedVAEModule(VAEModule):
         self,
         network: VAE,
         classifier: BlackBox,
-        seed: int,
-        steps: int,
+        seed: Seed,
+        steps: Count,
         objective: Callable[..., ClassifierGuidedObjective],
         optimisation: Optimisation,
     ) -> None:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Width
 from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.generators.sizes import check_positive
 
@@ -74,9 +75,9 @@ class VAE(nn.Module):
     def __init__(
         self,
         image: ImageSpec,
-        latent_dim: int = 32,
-        capacity: int = 32,
-        max_width: int = 8,
+        latent_dim: Width = 32,
+        capacity: Width = 32,
+        max_width: Width = 8,
         stem_stride: int = 4,
         norm: Norm = "batch",
     ) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from generators.pretrained.foreign_files import (
+from generators.imported.foreign_files import (
     W_DIM,
     images_of,
     random_state,
@@ -162,7 +162,7 @@ def test_own_files_of_another_window(tmp_path, vae, spec):
     recipe = {"_target_": "medlat.generators.vae.networks.VAE", "latent_dim": 6, "capacity": 8}
     save_generator(path, vae, recipe, spec)
     other = ImageSpec(1, 32, 32, -500.0, 500.0, "HU", 12.5)
-    with pytest.raises(UserError, match=r"\[-500, 500\] HU; set data\.window=\[-1000, 2000\]"):
+    with pytest.raises(UserError, match=r"\[-500, 500\] HU; set data.window=\[-1000, 2000\]"):
         Pretrained(str(path)).convert(other, tmp_path / "o")
     nearer = ImageSpec(1, 32, 32, spec.low, spec.high, "HU", 1.0)  # another pixel spacing is no matter of the network
     assert converted(path, nearer, tmp_path / "o").image == nearer
