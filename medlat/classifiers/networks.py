@@ -1,6 +1,6 @@
 """Classifiers to train here: MONAI's DenseNet and ResNet, made small enough for a laptop."""
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class DenseNet(ClassifierNetwork):
         growth_rate: Width = 12,
         init_features: Width = 16,
         blocks: Widths | None = None,
-        stem_stride: int = 2,
+        stem_stride: Literal[2, 4] = 2,
     ) -> None:
         from monai.networks.nets import DenseNet as MonaiDenseNet
 
@@ -127,7 +127,7 @@ class ResNet(ClassifierNetwork):
         classes: list[str],
         width: Width = 16,
         layers: Widths | None = None,
-        stem_stride: int = 2,
+        stem_stride: Literal[2, 4] = 2,
     ) -> None:
         from monai.networks.nets import ResNet as MonaiResNet
 

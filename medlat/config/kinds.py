@@ -15,7 +15,7 @@ from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from medlat.core.errors import did_you_mean
@@ -180,6 +180,8 @@ def words(kind: Any) -> str:
 
 def _range(rules: Sequence[Any]) -> str:
     """` of at least 1`, ` from 0 to below 1`, ` above 0`; nothing for rules that are no bounds."""
+    if any(isinstance(r, MinLen) for r in rules):
+        return " that is not empty"
     low = next((f"of at least {r.ge:g}" if isinstance(r, Ge) else f"above {r.gt:g}"
                 for r in rules if isinstance(r, Ge | Gt)), "")  # fmt: skip
     high = next((f"{r.le:,}" if isinstance(r, Le) else f"below {r.lt:g}" for r in rules if isinstance(r, Le | Lt)), "")
@@ -187,7 +189,9 @@ def _range(rules: Sequence[Any]) -> str:
         return f" {low}" if low else ""
     if low.startswith("of at least "):
         return f" from {low.removeprefix('of at least ')} to {high}"
-    return f" {low}, at most {high}" if low else f" {'' if high.startswith('below') else 'up to '}{high}"
+    if low:
+        return f" {low} {'and' if high.startswith('below') else 'up to'} {high}"
+    return f" {'' if high.startswith('below') else 'up to '}{high}"
 
 
 def annotation(kind: Any) -> str:
@@ -233,4 +237,6 @@ def _remedy(key: str, found: Fault) -> str:
         return f"""; write "{key}='{show(found.value)}'\""""
     if int in kinds and isinstance(found.value, float) and found.value.is_integer():
         return f"; write {int(found.value)}"
+    if int in kinds and isinstance(found.value, str) and found.value.strip("0").isdecimal():
+        return f"; write {found.value.lstrip('0')}"
     return ""

@@ -38,6 +38,13 @@ def run_name(name: str) -> str:
     return name
 
 
+def final_number(name: str) -> str:
+    """Raises ValueError for what cannot be the name of a number of metrics.json."""
+    if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)+", name):
+        raise ValueError("the final number that a search makes best, e.g. semantics/sefa/factor_coverage")
+    return name
+
+
 def mode(digits: int) -> int:
     """Raises ValueError for permissions that would shut the owner out, or are none."""
     if not 700 <= digits <= 777 or set(str(digits)) - set("01234567"):
@@ -173,7 +180,7 @@ class Root:
     workers: Processes | None  # processes that prepare data; null: one per core
     dry_run: bool  # print the plan and stop
     debug: bool  # show the traceback of a user error
-    objective: str | None  # final number "stage/name" that a search makes best
+    objective: Annotated[str, AfterValidator(final_number)] | None  # final number "stage/name" that a search makes best
     store_mode: (
         Annotated[int, AfterValidator(mode)] | None
     )  # permissions of the store and the run folder, e.g. 750; null: as the system has it

@@ -16,10 +16,10 @@ LARGEST_SEED = 2**63 - 1  # what torch and NumPy both take
 
 Seed = Annotated[int, Ge(0), Le(LARGEST_SEED)]
 Count = Annotated[int, Ge(1), Le(10**9)]
-Number = Annotated[int, Ge(0), Le(10**9)]  # of things that there need not be
+Number = Annotated[int, Ge(0), Le(10**9)]  # of things that there may be none of
 Width = Annotated[int, Ge(1), Le(65_536)]  # of layers, batches, latent spaces
-Positive = Annotated[float, Gt(0.0)]
-NotNegative = Annotated[float, Ge(0.0)]
+Positive = Annotated[float, Gt(0.0), Le(1e9)]
+NotNegative = Annotated[float, Ge(0.0), Le(1e9)]
 Share = Annotated[float, Ge(0.0), Le(1.0)]
 ShareBelowOne = Annotated[float, Ge(0.0), Lt(1.0)]
 Name = Annotated[str, MinLen(1)]
@@ -54,7 +54,7 @@ Rising = Annotated[list[float], AfterValidator(rising)]
 
 def span(pair: Sequence[float]) -> Sequence[float]:
     """Raises ValueError for what is not the smallest and the largest of some positive numbers."""
-    if len(pair) != 2 or not 0.0 < pair[0] <= pair[1]:
+    if len(pair) != 2 or not 0.0 < pair[0] <= pair[1] <= 1e6:
         raise ValueError("two rising numbers above 0")
     return pair
 

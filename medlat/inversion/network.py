@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ class CodeEncoder(nn.Module):
         shape: list[int],
         capacity: Width = 32,
         max_width: Width = 8,
-        stem_stride: int = 2,
+        stem_stride: Literal[1, 2, 4] = 2,
         norm: Norm = "batch",
     ) -> None:
         super().__init__()

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from medlat.config.build import build, naming
-from medlat.config.command_line import name_problem
 from medlat.core.errors import ConfigErrors, UserError
 from medlat.steps.builders import (
     _inversions,
@@ -65,7 +65,8 @@ def _attempt(attempts: Iterable[Callable[[], Any]]) -> None:
 
 def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
     sections = [config.directions, *config.others.values(), *config.controls.values()]
-    checks: list[Callable[[], Any]] = [partial(_check_name, config), partial(source, config), partial(window, config)]
+    checks: list[Callable[[], Any]] = [partial(_check_damaged_list, config), partial(_check_names, config)]
+    checks += [partial(source, config), partial(window, config), partial(_check_split, config)]
     checks += [partial(_check_steps, "evaluation.steps", config.evaluation.steps), partial(_check_codes, config)]
     if is_pretrained(config):
         checks.append(partial(pretrained, config))
@@ -152,9 +153,34 @@ def _check_own_classifier(config: DictConfig) -> None:
         own_classifier(config, _image(config, *window(config)))
 
 
-def _check_name(config: DictConfig) -> None:
-    if problem := name_problem(config.name):
-        raise UserError(problem)
+def _check_damaged_list(config: DictConfig) -> None:
+    """Made as an empty file would be: what it is to hold is known after hours of reading."""
+    if (name := config.data.damaged_list) is None:
+        return
+    path = Path(name).expanduser()
+    try:
+        there = path.exists()
+        with open(path, "a", encoding="utf-8"):
+            pass
+        if not there:
+            path.unlink()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"data.damaged_list={name}: cannot be written ({reason})") from error
+
+
+def _check_names(config: DictConfig) -> None:
+    for name in config.others:
+        if name in config.controls:
+            raise UserError(f"others.{name}: there is controls.{name}, and results go by the name; choose another")
+
+
+def _check_split(config: DictConfig) -> None:
+    if (total := config.data.split.test + config.data.split.validation) >= 1.0 and config.data.split.by != "given":
+        raise UserError(
+            f"data.split.validation={config.data.split.validation:g}: with data.split.test it is a share "
+            f"of {total:g}, and nothing is left to train on"
+        )
 
 
 def _check_steps(key: str, steps: Sequence[float]) -> None:
@@ -172,8 +198,12 @@ def _check_codes(config: DictConfig) -> None:
 
 
 def _check_black_box(config: DictConfig, methods: dict[str, DictConfig]) -> None:
-    """Refuse methods that need gradients which the user's classifier does not have."""
+    """Refuse methods that need gradients which the user's classifier does not have, and an output that it lacks."""
+    from medlat.classifiers.black_box import target_of
+
     black_box = build(config.classifier)
+    with naming(config.explain):
+        target_of(black_box, config.explain.target)
     for key, section in methods.items():
         if getattr(build(section), "needs_gradients", False) and not black_box.differentiable:
             raise UserError(
@@ -222,6 +252,8 @@ def _module(config: DictConfig) -> None:
     """The network and what trains it, without their numbers: sizes are checked, and what does not go together."""
     import torch
 
+    from medlat.directions.finder import chosen_space
+    from medlat.inversion.inverter import chosen_space as inverted_into
     from medlat.training.loop import check_hardware
 
     image, how_long = _image(config), schedule(config)
@@ -229,7 +261,13 @@ def _module(config: DictConfig) -> None:
         network = build(config.generator.network, image=image)
         check_hardware(module(config, network, how_long.steps), how_long, hardware(config))
         for section in (config.directions, *config.others.values(), *config.controls.values()):
-            found = finder(section)
-            if hasattr(found, "check"):
-                with naming(section):
+            found: Any = finder(section)
+            with naming(section):
+                if getattr(found, "space", None) is not None:
+                    chosen_space(network, found.space)
+                if hasattr(found, "check"):
                     found.check(network)  # sizes that depend on the generator
+        if config.classifier is not None:
+            for section in _inversions(config):
+                with naming(section):
+                    inverted_into(network, build(section).space)

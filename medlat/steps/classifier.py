@@ -122,6 +122,8 @@ def _train(
     if len(seen) < 2:
         raise UserError(f"explain.label={label.name}: all training images have the same label; expected at least two")
     network = builders.classifier_network(config, spec, task, label.classes or [label.name])
+    with naming(config.explain):  # before an hour of training
+        target_of(Trained(network), config.explain.target)
     if task == "regression":
         network.set_target_scale(float(values[rows].mean()), float(values[rows].std()))
     schedule, hardware = builders.schedule(config, "classifier"), builders.hardware(config).alone()
@@ -155,11 +157,8 @@ def _biased(config: DictConfig, opened: ImageStore, label: Label, rows: np.ndarr
     """Training rows of which a share has a positive label exactly where a column is above its median."""
     bias = config.classifier.bias
     if bias.column not in opened.columns:
-        raise UserError(
-            f"classifier.bias.column={bias.column}: no such column{did_you_mean(bias.column, opened.columns)}"
-        )
-    if not 0.5 <= bias.share <= 1.0:
-        raise UserError(f"classifier.bias.share={bias.share}: expected a share from 0.5 to 1")
+        near = did_you_mean(bias.column, opened.columns)
+        raise UserError(f"{build.key_of(bias)}.column={bias.column}: no such column{near}")
     column = opened.columns[bias.column][rows]
     agree = (column > np.median(column)) == (label.values[rows] > 0.5)
     kept = round(agree.sum() * (1.0 - bias.share) / bias.share)
@@ -187,7 +186,8 @@ def load_black_box(config: DictConfig, artifact: Artifact, spec: ImageSpec) -> B
 
 def load_target(config: DictConfig, artifact: Artifact, spec: ImageSpec) -> Target:
     """The number of the classifier that is explained."""
-    return target_of(load_black_box(config, artifact, spec), config.explain.target)
+    with naming(config.explain):
+        return target_of(load_black_box(config, artifact, spec), config.explain.target)
 
 
 def predicted(target: Target, opened: ImageStore, rows: np.ndarray, spec: ImageSpec, device: torch.device) -> Tensor:

@@ -78,7 +78,7 @@ class VAE(nn.Module):
         latent_dim: Width = 32,
         capacity: Width = 32,
         max_width: Width = 8,
-        stem_stride: int = 4,
+        stem_stride: Literal[1, 2, 4] = 4,
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
