@@ -62,6 +62,7 @@ def span(pair: Sequence[float]) -> Sequence[float]:
 Span = Annotated[list[float], AfterValidator(span)]
 Betas = Annotated[list[ShareBelowOne], Len(2, 2)]
 Widths = Annotated[list[Width], MinLen(1)]
+Sign = Annotated[float, Gt(-1.0), Lt(1.0)]
 PositiveShare = Annotated[float, Gt(0.0), Le(1.0)]
 Shift = Annotated[float, Ge(0.0), Lt(0.5)]  # as a share of an image's side
 Angle = Annotated[float, Ge(0.0), Le(180.0)]  # degrees

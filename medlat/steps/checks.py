@@ -66,7 +66,12 @@ def _attempt(attempts: Iterable[Callable[[], Any]]) -> None:
 def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
     sections = [config.directions, *config.others.values(), *config.controls.values()]
     checks: list[Callable[[], Any]] = [partial(_check_damaged_list, config), partial(_check_names, config)]
-    checks += [partial(source, config), partial(window, config), partial(_check_split, config)]
+    checks += [
+        partial(_check_store, config),
+        partial(source, config),
+        partial(window, config),
+        partial(_check_split, config),
+    ]
     checks += [partial(_check_steps, "evaluation.steps", config.evaluation.steps), partial(_check_codes, config)]
     if is_pretrained(config):
         checks.append(partial(pretrained, config))
@@ -167,6 +172,19 @@ def _check_damaged_list(config: DictConfig) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"data.damaged_list={name}: cannot be written ({reason})") from error
+
+
+def _check_store(config: DictConfig) -> None:
+    """No more than the path: whether it can be written is tried when a run begins."""
+    try:
+        path = Path(config.store).expanduser().absolute()
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(0, f"{there} is a file")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"store={config.store}: cannot be made ({getattr(error, 'strerror', None) or error})"
+        ) from error
 
 
 def _check_names(config: DictConfig) -> None:

@@ -1,5 +1,5 @@
-"""Every number and list of `conf/` with values that make no sense: refused with one line that names the key, or known to
-be harmless.
+"""Every number and list of `conf/` with values that make no sense: refused with one line that names the key, or known
+to be harmless.
 """
 
 import math
@@ -47,7 +47,8 @@ ALLOWED = {
     **dict.fromkeys(("stain_scale", "stain_shift", "blur", "label_smoothing", "noise", "min_tissue"), (0, 0.0)),
     **dict.fromkeys(("beta", "weight", "code_weight", "image_weight", "prediction_weight", "prior_weight"), (0, 0.0)),
     **dict.fromkeys(("locality", "r1", "path_length", "style_mixing", "shift_min", "shift_weight"), (0, 0.0)),  # off
-    **dict.fromkeys(("warmup", "ema_decay", "truncation", "initial", "maximum", "target"), (0, 0.0)),
+    **dict.fromkeys(("warmup", "ema_decay", "truncation", "initial", "maximum"), (0, 0.0)),
+    "target": (0, 0.0),  # a mean of signs
     "betas": ([0, 0], [0.999, 0.5], [0.99, 0.9], [0.99, 0.0], [0.999, 0.9]),  # Adam without memory; a short second one
     "blocks": ([4, 3, 1], [1]),  # layers at each resolution, of which there may be any number
     "editing": ([-8.0],),
@@ -175,7 +176,7 @@ def test_layers_of_a_resnet(bad: list[int]) -> None:
         ("data.display=[500,-1000]", "data.display: [500, -1000] is not [low, high] with low below high"),
         ("report.window=[1,0]", "report.window: [1, 0] is not [low, high] with low below high"),
         ("evaluation.steps=[]", "evaluation.steps: [] is not at least three rising numbers, 0 among them"),
-        ("evaluation.steps=[-1,1,2]", "evaluation.steps: [-1, 1, 2] is not at least three rising numbers, 0 among them"),
+        ("evaluation.steps=[-1,1,2]", "evaluation.steps: [-1, 1, 2] is not at least three rising numbers"),
         ("evaluation.samples=0", "evaluation.samples: 0 is not a whole number from 2 to 10,000,000"),
         ("explain.threshold=nan", "explain.threshold: nan is not a number or null"),
         ("explain.threshold=inf", "explain.threshold: inf is not a finite number"),
@@ -184,14 +185,14 @@ def test_layers_of_a_resnet(bad: list[int]) -> None:
         ("workers=-1", "workers: -1 is not a whole number from 1 to 1,024 or null"),
         ("trainer.threads=100000", "trainer.threads: 100000 is not a whole number from 1 to 1,024 or null"),
         ("objective=nope", "objective: 'nope' is not the final number that a search makes best, e.g. semantics/"),
-        ("generator.training.checkpoint_every_s=nan", "generator.training.checkpoint_every_s: nan is not a number from 0"),
+        ("generator.training.checkpoint_every_s=nan", "generator.training.checkpoint_every_s: nan is not a number"),
         ("data.field_of_view_mm=1e-9", "data.field_of_view_mm: 1e-09 is not a number from 0.01 to 10,000"),
         ("name=../../evil", "name: '../../evil' is not the name of a folder below outputs/"),
         ("name=''", "name: '' is not the name of a folder below outputs/"),
         ("store=''", "store: '' is not text that is not empty"),
         ("store_mode=0700", "store_mode: '0700' is not a whole number or null; write 700"),
         ("store_mode=999", "store_mode: 999 is not 700 (only me), 750 (my group reads), 770, 755 or the like"),
-        ("generator.module.augmentation=nan", "generator.module.augmentation: nan is not a section with a _target_ or null"),
+        ("generator.module.augmentation=nan", "generator.module.augmentation: nan is not a section with a _target_"),
         ("scale.latent_dim=0", "scale.latent_dim: 0 is not a whole number from 1 to 65,536"),
     ],
 )  # fmt: skip
@@ -213,6 +214,8 @@ NET = "classifier=python classifier.function=toy_models:brightness classifier.ta
         ("+directions@others.mine=pca others.mine.space=w", "others.mine.space=w: this generator has z"),
         ("+directions@others.random=random", "others.random: there is controls.random"),
         ("data.damaged_list=/nowhere/at/all", "data.damaged_list=/nowhere/at/all: cannot be written (No such file"),
+        (f"store=/tmp/{'x' * 300}", f"store=/tmp/{'x' * 300}: cannot be made (File name too long)"),
+        (f"store={__file__}/store", f"store={__file__}/store: cannot be made ({__file__} is a file)"),
         (f"{NET} explain.target=nope", "explain.target=nope: the classifier predicts no such thing; choose from yes"),
         (f"{NET} classifier.low=1", "classifier.low: 1, high: 1, expected low below high"),
         ("data.split.test=0.7 data.split.validation=0.5", "data.split.validation=0.5: with data.split.test"),
@@ -246,3 +249,13 @@ def test_a_list_of_damaged_files_is_tried_and_not_left(tmp_path: Path) -> None:
     assert problems(config, Root, build.PROVIDED) == []
     checks._check_damaged_list(config)
     assert not path.exists()
+
+
+def test_a_section_with_another_class_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medlat.config.compose_errors import with_replaced
+
+    overrides = ["directions={_target_: medlat.directions.coordinate.Coordinate}", "directions.count=3"]
+    config = with_replaced(composed(*overrides), overrides)
+    assert config.directions == {"_target_": "medlat.directions.coordinate.Coordinate", "count": 3}
+    assert problems(config, Root, build.PROVIDED) == []
+    assert with_replaced(composed("directions.count=3"), ["directions.count=3"]).directions.count == 3

@@ -41,7 +41,7 @@ def test_what_does_nothing_is_in_no_direction():
 def test_images_without_variation_have_no_directions():
     model = Tiles()
     model.decode = lambda codes, space: torch.zeros(len(codes), 3, 32, 32)
-    with pytest.raises(UserError, match=r"directions=measured: no measurement varies"):
+    with pytest.raises(UserError, match=r"measured: no measurement varies"):
         Measured(samples=64).find(model)
 
 

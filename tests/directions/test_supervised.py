@@ -131,7 +131,7 @@ def test_unsupervised_methods_are_none():
     [
         (lambda: MeanGradient().find(Pixels(), evidence(differentiable=False)), "needs gradients"),
         (lambda: LatentShift().find(Pixels(), evidence(differentiable=False)), "latent_shift: needs gradients"),
-        (lambda: Conditional(Linear(), []), "directions.confounders"),
+        (lambda: Conditional(Linear(), []), "confounders=\\[\\]: expected at least one"),
         (lambda: Conditional(Linear(), ["frist"]).find(Pixels(), evidence()), "did you mean 'first'"),
         (
             lambda: Conditional(Linear(), ["first"]).find(Pixels(), evidence(measured=lambda z: 0.0 * z[:, :2])),

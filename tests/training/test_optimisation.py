@@ -31,7 +31,7 @@ def test_the_first_step_of_adam_is_the_learning_rate():
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ({"learning_rate": 0.0}, "learning_rate=0.0"),
+        ({"learning_rate": 0.0}, "learning_rate=0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
         ({"learning_rate": 1.0, "betas": [0.9]}, "betas="),
         ({"learning_rate": 1.0, "betas": [0.9, 1.0]}, "betas="),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import ArgumentError
-from medlat.core.ranges import Angle, Count, NotNegative, Positive, Share, ShareBelowOne, Shift, Span
+from medlat.core.ranges import Angle, Count, NotNegative, Positive, Share, ShareBelowOne, Shift, Sign, Span
 from medlat.core.spaces import ImageSpec
 from medlat.generators.gan import colour, geometry
 
@@ -221,7 +221,7 @@ class Adaptive:
     def __init__(
         self,
         pipeline: Pipeline,
-        target: ShareBelowOne | None = 0.6,
+        target: Sign | None = 0.6,
         initial: Share = 0.0,
         ramp_images: Positive = 500_000,
         interval: Count = 4,

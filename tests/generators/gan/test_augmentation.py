@@ -453,7 +453,7 @@ def test_mistakes_in_a_pipeline(kind, arguments, key):
     [("target", 1.0), ("initial", 0.9), ("initial", -0.1), ("ramp_images", 0), ("interval", 0), ("maximum", 1.1)],
 )
 def test_mistakes_in_the_adaptation(key, value):
-    with pytest.raises(UserError, match=rf"^{key}={value}: expected"):
+    with pytest.raises(UserError, match=rf"^{key}={value:g}: expected"):
         Adaptive(CT(), **{key: value})
 
 
