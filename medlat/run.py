@@ -38,6 +38,8 @@ def run(arguments: list[str]) -> int:
         return 0
     _Jobs.started, _Jobs.ended_by, _Jobs.error = 0, signal.SIGINT, None
     _end_in_order()
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where `python -m` looks anyway: classes of the user's own may lie there
     debug = any(argument.lower() == "debug=true" for argument in arguments)
     try:
         from medlat.config.command_line import check_typed, ordered, parse
@@ -131,14 +133,16 @@ def job(config: "DictConfig") -> Any:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from medlat.config.compose_errors import with_replaced
     from medlat.core import machine
     from medlat.core.store import restrict
 
     hydra = HydraConfig.get()
+    config = with_replaced(config, hydra.overrides.task)
     folder = Path(hydra.runtime.output_dir)
     alone = OmegaConf.is_missing(hydra.job, "num")
     try:
-        restrict(config.store_mode, folder)
+        restrict(config.store_mode if isinstance(config.store_mode, int) else None, folder)  # what else: said below
         if config.trainer.nodes > 1 and machine.node() > 0:
             return _follow(config, folder)
         if config.dry_run and not alone:

@@ -17,6 +17,7 @@ from medlat.classifiers.networks import outputs_of
 from medlat.classifiers.trained import Trained, load
 from medlat.core.errors import ArgumentError, UserError, did_you_mean, key_in
 from medlat.core.external import Culprit, Fitting, ONNXFile, TorchScriptFile, check_file, first_line, last_line
+from medlat.core.ranges import Width
 from medlat.core.spaces import ImageSpec
 
 Output = Literal["probabilities", "logits"]
@@ -131,11 +132,11 @@ class TorchScriptClassifier(_Own):
         task: Task,
         classes: list[str],
         output: Output = "probabilities",
-        size: int | None = None,
-        channels: int | None = None,
+        size: Width | None = None,
+        channels: Width | None = None,
         low: float = -1.0,
         high: float = 1.0,
-        batch: int = 64,
+        batch: Width = 64,
         differentiable: bool = True,
     ) -> None:
         culprit = Culprit(self, "path", str(path))
@@ -156,11 +157,11 @@ class ONNXClassifier(_Own):
         task: Task,
         classes: list[str],
         output: Output = "probabilities",
-        size: int | None = None,
-        channels: int | None = None,
+        size: Width | None = None,
+        channels: Width | None = None,
         low: float = -1.0,
         high: float = 1.0,
-        batch: int = 64,
+        batch: Width = 64,
     ) -> None:
         culprit = Culprit(self, "path", str(path))
         fitting = Fitting(culprit, size, channels, low, high, batch)
@@ -183,11 +184,11 @@ class PythonClassifier(_Own):
         task: Task,
         classes: list[str],
         output: Output = "probabilities",
-        size: int | None = None,
-        channels: int | None = None,
+        size: Width | None = None,
+        channels: Width | None = None,
         low: float = -1.0,
         high: float = 1.0,
-        batch: int = 64,
+        batch: Width = 64,
         differentiable: bool = False,
     ) -> None:
         culprit = Culprit(self, "function", function)

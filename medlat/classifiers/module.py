@@ -9,6 +9,7 @@ from torch import Tensor
 from medlat.classifiers.networks import ClassifierNetwork
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, NotNegative, Positive, Seed, ShareBelowOne
 from medlat.core.statistics import auc, mean_auc, r2
 from medlat.training.averaged import AveragedModule
 from medlat.training.optimisation import Optimisation
@@ -35,11 +36,11 @@ class ClassifierModule(AveragedModule):
     def __init__(
         self,
         network: ClassifierNetwork,
-        seed: int,
-        steps: int,
+        seed: Seed,
+        steps: Count,
         optimisation: Optimisation,
-        label_smoothing: float = 0.0,
-        blur: float = 0.0,
+        label_smoothing: ShareBelowOne = 0.0,
+        blur: NotNegative = 0.0,
     ) -> None:
         super().__init__(network, seed, steps, optimisation)
         if not 0.0 <= label_smoothing < 1.0:
@@ -113,12 +114,12 @@ class RobustClassifierModule(ClassifierModule):
     def __init__(
         self,
         network: ClassifierNetwork,
-        seed: int,
-        steps: int,
+        seed: Seed,
+        steps: Count,
         optimisation: Optimisation,
-        label_smoothing: float = 0.0,
-        blur: float = 0.0,
-        strength: float = 0.008,
+        label_smoothing: ShareBelowOne = 0.0,
+        blur: NotNegative = 0.0,
+        strength: Positive = 0.008,
     ) -> None:
         super().__init__(network, seed, steps, optimisation, label_smoothing, blur)
         if strength <= 0.0:

@@ -1,12 +1,13 @@
 """Classifiers to train here: MONAI's DenseNet and ResNet, made small enough for a laptop."""
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from medlat.classifiers.black_box import Task
 from medlat.core.errors import ArgumentError, did_you_mean
+from medlat.core.ranges import Width, Widths
 from medlat.core.spaces import ImageSpec
 
 # Channels of a ResNet's first feature map. The 1x1 convolution of stride 2 beside its blocks takes them in, and with
@@ -89,10 +90,10 @@ class DenseNet(ClassifierNetwork):
         image: ImageSpec,
         task: Task,
         classes: list[str],
-        growth_rate: int = 12,
-        init_features: int = 16,
-        blocks: list[int] | None = None,
-        stem_stride: int = 2,
+        growth_rate: Width = 12,
+        init_features: Width = 16,
+        blocks: Widths | None = None,
+        stem_stride: Literal[2, 4] = 2,
     ) -> None:
         from monai.networks.nets import DenseNet as MonaiDenseNet
 
@@ -125,9 +126,9 @@ class ResNet(ClassifierNetwork):
         image: ImageSpec,
         task: Task,
         classes: list[str],
-        width: int = 16,
-        layers: list[int] | None = None,
-        stem_stride: int = 2,
+        width: Width = 16,
+        layers: Widths | None = None,
+        stem_stride: Literal[2, 4] = 2,
     ) -> None:
         from monai.networks.nets import ResNet as MonaiResNet
 

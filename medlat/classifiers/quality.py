@@ -6,7 +6,7 @@ Images of a patient resemble each other, so the interval comes from drawing pati
 import numpy as np
 
 from medlat.classifiers.black_box import Task
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.randomness import derive_seed
 from medlat.core.statistics import Metric, auc, bootstrap, mean_auc, quadratic_kappa, r2
 
@@ -58,9 +58,10 @@ def _headline(task: Task) -> tuple[str, Metric]:
 def _class_numbers(truth: np.ndarray, classes: int) -> np.ndarray:
     numbers = truth.astype(np.int64)
     if (numbers != truth).any() or numbers.min() < 0 or numbers.max() >= classes:
-        raise UserError(
-            f"classifier.classes: the classifier has {classes} classes, and the labels of the data run from "
-            f"{truth.min():g} to {truth.max():g}; expected whole numbers from 0 to {classes - 1}"
+        raise ArgumentError(
+            "classes",
+            f"the classifier has {classes} classes, and the labels of the data run from {truth.min():g} to "
+            f"{truth.max():g}; expected whole numbers from 0 to {classes - 1}",
         )
     return numbers
 

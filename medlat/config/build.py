@@ -86,9 +86,14 @@ def naming(names: Keys | DictConfig) -> Iterator[None]:
 def keys(section: DictConfig) -> Keys:
     """What the arguments of a section's object are called: one whose value is read from another key by that one."""
     where = key_of(section)
-    others = {name: key.format(above=where.rpartition(".")[0]) for name, key in ABOUT.items() if name not in section}
+    about = {name: key.format(above=where.rpartition(".")[0]) for name, key in ABOUT.items() if name not in section}
+    others = {name: origin(section._get_root(), key) for name, key in about.items()}
     names = [str(name) for name in section]
-    read = {name: origin(section, name) for name in names if OmegaConf.is_interpolation(section, name)}
+    read = {
+        name: origin(section._get_root(), f"{where}.{name}".lstrip("."))
+        for name in names
+        if OmegaConf.is_interpolation(section, name)
+    }
     return Keys(where, others | read)
 
 
@@ -97,20 +102,16 @@ def key_of(section: DictConfig) -> str:
     return section._get_full_key(None) if section._get_parent() is not None else ""
 
 
-def origin(node: DictConfig | ListConfig, key: Any) -> str:
+def origin(root: Any, key: str) -> str:
     """The key whose value is meant by one: `scale.size` for one that is just `${scale.size}`."""
     while True:
-        where = node._get_full_key(key)
-        raw = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
-        match = REFERENCE.fullmatch(raw) if isinstance(raw, str) else None
+        parent, _, name = key.rpartition(".")
+        above = OmegaConf.select(root, parent) if parent else root
+        raw = above._get_node(name) if isinstance(above, DictConfig) and name in list(above) else None
+        match = REFERENCE.fullmatch(str(raw._value())) if raw is not None and raw._is_interpolation() else None
         if match is None:
-            return where
-        where = absolute(match[1], where)
-        parent, _, key = where.rpartition(".")
-        above = OmegaConf.select(node._get_root(), parent) if parent else node._get_root()
-        if not isinstance(above, DictConfig) or key not in list(above):
-            return where
-        node = above
+            return key
+        key = absolute(match[1], key)
 
 
 def absolute(reference: str, key: str) -> str:

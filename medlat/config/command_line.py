@@ -39,23 +39,17 @@ def check_typed(overrides: Sequence[str]) -> None:
     """Raises ConfigErrors where a secret stands among the overrides, which shells, job schedulers and Hydra write down,
     and for a `name` that is no folder below `outputs/`: Hydra would make it before anything else is checked.
     """
+    from medlat.config.kinds import complaint, fault
+    from medlat.config.schema import Root
+    from medlat.config.signatures import of_dataclass
+
     secret = re.compile(r"\s*[+~]*\s*data(@\S*)?\s*(\.\s*salt\s*=\s*(?!null\s*$)|=.*\bsalt\b)")
     if any(map(secret.match, overrides)):
         raise ConfigErrors(["data.salt: what is typed stays in histories, logs and job lists; use MEDLAT_SALT"])
     names = [text.partition("=")[2].strip() for text in overrides if re.match(r"\s*\+*\s*name\s*=", text)]
-    if names and (problem := name_problem(names[-1].strip("'\""))):
-        raise ConfigErrors([problem])
-
-
-def name_problem(name: str) -> str | None:
-    """What is wrong with an experiment's `name`, the folder below `outputs/` that its runs lie in; None: nothing."""
-    fits = (re.fullmatch(r"[\w .()+-]+", part) and part.strip(" .") for part in name.split("/"))
-    if all(fits) and max(len(part.encode()) for part in name.split("/")) <= 100:
-        return None
-    return (
-        f"name: found '{name}', expected the name of a folder below outputs/ (letters, digits, spaces, . ( ) + - _), "
-        f"e.g. lung_study"
-    )
+    found = fault(names[-1].strip("'\""), of_dataclass(Root).parameters["name"].annotation) if names else None
+    if found is not None:
+        raise ConfigErrors([complaint("name", found)])
 
 
 def _missing_folder(folder: str) -> str | None:

@@ -75,7 +75,27 @@ def sweep_configs(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[
         parsed = [found for text in overrides if (found := diagnosis._parsed(text))]
         if diagnosis.lines:
             raise HydraException(diagnosis.lines[0])
-        return [diagnosis._compose(variant) for variant in _variants(parsed)]
+        return [with_replaced(diagnosis._compose(variant), variant) for variant in _variants(parsed)]
+
+
+def with_replaced(config: DictConfig, overrides: Sequence[Override | str]) -> DictConfig:
+    """The configuration, with each section that an override gives a `_target_` (`directions={_target_: mine.Finder}`)
+    as that override has it: Hydra merges it into what stood there, whose settings another class does not take.
+
+    overrides: as parsed or as typed, those that made the configuration.
+    """
+    parser, replaced = OverridesParser.create(), []
+    for override in [o if isinstance(o, Override) else parser.parse_override(o) for o in overrides]:
+        key, value = override.key_or_group, override.value()
+        if _is_object(value):
+            replaced.append(key)
+        if not override.is_delete() and any(f"{key}.".startswith(f"{other}.") for other in replaced):
+            OmegaConf.update(config, key, value, merge=not _is_object(value), force_add=True)
+    return config
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
 
 
 @contextmanager
@@ -232,7 +252,7 @@ class _Diagnosis:
             elif override.is_hydra_override() and not present and not override.is_add():
                 self.lines.append(f"{key}: unknown key{_near(config, key)}")
             else:
-                OmegaConf.update(config, key, value, merge=True, force_add=True)
+                OmegaConf.update(config, key, value, merge=not _is_object(value), force_add=True)
                 return present or override.is_add() or override.is_force_add()
         except OmegaConfBaseException as error:
             self.lines.append(f"{key}: cannot be {kinds.show(value)}: {str(error).splitlines()[0]}")

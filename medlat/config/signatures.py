@@ -52,7 +52,7 @@ def signature(target: str) -> Signature:
 
 def of_dataclass(schema: type) -> Signature:
     """The fields of a dataclass as parameters, with the comments beside them."""
-    hints = typing.get_type_hints(schema)
+    hints = typing.get_type_hints(schema, include_extras=True)
     try:
         docs = _comments_of(textwrap.dedent(inspect.getsource(schema)))
     except OSError:  # made at run time: no source, no comments
@@ -264,7 +264,9 @@ def _evaluated(annotation: Any, owner: Any) -> Any:
     module = inspect.getmodule(owner)
     try:
         return typing.get_type_hints(
-            types.SimpleNamespace(__annotations__={"it": annotation}), vars(module) if module else {}
+            types.SimpleNamespace(__annotations__={"it": annotation}),
+            vars(module) if module else {},
+            include_extras=True,
         )["it"]
     except Exception:  # names that exist for type checkers only, or syntax that the annotation alone does not show
         return Any

@@ -15,6 +15,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medlat.config.kinds import Component
+from medlat.core import ranges
+
 PACKAGES: dict[str, Path] = {"medlat": Path(__file__).resolve().parents[1]}
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -186,10 +189,15 @@ def _named(node: ast.Name | ast.Attribute, module: Module, depth: int) -> Any:
         return _evaluate(module.aliases[node.id], module, depth + 1)
     if node.id in module.imports and node.id != "Path":
         source, name = module.imports[node.id]
+        if source == ranges.__name__:  # light, and its types hold what they were made of
+            return getattr(ranges, name, Any)
         other = load(source)
         if other is not None and name in other.aliases:
             return _evaluate(other.aliases[name], other, depth + 1)
-        return _typing_name(source, name)
+        if other is None:
+            return _typing_name(source, name)
+    if isinstance(getattr(module.find(node.id), "node", None), ast.ClassDef):
+        return Component  # an object of a class of ours is built, never written down
     return _TYPES.get(node.id, Any)
 
 

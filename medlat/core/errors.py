@@ -31,7 +31,8 @@ class ArgumentError(UserError):
         self.argument, self.problem = key_in(of, argument), problem
         self.found = found if isinstance(found, str) or found is UNSAID else _written(found)
         self.named = hasattr(of, "config_keys")  # the argument is a whole key
-        super().__init__(f"{self.argument}{'' if found is UNSAID else f'={self.found}'}: {problem}")
+        said = [self.argument] * bool(self.argument) + [self.found] * (found is not UNSAID)
+        super().__init__(": ".join(["=".join(said), problem]))
 
     def under(self, keys: "Keys") -> "ArgumentError":
         """The same error of the whole key; itself, where that is known already."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Angle, Shift, Span
 
 
 class RandomAffine:
@@ -17,7 +18,7 @@ class RandomAffine:
     image's side, either way in both directions. Schön et al. 2022 take 1 degree, [1.0, 1.1] and no shift.
     """
 
-    def __init__(self, rotation_deg: float = 1.0, scale: list[float] | None = None, shift: float = 0.0) -> None:
+    def __init__(self, rotation_deg: Angle = 1.0, scale: Span | None = None, shift: Shift = 0.0) -> None:
         low, high = scale or (1.0, 1.1)
         if not 0.0 < low <= high:
             raise ArgumentError("scale", "expected two rising numbers above 0", [low, high])

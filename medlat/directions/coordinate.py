@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count
 from medlat.core.spaces import Directions, LatentModel, LatentSpace, chosen_space, decode_in_parts
 from medlat.directions.finder import check_count
 
@@ -25,7 +26,7 @@ class Coordinate:
 
     name = "coordinate"
 
-    def __init__(self, count: int = 16, space: str | None = None) -> None:
+    def __init__(self, count: Count = 16, space: str | None = None) -> None:
         check_count(count)
         self.count, self.space = count, space
 

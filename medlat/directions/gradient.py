@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Count
 from medlat.core.spaces import Directions, LatentModel
 from medlat.directions.finder import Origin, Supervision
 
@@ -21,7 +22,7 @@ class MeanGradient:
     name = "mean_gradient"
     needs = frozenset({"supervision", "gradients"})
 
-    def __init__(self, codes: int = 256, space: str | None = None, origin: Origin = "real") -> None:
+    def __init__(self, codes: Count = 256, space: str | None = None, origin: Origin = "real") -> None:
         if codes < 1:
             raise ArgumentError("codes", "expected a whole number of at least 1", codes)
         self.codes, self.space, self.origin = codes, space, origin

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Count, PositiveShare, Seed
 from medlat.core.spaces import Directions, LatentModel, chosen_space
 from medlat.directions.finder import check_count, encoded, need_capabilities
 
@@ -31,7 +32,7 @@ class ICA:
     name = "ica"
     needs = frozenset({"images", "encode"})
 
-    def __init__(self, count: int = 16, variance: float = 0.95, images: int = 4096, seed: int = 0) -> None:
+    def __init__(self, count: Count = 16, variance: PositiveShare = 0.95, images: Count = 4096, seed: Seed = 0) -> None:
         check_count(count)
         if not 0.0 < variance <= 1.0:
             raise ArgumentError("variance", "expected a share above 0, at most 1", variance)

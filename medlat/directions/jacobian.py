@@ -6,6 +6,7 @@ from torch.func import jvp, vjp
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, Number, Seed
 from medlat.core.spaces import Directions, LatentModel, LatentSpace, chosen_space
 from medlat.directions.finder import check_count
 
@@ -29,12 +30,12 @@ class Jacobian:
 
     def __init__(
         self,
-        count: int = 16,
-        codes: int = 32,
-        iterations: int = 3,
-        oversampling: int = 8,
+        count: Count = 16,
+        codes: Count = 32,
+        iterations: Count = 3,
+        oversampling: Number = 8,
         space: str | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         check_count(count)
         for name, value in {"codes": codes, "iterations": iterations}.items():

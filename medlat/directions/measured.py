@@ -7,6 +7,7 @@ import torch
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, Seed
 from medlat.core.spaces import Directions, LatentModel, chosen_space, decode_in_parts
 from medlat.core.statistics import r2, ridge_with_intercept
 from medlat.directions.finder import check_count
@@ -30,7 +31,7 @@ class Measured:
     name = "measured"
     needs = frozenset({"measurements"})
 
-    def __init__(self, count: int = 16, samples: int = 4096, space: str | None = None, seed: int = 0) -> None:
+    def __init__(self, count: Count = 16, samples: Count = 4096, space: str | None = None, seed: Seed = 0) -> None:
         check_count(count)
         if samples < 50:
             raise ArgumentError("samples", "expected at least 50 codes", samples)

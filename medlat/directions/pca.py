@@ -7,6 +7,7 @@ from torch import Tensor
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, Seed
 from medlat.core.spaces import Directions, LatentModel, chosen_space, decode_in_parts
 from medlat.directions.finder import check_count
 
@@ -31,11 +32,11 @@ class PCA:
 
     def __init__(
         self,
-        count: int = 16,
-        samples: int = 4096,
+        count: Count = 16,
+        samples: Count = 4096,
         of: Literal["codes", "images"] | None = None,
         space: str | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         check_count(count)
         if samples < 2:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Count
 from medlat.core.spaces import Directions, LatentModel, chosen_space
 from medlat.directions.finder import check_count, need_capabilities, posteriors
 from medlat.generators.vae.networks import kl_per_dimension
@@ -22,7 +23,7 @@ class PosteriorAxes:
     name = "posterior_axes"
     needs = frozenset({"images", "posterior"})
 
-    def __init__(self, count: int = 16, images: int = 2048) -> None:
+    def __init__(self, count: Count = 16, images: Count = 2048) -> None:
         check_count(count)
         if images < 1:
             raise ArgumentError("images", "expected a whole number of at least 1", images)

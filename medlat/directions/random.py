@@ -3,6 +3,7 @@
 import torch
 
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, Seed
 from medlat.core.spaces import Directions, LatentModel, chosen_space
 from medlat.directions.finder import check_count
 
@@ -19,7 +20,7 @@ class RandomDirections:
 
     name = "random"
 
-    def __init__(self, count: int = 16, seed: int = 0, space: str | None = None) -> None:
+    def __init__(self, count: Count = 16, seed: Seed = 0, space: str | None = None) -> None:
         check_count(count)
         self.count, self.seed, self.space = count, seed, space
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Count
 from medlat.core.spaces import Directions, LatentModel, chosen_space
 from medlat.directions.finder import check_count, need_capabilities
 
@@ -25,7 +26,7 @@ class SeFa:
     name = "sefa"
     needs = frozenset({"latent_affines"})
 
-    def __init__(self, count: int = 16, space: str | None = None, layers: Sequence[int] | None = None) -> None:
+    def __init__(self, count: Count = 16, space: str | None = None, layers: Sequence[int] | None = None) -> None:
         check_count(count)
         if layers is not None and (len(layers) != 2 or not 0 <= layers[0] <= layers[1]):
             raise ArgumentError("layers", "expected [first, last], counted from 0", list(layers))

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import ArgumentError, UserError
+from medlat.core.ranges import Count, Positive
 from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.directions.finder import Origin, Supervision, check_count
 
@@ -25,7 +26,12 @@ class StyleChannels:
     preferred = ("s",)
 
     def __init__(
-        self, count: int = 8, codes: int = 16, step: float = 2.0, space: str | None = None, origin: Origin = "real"
+        self,
+        count: Count = 8,
+        codes: Count = 16,
+        step: Positive = 2.0,
+        space: str | None = None,
+        origin: Origin = "real",
     ) -> None:
         check_count(count)
         if codes < 1:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.external import Culprit, Fitting, ONNXFile, TorchScriptFile
+from medlat.core.ranges import Width
 from medlat.core.spaces import ImageSpec
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ class _FromFile:
         self,
         name: str,
         path: str | Path,
-        size: int | None = None,
-        channels: int | None = None,
+        size: Width | None = None,
+        channels: Width | None = None,
         low: float = -1.0,
         high: float = 1.0,
-        batch: int = 32,
+        batch: Width = 32,
     ) -> None:
         self.name = name
         self.culprit = Culprit(self, "path", str(path))
@@ -92,7 +93,7 @@ class TorchScript(_FromFile):
 class Inception(TorchScript):
     """An Inception network in TorchScript (see there) that takes RGB [N, 3, 299, 299] in [0, 255] and gives [N, D]."""
 
-    def __init__(self, path: str | Path, name: str = "inception", batch: int = 32) -> None:
+    def __init__(self, path: str | Path, name: str = "inception", batch: Width = 32) -> None:
         super().__init__(name, path, size=299, channels=3, low=0.0, high=255.0, batch=batch)
 
 
@@ -117,7 +118,7 @@ class RegressorFeatures:
 
     name = "factors"
 
-    def __init__(self, network: "FactorRegressor", batch: int = 256) -> None:
+    def __init__(self, network: "FactorRegressor", batch: Width = 256) -> None:
         self.network, self.batch = network.eval(), batch
 
     @torch.inference_mode()

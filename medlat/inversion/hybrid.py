@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from medlat.core.ranges import Count, NotNegative, Number
 from medlat.core.spaces import LatentModel, chosen_space
 from medlat.inversion.encode import Encode
 from medlat.inversion.inverter import Encoder
@@ -35,7 +36,11 @@ class Hybrid:
     tunes = False
 
     def __init__(
-        self, space: str | None = None, steps: int = 75, probes: int = 512, prior_weight: float = 1e-4
+        self,
+        space: str | None = None,
+        steps: Count = 75,
+        probes: Number = 512,
+        prior_weight: NotNegative = 1e-4,
     ) -> None:
         check_whole("steps", steps)
         check_number("probes", probes, probes >= 0, "of at least 0")

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, NotNegative, Positive, Seed
 from medlat.core.similarity import pyramid_error
 from medlat.core.spaces import LatentModel
 from medlat.evaluation.reconstruction import psnr
@@ -36,12 +37,12 @@ class EncoderModule(OnGeneratorModule):
         network: CodeEncoder,
         model: LatentModel,
         space: str,
-        seed: int,
-        steps: int,
+        seed: Seed,
+        steps: Count,
         optimisation: Optimisation,
-        code_weight: float = 1.0,
-        image_weight: float = 1.0,
-        sample_share: float = 0.5,
+        code_weight: NotNegative = 1.0,
+        image_weight: NotNegative = 1.0,
+        sample_share: Positive = 0.5,
     ) -> None:
         weights = {"code_weight": code_weight, "image_weight": image_weight, "sample_share": sample_share}
         for name, value in weights.items():

@@ -2,12 +2,14 @@
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Width
 from medlat.core.spaces import ImageSpec
 from medlat.generators.vae.networks import BASE, Norm, ResidualBlock
 
@@ -26,9 +28,9 @@ class CodeEncoder(nn.Module):
         self,
         image: ImageSpec,
         shape: list[int],
-        capacity: int = 32,
-        max_width: int = 8,
-        stem_stride: int = 2,
+        capacity: Width = 32,
+        max_width: Width = 8,
+        stem_stride: Literal[1, 2, 4] = 2,
         norm: Norm = "batch",
     ) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, NotNegative, Positive, PositiveShare
 from medlat.core.spaces import LatentModel, chosen_space
 from medlat.inversion.inverter import Encoder
 from medlat.inversion.objective import Objective
@@ -39,12 +40,12 @@ class Optimise:
     def __init__(
         self,
         space: str | None = None,
-        steps: int = 500,
-        learning_rate: float = 0.1,
-        fall: float = 0.25,
-        noise: float = 0.05,
-        noise_ramp: float = 0.75,
-        prior_weight: float = 1e-4,
+        steps: Count = 500,
+        learning_rate: Positive = 0.1,
+        fall: PositiveShare = 0.25,
+        noise: NotNegative = 0.05,
+        noise_ramp: PositiveShare = 0.75,
+        prior_weight: NotNegative = 1e-4,
     ) -> None:
         check_whole("steps", steps)
         check_number("learning_rate", learning_rate, learning_rate > 0.0, "above 0")

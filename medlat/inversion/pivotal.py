@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, NotNegative, Positive, Width
 from medlat.core.similarity import pyramid_error
 from medlat.core.spaces import LatentModel, chosen_space
 from medlat.inversion.inverter import Encoder, Inverter
@@ -33,10 +34,10 @@ class Pivotal:
     def __init__(
         self,
         base: Inverter,
-        steps: int = 100,
-        learning_rate: float = 3e-4,
-        batch_size: int = 16,
-        locality: float = 0.1,
+        steps: Count = 100,
+        learning_rate: Positive = 3e-4,
+        batch_size: Width = 16,
+        locality: NotNegative = 0.1,
     ) -> None:
         check_whole("steps", steps)
         check_whole("batch_size", batch_size)

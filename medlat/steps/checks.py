@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
 
 from medlat.config.build import build, naming
-from medlat.config.command_line import name_problem
 from medlat.core.errors import ConfigErrors, UserError
 from medlat.directions.finder import need_capabilities, needs_of
 from medlat.steps.builders import (
@@ -71,7 +71,8 @@ def _attempt(attempts: Iterable[Callable[[], Any]]) -> None:
 
 def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
     sections = [config.directions, *config.compared.values(), *config.controls.values()]
-    checks: list[Callable[[], Any]] = [partial(_check_name, config), partial(source, config)]
+    checks: list[Callable[[], Any]] = [partial(_check_damaged_list, config), partial(_check_store, config)]
+    checks += [partial(source, config), partial(_check_split, config)]
     checks += [partial(intensity_range, config), partial(display_window, config)]
     checks.append(partial(_check_measurements, config))
     checks += [partial(_check_steps, "evaluation.steps", config.evaluation.steps), partial(_check_codes, config)]
@@ -191,9 +192,41 @@ def _check_measurements(config: DictConfig) -> None:
                 wanted(names)
 
 
-def _check_name(config: DictConfig) -> None:
-    if problem := name_problem(config.name):
-        raise UserError(problem)
+def _check_damaged_list(config: DictConfig) -> None:
+    """Made as an empty file would be: what it is to hold is known after hours of reading."""
+    if (name := config.data.damaged_list) is None:
+        return
+    path = Path(name).expanduser()
+    try:
+        there = path.exists()
+        with open(path, "a", encoding="utf-8"):
+            pass
+        if not there:
+            path.unlink()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"data.damaged_list={name}: cannot be written ({reason})") from error
+
+
+def _check_store(config: DictConfig) -> None:
+    """No more than the path: whether it can be written is tried when a run begins."""
+    try:
+        path = Path(config.store).expanduser().absolute()
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(0, f"{there} is a file")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"store={config.store}: cannot be made ({getattr(error, 'strerror', None) or error})"
+        ) from error
+
+
+def _check_split(config: DictConfig) -> None:
+    if (total := config.data.split.test + config.data.split.validation) >= 1.0 and config.data.split.by != "given":
+        raise UserError(
+            f"data.split.validation={config.data.split.validation:g}: with data.split.test it is a share "
+            f"of {total:g}, and nothing is left to train on"
+        )
 
 
 def _check_steps(key: str, steps: Sequence[float]) -> None:
@@ -211,8 +244,12 @@ def _check_codes(config: DictConfig) -> None:
 
 
 def _check_black_box(config: DictConfig, methods: dict[str, DictConfig]) -> None:
-    """Refuse methods that need gradients which the user's classifier does not have."""
+    """Refuse methods that need gradients which the user's classifier does not have, and an output that it lacks."""
+    from medlat.classifiers.black_box import target_of
+
     black_box = build(config.classifier)
+    with naming(config.explain):
+        target_of(black_box, config.explain.target)
     for key, section in methods.items():
         if "gradients" in needs_of(build(section)) and not black_box.differentiable:
             raise UserError(
@@ -267,6 +304,7 @@ def _module(config: DictConfig) -> None:
     """The network and what trains it, without their numbers: sizes are checked, and what does not go together."""
     import torch
 
+    from medlat.core.spaces import chosen_space
     from medlat.training.loop import check_hardware
 
     image, how_long = _image(config), schedule(config)
@@ -275,11 +313,17 @@ def _module(config: DictConfig) -> None:
         _check_generator(config.generator.network["_target_"], network)
         check_hardware(module(config, network, how_long.steps), how_long, hardware(config))
         for section in (config.directions, *config.compared.values(), *config.controls.values()):
-            found = finder(section)
+            found: Any = finder(section)
             with naming(section):
                 need_capabilities(found, network)
+                if getattr(found, "space", None) is not None:
+                    chosen_space(network, found.space)
                 if hasattr(found, "check"):
                     found.check(network)  # sizes that depend on the generator
+        if config.classifier is not None:
+            for section in _inversions(config):
+                with naming(section):
+                    chosen_space(network, build(section).space, for_images=True)
 
 
 def _check_generator(target: str, network: Any) -> None:

@@ -16,6 +16,7 @@ from medlat.classifiers.black_box import PIXELS_AT_ONCE, BlackBox, Target, Task,
 from medlat.classifiers.quality import quality, reliability
 from medlat.classifiers.trained import Trained, fit_temperature, load
 from medlat.config import build
+from medlat.config.build import naming
 from medlat.core.checkpoints import save_generator
 from medlat.core.errors import UserError, did_you_mean
 from medlat.core.randomness import derive_seed
@@ -115,7 +116,8 @@ class Classifier(Step):
             return
         predictions = _predictions(black_box, opened, parts.test, spec, context.device)
         truth, groups = label.values[parts.test], opened.patient[parts.test]
-        numbers = quality(black_box.task, truth, predictions, groups, seed=config.seed)
+        with naming(config.classifier):
+            numbers = quality(black_box.task, truth, predictions, groups, seed=config.seed)
         (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
         if black_box.task == "binary":
             write_table(out / "reliability.csv", reliability(truth, predictions[:, 0]))
@@ -140,6 +142,8 @@ class Classifier(Step):
                 f"explain.label={label.name}: all training images have the same label; expected at least two"
             )
         network = builders.classifier_network(config, spec, task, label.classes or [label.name])
+        with naming(config.explain):  # before an hour of training
+            target_of(Trained(network), config.explain.target)
         if task == "regression":
             network.set_target_scale(float(values[rows].mean()), float(values[rows].std()))
         schedule, hardware = builders.schedule(config, "classifier"), builders.hardware(config).alone()
@@ -179,11 +183,8 @@ def _biased(config: DictConfig, opened: ImageStore, label: Label, rows: np.ndarr
     """Training rows of which a share has a positive label exactly where a column is above its median."""
     bias = config.classifier.bias
     if bias.column not in opened.columns:
-        raise UserError(
-            f"classifier.bias.column={bias.column}: no such column{did_you_mean(bias.column, opened.columns)}"
-        )
-    if not 0.5 <= bias.share <= 1.0:
-        raise UserError(f"classifier.bias.share={bias.share}: expected a share from 0.5 to 1")
+        near = did_you_mean(bias.column, opened.columns)
+        raise UserError(f"{build.key_of(bias)}.column={bias.column}: no such column{near}")
     column = opened.columns[bias.column][rows]
     agree = (column > np.median(column)) == (label.values[rows] > 0.5)
     kept = round(agree.sum() * (1.0 - bias.share) / bias.share)
@@ -211,7 +212,8 @@ def load_black_box(config: DictConfig, artifact: Artifact, spec: ImageSpec) -> B
 
 def load_target(config: DictConfig, artifact: Artifact, spec: ImageSpec) -> Target:
     """The number of the classifier that is explained."""
-    return target_of(load_black_box(config, artifact, spec), config.explain.target)
+    with naming(config.explain):
+        return target_of(load_black_box(config, artifact, spec), config.explain.target)
 
 
 def predicted(target: Target, opened: ImageStore, rows: np.ndarray, spec: ImageSpec, device: torch.device) -> Tensor:

@@ -65,7 +65,8 @@ class Division(Step):
         section = context.config.data.split
         with naming(section):
             parts = divide(opened.patient, opened.columns["position_mm"], **plain(section), given=given)
-        refuse_leaks(opened, parts, context.source)
+        with naming(context.config.data):
+            refuse_leaks(opened, parts, context.source)
         parts.save(out / "split.json")
         sizes = (len(parts.train), len(parts.validation), len(parts.test))
         log.info("split: %d training, %d validation, %d test slices", *sizes)

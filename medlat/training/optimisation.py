@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Betas, Positive, ShareBelowOne
 
 
 class Optimisation:
@@ -24,12 +25,12 @@ class Optimisation:
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
-        betas: list[float] | None = None,
-        warmup: float = 0.02,
+        learning_rate: Positive = 1e-3,
+        betas: Betas | None = None,
+        warmup: ShareBelowOne = 0.02,
         schedule: Literal["constant", "cosine"] = "cosine",
-        gradient_clip: float | None = 1.0,
-        ema_decay: float = 0.998,
+        gradient_clip: Positive | None = 1.0,
+        ema_decay: ShareBelowOne = 0.998,
     ) -> None:
         _check(learning_rate > 0.0, "learning_rate", learning_rate, "a number above 0")
         _check(0.0 <= warmup < 1.0, "warmup", warmup, "a share from 0 to below 1")
@@ -72,7 +73,7 @@ class Adam:
     latter.
     """
 
-    def __init__(self, learning_rate: float, betas: list[float] | None = None, epsilon: float = 1e-8) -> None:
+    def __init__(self, learning_rate: Positive, betas: Betas | None = None, epsilon: Positive = 1e-8) -> None:
         _check(learning_rate > 0.0, "learning_rate", learning_rate, "a number above 0")
         _check(epsilon > 0.0, "epsilon", epsilon, "a number above 0")
         self.learning_rate, self.epsilon = learning_rate, epsilon
@@ -94,7 +95,7 @@ class Averaging:
     shown so far (null: no ramp).
     """
 
-    def __init__(self, half_life: float = 10_000, ramp_up: float | None = 0.05) -> None:
+    def __init__(self, half_life: Positive = 10_000, ramp_up: Positive | None = 0.05) -> None:
         _check(half_life > 0.0, "half_life", half_life, "a number of images above 0")
         _check(ramp_up is None or ramp_up > 0.0, "ramp_up", ramp_up, "a share above 0, or null")
         self.half_life, self.ramp_up = half_life, ramp_up

@@ -149,12 +149,12 @@ def test_onnx_predicts_what_it_should(tmp_path, n):
     ],
 )
 def test_functions_that_go_wrong(function, message):
-    with pytest.raises(UserError, match=rf"^classifier\.function=classifiers\.own_functions:{function}: {message}"):
+    with pytest.raises(UserError, match=rf"^function=classifiers\.own_functions:{function}: {message}"):
         own(function, channels=1)(greys())
 
 
 def test_output_of_another_shape():
-    message = r"^classifier\.classes: \['normal', 'tumour'\] with task binary, but it returns \[3, 3\] for 3 images; "
+    message = r"^classes: \['normal', 'tumour'\] with task binary, but it returns \[3, 3\] for 3 images; "
     with pytest.raises(UserError, match=message + r"expected \[3, 1\] or \[3, 2\]$"):
         own("three")(greys())
     with pytest.raises(UserError, match=r"returns \[3\] for 3 images; expected \[3, 3\]$"):
@@ -162,18 +162,18 @@ def test_output_of_another_shape():
 
 
 def test_output_that_is_no_probabilities():
-    message = r"^classifier\.output: probabilities, but it returns values from -3 to 4; .*classifier\.output=logits$"
+    message = r"^output: probabilities, but it returns values from -3 to 4; .*output=logits$"
     with pytest.raises(UserError, match=message):
         own("large", "multiclass", THREE)(greys())
-    with pytest.raises(UserError, match=r"those of an image sum to 3; expected 1, or classifier\.output=logits$"):
+    with pytest.raises(UserError, match=r"those of an image sum to 3; expected 1, or output=logits$"):
         own("ones", "multiclass", THREE)(greys())
 
 
 def test_channels_that_do_not_fit(tmp_path):
-    with pytest.raises(UserError, match=r"^classifier\.channels: 1, but the images have 3; expected 1$"):
+    with pytest.raises(UserError, match=r"^channels: 1, but the images have 3; expected 1$"):
         own("darkness", channels=1)(greys().repeat(1, 3, 1, 1))
     net = scripted(tmp_path, Colour())
-    message = r"^classifier\.path=.*net\.pt: the network fails .* expected classifier\.channels=3$"
+    message = r"^path=.*net\.pt: the network fails .* expected channels=3$"
     with pytest.raises(UserError, match=message):
         TorchScriptClassifier(net, "binary", TWO, output="logits")(greys())
     assert TorchScriptClassifier(net, "binary", TWO, output="logits", channels=3)(greys()).shape == (3, 1)
@@ -182,17 +182,17 @@ def test_channels_that_do_not_fit(tmp_path):
 @pytest.mark.parametrize("kind", [TorchScriptClassifier, ONNXClassifier])
 def test_files_that_are_missing(tmp_path, kind):
     scripted(tmp_path, Linear(1))
-    with pytest.raises(UserError, match=r"^classifier\.path=.*nett\.pt: no such file; did you mean '.*net\.pt'\?$"):
+    with pytest.raises(UserError, match=r"^path=.*nett\.pt: no such file; did you mean '.*net\.pt'\?$"):
         kind(tmp_path / "nett.pt", "binary", TWO)
-    with pytest.raises(UserError, match=r"^classifier\.batch: 0, expected"):
+    with pytest.raises(UserError, match=r"^batch: 0, expected"):
         kind(tmp_path / "net.pt", "binary", TWO, batch=0)
 
 
 def test_arguments_that_make_no_sense(tmp_path):
     path = scripted(tmp_path, Linear(1))
-    with pytest.raises(UserError, match=r"^classifier\.classes=\['a'\]: with task binary expected two classes"):
+    with pytest.raises(UserError, match=r"^classes=\['a'\]: with task binary expected two classes"):
         TorchScriptClassifier(path, "binary", ["a"])
-    with pytest.raises(UserError, match=r"^classifier\.output: 'odds', expected probabilities or logits"):
+    with pytest.raises(UserError, match=r"^output: 'odds', expected probabilities or logits"):
         TorchScriptClassifier(path, "binary", TWO, output="odds")
 
 
@@ -215,7 +215,7 @@ def test_arguments_that_make_no_sense(tmp_path):
 def test_functions_that_cannot_be_imported(function, message):
     with pytest.raises(UserError) as caught:
         PythonClassifier(function, "binary", TWO)
-    assert str(caught.value).startswith(f"classifier.function={function}: ")
+    assert str(caught.value).startswith(f"function={function}: ")
     assert message in str(caught.value)
 
 
@@ -237,12 +237,12 @@ def test_check_runs_it_on_two_images():
     check(own("darkness", low=0.0, high=1.0, differentiable=True), SPEC)
     with pytest.raises(UserError, match="raises ValueError"):
         check(own("fails"), SPEC)
-    with pytest.raises(UserError, match=r"^classifier\.channels: 1, but the images have 3"):
+    with pytest.raises(UserError, match=r"^channels: 1, but the images have 3"):
         check(own("darkness", channels=1), ImageSpec(3, 16, 16, 0.0, 255.0, "RGB", 1.0))
 
 
 def test_check_finds_gradients_that_are_not_there():
-    with pytest.raises(UserError, match=r"^classifier\.differentiable=true: .* no gradient .*; expected false$"):
+    with pytest.raises(UserError, match=r"^differentiable=true: .* no gradient .*; expected false$"):
         check(own("three", "multiclass", THREE, differentiable=True), SPEC)
 
 
@@ -283,7 +283,7 @@ def test_a_classifier_that_medlat_trained(checkpoint):
     ],
 )
 def test_images_that_medlats_classifier_was_not_trained_on(checkpoint, image, message):
-    with pytest.raises(UserError, match=rf"^classifier\.path=.*classifier\.safetensors: it was trained on .*{message}"):
+    with pytest.raises(UserError, match=rf"^path=.*classifier\.safetensors: it was trained on .*{message}"):
         check(MedlatClassifier(checkpoint[0]), image)
 
 
@@ -291,7 +291,7 @@ def test_files_that_medlat_did_not_make(checkpoint, tmp_path):
     with pytest.raises(UserError, match=r"no such file; did you mean '.*classifier\.safetensors'"):
         MedlatClassifier(tmp_path / "classifier.safetensor")
     (tmp_path / "x.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match=r"^classifier\.path=.*x\.safetensors: .*damaged checkpoint"):
+    with pytest.raises(UserError, match=r"^path=.*x\.safetensors: .*damaged checkpoint"):
         MedlatClassifier(tmp_path / "x.safetensors")
     np.savez(tmp_path / "y.npz", x=np.zeros(1))
     with pytest.raises(UserError, match="holds a pickle, which could run code; refused"):

@@ -29,7 +29,7 @@ def test_what_is_explained_by_default():
 
 
 def test_no_such_target():
-    with pytest.raises(UserError, match=r"explain.target=sever: .*did you mean 'severe'"):
+    with pytest.raises(UserError, match=r"target=sever: .*did you mean 'severe'"):
         target_of(Grades(), "sever")
 
 

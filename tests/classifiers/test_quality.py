@@ -143,5 +143,5 @@ def test_reliability():
     ],
 )
 def test_labels_that_are_not_the_classes(task, predictions, truth, message):
-    with pytest.raises(UserError, match=rf"^classifier\.classes: .*{message}"):
+    with pytest.raises(UserError, match=rf"^classes: .*{message}"):
         quality(task, np.array(truth), predictions, np.arange(2))

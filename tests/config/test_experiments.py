@@ -145,10 +145,10 @@ def test_networks_are_checked_before_data_are_read():
     ("override", "words"),
     [
         ("generator.module.accumulate=5", "generator.module.accumulate=5: expected a divisor of the 16 images"),
-        ("generator.module.generator_adam.learning_rate=-1", "generator.module.*_adam.learning_rate=-1"),
+        ("generator.module.generator_adam.learning_rate=-1", "generator.module.generator_adam.learning_rate=-1"),
         ("generator.network.clamp=-1", "generator.network.clamp=-1: expected a number above 0"),
         ("data.image_size=8", "data.image_size=8: expected at least 16"),
-        ("trainer.devices=3", "generator.training.batch_size=16: expected a multiple of trainer.devices=3"),
+        ("trainer.devices=3", "scale.stylegan2.batch_size=16: expected a multiple of trainer.devices=3"),
         ("ada@generator.module.augmentation=histology", "expected images of 3 channels"),
         ("+features@evaluation.features.factors=torchscript", "evaluation.features.factors"),
     ],

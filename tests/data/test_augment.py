@@ -51,7 +51,7 @@ def test_shift_moves_by_at_most_its_share():
 
 
 def test_bad_shift():
-    with pytest.raises(UserError, match=r"data.augment.shift=0.5"):
+    with pytest.raises(UserError, match=r"shift=0.5"):
         RandomAffine(shift=0.5)
 
 

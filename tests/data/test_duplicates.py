@@ -109,7 +109,7 @@ def test_copies_are_named_as_the_user_knows_them(tmp_path, kind):
     with pytest.raises(UserError) as caught:
         refuse_leaks(store, parts(np.setdiff1d(everything, [b, b + 1]), [], [b, b + 1]), source)
     text = str(caught.value)
-    assert text.startswith("data.split: 2 images with the same pixels")
+    assert text.startswith("split: 2 images with the same pixels")
     assert all(f"/data/p{p}_{i}.png" in text for p in (3, 7) for i in (0, 1))
     assert "(train) = /data/p" in text
     assert a != b

@@ -164,11 +164,11 @@ def test_smooth_noise_has_unit_deviation_and_no_fine_structure():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 1, 64), "data.patients: 0, expected at least 1"),
-        ((1, 0, 64), "data.slices_per_patient: 0"),
-        ((1, 1, 8), "data.size: 8, expected at least 16"),
-        ((1, 1, 64, 0.0), "data.mpp: 0.0, expected µm"),
-        ((1, 1, 64, 20.0), "data.mpp: 20.0"),
+        ((0, 1, 64), "patients: 0, expected at least 1"),
+        ((1, 0, 64), "slices_per_patient: 0"),
+        ((1, 1, 8), "size: 8, expected at least 16"),
+        ((1, 1, 64, 0.0), "mpp: 0.0, expected µm"),
+        ((1, 1, 64, 20.0), "mpp: 20.0"),
     ],
 )
 def test_bad_arguments(arguments: tuple, message: str):
@@ -256,7 +256,7 @@ def test_slide_refuses_what_it_cannot_do(tmp_path: Path):
         write_slide(tmp_path, HistologyPhantom(2, 4, 32), patient=2)
     with pytest.raises(UserError, match="grid: 1, expected at least 2"):
         write_slide(tmp_path, HistologyPhantom(2, 4, 32), grid=1)
-    with pytest.raises(UserError, match=r"data.slices_per_patient: 1, none of them (normal|tumour)"):
+    with pytest.raises(UserError, match=r"slices_per_patient: 1, none of them (normal|tumour)"):
         write_slide(tmp_path, HistologyPhantom(2, 1, 32))
     assert not list(tmp_path.iterdir())
 

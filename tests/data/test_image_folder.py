@@ -137,22 +137,22 @@ PROBLEMS = [
 def test_all_that_is_wrong_is_named_at_once(tmp_path, rows, words):
     with pytest.raises(UserError) as caught:
         ImageFolder(str(folder(tmp_path, GOOD + rows))).scan(in_order)
-    assert str(caught.value).startswith("data.labels: ")
+    assert str(caught.value).startswith("labels: ")
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 ARGUMENTS = [
     ({"classes": ["normal", "tumor"]}, r"not among data.classes.*'tumour'; did you mean 'tumor'"),
-    ({"label_column": "lable"}, r"data.label: the CSV has no column 'lable'; did you mean 'label'"),
-    ({"path_column": "file"}, r"data.path: .*no column 'file'"),
-    ({"group_column": "groups"}, r"data.group: .*did you mean 'group'"),
-    ({"split_column": "part"}, r"data.published_split: "),
+    ({"label_column": "lable"}, r"label_column: the CSV has no column 'lable'; did you mean 'label'"),
+    ({"path_column": "file"}, r"path_column: .*no column 'file'"),
+    ({"group_column": "groups"}, r"group_column: .*did you mean 'group'"),
+    ({"split_column": "part"}, r"split_column: "),
     ({"split_column": "label"}, r"4 with a label that is none of train, validation, test"),
-    ({"labels": "label.csv"}, r"data.labels: there is no file .*did you mean 'labels.csv'"),
+    ({"labels": "label.csv"}, r"labels: there is no file .*did you mean 'labels.csv'"),
     ({"kind": "quantity"}, r"2 labels that are no numbers: 'normal', 'tumour'"),
-    ({"kind": "klass"}, r"data.kind=klass"),
-    ({"mpp": 0.0}, r"data.mpp=0.0"),
-    ({"white": -1.0}, r"data.white=-1.0"),
+    ({"kind": "klass"}, r"kind=klass"),
+    ({"mpp": 0.0}, r"mpp=0.0"),
+    ({"white": -1.0}, r"white=-1.0"),
 ]
 
 

@@ -77,14 +77,14 @@ def test_other_xml_is_passed_over(tmp_path):
 
 
 def test_bad_input(delivered):
-    with pytest.raises(UserError, match=r"data.source.readers=5: expected 1 to 4"):
+    with pytest.raises(UserError, match=r"readers=5: expected 1 to 4"):
         LIDC(str(delivered), readers=5)
     (marks,) = delivered.rglob("*.xml")
     write_xml(marks, "2.25.7", roi(0.0))
-    with pytest.raises(UserError, match=r"data.source.nodules=true: no XML file below .* is of a CT series found"):
+    with pytest.raises(UserError, match=r"nodules=true: no XML file below .* is of a CT series found"):
         scan(delivered, nodules=True)
     marks.unlink()
-    with pytest.raises(UserError, match=r"data.source.nodules=true: no XML file with readings"):
+    with pytest.raises(UserError, match=r"nodules=true: no XML file with readings"):
         scan(delivered, nodules=True)
 
 

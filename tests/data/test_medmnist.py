@@ -97,7 +97,7 @@ def test_files_that_are_no_such_data_set(tmp_path, changes, words):
 
 def test_a_missing_file_and_a_folder(tmp_path):
     write(tmp_path / "pathmnist.npz")
-    with pytest.raises(UserError, match=r"data.root: there is no file .*did you mean 'pathmnist.npz'"):
+    with pytest.raises(UserError, match=r"path: there is no file .*did you mean 'pathmnist.npz'"):
         MedMNIST(str(tmp_path / "pathmnst.npz"))
     with pytest.raises(UserError, match=r"is a folder, expected a MedMNIST file .*pathmnist.npz'\?"):
         MedMNIST(str(tmp_path)).fingerprint()

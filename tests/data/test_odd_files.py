@@ -232,7 +232,7 @@ def test_a_cut_file_of_readings_is_damaged(tmp_path):
 def test_an_outline_has_numbers_on_a_slide(tmp_path, value):
     points = "".join(f'<Coordinate Order="{i}" X="{value}" Y="{i}"/>' for i in range(3))
     (tmp_path / "a.xml").write_text(f"<ASAP_Annotations><Annotation>{points}</Annotation></ASAP_Annotations>")
-    with pytest.raises(UserError, match=r"data.annotations: a Coordinate in .*a.xml"):
+    with pytest.raises(UserError, match=r"annotations: a Coordinate in .*a.xml"):
         AsapAnnotation(tmp_path / "a.xml")
 
 
@@ -241,7 +241,7 @@ def test_an_outline_has_numbers_on_a_slide(tmp_path, value):
 )
 def test_an_encoding_that_nobody_knows(tmp_path, text):
     (tmp_path / "a.xml").write_text(text)
-    with pytest.raises(UserError, match=r"data.annotations: '.*a.xml'"):
+    with pytest.raises(UserError, match=r"annotations: '.*a.xml'"):
         AsapAnnotation(tmp_path / "a.xml")
     assert readings(tmp_path / "a.xml") == []
 

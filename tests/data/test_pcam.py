@@ -130,5 +130,5 @@ def test_packed_files_are_to_be_unpacked(tmp_path):
 
 
 def test_a_bad_resolution(tmp_path):
-    with pytest.raises(UserError, match=r"data.mpp=0"):
+    with pytest.raises(UserError, match=r"mpp=0"):
         PatchCamelyon(str(tmp_path), mpp=0.0)

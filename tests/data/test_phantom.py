@@ -191,11 +191,11 @@ def test_noise_has_its_standard_deviation_and_is_correlated():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 1, 64), "data.patients: 0, expected at least 1"),
-        ((1, 0, 64), "data.slices_per_patient: 0"),
-        ((1, 1, 8), "data.size: 8, expected at least 16"),
-        ((1, 1, 64, 0.0), "data.field_of_view_mm: 0.0"),
-        ((1, 1, 64, 400.0, -1.0), "data.noise_hu: -1.0"),
+        ((0, 1, 64), "patients: 0, expected at least 1"),
+        ((1, 0, 64), "slices_per_patient: 0"),
+        ((1, 1, 8), "size: 8, expected at least 16"),
+        ((1, 1, 64, 0.0), "field_of_view_mm: 0.0"),
+        ((1, 1, 64, 400.0, -1.0), "noise_hu: -1.0"),
     ],
 )
 def test_bad_arguments(arguments: tuple, message: str):

@@ -176,7 +176,7 @@ def test_of_many_tiles_a_seed_draws_some_and_half_are_tumour(tmp_path):
 def test_a_slide_that_does_not_say_its_resolution(tmp_path):
     write(tmp_path / "a.tif", picture(), mpp=None)
     write(tmp_path / "dpi.tif", picture(), mpp=25400 / 72)  # what any TIFF says
-    with pytest.raises(UserError, match=r"data.slide_mpp: 2 slides without .*data.slide_mpp=.*a.tif.*dpi.tif"):
+    with pytest.raises(UserError, match=r"slide_mpp: 2 slides without .*a number.*a.tif.*dpi.tif"):
         Slides(str(tmp_path), 0.5, 64).scan(in_order)
     assert len(places(Slides(str(tmp_path), 0.5, 64, slide_mpp=0.5).scan(in_order))) == 64
     assert len(places(Slides(str(tmp_path), 0.5, 64, slide_mpp=0.25).scan(in_order))) == 16
@@ -229,19 +229,19 @@ def test_after_a_damaged_tile_the_next_one_is_read(tmp_path):
 
 def test_nothing_there(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UserError, match=r"data.root: no whole slide below .*1 not a slide"):
+    with pytest.raises(UserError, match=r"root: no whole slide below .*1 not a slide"):
         Slides(str(tmp_path)).scan(in_order)
 
 
 ARGUMENTS = [
-    ({"mpp": 0.0}, "data.mpp=0.0"),
-    ({"mpp": 500.0}, "data.mpp=500.0"),
-    ({"slide_mpp": 353.0}, "data.slide_mpp=353.0"),
-    ({"tile_px": 4}, "data.tile_px=4"),
-    ({"min_tissue": 1.5}, "data.min_tissue=1.5"),
-    ({"tumour_share": 0.0}, "data.tumour_share=0.0"),
-    ({"max_tiles": 0}, "data.max_tiles=0"),
-    ({"annotations": "/nowhere/at/all"}, "data.annotations: there is no folder"),
+    ({"mpp": 0.0}, "mpp=0.0"),
+    ({"mpp": 500.0}, "mpp=500.0"),
+    ({"slide_mpp": 353.0}, "slide_mpp=353.0"),
+    ({"tile_px": 4}, "tile_px=4"),
+    ({"min_tissue": 1.5}, "min_tissue=1.5"),
+    ({"tumour_share": 0.0}, "tumour_share=0.0"),
+    ({"max_tiles": 0}, "max_tiles=0"),
+    ({"annotations": "/nowhere/at/all"}, "annotations: there is no folder"),
 ]
 
 
@@ -284,7 +284,7 @@ XMLS = [
 def test_malformed_annotations_are_named_at_once(tmp_path, text, words, encoding):
     (tmp_path / "a.xml").write_bytes(text.encode(encoding))
     start = time.perf_counter()
-    with pytest.raises(UserError, match=rf"data.annotations: .*a.xml' .*{words}|data.annotations: {words}.*a.xml"):
+    with pytest.raises(UserError, match=rf"annotations: .*a.xml' .*{words}|annotations: {words}.*a.xml"):
         AsapAnnotation(tmp_path / "a.xml")
     assert time.perf_counter() - start < 1.0
 

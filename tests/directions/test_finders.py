@@ -46,9 +46,9 @@ def test_no_more_than_the_space_has(finder):
 
 @pytest.mark.parametrize("finder", FINDERS)
 def test_bad_input(finder):
-    with pytest.raises(UserError, match=r"directions.count=0"):
+    with pytest.raises(UserError, match=r"count=0"):
         finder(count=0)
-    with pytest.raises(UserError, match=r"directions.space=w\+: this generator has z, w"):
+    with pytest.raises(UserError, match=r"space=w\+: this generator has z, w"):
         finder(space="w+").find(Linear(torch.eye(2)))
 
 

@@ -41,12 +41,12 @@ def test_what_does_nothing_is_in_no_direction():
 def test_images_without_variation_have_no_directions():
     model = Tiles()
     model.decode = lambda codes, space: torch.zeros(len(codes), 3, 32, 32)
-    with pytest.raises(UserError, match=r"directions=measured: no measurement varies"):
+    with pytest.raises(UserError, match=r"measured: no measurement varies"):
         Measured(samples=64).find(model, he_tile())
 
 
 def test_bad_input():
-    with pytest.raises(UserError, match=r"directions.samples=3: expected at least 50"):
+    with pytest.raises(UserError, match=r"samples=3: expected at least 50"):
         Measured(samples=3)
     with pytest.raises(UserError, match="nothing is measured; expected measure=NAME"):
         Measured().check_measurements([])

@@ -98,7 +98,7 @@ def test_principal_components_of_codes_and_of_images():
     codes = gan.sample(64, "w", generator_for(0, "pca"))
     assert found.scores.tolist() == pytest.approx(components(codes.double(), 3)[0].tolist(), rel=1e-4)
     assert PCA(count=3, samples=64, space="z").find(gan).vectors.shape == (3, 8)
-    with pytest.raises(UserError, match=r"directions.of=codes: codes of z are spread alike"):
+    with pytest.raises(UserError, match=r"of=codes: codes of z are spread alike"):
         PCA(of="codes", space="z").check(gan)
 
 
@@ -114,10 +114,7 @@ def test_posterior_axes_are_ranked_by_what_the_encoder_tells():
 
 
 def test_posterior_axes_need_a_posterior():
-    with pytest.raises(
-        UserError,
-        match=r"directions=posterior_axes: DCGAN has no posterior; expected sefa, pca, jacobian, coordinate, random$",
-    ):
+    with pytest.raises(UserError, match=r"posterior_axes: DCGAN has no posterior; expected a method that needs none"):
         PosteriorAxes().check(small_generators()[1])
 
 
@@ -130,9 +127,9 @@ def test_layers_of_a_stylegan_move_their_own_codes_alone():
     same = SeFa(count=2, space="w", layers=[0, 1]).find(gan)
     assert (alike(found.vectors[:, 0], same.vectors) > 1.0 - 1e-5).all()
     count = len(gan.latent_affines("w+"))
-    with pytest.raises(UserError, match=rf"directions.layers=\[0, {count}\].*{count} matrices.*\[0, {count - 1}\]"):
+    with pytest.raises(UserError, match=rf"layers=\[0, {count}\].*{count} matrices.*\[0, {count - 1}\]"):
         SeFa(space="w+", layers=[0, count]).check(gan)
-    with pytest.raises(UserError, match=r"directions.layers=\[2, 1\]"):
+    with pytest.raises(UserError, match=r"layers=\[2, 1\]"):
         SeFa(layers=[2, 1])
 
 
@@ -174,7 +171,7 @@ def test_independent_components_are_the_factors_that_principal_components_are_no
 
 
 def test_ica_needs_an_encoder_and_a_share():
-    with pytest.raises(UserError, match=r"directions=ica: StyleGAN2 has no encoder"):
+    with pytest.raises(UserError, match=r"ica: StyleGAN2 has no encoder"):
         ICA().check(small_generators()[2])
-    with pytest.raises(UserError, match=r"directions.variance=0: expected a share above 0"):
+    with pytest.raises(UserError, match=r"variance=0: expected a share above 0"):
         ICA(variance=0.0)

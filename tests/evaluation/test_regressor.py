@@ -109,7 +109,7 @@ def test_other_files_are_refused(tmp_path, network, vae):
 
 
 def test_images_that_are_too_small():
-    with pytest.raises(UserError, match=r"data\.image_size=8: the factor regressor needs at least 16"):
+    with pytest.raises(UserError, match=r"image_size=8: the factor regressor needs at least 16"):
         FactorRegressor(ImageSpec(1, 8, 8, -1.0, 1.0, "HU", 1.0), ["a"])
 
 

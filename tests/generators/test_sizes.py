@@ -23,11 +23,11 @@ def test_doublings(size, base, expected):
     [((60, 60), (4, 4), "64"), ((64, 32), (4, 4), "64"), ((4, 4), (4, 4), "8"), ((64, 64), (8, 4), "64x32")],
 )
 def test_what_no_doubling_reaches(size, base, nearest):
-    with pytest.raises(UserError, match=rf"data\.image_size={size[0]}: .* nearest: {nearest}$"):
+    with pytest.raises(UserError, match=rf"image_size={size[0]}: .* nearest: {nearest}$"):
         doublings(spec(*size), base)
 
 
 def test_check_positive():
     check_positive(width=1)
-    with pytest.raises(UserError, match=r"generator\.network\.width=0: expected a whole number of at least 1"):
+    with pytest.raises(UserError, match=r"width=0: expected a whole number of at least 1"):
         check_positive(depth=2, width=0)

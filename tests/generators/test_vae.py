@@ -45,13 +45,13 @@ def test_channels_and_rectangles():
 
 @pytest.mark.parametrize(("side", "nearest"), [(100, 128), (48, 32), (4, 32), (65, 64)])
 def test_a_size_that_does_not_fit_is_named(side, nearest):
-    with pytest.raises(UserError, match=rf"data.image_size={side}: .*nearest: {nearest}$"):
+    with pytest.raises(UserError, match=rf"image_size={side}: .*nearest: {nearest}$"):
         VAE(image(side))
 
 
 @pytest.mark.parametrize("arguments", [{"latent_dim": 0}, {"capacity": -1}, {"stem_stride": 3}])
 def test_bad_arguments_are_named(arguments):
-    with pytest.raises(UserError, match=f"generator.network.{next(iter(arguments))}="):
+    with pytest.raises(UserError, match=f"{next(iter(arguments))}="):
         VAE(image(32), **arguments)
 
 
@@ -137,7 +137,7 @@ def test_the_classifier_is_no_part_of_what_is_trained_or_saved():
 
 
 def test_bad_weight():
-    with pytest.raises(UserError, match=r"generator.module.objective.weight=-1: expected a number of at least 0"):
+    with pytest.raises(UserError, match=r"weight=-1: expected a number of at least 0"):
         ClassifierGuidedObjective(Half(), weight=-1.0)
 
 
@@ -195,10 +195,10 @@ def test_average_by_hand():
     ],
 )
 def test_bad_optimisation(arguments):
-    with pytest.raises(UserError, match=f"generator.module.optimisation.{next(iter(arguments))}="):
+    with pytest.raises(UserError, match=f"{next(iter(arguments))}="):
         Optimisation(**arguments)
 
 
 def test_bad_beta():
-    with pytest.raises(UserError, match=r"generator.module.objective.beta=-1"):
+    with pytest.raises(UserError, match=r"beta=-1"):
         VAEObjective(beta=-1.0)

@@ -61,12 +61,12 @@ def test_directions_live_in_the_generators_own_default_or_any_other_space():
 @pytest.mark.parametrize("inverter", [Encode, Optimise, Hybrid])
 def test_a_space_that_the_generator_lacks_is_named(inverter):
     model = Linear()
-    with pytest.raises(UserError, match=r"inversion\.space=w: with this generator, images are inverted into z$"):
+    with pytest.raises(UserError, match=r"space=w: with this generator, images are inverted into z$"):
         invert_all(inverter(space="w"), model, [model.decode(model.sample(1))], solved(model), CPU)
 
 
 def test_stylegan2_s_z_has_no_mean_code_to_start_from():
-    with pytest.raises(UserError, match=r"inversion\.space=z: .* images are inverted into w, w\+, s$"):
+    with pytest.raises(UserError, match=r"space=z: .* images are inverted into w, w\+, s$"):
         chosen_space(stylegan2(), "z", for_images=True)
 
 

@@ -38,7 +38,5 @@ def test_codes_are_so_many_deviations_from_the_mean():
 
 @pytest.mark.parametrize("arguments", [{"capacity": 0}, {"max_width": 0}, {"stem_stride": 3}, {"stem_stride": 4}])
 def test_bad_arguments_are_named(arguments):
-    with pytest.raises(
-        UserError, match=rf"inversion\.encoder\.network\.{next(iter(arguments))}={next(iter(arguments.values()))}:"
-    ):
+    with pytest.raises(UserError, match=rf"{next(iter(arguments))}={next(iter(arguments.values()))}:"):
         CodeEncoder(image(8, 16), [3], **arguments)

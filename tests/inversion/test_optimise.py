@@ -162,7 +162,7 @@ def test_hybrid_improves_on_its_encoder_in_a_tenth_of_the_steps():
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
-    with pytest.raises(UserError, match=rf"inversion\.method\.{message}"):
+    with pytest.raises(UserError, match=rf"{message}"):
         Optimise(**arguments)
 
 
@@ -183,5 +183,5 @@ def test_hybrid_ends_as_if_each_image_were_alone():
 
 @pytest.mark.parametrize("arguments", [{"steps": 0}, {"probes": -1}, {"prior_weight": -1.0}])
 def test_bad_arguments_of_hybrid(arguments):
-    with pytest.raises(UserError, match=rf"inversion\.method\.{next(iter(arguments))}="):
+    with pytest.raises(UserError, match=rf"{next(iter(arguments))}="):
         Hybrid(**arguments)

@@ -17,5 +17,5 @@ def test_threads_are_limited_as_asked():
 
 
 def test_no_threads_are_refused():
-    with pytest.raises(UserError, match=r"trainer\.threads=0"):
+    with pytest.raises(UserError, match=r"threads=0"):
         Hardware(threads=0)

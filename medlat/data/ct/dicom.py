@@ -10,6 +10,7 @@ from os.path import dirname, relpath
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError
+from medlat.core.ranges import Tilt
 from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
 from medlat.data.ct.dicom_headers import CODECS, DEFLATED, Found, Frame, codec_missing, quiet, read_header
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
@@ -53,7 +54,7 @@ class CTDicom:
 
     modality = CT
 
-    def __init__(self, root: str, max_tilt_deg: float = 30.0) -> None:
+    def __init__(self, root: str, max_tilt_deg: Tilt = 30.0) -> None:
         if not 0 <= max_tilt_deg <= 45:
             raise ArgumentError("max_tilt_deg", f"found {max_tilt_deg}, expected 0 to 45 degrees, e.g. 30")
         self.root = root

@@ -6,10 +6,12 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Tilt
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.dicom_headers import quiet
 from medlat.data.ct.dicom_tree import walk
@@ -32,7 +34,9 @@ class LIDC(CTDicom):
     nodules: read the marks. readers: how many must agree, 1 to 4.
     """
 
-    def __init__(self, root: str, max_tilt_deg: float = 30.0, nodules: bool = False, readers: int = 1) -> None:
+    def __init__(
+        self, root: str, max_tilt_deg: Tilt = 30.0, nodules: bool = False, readers: Literal[1, 2, 3, 4] = 1
+    ) -> None:
         super().__init__(root, max_tilt_deg)
         if not 1 <= readers <= READERS:
             raise ArgumentError("readers", f"expected 1 to {READERS}, the readers who must agree", readers)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError
+from medlat.core.ranges import Positive
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
 from medlat.data.modality import HISTOLOGY
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice, check_installed
@@ -46,7 +47,7 @@ class PatchCamelyon:
 
     modality = HISTOLOGY
 
-    def __init__(self, root: str, mpp: float = 0.972) -> None:
+    def __init__(self, root: str, mpp: Positive = 0.972) -> None:
         if not 0 < mpp < np.inf:
             raise ArgumentError("mpp", "expected more than 0 micrometres per pixel, e.g. 0.972", mpp)
         check_installed("h5py", "h5py")

@@ -13,6 +13,7 @@ import numpy as np
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import derive_seed
+from medlat.core.ranges import Count, Positive, PositiveShare, Seed, Share, Width
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
 from medlat.data.histology.asap import AsapAnnotation
 from medlat.data.histology.tissue import shares, tissue_mask
@@ -85,14 +86,14 @@ class Slides:
     def __init__(
         self,
         root: str,
-        mpp: float = 0.5,
-        tile_px: int = 224,
+        mpp: Positive = 0.5,
+        tile_px: Width = 224,
         annotations: str | None = None,
-        min_tissue: float = 0.5,
-        max_tiles: int | None = None,
-        tumour_share: float = 0.5,
-        slide_mpp: float | None = None,
-        seed: int = 0,
+        min_tissue: Share = 0.5,
+        max_tiles: Count | None = None,
+        tumour_share: PositiveShare = 0.5,
+        slide_mpp: Positive | None = None,
+        seed: Seed = 0,
     ) -> None:
         for name, value in (("mpp", mpp), ("slide_mpp", slide_mpp)):
             if value is not None and not LIKELY_MPP[0] <= value <= LIKELY_MPP[1]:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from medlat.core.errors import ArgumentError, key_in, nearest
+from medlat.core.ranges import Positive
 from medlat.data.ct.dicom_tree import checked_root, fingerprint
 from medlat.data.modality import HISTOLOGY, RADIOGRAPH
 from medlat.data.pictures.files import MISSING, Table, below, number, read_picture, read_table, some
@@ -65,8 +66,8 @@ class ImageFolder:
         split_column: str | None = None,
         classes: list[str | int] | None = None,
         colour: bool = True,
-        mpp: float = 0.5,
-        white: float | None = None,
+        mpp: Positive = 0.5,
+        white: Positive | None = None,
         kind: Kind = "class",
     ) -> None:
         if not 0 < mpp < math.inf:

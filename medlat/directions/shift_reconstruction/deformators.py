@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Count, Width
 
 FIRST_WEIGHTS = 0.1  # standard deviation of random first weights
 
@@ -18,7 +19,7 @@ class Deformator(nn.Module):
     size: D. count: K; null: as many as the space has dimensions.
     """
 
-    def __init__(self, size: int, count: int | None = None) -> None:
+    def __init__(self, size: Width, count: Count | None = None) -> None:
         super().__init__()
         if count is not None and count < 2:
             raise ArgumentError("count", "expected at least 2 directions to tell apart", count)
@@ -36,7 +37,7 @@ class Deformator(nn.Module):
 class Linear(Deformator):
     """Any matrix: directions may become longer or shorter than a step."""
 
-    def __init__(self, size: int, count: int | None = None) -> None:
+    def __init__(self, size: Width, count: Count | None = None) -> None:
         super().__init__(size, count)
         self.weight = nn.Parameter(FIRST_WEIGHTS * torch.randn(self.count, size))
 
@@ -56,7 +57,7 @@ class Projective(Linear):
     a part in common. K may exceed D, as in the 100 directions of Schön et al.
     """
 
-    def __init__(self, size: int, count: int | None = 100) -> None:
+    def __init__(self, size: Width, count: Count | None = 100) -> None:
         super().__init__(size, count)
         self.bias = nn.Parameter(torch.zeros(size))
 
@@ -75,7 +76,7 @@ class Orthonormal(Deformator):
     count: D or null; any other number of directions is refused.
     """
 
-    def __init__(self, size: int, count: int | None = None) -> None:
+    def __init__(self, size: Width, count: Count | None = None) -> None:
         if count not in (None, size):
             raise ArgumentError(
                 "count",
@@ -96,7 +97,7 @@ class Random(Deformator):
 
     fixed: Tensor
 
-    def __init__(self, size: int, count: int | None = None) -> None:
+    def __init__(self, size: Width, count: Count | None = None) -> None:
         super().__init__(size, count)
         drawn = torch.randn(self.count, size)
         if self.count <= size:

@@ -7,6 +7,7 @@ import torch
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import derive_seed, generator_for
+from medlat.core.ranges import Count, NotNegative, Positive, Seed, Width
 from medlat.core.spaces import Directions, LatentModel, chosen_space
 from medlat.directions.shift_reconstruction.deformators import Deformator
 from medlat.directions.shift_reconstruction.reconstructors import Reconstructor
@@ -42,15 +43,15 @@ class ShiftReconstruction:
         deformator: Callable[..., Deformator],
         reconstructor: Callable[..., Reconstructor],
         held_out: Callable[..., Reconstructor],
-        images: int,
-        batch_size: int,
+        images: Count,
+        batch_size: Width,
         optimisation: Optimisation,
-        shift_scale: float = 6.0,
-        shift_min: float = 0.5,
-        shift_weight: float = 0.25,
+        shift_scale: Positive = 6.0,
+        shift_min: NotNegative = 0.5,
+        shift_weight: NotNegative = 0.25,
         space: str | None = None,
-        checkpoint_every_s: float = 60.0,
-        seed: int = 0,
+        checkpoint_every_s: NotNegative = 60.0,
+        seed: Seed = 0,
     ) -> None:
         if not 0.0 <= shift_min < shift_scale:
             raise ArgumentError(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from medlat.classifiers.networks import NARROWEST
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Width
 from medlat.core.spaces import ImageSpec
 
 SMALLEST_SIDE = 16
@@ -39,7 +40,7 @@ class LeNet(Reconstructor):
     width: factor of all these. Images below 32 pixels are padded: three 5x5 convolutions would leave nothing.
     """
 
-    def __init__(self, image: ImageSpec, directions: int, width: int = 1) -> None:
+    def __init__(self, image: ImageSpec, directions: int, width: Width = 1) -> None:
         super().__init__(image, directions, 84 * width)
         padding = 2 if min(image.height, image.width) < 32 else 0
         self.body = nn.Sequential(
@@ -77,7 +78,7 @@ class ResNet18(Reconstructor):
     width: channels of the first stage, at least 8, doubled in each of the other three; 64 in the paper.
     """
 
-    def __init__(self, image: ImageSpec, directions: int, width: int = 64) -> None:
+    def __init__(self, image: ImageSpec, directions: int, width: Width = 64) -> None:
         if width < NARROWEST:
             raise ArgumentError("width", f"expected a whole number of at least {NARROWEST}", width)
         super().__init__(image, directions, 8 * width)

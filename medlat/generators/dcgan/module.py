@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Count, Seed, Width
 from medlat.generators.dcgan.networks import DCGAN
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.module import GANModule
@@ -23,14 +24,14 @@ class DCGANModule(GANModule):
     def __init__(
         self,
         network: DCGAN,
-        seed: int,
-        steps: int,
+        seed: Seed,
+        steps: Count,
         discriminator: Callable[..., nn.Module],
         generator_adam: Adam,
         discriminator_adam: Adam,
         averaging: Averaging | None = None,
         augmentation: Adaptive | None = None,
-        accumulate: int = 1,
+        accumulate: Width = 1,
         real_labels: tuple[float, float] = (0.9, 1.0),
     ) -> None:
         adams = (generator_adam, discriminator_adam)

@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from medlat.core.ranges import Width
 from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.generators.sizes import check_positive, doublings
 
@@ -22,7 +23,7 @@ class DCGAN(LatentModel, nn.Module):
     latent_dim: length of a code. capacity: channels at half the image's resolution, doubled at each halving.
     """
 
-    def __init__(self, image: ImageSpec, latent_dim: int = 32, capacity: int = 128) -> None:
+    def __init__(self, image: ImageSpec, latent_dim: Width = 32, capacity: Width = 128) -> None:
         super().__init__()
         check_positive(latent_dim=latent_dim, capacity=capacity)
         self.image = image
@@ -56,7 +57,7 @@ class DCGANDiscriminator(nn.Module):
     capacity: channels at half the image's resolution, doubled at each halving.
     """
 
-    def __init__(self, image: ImageSpec, capacity: int = 128) -> None:
+    def __init__(self, image: ImageSpec, capacity: Width = 128) -> None:
         super().__init__()
         check_positive(capacity=capacity)
         widths = _widths(image, capacity)

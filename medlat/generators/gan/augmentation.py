@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Angle, Count, NotNegative, Positive, Share, ShareBelowOne, Shift, Sign, Span
 from medlat.core.spaces import ImageSpec
 from medlat.generators.gan import colour, geometry
 
@@ -119,13 +120,13 @@ class CT(Transformations):
 
     def __init__(
         self,
-        rotation_deg: float = 10.0,
-        scale: Sequence[float] | None = None,
-        shift: float = 0.05,
+        rotation_deg: Angle = 10.0,
+        scale: Span | None = None,
+        shift: Shift = 0.05,
         flip: bool = False,
-        offset_hu: float = 30.0,
-        gain: float = 0.05,
-        noise_hu: float = 20.0,
+        offset_hu: NotNegative = 30.0,
+        gain: ShareBelowOne = 0.05,
+        noise_hu: NotNegative = 20.0,
     ) -> None:
         self.rotation, self.scale, self.shift = _checked_geometry(rotation_deg, scale or (0.9, 1.1), shift)
         _expect(0.0 <= offset_hu < math.inf, "offset_hu", offset_hu, "a number of HU of at least 0")
@@ -163,11 +164,11 @@ class Histology(Transformations):
         self,
         flip: bool = True,
         turns: bool = True,
-        rotation_deg: float = 180.0,
-        scale: Sequence[float] | None = None,
-        shift: float = 0.1,
-        stain_scale: float = 0.1,
-        stain_shift: float = 0.02,
+        rotation_deg: Angle = 180.0,
+        scale: Span | None = None,
+        shift: Shift = 0.1,
+        stain_scale: ShareBelowOne = 0.1,
+        stain_shift: NotNegative = 0.02,
     ) -> None:
         self.rotation, self.scale, self.shift = _checked_geometry(rotation_deg, scale or (0.8, 1.25), shift)
         _expect(0.0 <= stain_scale < 1.0, "stain_scale", stain_scale, "a number from 0 to below 1")
@@ -206,11 +207,11 @@ class Adaptive:
     def __init__(
         self,
         pipeline: Pipeline,
-        target: float | None = 0.6,
-        initial: float = 0.0,
-        ramp_images: float = 500_000,
-        interval: int = 4,
-        maximum: float = 0.8,
+        target: Sign | None = 0.6,
+        initial: Share = 0.0,
+        ramp_images: Positive = 500_000,
+        interval: Count = 4,
+        maximum: Share = 0.8,
     ) -> None:
         _expect(target is None or -1.0 < target < 1.0, "target", target, "a number between -1 and 1, or null")
         _expect(0.0 < maximum <= 1.0, "maximum", maximum, "a probability above 0")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError, UserError, key_in
 from medlat.core.randomness import derive_seed, generator_for
+from medlat.core.ranges import Count, Seed, Width
 from medlat.core.spaces import decode_in_parts
 from medlat.evaluation.distance import patch_distance
 from medlat.generators.gan.augmentation import Adaptive
@@ -45,14 +46,14 @@ class GANModule(GeneratorModule):
     def __init__(
         self,
         network: nn.Module,
-        seed: int,
-        steps: int,
+        seed: Seed,
+        steps: Count,
         discriminator: Callable[..., nn.Module],
         generator_adam: Adam,
         discriminator_adam: Adam,
         averaging: Averaging | None = None,
         augmentation: Adaptive | None = None,
-        accumulate: int = 1,
+        accumulate: Width = 1,
     ) -> None:
         super().__init__()
         image: Any = network.image

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from medlat.core.checkpoints import read_generator, save_generator
 from medlat.core.errors import ArgumentError, UserError, did_you_mean
+from medlat.core.ranges import Share
 from medlat.core.spaces import ImageSpec
 from medlat.generators.imported.layout import STYLEGAN2, Foreign, recipe_of
 from medlat.generators.imported.nvidia import from_nvidia
@@ -75,7 +76,7 @@ class Pretrained:
     """
 
     def __init__(
-        self, weights: str, truncation: float | None = None, noise: Noise | None = None, network: str | None = None
+        self, weights: str, truncation: Share | None = None, noise: Noise | None = None, network: str | None = None
     ) -> None:
         if truncation is not None and not 0.0 <= truncation <= 1.0:
             raise ArgumentError("truncation", "expected a number from 0 to 1", truncation)

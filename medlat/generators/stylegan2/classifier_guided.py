@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from medlat.classifiers.black_box import BlackBox, disagreement
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Count, NotNegative, PositiveShare, Seed, Share, Width
 from medlat.core.similarity import pyramid_error
 from medlat.evaluation.reconstruction import psnr
 from medlat.generators.gan.augmentation import Adaptive
@@ -38,23 +39,23 @@ class ClassifierGuidedStyleGAN2Module(StyleGAN2Module):
         self,
         network: StyleGAN2,
         classifier: BlackBox,
-        seed: int,
-        steps: int,
+        seed: Seed,
+        steps: Count,
         discriminator: Callable[..., nn.Module],
         generator_adam: Adam,
         discriminator_adam: Adam,
         averaging: Averaging | None = None,
         augmentation: Adaptive | None = None,
-        accumulate: int = 1,
-        style_mixing: float = 0.0,
-        r1: float = 1.0,
-        r1_every: int = 16,
-        path_length: float = 0.0,
-        path_every: int = 4,
-        path_share: float = 0.5,
-        image_weight: float = 10.0,
-        prediction_weight: float = 3.0,
-        code_weight: float = 1.0,
+        accumulate: Width = 1,
+        style_mixing: Share = 0.0,
+        r1: NotNegative = 1.0,
+        r1_every: Count = 16,
+        path_length: NotNegative = 0.0,
+        path_every: Count = 4,
+        path_share: PositiveShare = 0.5,
+        image_weight: NotNegative = 10.0,
+        prediction_weight: NotNegative = 3.0,
+        code_weight: NotNegative = 1.0,
     ) -> None:
         super().__init__(
             network,

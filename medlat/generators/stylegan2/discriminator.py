@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from medlat.core.ranges import Count, Positive, Width
 from medlat.core.spaces import ImageSpec
 from medlat.generators.sizes import check_positive
 from medlat.generators.stylegan2.ops import Conv, Linear, at_least_float32, minibatch_deviation
@@ -15,7 +16,7 @@ from medlat.generators.stylegan2.sizes import channel_widths, smallest_map
 class Block(nn.Module):
     """Two 3x3 convolutions, the second of stride 2, beside a 1x1 shortcut: [N, I, H, W] -> [N, O, H/2, W/2]."""
 
-    def __init__(self, inputs: int, outputs: int, clamp: float | None) -> None:
+    def __init__(self, inputs: int, outputs: int, clamp: Positive | None) -> None:
         super().__init__()
         self.conv0 = Conv(inputs, inputs, 3, clamp=clamp)
         self.conv1 = Conv(inputs, outputs, 3, down=True, clamp=clamp)
@@ -35,11 +36,11 @@ class Discriminator(nn.Module):
     def __init__(
         self,
         image: ImageSpec,
-        channel_base: int = 32768,
-        channel_max: int = 512,
+        channel_base: Count = 32768,
+        channel_max: Width = 512,
         base: tuple[int, int] | None = None,
-        group: int = 4,
-        clamp: float | None = None,
+        group: Width = 4,
+        clamp: Positive | None = None,
     ) -> None:
         super().__init__()
         check_positive(channel_max=channel_max, group=group)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Count, NotNegative, PositiveShare, Seed, Share, Width
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.losses import gradient_penalty, path_lengths
 from medlat.generators.gan.module import GANModule, Terms
@@ -36,20 +37,20 @@ class StyleGAN2Module(GANModule):
     def __init__(
         self,
         network: StyleGAN2,
-        seed: int,
-        steps: int,
+        seed: Seed,
+        steps: Count,
         discriminator: Callable[..., nn.Module],
         generator_adam: Adam,
         discriminator_adam: Adam,
         averaging: Averaging | None = None,
         augmentation: Adaptive | None = None,
-        accumulate: int = 1,
-        style_mixing: float = 0.9,
-        r1: float = 1.0,
-        r1_every: int = 16,
-        path_length: float = 0.0,
-        path_every: int = 4,
-        path_share: float = 0.5,
+        accumulate: Width = 1,
+        style_mixing: Share = 0.9,
+        r1: NotNegative = 1.0,
+        r1_every: Count = 16,
+        path_length: NotNegative = 0.0,
+        path_every: Count = 4,
+        path_share: PositiveShare = 0.5,
     ) -> None:
         adams = (generator_adam, discriminator_adam)
         super().__init__(network, seed, steps, discriminator, *adams, averaging, augmentation, accumulate)

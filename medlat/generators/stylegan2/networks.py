@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Count, Positive, Share, Width
 from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.generators.sizes import check_positive
 from medlat.generators.stylegan2.encoder import Encoder
@@ -35,7 +36,7 @@ FORWARD = ("z", "w", "w+", "s")  # the way that a code takes
 class Mapping(nn.Module):
     """z [N, z_dim] -> w [N, w_dim]: z is normalised, then passes fully connected layers that learn slowly."""
 
-    def __init__(self, z_dim: int, w_dim: int, layers: int, lr_multiplier: float) -> None:
+    def __init__(self, z_dim: Width, w_dim: Width, layers: int, lr_multiplier: float) -> None:
         super().__init__()
         sizes = [z_dim] + [w_dim] * layers
         self.layers = nn.ModuleList(Linear(a, b, lr_multiplier=lr_multiplier, lrelu=True) for a, b in pairwise(sizes))
@@ -54,7 +55,13 @@ class StyledConv(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, w_dim: int, size: tuple[int, int], up: bool, clamp: float | None
+        self,
+        inputs: int,
+        outputs: int,
+        w_dim: Width,
+        size: tuple[int, int],
+        up: bool,
+        clamp: Positive | None,
     ) -> None:
         super().__init__()
         self.affine = Linear(w_dim, inputs, bias=1.0)
@@ -79,7 +86,7 @@ class StyledConv(nn.Module):
 class ToImage(nn.Module):
     """Modulated 1x1 convolution without demodulation: x [N, I, H, W], style [N, I] -> float32 [N, C, H, W]."""
 
-    def __init__(self, inputs: int, channels: int, w_dim: int, clamp: float | None) -> None:
+    def __init__(self, inputs: int, channels: Width, w_dim: Width, clamp: Positive | None) -> None:
         super().__init__()
         self.affine = Linear(w_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(channels, inputs, 1, 1))
@@ -100,7 +107,12 @@ class Synthesis(nn.Module):
     """
 
     def __init__(
-        self, channels: int, widths: Sequence[int], base: tuple[int, int], w_dim: int, clamp: float | None
+        self,
+        channels: Width,
+        widths: Sequence[int],
+        base: tuple[int, int],
+        w_dim: Width,
+        clamp: Positive | None,
     ) -> None:
         super().__init__()
         self.constant = nn.Parameter(torch.randn(widths[0], *base))
@@ -160,16 +172,16 @@ class StyleGAN2(LatentModel, nn.Module):
     def __init__(
         self,
         image: ImageSpec,
-        z_dim: int = 512,
-        w_dim: int = 512,
-        mapping_layers: int = 8,
-        mapping_lr_multiplier: float = 0.01,
-        channel_base: int = 32768,
-        channel_max: int = 512,
+        z_dim: Width = 512,
+        w_dim: Width = 512,
+        mapping_layers: Width = 8,
+        mapping_lr_multiplier: Positive = 0.01,
+        channel_base: Count = 32768,
+        channel_max: Width = 512,
         base: tuple[int, int] | None = None,
-        truncation: float = 1.0,
+        truncation: Share = 1.0,
         noise: Noise = "fixed",
-        clamp: float | None = None,
+        clamp: Positive | None = None,
         encoder: bool = False,
     ) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from medlat.classifiers.black_box import BlackBox
 from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, Seed
 from medlat.core.spaces import LatentModel
 from medlat.evaluation.reconstruction import psnr
 from medlat.generators.vae.networks import VAE, kl_per_dimension
@@ -27,7 +28,7 @@ class VAEModule(AveragedModule, GeneratorModule):
     headline = ("validation/psnr", "validation PSNR {:.1f} dB")  # what a line of progress shows
 
     def __init__(
-        self, network: LatentModel, seed: int, steps: int, objective: VAEObjective, optimisation: Optimisation
+        self, network: LatentModel, seed: Seed, steps: Count, objective: VAEObjective, optimisation: Optimisation
     ) -> None:
         assert isinstance(network, nn.Module)
         if not network.can("encode"):
@@ -74,8 +75,8 @@ class ClassifierGuidedVAEModule(VAEModule):
         self,
         network: VAE,
         classifier: BlackBox,
-        seed: int,
-        steps: int,
+        seed: Seed,
+        steps: Count,
         objective: Callable[..., ClassifierGuidedObjective],
         optimisation: Optimisation,
     ) -> None:

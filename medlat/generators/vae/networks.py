@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
+from medlat.core.ranges import Width
 from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.generators.sizes import check_positive
 
@@ -74,10 +75,10 @@ class VAE(LatentModel, nn.Module):
     def __init__(
         self,
         image: ImageSpec,
-        latent_dim: int = 32,
-        capacity: int = 32,
-        max_width: int = 8,
-        stem_stride: int = 4,
+        latent_dim: Width = 32,
+        capacity: Width = 32,
+        max_width: Width = 8,
+        stem_stride: Literal[1, 2, 4] = 4,
         norm: Norm = "batch",
     ) -> None:
         super().__init__()

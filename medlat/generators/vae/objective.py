@@ -8,6 +8,7 @@ from torch import Tensor
 
 from medlat.classifiers.black_box import BlackBox, disagreement
 from medlat.core.errors import ArgumentError, UserError
+from medlat.core.ranges import NotNegative
 from medlat.core.spaces import LatentModel
 from medlat.generators.vae.networks import kl_per_dimension
 
@@ -22,7 +23,7 @@ class VAEObjective:
                     count it.
     """
 
-    def __init__(self, reconstruction: Literal["log_mse", "mse", "l1"] = "log_mse", beta: float = 0.01) -> None:
+    def __init__(self, reconstruction: Literal["log_mse", "mse", "l1"] = "log_mse", beta: NotNegative = 0.01) -> None:
         if beta < 0.0:
             raise ArgumentError("beta", "expected a number of at least 0", beta)
         self.reconstruction, self.beta = reconstruction, beta
@@ -96,8 +97,8 @@ class ClassifierGuidedObjective(VAEObjective):
         self,
         classifier: BlackBox,
         reconstruction: Literal["log_mse", "mse", "l1"] = "log_mse",
-        beta: float = 0.01,
-        weight: float = 1.0,
+        beta: NotNegative = 0.01,
+        weight: NotNegative = 1.0,
     ) -> None:
         super().__init__(reconstruction, beta)
         if weight < 0.0:

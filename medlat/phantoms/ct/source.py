@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError, did_you_mean
+from medlat.core.ranges import Count, NotNegative, Positive, Seed, Span, Width
 from medlat.data.modality import CT
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.phantoms.ct.anatomy import Scene, paint_thorax
@@ -160,14 +161,14 @@ class CTPhantom:
 
     def __init__(
         self,
-        patients: int,
-        slices_per_patient: int,
-        size: int,
-        field_of_view_mm: float = 400.0,
-        noise_hu: float = 20.0,
-        seed: int = 0,
-        nodule_radius_mm: list[float] | None = None,
-        seen_radius_mm: float = 2.5,
+        patients: Count,
+        slices_per_patient: Count,
+        size: Width,
+        field_of_view_mm: Positive = 400.0,
+        noise_hu: NotNegative = 20.0,
+        seed: Seed = 0,
+        nodule_radius_mm: Span | None = None,
+        seen_radius_mm: NotNegative = 2.5,
         levels: list[float] | None = None,
     ) -> None:
         bounds = {"patients": (patients, 1), "slices_per_patient": (slices_per_patient, 1), "size": (size, 16)}

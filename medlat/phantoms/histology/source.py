@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError, did_you_mean
+from medlat.core.ranges import Count, Positive, Seed, Width
 from medlat.data.modality import HISTOLOGY
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.phantoms.histology.paint import Rendering, Tissue, paint
@@ -91,7 +92,14 @@ class HistologyPhantom:
 
     modality = HISTOLOGY
 
-    def __init__(self, patients: int, slices_per_patient: int, size: int, mpp: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        patients: Count,
+        slices_per_patient: Count,
+        size: Width,
+        mpp: Positive = 1.0,
+        seed: Seed = 0,
+    ) -> None:
         bounds = {"patients": (patients, 1), "slices_per_patient": (slices_per_patient, 1), "size": (size, 16)}
         for name, (value, least) in bounds.items():
             if value < least:

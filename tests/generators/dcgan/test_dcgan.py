@@ -46,20 +46,20 @@ def test_the_networks_of_the_paper():
 @pytest.mark.parametrize(("side", "nearest"), [(100, 128), (4, 8), (48, 32)])
 @pytest.mark.parametrize("network", [DCGAN, DCGANDiscriminator])
 def test_a_size_that_does_not_fit_is_named(network, side, nearest):
-    with pytest.raises(UserError, match=rf"data.image_size={side}: .*nearest: {nearest}$"):
+    with pytest.raises(UserError, match=rf"image_size={side}: .*nearest: {nearest}$"):
         network(image(side))
 
 
 def test_rectangles_are_refused():
-    with pytest.raises(UserError, match=r"data\.image_size=32"):
+    with pytest.raises(UserError, match=r"image_size=32"):
         DCGAN(image(32, width=16))
 
 
 def test_bad_arguments_are_named():
     for name in ("latent_dim", "capacity"):
-        with pytest.raises(UserError, match=rf"generator\.network\.{name}=0"):
+        with pytest.raises(UserError, match=rf"{name}=0"):
             DCGAN(image(16), **{name: 0})
-    with pytest.raises(UserError, match=r"generator\.module\.discriminator\.capacity=0"):
+    with pytest.raises(UserError, match=r"capacity=0"):
         DCGANDiscriminator(image(16), capacity=0)
 
 
@@ -114,7 +114,7 @@ def test_labels_are_drawn_between_their_bounds():
 
 @pytest.mark.parametrize("labels", [[0.0, 1.0], [0.9, 0.8], [0.9, 1.1]])
 def test_bad_labels(labels):
-    with pytest.raises(UserError, match=r"generator\.module\.real_labels="):
+    with pytest.raises(UserError, match=r"real_labels="):
         tiny.dcgan(1, real_labels=labels)
 
 

@@ -55,7 +55,7 @@ def test_every_part_draws_its_own_numbers(images):
 
 
 def test_bad_accumulate():
-    with pytest.raises(UserError, match=r"generator\.module\.accumulate=0"):
+    with pytest.raises(UserError, match=r"accumulate=0"):
         tiny.stylegan2(1, accumulate=0)
 
 
@@ -182,7 +182,7 @@ def test_a_training_differentiates_penalties_in_bf16(store, tmp_path):
     ],
 )
 def test_bad_settings_are_named(name, value):
-    with pytest.raises(UserError, match=rf"generator\.module\.{name}={value:g}"):
+    with pytest.raises(UserError, match=rf"{name}={value:g}"):
         tiny.stylegan2(1, **{name: value})
 
 
