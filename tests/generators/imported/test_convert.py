@@ -277,6 +277,6 @@ def test_other_safetensors_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"x\.safetensors: a safetensors file that holds no generator of medlat"):
         read_pretrained(path)
     save_generator(path, VAE(SPEC, 3, 4, stem_stride=2), {"_target_": "medlat.core.store.Store", "root": "x"}, SPEC)
-    with pytest.raises(UserError, match=r"'medlat\.store\.Store' is not a generator"):
+    with pytest.raises(UserError, match=r"'medlat\.core\.store\.Store' is not a generator"):
         Pretrained(str(path)).convert(SPEC, tmp_path / "o")
     assert not (tmp_path / "o").exists()
