@@ -174,7 +174,7 @@ class Store:
         found = self.find(recipe)
         if found is None:
             return None
-        noted = (read_json(found.path / RECIPE) or {}).get("files")
+        noted: Any = (read_json(found.path / RECIPE) or {}).get("files")
         try:
             whole = all(
                 noted[name]["bytes"] >= 0 if name == IMAGES else is_whole(found.path / name, noted[name])
