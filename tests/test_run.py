@@ -65,6 +65,17 @@ def test_what_a_run_leaves(finished):
     assert all((finished / "store" / entry["path"] / "artifact.json").exists() for entry in artifacts.values())
 
 
+def test_a_report_can_be_left_out(finished, tmp_path):
+    """The same numbers and tables, and a word where the page would be."""
+    said = finish(start(tmp_path, *TINY, "logger=none", "report=none", f"store={finished / 'store'}"))
+    assert "tables only" in said
+    run = tmp_path / "run"
+    assert not (run / "figures").exists()
+    assert [path.name for path in (run / "report").iterdir()] == ["no_page.txt"]
+    for name in ("metrics.json", "semantics.csv", "names.csv"):
+        assert (run / name).read_bytes() == (finished / "run" / name).read_bytes(), name
+
+
 def test_the_numbers_of_a_run(finished):
     run = finished / "run"
     metrics = json.loads((run / "metrics.json").read_text())
@@ -100,7 +111,7 @@ def test_directions_of_a_run_fit_its_generator(finished):
 def test_the_same_command_reuses_everything(finished, medlat, tmp_path):
     code, _, err = medlat(*TINY, *NO_FIGURES, "seed=0", store=str(finished / "store"))
     assert code == 0, err
-    assert err.count("reused") == 8
+    assert err.count("reused") == 9, "all artifacts, and the report"
     again = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert again == json.loads((finished / "run" / "metrics.json").read_text())
     names = {json.loads(line)["name"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()}

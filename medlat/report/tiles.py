@@ -11,6 +11,7 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from medlat.data.modality import Modality
 from medlat.report.rendering import Look, Window, shown, upscale
@@ -27,10 +28,16 @@ from medlat.report.style import (
 
 
 class _Scale:
-    """Mixed into an axis that shows no ticks: they are not made only to be told where they would be cut off."""
+    """Mixed into an axis that shows no ticks: none are made only to be told how they would look."""
 
     def set_clip_path(self, path: Any, transform: Any = None) -> None:
         Artist.set_clip_path(self, path, transform)  # type: ignore[arg-type]
+
+    def set_tick_params(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def get_ticks_position(self) -> Any:
+        return "none"
 
 
 class _XAxis(_Scale, XAxis):
@@ -48,6 +55,8 @@ class Tile(Axes):
 
     def __init__(self, figure: Figure, place: tuple[float, float, float, float]) -> None:
         super().__init__(figure, place)
+        for axis in (self.xaxis, self.yaxis):
+            axis.set_major_locator(NullLocator())
         self.set_axis_off()
 
     def _init_axis(self) -> None:
