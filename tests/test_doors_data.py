@@ -142,6 +142,13 @@ def test_refused_before_data_are_read(medlat, case, tmp_path):
     assert not (tmp_path / "store" / "slices").exists()
 
 
+def test_what_is_wrong_with_a_source_is_said_once(medlat, tmp_path):
+    code, _, err = medlat(*OUTSIDE, *QUICK, "data=brain_mr", f"data.root={tmp_path / 'nowhere'}", "dry_run=true")
+    assert code == 2
+    assert err.count("data.root: no arrays in") == 1
+    assert "1 problem in the configuration" in err
+
+
 def test_a_source_says_what_its_images_are(medlat, brains):
     code, _, err = medlat(*brains, "data.source._target_=outside.my_data.Nameless", "dry_run=true")
     assert code == 2

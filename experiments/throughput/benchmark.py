@@ -205,9 +205,9 @@ def batches(folder: Path, seconds: float) -> list[dict]:
     converted = rate(lambda: sum(len(spec.to_network(raw)) for _ in indices), seconds)
     name = "store to batches, 64²"
     return [
-        row(name, "fetch: gather, window, float32", found, "slices/s"),
+        row(name, "fetch: gather, range, float32", found, "slices/s"),
         row(name, "gather from the memory map only", gathered, "slices/s", found),
-        row(name, "window and float32 only", converted, "slices/s", found),
+        row(name, "range and float32 only", converted, "slices/s", found),
     ]
 
 

@@ -15,7 +15,7 @@ from medlat.core.statistics import grouped_mean
 
 NEIGHBOURS = 5
 UNRELATED = 0.2  # |Spearman| with the prediction over real images below which a measurement should stay
-SAME = 0.02  # of the window: pixels that change by less count as unchanged
+SAME = 0.02  # of the intensity range: pixels that change by less count as unchanged
 
 
 class Score(NamedTuple):
@@ -36,7 +36,7 @@ SCORES = (
     Score("monotonicity", "", "higher", "Spearman's correlation of step and prediction"),
     Score("proximity", "image", "lower", "mean absolute change of the counterfactual from the inverted image"),
     Score("ms_ssim", "", "higher", "structural similarity of the two"),
-    Score("sparsity", "", "higher", "share of pixels that stay as they are (within 2% of the window)"),
+    Score("sparsity", "", "higher", "share of pixels that stay as they are (within 2% of the intensity range)"),
     Score("realism", "", "lower", "distance to the nearest real images of the target side, 1 for real images"),
     Score("identity", "σ", "lower", "change of measurements that have nothing to do with the prediction"),
     Score("inversion_drift", "", "lower", "change of the prediction by inversion alone"),
@@ -161,6 +161,6 @@ def identity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def sparsity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Share of pixels of network images [N, C, H, W] that change by less than 2% of the window, [N]."""
+    """Share of pixels of network images [N, C, H, W] that change by less than 2% of the intensity range, [N]."""
     change = np.abs(after - before).max(axis=1)
     return (change < 2.0 * SAME).reshape(len(change), -1).mean(axis=1)

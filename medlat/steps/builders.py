@@ -234,16 +234,18 @@ def modality(config: DictConfig) -> "Modality":
 
 def intensity_range(config: DictConfig) -> tuple[float, float]:
     """What the network sees as [-1, 1], in the images' unit. Raises UserError where it is not low < high."""
+    kind = modality(config)
     try:
-        return modality(config).network_range(config.data.intensity_range)
+        return kind.network_range(config.data.intensity_range)
     except UserError as error:
         raise UserError(f"data.intensity_range={error}") from error
 
 
 def display_window(config: DictConfig) -> tuple[float, float]:
     """What figures show as black and white, in the images' unit. Raises UserError where it is not low < high."""
+    kind = modality(config)
     try:
-        return modality(config).display_window(plain(config.report)["display_window"])
+        return kind.display_window(plain(config.report)["display_window"])
     except UserError as error:
         raise UserError(f"report.display_window={error}") from error
 

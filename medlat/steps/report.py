@@ -137,7 +137,7 @@ def _table(path: Path) -> list[dict[str, str]]:
 def _run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, str]:
     return {
         "command": environment["command"],
-        "data": f"{info['slices']:,} slices of {len(info['patients']):,} patients",
+        "data": f"{info['slices']:,} {info['modality']['noun']}s of {len(info['patients']):,} patients",
         "seed": str(environment["seed"]),
         "device": f"{environment['device']}, {environment['cores']} cores, {environment['precision']}",
         "medlat": f"{environment['medlat']} ({(environment['commit'] or 'wheel')[:12]})",

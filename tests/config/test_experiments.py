@@ -1,5 +1,6 @@
 """Every experiment and every option of every group is composed, checked and built."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -278,3 +279,24 @@ def test_weights_begin_with_the_seed():
     first = [builders.network(composed("scale=tiny", f"seed={s}"), spec).entry.weight for s in (0, 0, 1)]
     assert first[0].equal(first[1])
     assert not first[0].equal(first[2])
+
+
+def test_a_modality_may_name_nothing_to_measure(monkeypatch):
+    nothing = replace(builders.modality(composed()), measurements=None)
+    monkeypatch.setattr("medlat.phantoms.ct.source.CTPhantom.modality", nothing)
+    assert len(builders.measurements(composed())) == 0
+    assert builders.measured_by(composed()) == []
+    assert len(builders.measurements(composed("measure=[default,chest_ct]"))) == 12
+
+
+def test_a_modality_may_name_what_does_not_exist(monkeypatch):
+    wrong = replace(
+        builders.modality(composed()),
+        measurements="medlat.measure.ct.chest_tc",
+        augmentation="medlat.generators.gan.augmentation.CTs",
+    )
+    monkeypatch.setattr("medlat.phantoms.ct.source.CTPhantom.modality", wrong)
+    with pytest.raises(ConfigErrors) as caught:
+        checks.check_values(composed("generator=stylegan2", "scale=tiny"))
+    assert "measure.default: no name 'chest_tc' in medlat.measure.ct; did you mean" in str(caught.value)
+    assert "no name 'CTs' in medlat.generators.gan.augmentation; did you mean" in str(caught.value)

@@ -65,7 +65,7 @@ def test_identity_and_sparsity():
     images = np.zeros((2, 1, 4, 4))
     changed = images.copy()
     changed[1, 0, :2] = 0.5
-    changed[0, 0, 0, 0] = 0.039  # just under 2% of a window of 2
+    changed[0, 0, 0, 0] = 0.039  # just under 2% of a range of 2
     assert scorecard.sparsity(images, changed).tolist() == [1.0, 0.5]
 
 

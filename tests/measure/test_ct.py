@@ -145,7 +145,7 @@ class Truth(NamedTuple):
 
 @pytest.fixture(scope="module")
 def phantom() -> Truth:
-    """Slices of many phantom patients drawn at 128², averaged to 64², clipped to the window."""
+    """Slices of many phantom patients drawn at 128², averaged to 64², clipped to the intensity range."""
     rng = np.random.default_rng(11)
     low, high = (np.array([getattr(factor, side) for factor in FACTORS]) for side in ("low", "high"))
     names = [factor.name for factor in FACTORS]

@@ -122,8 +122,9 @@ class StyleGAN2Module(GANModule):
 def saturate(images: Tensor) -> Tensor:
     """Images clamped to [-1, 1], with the gradient of those outside as far as it leads back.
 
-    The synthesis has no bound, real images end at the window: air is -1 exactly, and a discriminator would know the
-    generator by what is left of noise in it. A plain clamp would have no gradient where an image is wrongly saturated.
+    The synthesis has no bound, real images end at the intensity range: air is -1 exactly, and a discriminator would
+    know the generator by what is left of noise in it. A plain clamp would have no gradient where an image is wrongly
+    saturated.
     """
     if images.requires_grad:
         outward = images.detach().clamp(-1.0, 1.0) - images.detach()  # sign of the way back, 0 inside
