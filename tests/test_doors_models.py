@@ -52,7 +52,7 @@ def made(tmp_path: Path, step: str) -> Artifact:
     """An artifact of the run below tmp_path."""
     entry = json.loads((tmp_path / "run" / "artifacts.json").read_text())[step]
     path = tmp_path / "store" / entry["path"]
-    return Artifact(path, path.name)
+    return Artifact(path.parent.name, path.name, path)
 
 
 def numbers_of(tmp_path: Path) -> dict[str, float]:
