@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from generators.pretrained.foreign_files import (
+from generators.imported.foreign_files import (
     W_DIM,
     images_of,
     random_state,
@@ -113,7 +113,7 @@ def test_the_kind_is_told_by_the_content(tmp_path, state):
 
 
 def test_frozen_layers_are_found_among_the_buffers(tmp_path, state, z, monkeypatch):
-    from generators.pretrained import foreign_files
+    from generators.imported import foreign_files
 
     hold = foreign_files.Layer.hold
 
@@ -277,6 +277,6 @@ def test_other_safetensors_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"x\.safetensors: a safetensors file that holds no generator of medlat"):
         read_pretrained(path)
     save_generator(path, VAE(SPEC, 3, 4, stem_stride=2), {"_target_": "medlat.core.store.Store", "root": "x"}, SPEC)
-    with pytest.raises(UserError, match=r"'medlat\.store\.Store' is not a generator"):
+    with pytest.raises(UserError, match=r"'medlat\.core\.store\.Store' is not a generator"):
         Pretrained(str(path)).convert(SPEC, tmp_path / "o")
     assert not (tmp_path / "o").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from generators.pretrained.foreign_files import (
+from generators.imported.foreign_files import (
     random_state,
     rosinality_state,
     storage_bytes,
