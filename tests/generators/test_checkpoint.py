@@ -1,6 +1,7 @@
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import save_file
 
 from medlat.core.checkpoints import read_generator, save_generator
 from medlat.core.errors import UserError
+from medlat.generators.imported.convert import kind_of
 from medlat.steps import builders
 from medlat.training.checkpoints import AtomicCheckpoints
 
@@ -46,6 +48,19 @@ def test_a_pickle_is_refused_and_not_run(tmp_path, kind):
     with pytest.raises(UserError, match="holds a pickle"):
         read_generator(path)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408, 0x4B50])
+def test_a_header_whose_length_looks_like_a_pickle_or_a_zip(tmp_path, vae, length):
+    path = tmp_path / "generator.safetensors"
+    for padding in range(0, length, 4):
+        image = replace(vae.image, unit="HU" + "U" * padding)
+        save_generator(path, torch.nn.Linear(1, 1), RECIPE, image)
+        if int.from_bytes(path.read_bytes()[:8], "little") == length:
+            break
+    assert path.read_bytes()[:2] == length.to_bytes(2, "little")
+    assert read_generator(path)[1] == image
+    assert kind_of(path) == "medlat"
 
 
 def test_a_training_checkpoint_with_code_is_refused_and_not_run(tmp_path):

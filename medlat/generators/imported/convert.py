@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from medlat.core.checkpoints import read_generator, save_generator
+from medlat.core.checkpoints import is_safetensors, read_generator, save_generator
 from medlat.core.errors import ArgumentError, UserError, did_you_mean
 from medlat.core.ranges import Share
 from medlat.core.spaces import ImageSpec
@@ -53,13 +53,13 @@ def kind_of(path: Path) -> Kind:
         if not path.is_file():
             raise Refused(f"{'not a' if path.exists() else 'no such'} file; {EXPECTED}")
         with open(path, "rb") as file:
-            head, size = file.read(16), path.stat().st_size
+            head = file.read(16)
+        if is_safetensors(path):
+            return "medlat"
     if head.startswith((b"PK\x03\x04", LEGACY_TORCH)):
         return "rosinality"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "nvidia"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
-        return "medlat"
     raise UserError(f"{_where(path)}: not a file of weights that medlat reads; {EXPECTED}")
 
 
