@@ -185,7 +185,7 @@ def test_layers_of_a_resnet(bad: list[int]) -> None:
         ("workers=-1", "workers=-1: expected a whole number from 1 to 1,024 or null"),
         ("trainer.threads=100000", "trainer.threads=100000: expected a whole number from 1 to 1,024 or null"),
         ("objective=nope", "objective='nope': expected the final number that a search makes best, e.g. semantics/"),
-        ("generator.training.checkpoint_every_s=nan", "generator.training.checkpoint_every_s=nan: expected a finite number"),
+        ("generator.training.checkpoint_every_s=nan", "generator.training.checkpoint_every_s=nan: expected a finite"),
         ("data.field_of_view_mm=1e-9", "data.field_of_view_mm=1e-09: expected a number from 0.01 to 10,000"),
         ("name=../../evil", "name='../../evil': expected the name of a folder below outputs/"),
         ("name=''", "name='': expected the name of a folder below outputs/"),
