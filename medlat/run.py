@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from medlat import __version__
 from medlat.config.locate import config_dir
-from medlat.core.errors import UserError
+from medlat.core.errors import ConfigErrors, UserError
 from medlat.core.terminal import complain, printable
 
 if TYPE_CHECKING:
@@ -216,14 +216,16 @@ def _end_in_order() -> None:
 
 def _checked(config: "DictConfig", folder: Path) -> None:
     from medlat.config import build
-    from medlat.config.preflight import check
+    from medlat.config.preflight import problems
     from medlat.config.schema import Root
     from medlat.steps import checks
 
-    check(config, Root, build.PROVIDED)
+    found = problems(config, Root, build.PROVIDED)
+    if any("=" not in line.partition(": ")[0] for line in found):  # more than numbers out of range: answered at once
+        raise ConfigErrors(found)
     from medlat.study import pipeline
 
-    checks.check_values(config)
+    checks.check_values(config, found)
     if config.dry_run:
         print(pipeline.describe(pipeline.plan(config)))
         return

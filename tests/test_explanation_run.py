@@ -209,7 +209,7 @@ WRONG = {
     "task": ([*HISTOLOGY, "classifier.task=multiclass"], "the label 'tumour' has 2 classes; expected binary"),
     "target": ([*HISTOLOGY, "explain.target=tumor"], "did you mean 'tumour'"),
     "wanted": ([*HISTOLOGY, "explain.target_range=[0.6,0.9]"], "explain.target_range=[0.6, 0.9]"),
-    "space": ([*HISTOLOGY, "inversion.method.space=w"], "inversion.space=w: with this generator, images are inverted"),
+    "space": ([*HISTOLOGY, "inversion.method.space=w"], "inversion.method.space=w: with this generator"),
     "bias column": ([*HISTOLOGY, "classifier.bias={column: factor.eosn, share: 0.9}"], "did you mean 'factor.eosin'"),
     "bias share": ([*HISTOLOGY, "classifier.bias={column: factor.eosin, share: 0.2}"], "classifier.bias.share=0.2"),
     "no file": (

@@ -260,9 +260,12 @@ WRONG = {
     "resolution": ([*TINY, "data.image_size=50"], "nearest: 64"),
     "store": ([*TINY, "store=/proc/medlat"], "store=/proc/medlat"),
     "count": ([*TINY, "directions.count=0"], "directions.count=0"),
-    "one code": ([*TINY, "evaluation.base_codes=1"], "evaluation.base_codes=1: expected at least 4"),
+    "one code": ([*TINY, "evaluation.base_codes=1"], "evaluation.base_codes=1: expected a whole number from 4"),
     "steps": ([*TINY, "evaluation.steps=[1,2]"], "evaluation.steps=[1, 2]: expected at least three rising"),
-    "steps that are no numbers": ([*TINY, "evaluation.steps=[-1,0,nan]"], "evaluation.steps=[-1, 0, nan]: expected"),
+    "steps that are no numbers": (
+        [*TINY, "evaluation.steps=[-1,0,nan]"],
+        "evaluation.steps[2]=nan: expected a finite number",
+    ),
     "empty root": ([*TINY, "data=ct_dicom", "data.root="], "data.root"),
     "features": (
         [*TINY, "+features@evaluation.features.mine=torchscript", "evaluation.features.mine.path=/nowhere.pt"],

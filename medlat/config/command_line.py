@@ -7,7 +7,28 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hydra
+
 from medlat.core.errors import ConfigErrors, did_you_mean, nearest
+
+_FLAG: dict[str, Any] = {"action": "store_true"}
+_SHOWN = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
+HYDRAS: dict[str, dict[str, Any]] = {  # the options of `hydra.main`
+    "--help -h": _FLAG,
+    "--hydra-help": _FLAG,
+    "--version": {"action": "version", "version": f"Hydra {hydra.__version__}"},
+    "--cfg -c": {"choices": ["job", "hydra", "all"]},
+    "--resolve": _FLAG,
+    "--package -p": {},
+    "--run -r": _FLAG,
+    "--multirun -m": _FLAG,
+    "--shell-completion -sc": _FLAG,
+    "--config-path -cp": {},
+    "--config-name -cn": {},
+    "--config-dir -cd": {},
+    "--experimental-rerun": {},
+    "--info -i": {"const": "all", "nargs": "?", "choices": _SHOWN},
+}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -15,9 +36,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     Raises ConfigErrors for an unknown option, one without its value, and a `--config-dir` that is not there.
     """
-    from hydra._internal.utils import get_args_parser
-
-    parser = get_args_parser()
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    for names, settings in HYDRAS.items():
+        parser.add_argument(*names.split(), **settings)
 
     def fail(message: str) -> NoReturn:
         raise ConfigErrors([_line(message, parser)])

@@ -58,7 +58,11 @@ def _at(value: Any, kind: Any, error: Mapping[str, Any]) -> Fault:
         elif isinstance(value, Mapping) and part in value:
             where, value, kind = f"{where}.{part}", value[part], of_values(kind)
     rule = {"finite_number": "a finite number", "value_error": str(error.get("ctx", {}).get("error", ""))}
-    return Fault(where, value, kind, rule.get(error["type"], "") if value == value else "")
+    rule |= dict.fromkeys(_BOUNDS, words(kind))
+    return Fault(where, value, kind, rule.get(error["type"], ""))
+
+
+_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "string_too_short")
 
 
 def _entry(kind: Any, index: int) -> Any:
@@ -219,13 +223,17 @@ def show(value: Any) -> str:
 
 
 def complaint(key: str, found: Fault) -> str:
-    """The line that tells a user: `generator.training.beta: 'abc' is not a number (float)`."""
-    head = f"{key}{found.where}: {show(found.value)} is not {found.rule or words(found.kind)}"
+    """The line that tells a user: `generator.training.beta: 'abc' is not a number (float)`, or of a number out of range
+    `seed=-1: expected a whole number of at least 0`.
+    """
+    if found.rule:
+        return f"{key}{found.where}={show(found.value)}: expected {found.rule}"
+    head = f"{key}{found.where}: {show(found.value)} is not {words(found.kind)}"
     if get_origin(found.kind) is Literal:
         choices = [str(choice) for choice in get_args(found.kind)]
         near = did_you_mean(str(found.value), choices)
         return head + (near if near.startswith("; did you mean") else "")
-    name = annotation(found.kind) if not found.rule else ""
+    name = annotation(found.kind)
     return head + (f" ({name})" if name else "") + _remedy(key + found.where, found)
 
 

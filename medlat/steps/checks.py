@@ -44,11 +44,19 @@ SMALLEST_IMAGE = 16  # pixels
 FEWEST_CODES = 4  # of an interval over base codes
 
 
-def check_values(config: DictConfig) -> None:
+def check_values(config: DictConfig, found: Sequence[str] = ()) -> None:
     """Build what is cheap to build, before any data are read; the user's programs (TorchScript) are not loaded. Raises
     ConfigErrors with all that the constructors refuse.
+
+    found: lines on values that are known to be out of range; what fails because of them is not our fault.
     """
-    _attempt(_attempts(config))
+    try:
+        attempts = _attempts(config)
+    except Exception:
+        if not found:
+            raise
+        attempts = []
+    _attempt(attempts, found)
 
 
 def try_programs(config: DictConfig) -> None:
@@ -58,15 +66,18 @@ def try_programs(config: DictConfig) -> None:
     _attempt(_trials(config))
 
 
-def _attempt(attempts: Iterable[Callable[[], Any]]) -> None:
-    problems = []
+def _attempt(attempts: Iterable[Callable[[], Any]], found: Sequence[str] = ()) -> None:
+    problems = {line.partition(": ")[0]: line for line in found}  # each value once
     for attempt in attempts:
         try:
             attempt()
         except UserError as error:
-            problems.append(str(error))
+            problems.setdefault(str(error).partition(": ")[0] if found else str(error), str(error))
+        except Exception:
+            if not found:
+                raise
     if problems:
-        raise ConfigErrors(list(dict.fromkeys(problems)))
+        raise ConfigErrors(list(problems.values()))
 
 
 def _attempts(config: DictConfig) -> list[Callable[[], Any]]:

@@ -185,6 +185,8 @@ def _biased(config: DictConfig, opened: ImageStore, label: Label, rows: np.ndarr
     if bias.column not in opened.columns:
         near = did_you_mean(bias.column, opened.columns)
         raise UserError(f"{build.key_of(bias)}.column={bias.column}: no such column{near}")
+    if not 0.5 <= bias.share <= 1.0:
+        raise UserError(f"{build.key_of(bias)}.share={bias.share}: expected a share from 0.5 to 1")
     column = opened.columns[bias.column][rows]
     agree = (column > np.median(column)) == (label.values[rows] > 0.5)
     kept = round(agree.sum() * (1.0 - bias.share) / bias.share)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +232,6 @@ def _note_jobs(folder: Path, sweeper: str, overrides: Sequence[str]) -> int | No
     """Write down which jobs there will be, where that is known: one that never begins leaves nothing else. Returns how
     many.
     """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -240,10 +239,18 @@ def _note_jobs(folder: Path, sweeper: str, overrides: Sequence[str]) -> int | No
     if sweeper.endswith("BasicSweeper"):
         parsed = [o for o in OverridesParser.create().parse_overrides(list(overrides)) if not _is_hydras(o)]
         with suppress(HydraException):  # glob(...) is known to Hydra alone
-            jobs = BasicSweeper.split_arguments(parsed, None)[0]
+            jobs = [list(job) for job in product(*{o.get_key_element(): _choices(o) for o in parsed}.values())]
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JOBS, {"overrides": list(overrides), "jobs": jobs or None})
     return len(jobs) if jobs else None
+
+
+def _choices(override: Any) -> list[str]:
+    """The override of each job, in the order of Hydra's own sweeper."""
+    key = override.get_key_element()
+    swept = override.is_sweep_override()
+    values = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+    return [f"{key}={value}" for value in values]
 
 
 def _is_hydras(override: Any) -> bool:

@@ -152,7 +152,9 @@ def test_a_broken_value_is_reported_once_where_it_is(schema: type, provided: dic
 
 
 def test_what_the_program_supplies_follows_patterns(schema: type) -> None:
-    assert problems(with_overrides(), schema, {}) == ["model.training.network: missing; Module needs it"]
+    assert problems(with_overrides(), schema, {}) == [
+        "model.training.network: missing; Module needs it (a section with a _target_)"
+    ]
     config = with_overrides("controls.chance={_target_: lab.nets.Pair}")
     assert problems(config, schema, {"model.*": {"network"}, "controls.*": {"left"}}) == []
 

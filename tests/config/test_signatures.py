@@ -8,6 +8,7 @@ from typing import Any, Literal, Optional
 
 import pytest
 
+from medlat.config.kinds import Component
 from medlat.config.signatures import of_dataclass, signature
 from medlat.core.errors import UserError
 
@@ -24,7 +25,7 @@ def required(target: str) -> list[str]:
 
 def test_init_read_from_source() -> None:
     assert kinds("lab.nets.Module") == {
-        "network": Any,
+        "network": Component,  # of a class that is known: it is built
         "beta": float,
         "loss": Literal["mse", "log_mse"],  # an alias of another module
         "window": tuple[float, float] | None,
