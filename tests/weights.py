@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import torch
 from damage import Format
-from generators.pretrained.foreign_files import random_state, rosinality_state, write_nvidia, write_rosinality
+from generators.imported.foreign_files import random_state, rosinality_state, write_nvidia, write_rosinality
 from onnx import helper
 
 from medlat.classifiers.networks import ResNet

@@ -174,7 +174,7 @@ EMPTY = [
 @pytest.mark.parametrize("text", ["", " ", "\t\n"])
 @pytest.mark.parametrize("make", EMPTY)
 def test_an_unset_variable_is_not_the_working_directory(tmp_path, make, text):
-    with pytest.raises(UserError, match=r"data.(root|labels|annotations): empty .*, expected a"):
+    with pytest.raises(UserError, match=r"(root|labels|annotations|path): empty .*, expected a"):
         make(text, str(tmp_path))
 
 

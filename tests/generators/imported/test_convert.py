@@ -113,7 +113,7 @@ def test_the_kind_is_told_by_the_content(tmp_path, state):
 
 
 def test_frozen_layers_are_found_among_the_buffers(tmp_path, state, z, monkeypatch):
-    from generators.pretrained import foreign_files
+    from generators.imported import foreign_files
 
     hold = foreign_files.Layer.hold
 
