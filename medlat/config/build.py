@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -85,14 +85,12 @@ def naming(names: Keys | DictConfig) -> Iterator[None]:
 
 def keys(section: DictConfig) -> Keys:
     """What the arguments of a section's object are called: one whose value is read from another key by that one."""
-    where = key_of(section)
+    where, root = key_of(section), cast(DictConfig, section._get_root())
     about = {name: key.format(above=where.rpartition(".")[0]) for name, key in ABOUT.items() if name not in section}
-    others = {name: origin(section._get_root(), key) for name, key in about.items()}
+    others = {name: origin(root, key) for name, key in about.items()}
     names = [str(name) for name in section]
     read = {
-        name: origin(section._get_root(), f"{where}.{name}".lstrip("."))
-        for name in names
-        if OmegaConf.is_interpolation(section, name)
+        name: origin(root, f"{where}.{name}".lstrip(".")) for name in names if OmegaConf.is_interpolation(section, name)
     }
     return Keys(where, others | read)
 

@@ -190,7 +190,7 @@ def test_files_that_are_missing(tmp_path, kind):
 
 def test_arguments_that_make_no_sense(tmp_path):
     path = scripted(tmp_path, Linear(1))
-    with pytest.raises(UserError, match=r"^classes=\['a'\]: with task binary expected two classes"):
+    with pytest.raises(UserError, match=r"^classes=\[a\]: with task binary expected two classes"):
         TorchScriptClassifier(path, "binary", ["a"])
     with pytest.raises(UserError, match=r"^output: 'odds', expected probabilities or logits"):
         TorchScriptClassifier(path, "binary", TWO, output="odds")

@@ -151,8 +151,8 @@ ARGUMENTS = [
     ({"labels": "label.csv"}, r"labels: there is no file .*did you mean 'labels.csv'"),
     ({"kind": "quantity"}, r"2 labels that are no numbers: 'normal', 'tumour'"),
     ({"kind": "klass"}, r"kind=klass"),
-    ({"mpp": 0.0}, r"mpp=0.0"),
-    ({"white": -1.0}, r"white=-1.0"),
+    ({"mpp": 0.0}, r"mpp=0"),
+    ({"white": -1.0}, r"white=-1"),
 ]
 
 

@@ -175,14 +175,14 @@ EMPTY = [
 @pytest.mark.parametrize("text", ["", " ", "\t\n"])
 @pytest.mark.parametrize("make", EMPTY)
 def test_an_unset_variable_is_not_the_working_directory(tmp_path, make, text):
-    with pytest.raises(UserError, match=r"data.(root|labels|annotations): empty .*, expected a"):
+    with pytest.raises(UserError, match=r"(root|labels|annotations|path): empty .*, expected a"):
         make(text, str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "~nobody/x", "\udcff"])
 @pytest.mark.parametrize("make", EMPTY)
 def test_a_name_in_the_configuration_that_no_file_can_have(tmp_path, make, name):
-    with pytest.raises(UserError, match=r"data.(root|labels|annotations): there is no (file|folder)"):
+    with pytest.raises(UserError, match=r"(root|labels|annotations|path): there is no (file|folder)"):
         make(str(tmp_path / name), str(tmp_path)).fingerprint()
 
 

@@ -234,12 +234,12 @@ def test_nothing_there(tmp_path):
 
 
 ARGUMENTS = [
-    ({"mpp": 0.0}, "mpp=0.0"),
-    ({"mpp": 500.0}, "mpp=500.0"),
-    ({"slide_mpp": 353.0}, "slide_mpp=353.0"),
+    ({"mpp": 0.0}, "mpp=0"),
+    ({"mpp": 500.0}, "mpp=500"),
+    ({"slide_mpp": 353.0}, "slide_mpp=353"),
     ({"tile_px": 4}, "tile_px=4"),
     ({"min_tissue": 1.5}, "min_tissue=1.5"),
-    ({"tumour_share": 0.0}, "tumour_share=0.0"),
+    ({"tumour_share": 0.0}, "tumour_share=0"),
     ({"max_tiles": 0}, "max_tiles=0"),
     ({"annotations": "/nowhere/at/all"}, "annotations: there is no folder"),
 ]

@@ -31,7 +31,7 @@ def test_seed_decides():
 
 
 def test_one_patient_is_refused_and_slab_offered():
-    with pytest.raises(UserError, match=r"one patient only.*data.split.by=slab"):
+    with pytest.raises(UserError, match=r"^by=patient: .*one patient only.*set it to slab"):
         split(PATIENT[:5], POSITION[:5], 0.2, 0.1, 0)
 
 
@@ -46,7 +46,7 @@ def test_slab_leaves_gaps():
 
 @pytest.mark.parametrize(("test", "validation"), [(1.0, 0.1), (0.0, 0.1), (0.6, 0.4), (-0.1, 0.0)])
 def test_shares_out_of_range(test, validation):
-    with pytest.raises(UserError, match=r"data\.split"):
+    with pytest.raises(UserError, match=r"^test=|^validation="):
         split(PATIENT, POSITION, test, validation, 0)
 
 

@@ -101,13 +101,13 @@ def test_inception_takes_rgb_up_to_255(tmp_path):
 )
 def test_output_that_is_no_features(tmp_path, module, message):
     path = scripted(tmp_path, module)
-    with pytest.raises(UserError, match=rf"^evaluation\.features\.mine\.path={path}: .*{message}"):
+    with pytest.raises(UserError, match=rf"^path={path}: .*{message}"):
         TorchScript("mine", path)(greys())
 
 
 @pytest.mark.parametrize("kind", [TorchScript, ONNX])
 def test_arguments_are_checked(tmp_path, kind):
-    with pytest.raises(UserError, match=r"^evaluation\.features\.mine\.path=/nowhere\.x: no such file"):
+    with pytest.raises(UserError, match=r"^path=/nowhere\.x: no such file"):
         kind("mine", "/nowhere.x")
     path = scripted(tmp_path, Means())
     for bad in ({"size": 0}, {"channels": 0}, {"batch": 0}, {"low": 1.0, "high": 1.0}):
@@ -145,7 +145,7 @@ def test_other_files_are_refused_and_not_run(tmp_path, kind):
         torch.save({"x": Bomb(trace)}, path)
     else:
         path.write_bytes(pickle.dumps(Bomb(trace)) if kind == "pickle" else b"nonsense")
-    with pytest.raises(UserError, match=r"^evaluation\.features\.inception\.path=.*x\.pt: not a TorchScript file"):
+    with pytest.raises(UserError, match=r"^path=.*x\.pt: not a TorchScript file"):
         Inception(path)
     assert not trace.exists()
 
@@ -183,7 +183,7 @@ def test_onnx_says_what_is_wrong(tmp_path):
     with pytest.raises(UserError, match=r"inputs are x tensor\(double\); expected one of float32"):
         ONNX("mine", onnx_file(tmp_path, element="DOUBLE"))
     path.write_bytes(b"nonsense")
-    with pytest.raises(UserError, match=rf"^evaluation\.features\.mine\.path={path}: not an ONNX file"):
+    with pytest.raises(UserError, match=rf"^path={path}: not an ONNX file"):
         ONNX("mine", path)
 
 

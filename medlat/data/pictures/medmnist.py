@@ -101,7 +101,14 @@ class MedMNIST:
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each part's images, from the headers alone."""
+        """The shape of each part's images. Read at the first need, so that what is wrong gets its whole key here."""
+        try:
+            return self._read_shapes()
+        except ArgumentError as error:
+            raise ArgumentError(error.argument, error.problem, of=self) from error
+
+    def _read_shapes(self) -> dict[str, tuple[int, ...]]:
+        """From the headers alone."""
         if os.path.isdir(self.file):
             there = _archives(self.file)
             hint = f"; did you mean '{self.file / there[0]}'?" if there else ", and there is none in it"

@@ -152,7 +152,7 @@ def test_own_files_are_passed_on(tmp_path, kind):
     if kind == "stylegan2":
         assert (again.truncation, again.noise) == (0.5, "off")
     else:
-        with pytest.raises(UserError, match=r"generator.truncation: only a StyleGAN2 has it"):
+        with pytest.raises(UserError, match=r"truncation: only a StyleGAN2 has it"):
             converted(path, SPEC, tmp_path / "refused", truncation=0.5)
     assert read_pretrained(path)[0] == recipe
 
@@ -253,8 +253,8 @@ def test_what_the_constructor_refuses(tmp_path, state):
         ((str(tmp_path),), "not a file"),
         ((str(tmp_path / "notes.txt"),), r"notes\.txt: not a file of weights that medlat reads; expected"),
         ((str(tmp_path / "empty.pkl"),), "not a file of weights"),
-        ((good, 1.5), r"generator\.truncation=1\.5: expected a number from 0 to 1"),
-        ((good, 1.0, "randm"), r"generator\.noise=randm; did you mean 'random'\?"),
+        ((good, 1.5), r"truncation=1\.5: expected a number from 0 to 1"),
+        ((good, 1.0, "randm"), r"noise=randm: no such noise; did you mean 'random'\?"),
     ]:
         with pytest.raises(UserError, match=message):
             Pretrained(*arguments)
