@@ -92,7 +92,9 @@ def _no_space(error: BaseException | None) -> int | None:
     """The system's number for a full disk, where that is behind an error: safetensors has a class of its own, torch's
     archives trip over what is missing once the OSError is behind them, and NumPy counts what was written.
     """
-    while error is not None:
+    seen: set[int] = set()  # an error that is raised again while it is handled stands behind itself
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         told = re.search(r"\(os error (\d+)\)", str(error))
         number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
         if number is None and re.fullmatch(r"\d+ requested and \d+ written", str(error)):

@@ -1,5 +1,6 @@
 """The classifier that is explained: trained here on the data's labels, or the user's own; and how good it is."""
 
+import copy
 import json
 import logging
 from dataclasses import dataclass, replace
@@ -143,7 +144,7 @@ class Classifier(Step):
             )
         network = builders.classifier_network(config, spec, task, label.classes or [label.name])
         with naming(config.explain):  # before an hour of training
-            target_of(Trained(network), config.explain.target)
+            target_of(Trained(copy.deepcopy(network)), config.explain.target)  # which freezes it
         if task == "regression":
             network.set_target_scale(float(values[rows].mean()), float(values[rows].std()))
         schedule, hardware = builders.schedule(config, "classifier"), builders.hardware(config).alone()
