@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
         return 0
     _Jobs.started, _Jobs.ended_by, _Jobs.error = 0, signal.SIGINT, None
     _end_in_order()
-    if os.getcwd() not in sys.path:
+    if not sys.flags.safe_path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # where `python -m` looks anyway: classes of the user's own may lie there
     debug = any(argument.lower() == "debug=true" for argument in arguments)
     try:
@@ -225,7 +225,7 @@ def _checked(config: "DictConfig", folder: Path) -> None:
         raise ConfigErrors(found)
     from medlat.study import pipeline
 
-    checks.check_values(config, found)
+    checks.check_values(config, found, is_made=not config.dry_run and not found and pipeline.is_made(config))
     if config.dry_run:
         print(pipeline.describe(pipeline.plan(config)))
         return

@@ -56,14 +56,14 @@ def test_a_modality_a_source_and_measurements_through_the_whole_pipeline(medlat,
 
     code, _, err = medlat(*command, f"hydra.run.dir={tmp_path / 'again'}")
     assert code == 0, err
-    stages = ("slices", "split", "generator", "directions", "regressor", "evaluation")
-    assert all(f"{stage}: reused" in err for stage in stages)
+    steps = ("images", "split", "generator", "directions", "regressor", "measurements", "semantics", "evaluation")
+    assert all(f"{step}: reused" in err for step in steps)
     assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == numbers
 
     _, plan, _ = medlat(*brains, "measure=brain", "directions=measured", "dry_run=true")
     state = {line.split()[0]: line.split()[1] for line in plan.splitlines() if line.startswith("  ")}
-    assert [state[stage] for stage in ("slices", "split", "generator", "regressor")] == ["exists"] * 4
-    assert [state[stage] for stage in ("directions", "evaluation")] == ["to", "to"], "they measure"
+    assert [state[step] for step in ("images", "split", "generator", "regressor")] == ["exists"] * 4
+    assert [state[step] for step in ("directions/measured", "measurements", "evaluation")] == ["to"] * 3, "they measure"
 
 
 @pytest.mark.slow
@@ -116,11 +116,11 @@ REFUSED = {
     ),
     "nothing to find directions of": (
         ["measure=none", "directions=measured"],
-        "directions: Measured needs measurements, and nothing is measured; expected measure=NAME",
+        "directions=measured: it needs measurements, and nothing is measured; expected measure=NAME",
     ),
     "nothing to be free of": (
         ["classifier=densenet", "directions=conditional", "directions.confounders=[body_aera]"],
-        "directions: confounders=['body_aera']: no measurement 'body_aera'; did you mean 'body_area'?",
+        "directions.confounders: no measurement 'body_aera'; did you mean 'body_area'?",
     ),
     "no such window": (
         ["report.display_window=lungs"],

@@ -36,8 +36,8 @@ MINE = (
     "~classifier.network.stem_stride",
 )
 EXPLAINED = (
-    *("classifier.training.images=1280", "explain.images=6", "explain.shown=2", "explain.controls=2"),
-    *("explain.codes=60", "inversion=encoder", "explain.shuffled=false"),
+    *("classifier.training.images=1280", "explain.images=6", "explain.shown=2", "explain.control_directions=2"),
+    *("explain.codes=60", "inversion=encoder", "explain.permuted=false"),
 )
 DECODER = ("+experiment=ct_dcgan_sefa", "generator.network._target_=my_models.DecoderOnly")
 
@@ -82,7 +82,7 @@ def again_without_training(medlat, tmp_path, command) -> None:
 
 @pytest.mark.slow
 def test_a_plain_autoencoder_and_a_classifier_network_of_ones_own(medlat, tmp_path):
-    others = ("+directions@others.ica=ica", "+directions@others.pca=pca", "others.pca.samples=64")
+    others = ("+directions@compared.ica=ica", "+directions@compared.pca=pca", "compared.pca.samples=64")
     experiment = ("+experiment=histology_vae_linear", "classifier=resnet")
     command = (*experiment, *QUICK, *PLAIN, *MINE, *EXPLAINED, *others)
     code, _, err = medlat(*command)
@@ -95,9 +95,9 @@ def test_a_plain_autoencoder_and_a_classifier_network_of_ones_own(medlat, tmp_pa
     assert "reconstruction/kl_total" not in numbers
     assert "reconstruction/active_units" not in numbers
     assert 0.0 <= numbers["classifier/auc"] <= 1.0
-    found = Directions.load(made(tmp_path, "others/ica").path / "directions.safetensors")
+    found = Directions.load(made(tmp_path, "directions/ica").path / "directions.safetensors")
     assert found.vectors.shape[1:] == (8,)
-    axes = Directions.load(made(tmp_path, "controls/coordinate").path / "directions.safetensors")
+    axes = Directions.load(made(tmp_path, "directions/coordinate").path / "directions.safetensors")
     assert torch.equal(axes.vectors.sum(dim=1), torch.ones(8))
     assert (axes.scores.diff() <= 0.0).all()
     recipe, _, _ = read_generator(
@@ -145,11 +145,11 @@ REFUSED = [
     (PLAIN[1:5], "VAEObjective needs a generator with a posterior, and PlainAutoencoder has none"),
     (
         (*PLAIN[1:], "directions=posterior_axes"),
-        "directions=posterior_axes: PlainAutoencoder has no posterior; expected pca, jacobian, ica, coordinate, random",
+        "directions=posterior_axes: PlainAutoencoder has no posterior; expected a method that needs none",
     ),
     (
         PLAIN[1:],
-        "directions=sefa: PlainAutoencoder has no weights that codes enter through (latent_affines); expected pca,",
+        "directions=sefa: PlainAutoencoder has no weights that codes enter through (latent_affines); expected a method",
     ),
     (
         (*DECODER[1:], "generator=dcgan", "directions=ica"),

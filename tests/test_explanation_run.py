@@ -339,7 +339,7 @@ def test_a_program_is_run_in_no_dry_run_and_beside_no_mistake(place, medlat, tmp
 
 @pytest.mark.parametrize(
     ("place", "key"),
-    [("classifier", "classifier.path"), ("oracle", "classifier.path"), ("features", "evaluation.features.mine.path")],
+    [("classifier", "classifier.path"), ("oracle", "oracle.path"), ("features", "evaluation.features.mine.path")],
 )
 def test_a_program_that_never_ends_is_refused_before_data_are_read(place, key, medlat, tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "LIMIT_S", 2.0)

@@ -348,7 +348,7 @@ def test_predictions_of_a_classifier(untrained):
     assert run.classifier.outputs == ("a", "b", "c")
     again = medlat.load(run.folder)
     assert torch.equal(predicted, again.predict(images))
-    assert torch.allclose(run.encode(images), generator[1].encode(images)[0], atol=1e-6)
+    assert torch.allclose(run.encode(images), generator[1].encode(images, "z"), atol=1e-6)
     assert run.directions.roles == {"sefa": "main", "axes": "compared"}
     assert run.traverse(run.encode(images), "axes 02", [0.0, 1.0]).shape == (5, 2, 1, 32, 32)
 

@@ -24,7 +24,7 @@ from medlat.training.checkpoints import AtomicCheckpoints, last_checkpoint
 
 SPEC = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 1.0)
 LARGER = replace(SPEC, height=32, width=32)
-CULPRIT = Culprit("classifier.path=bad", "classifier.")
+CULPRIT = Culprit(None, "path", "bad")
 SLICES = Recipe("images", {}, {})
 
 
@@ -106,7 +106,7 @@ WEIGHTS = {
     "torchscript": Format(lambda path, out: TorchScriptFile(path, CULPRIT), _torchscript, "bad.pt", alone=True),
     "checkpoint": Format(_continue, _checkpoint, "3.ckpt", alone=True),
     **{
-        f"store_{name.partition('.')[0]}": Format(_reused, _store, f"slices/{SLICES.key}/{name}", alone=True)
+        f"store_{name.partition('.')[0]}": Format(_reused, _store, f"images/{SLICES.key}/{name}", alone=True)
         for name in ("images.npy", "index.npz", "slices.json", "artifact.json")
     },
 }

@@ -44,14 +44,15 @@ SMALLEST_IMAGE = 16  # pixels
 FEWEST_CODES = 4  # of an interval over base codes
 
 
-def check_values(config: DictConfig, found: Sequence[str] = ()) -> None:
+def check_values(config: DictConfig, found: Sequence[str] = (), is_made: bool = False) -> None:
     """Build what is cheap to build, before any data are read; the user's programs (TorchScript) are not loaded. Raises
     ConfigErrors with all that the constructors refuse.
 
-    found: lines on values that are known to be out of range; what fails because of them is not our fault.
+    found: lines on values that are known to be out of range; what fails because of them is not our fault. is_made:
+    whether everything lies in the store: what trains networks was then checked before, and is not imported.
     """
     try:
-        attempts = _attempts(config)
+        attempts = _attempts(config, is_made)
     except Exception:
         if not found:
             raise
@@ -80,7 +81,7 @@ def _attempt(attempts: Iterable[Callable[[], Any]], found: Sequence[str] = ()) -
         raise ConfigErrors(list(problems.values()))
 
 
-def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
+def _attempts(config: DictConfig, is_made: bool) -> list[Callable[[], Any]]:
     sections = [config.directions, *config.compared.values(), *config.controls.values()]
     checks: list[Callable[[], Any]] = [partial(_check_damaged_list, config), partial(_check_store, config)]
     checks += [partial(source, config), partial(_check_split, config)]
@@ -89,12 +90,12 @@ def _attempts(config: DictConfig) -> list[Callable[[], Any]]:
     checks += [partial(_check_steps, "evaluation.steps", config.evaluation.steps), partial(_check_codes, config)]
     if is_pretrained(config):
         checks.append(partial(pretrained, config))
-    else:
+    elif not is_made:
         sections += [s for s in _parts(config.generator) if not s.get("_partial_")]
         checks += [partial(_module, config)]
     checks += [lambda: hardware(config).device, partial(augment, config), partial(features, config)]
     checks += [partial(build, section) for section in sections] + [partial(_check_methods, config)]
-    return checks + _explanation_checks(config)
+    return checks + _explanation_checks(config, is_made)
 
 
 def _trials(config: DictConfig) -> list[Callable[[], Any]]:
@@ -110,21 +111,23 @@ def _trials(config: DictConfig) -> list[Callable[[], Any]]:
     return [partial(tried, made.culprit, check, made, image) for check, made in asked if is_program(made)]
 
 
-def _explanation_checks(config: DictConfig) -> list[Callable[[], Any]]:
+def _explanation_checks(config: DictConfig, is_made: bool) -> list[Callable[[], Any]]:
     asked = {"directions": config.directions} | {f"compared.{name}": s for name, s in config.compared.items()}
     if config.classifier is None:
         refusals = [partial(_refuse_supervised, key, section) for key, section in asked.items()]
         return [*refusals, partial(_refuse_asking, config), partial(_refuse_oracle, config)]
     checks: list[Callable[[], Any]] = [partial(build, section) for section in _inversions(config)]
-    checks += [partial(_check_explain, config), *_classifier_checks(config)]
+    checks += [partial(_check_explain, config), *_classifier_checks(config, is_made)]
     if is_own_classifier(config):
         checks.append(partial(_check_black_box, config, asked))
-    return checks + (_classifier_checks(of_oracle(config)) if config.oracle is not None else [])
+    return checks + (_classifier_checks(of_oracle(config), is_made) if config.oracle is not None else [])
 
 
-def _classifier_checks(config: DictConfig) -> list[Callable[[], Any]]:
+def _classifier_checks(config: DictConfig, is_made: bool) -> list[Callable[[], Any]]:
     if is_own_classifier(config):
         return [partial(_check_own_classifier, config)]
+    if is_made:
+        return []
     return [partial(_classifier_check, config), *(partial(build, s) for s in _parts(config.classifier))]
 
 

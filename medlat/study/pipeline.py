@@ -79,6 +79,20 @@ def _check_needs(step: Step, earlier: list[str]) -> None:
             )
 
 
+def is_made(config: DictConfig) -> bool:
+    """Whether every artifact of a run lies in the store."""
+    try:
+        todo = plan(config)
+        for step in todo.steps:
+            found = todo.context.store.find(step.recipe(todo.context))
+            if found is None:
+                return False
+            todo.context.add(step, found)
+    except Exception:  # whoever checks or makes them says what it is
+        return False
+    return True
+
+
 def run(config: DictConfig, folder: Path) -> None:
     """Make every artifact that does not exist yet, then the report; the record of the run goes to `folder`."""
     from medlat.study.record import recorded

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 import medlat
 from medlat.config import build
 from medlat.core import machine
+from medlat.core.errors import UserError
 from medlat.core.files import write_json, write_whole, writing
 from medlat.core.store import hash_of
 from medlat.steps import builders
@@ -68,7 +69,8 @@ def note_failure(folder: Path, error: Exception, overrides: Sequence[str], step:
 def failure(error: Exception, step: str | None = None) -> dict[str, Any]:
     """What may be kept of an error, and of where it came up."""
     where = f"in {step}" if step else "at the start"
-    return {"error": type(error).__name__, "where": where, "reason": reason(error, step), "job": machine.job()}
+    kind = UserError if isinstance(error, UserError) else type(error)
+    return {"error": kind.__name__, "where": where, "reason": reason(error, step), "job": machine.job()}
 
 
 def reason(error: Exception, step: str | None = None) -> str:

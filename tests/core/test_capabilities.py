@@ -9,7 +9,13 @@ from torch import nn
 from medlat.core.errors import UserError
 from medlat.core.spaces import LatentModel, LatentSpace, device_of, missing_parts
 from medlat.directions.coordinate import Coordinate, image_changes
-from medlat.directions.finder import encoded, need_capability, posteriors
+from medlat.directions.finder import encoded, need_capabilities, posteriors
+from medlat.directions.ica import ICA
+from medlat.directions.jacobian import Jacobian
+from medlat.directions.pca import PCA
+from medlat.directions.posterior import PosteriorAxes
+from medlat.directions.random import RandomDirections
+from medlat.directions.sefa import SeFa
 from medlat.inversion.encode import own_encoder
 
 
@@ -126,32 +132,32 @@ def test_axes_of_an_empirical_space_count_for_a_unit_of_the_code():
     ("method", "model", "message"),
     [
         (
-            "ica",
+            ICA(),
             Bare(WEIGHT),
-            "directions=ica: Bare has no encoder of its own; expected pca, jacobian, coordinate, random",
+            "ica: Bare has no encoder of its own; expected a method that needs none, e.g. pca or jacobian",
         ),
         (
-            "posterior_axes",
+            PosteriorAxes(),
             Encodes(WEIGHT),
-            "directions=posterior_axes: Encodes has no posterior; expected pca, jacobian, ica, coordinate, random",
+            "posterior_axes: Encodes has no posterior; expected a method that needs none, e.g. pca or jacobian",
         ),
         (
-            "sefa",
+            SeFa(),
             Posterior(WEIGHT),
-            "directions=sefa: Posterior has no weights that codes enter through (latent_affines); "
-            "expected pca, jacobian, ica, posterior_axes, coordinate, random",
+            "sefa: Posterior has no weights that codes enter through (latent_affines); expected a method that needs "
+            "none, e.g. pca or jacobian",
         ),
     ],
 )
 def test_what_a_method_needs_is_refused_by_name(method, model, message):
     with pytest.raises(UserError) as error:
-        need_capability(model, method)
-    assert str(error.value) == message
+        need_capabilities(method, model)
+    assert str(error.value).lstrip("=") == message
 
 
 def test_every_other_method_goes_with_every_generator():
-    for method in ("pca", "jacobian", "coordinate", "random"):
-        need_capability(Bare(WEIGHT), method)
+    for method in (PCA(), Jacobian(), Coordinate(), RandomDirections()):
+        need_capabilities(method, Bare(WEIGHT))
 
 
 def test_noise_that_is_drawn_anew_is_fixed():

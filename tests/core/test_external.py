@@ -5,17 +5,18 @@ import pickle
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from medlat.core import trial
-from medlat.core.errors import UserError
+from medlat.core.errors import Keys, UserError
 from medlat.core.external import Culprit, Fitting, ONNXFile, TorchScriptFile, first_line, last_line
 from medlat.core.trial import tried
 
-CULPRIT = Culprit("some.path=net.pt", "some.")
+CULPRIT = Culprit(SimpleNamespace(config_keys=Keys("some")), "path", "net.pt")
 
 
 def fitting(size=None, channels=None, low=-1.0, high=1.0, batch=2):

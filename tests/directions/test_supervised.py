@@ -126,7 +126,7 @@ def test_where_all_lie_on_one_side_the_median_divides():
 
 
 def test_unsupervised_methods_are_none():
-    assert needs_of(SeFa()) == frozenset()
+    assert needs_of(SeFa()) == {"latent_affines"}
 
 
 @pytest.mark.parametrize(

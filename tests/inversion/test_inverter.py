@@ -54,7 +54,7 @@ def test_directions_live_in_the_generators_own_default_or_any_other_space():
     assert chosen_space(stylegan2(), None).name == "w"
     assert chosen_space(stylegan2(), "z").name == "z"
     assert chosen_space(stylegan2(), "w+").name == "w+"
-    with pytest.raises(UserError, match=r"^directions\.space=x: this generator has w, z, w\+, s$"):
+    with pytest.raises(UserError, match=r"^space=x: this generator has w, z, w\+, s$"):
         chosen_space(stylegan2(), "x")
 
 

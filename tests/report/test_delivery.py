@@ -8,8 +8,10 @@ from medlat.study.collect import is_whole
 
 
 def drawn(folder, **more):
+    found = made.evaluation(folder / "evaluation")
     inputs = Inputs(
-        evaluation=made.evaluation(folder / "evaluation"), curves=[], grids={}, controls=["random"],
+        evaluation=found, fidelity=found, semantics={name: found / name for name in ("linear", "random")},
+        chance="random", curves=[], grids={}, controls=["random"],
         measurements=[("heart", "mm", None)], look=made.LOOKS["HU"], directions=2, gifs=1, active_kl=0.1,
         title="Why", run={}, **more,
     )  # fmt: skip

@@ -206,7 +206,7 @@ class Adaptive:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Pipeline | None,
         target: Sign | None = 0.6,
         initial: Share = 0.0,
         ramp_images: Positive = 500_000,
