@@ -218,7 +218,8 @@ class Adaptive:
         _expect(0.0 <= initial <= maximum, "initial", initial, f"a probability from 0 to maximum={maximum:g}")
         _expect(0.0 < ramp_images < math.inf, "ramp_images", ramp_images, "a number of images above 0")
         _expect(interval >= 1 and interval == int(interval), "interval", interval, "a whole number of at least 1")
-        self.pipeline, self.target, self.initial = pipeline, target, initial
+        self.pipeline: Pipeline = pipeline  # type: ignore[assignment]  # null is filled in before anything uses it
+        self.target, self.initial = target, initial
         self.ramp_images, self.interval, self.maximum = ramp_images, interval, maximum
 
     @property
