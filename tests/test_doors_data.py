@@ -42,7 +42,7 @@ def test_a_modality_a_source_and_measurements_through_the_whole_pipeline(medlat,
     code, _, err = medlat(*command)
     assert code == 0, err
     run = tmp_path / "run"
-    store = json.loads(next(tmp_path.glob("store/slices/*/slices.json")).read_text())
+    store = json.loads(next(tmp_path.glob("store/images/*/slices.json")).read_text())
     assert Modality.from_dict(store["modality"]) == my_data.MR
     assert measured(run) == [*GREY, *OWN]
     assert {row["unit"] for row in rows(run / "semantics.csv") if row["measurement"] in OWN} == {"cm²"}

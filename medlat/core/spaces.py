@@ -232,6 +232,8 @@ class Directions:
 
     def renamed(self, method: str) -> "Directions":
         """The same directions under another name."""
+        if method == self.method:
+            return self
         own = len(self.method)
         names = [method + name[own:] if name.startswith(self.method) else f"{method} {name}" for name in self.names]
         return Directions(self.vectors, self.scores, names, method, self.space)

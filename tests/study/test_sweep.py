@@ -141,10 +141,10 @@ def test_a_failed_run_is_named_and_alone_made_again(tmp_path):
     said = command(tmp_path, *sweep, code=1, **names)
     assert "1 of 2 runs" in said
     assert "not finished: sweep/0" in said
-    assert "RuntimeError in directions: the finder broke as told" in said
+    assert "RuntimeError in directions/scripted: the finder broke as told" in said
     assert [row["run"] for row in rows(tmp_path / "sweep" / "runs.csv")] == ["1"]
     failure = json.loads((tmp_path / "sweep" / "0" / "failure.json").read_text())
-    assert (failure["where"], failure["job"]) == ("in directions", None)
+    assert (failure["where"], failure["job"]) == ("in directions/scripted", None)
 
     before = (tmp_path / "sweep" / "1" / "metrics.json").stat().st_mtime_ns
     script.unlink()
