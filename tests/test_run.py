@@ -372,10 +372,12 @@ def test_flipped_bytes_in_the_store(finished, medlat, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_below_the_run(finished, tmp_path):
-    """Everything is made, and the report finds no room: what is there is whole, and the same command goes on."""
+    """Everything is made, the report too, and its place in the run finds no room: what is there is whole, and the same
+    command goes on.
+    """
     linked(finished / "store", tmp_path / "store")
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))  # noqa: E731
-    process = start(tmp_path, *TINY, "report.gifs=0", preexec_fn=limit)
+    process = start(tmp_path, *TINY, preexec_fn=limit)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2, err
     said = [line for line in err.splitlines() if not line.startswith("[")]
@@ -388,7 +390,7 @@ def test_a_full_disk_below_the_run(finished, tmp_path):
     figures = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
     assert figures
     assert all(data == (finished / "run" / "figures" / name).read_bytes() for name, data in figures.items()), "whole"
-    finish(start(tmp_path, *TINY, "report.gifs=0"))
+    finish(start(tmp_path, *TINY))
     assert (run / "report" / "index.html").exists()
     assert not (run / "failure.json").exists()
 

@@ -112,7 +112,9 @@ def test_what_failed_is_named_and_made_by_the_same_command(cluster, tmp_path):
     cluster.call("scancel", "--signal=KILL", "--full", job)
     out, err = finish(process, code=1)
     assert "1 of 3 runs" in out
-    assert re.search(r"not finished: sweep/1 \(.*FAILS\): RuntimeError in directions/scripted: the finder broke as told", err)
+    assert re.search(
+        r"not finished: sweep/1 \(.*FAILS\): RuntimeError in directions/scripted: the finder broke as told", err
+    )
     assert re.search(rf"not finished: sweep/2 \(.*HANGS\): killed, or still running \(SLURM job {job}\)", err)
     assert "the same command runs these again" in err
     assert [row["directions.does"] for row in rows(tmp_path / "sweep" / "runs.csv")] == ["NONE"]
