@@ -57,7 +57,6 @@ def test_what_a_run_leaves(finished):
         "measurements",
         "fidelity",
         *(f"semantics/{name}" for name in ("sefa", "random", "coordinate")),
-        "sampled_factors/z",
         "evaluation",
     }
     roles = {name: entry["role"] for name, entry in artifacts.items() if "role" in entry}

@@ -203,7 +203,7 @@ def disentanglement(context: Context, subject: Subject, directions: Directions) 
     """
     if subject.readout is None:
         return {}
-    made = context.made(SampledFactors(directions.space.name, subject))
+    made = context.aside(SampledFactors(directions.space.name, subject))
     with np.load(made.path / "factors.npz") as arrays:
         codes, factors = torch.from_numpy(arrays["codes"]), arrays["factors"]
     vectors = directions.vectors.flatten(1).double()

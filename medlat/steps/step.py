@@ -100,12 +100,13 @@ class Context:
     def made(self, step: "Step") -> Artifact:
         """The artifact of a step whose inputs are made: found in the store, or made now."""
 
-        def fill(out: Path) -> None:
-            step.run(self, out)
-
-        found = self.store.make(step.recipe(self), fill, resumable=step.resumable)
+        found = self.aside(step)
         self.add(step, found)
         return found
+
+    def aside(self, step: "Step") -> Artifact:
+        """The same of a step that only the one which asks for it reads: it is not among the artifacts of the run."""
+        return self.store.make(step.recipe(self), lambda out: step.run(self, out), resumable=step.resumable)
 
     def add(self, step: "Step", found: Artifact) -> None:
         """An artifact that exists, with what it is known by to the steps that read it."""
