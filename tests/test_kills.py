@@ -1,6 +1,7 @@
 """A run that is killed again and again ends with the bytes of one that nobody disturbed."""
 
 import json
+import math
 import random
 import shutil
 import signal
@@ -34,11 +35,8 @@ def whole(store) -> set:
 
 
 def calm_run(folder: Path) -> None:
-    """A run that nobody disturbs, and how long its making took."""
-    began = time.time()
+    """A run that nobody disturbs."""
     finish(start(folder, *SETTINGS))
-    making = max((path / "artifact.json").stat().st_mtime for path in whole(folder / "store")) - began
-    (folder / "seconds").write_text(str(making))
 
 
 @pytest.mark.slow
@@ -48,17 +46,14 @@ def test_twenty_kills_leave_no_trace(tmp_path, tmp_path_factory, part):
     run begins anew. The kills of each part are spread over the whole time.
     """
     calm, folder = once("undisturbed", calm_run, tmp_path_factory), tmp_path / "disturbed"
-    artifacts, making = whole(calm / "store"), float((calm / "seconds").read_text())
+    artifacts = whole(calm / "store")
     rng, reached = random.Random(part), []  # how many artifacts were whole at each kill
     kills = KILLS // PARTS
-    moments = [1.5 * making * (kill + rng.random()) / kills for kill in range(kills)]
-    rng.shuffle(moments)
+    targets = [int(len(artifacts) * (kill + rng.random()) / kills) for kill in range(kills)]  # that many, and it ends
     while len(reached) < kills:
         folder.mkdir(exist_ok=True)
         process = start(folder, *SETTINGS)
-        if ended_within(process, moments[len(reached)], folder / "store"):
-            moments[len(reached)] = rng.uniform(0.0, making)  # it was too late
-        else:
+        if not ended_after(process, targets[len(reached)], rng.uniform(0.0, 2.0), folder / "store"):
             process.send_signal(signal.SIGKILL)
             process.communicate()
             reached.append(len(whole(folder / "store")))
@@ -79,11 +74,12 @@ def found(folder):
     return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
-def ended_within(process, seconds, store):
-    """Watch a run and what it leaves; whether it ended by itself."""
-    moment = time.monotonic() + seconds
+def ended_after(process, count, seconds, store):
+    """Watch a run until it has left so many artifacts, and some seconds more; whether it ended by itself."""
+    moment = math.inf
     while time.monotonic() < moment:
-        whole(store)
+        if len(whole(store)) >= count and moment == math.inf:
+            moment = time.monotonic() + seconds
         if process.poll() is not None:
             assert process.returncode == 0, process.communicate()
             return True
