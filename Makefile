@@ -17,11 +17,11 @@ install: $(STAMP) ## make .venv with everything in it
 run: $(STAMP) ## the main job; EXPERIMENT=NAME and ARGS="key=value ..." change it
 	$(PY) -m medlat.run +experiment=$(EXPERIMENT) $(ARGS)
 
-test: $(STAMP) ## every unit, and a whole run of each kind: 4 minutes; ARGS="-k word" picks some
+test: $(STAMP) ## every unit, and a whole run of each kind; ARGS="-k word" picks some
 	$(PYTEST) -m "not slow" $(ARGS)
 
 ifeq ($(strip $(ARGS)),)
-test-all: test ## also kills, sweeps, SLURM, compilers, processes: 20 minutes; ARGS picks some of all
+test-all: test ## also kills, sweeps, SLURM, compilers, processes; ARGS picks some of all
 	$(PYTEST) -m slow
 	@if $(PY) tests/cluster/slurm.py; then $(MAKE) --no-print-directory test-cluster; else \
 		echo "no SLURM, and none can be installed here: the tests of sweeps on it did not run" >&2; fi

@@ -17,7 +17,6 @@ from medlat.core.spaces import Directions, ImageSpec, decode_in_parts
 from medlat.core.store import Artifact
 from medlat.generators.imported.convert import Pretrained
 from medlat.steps import builders
-from medlat.steps.generator import load_generator
 
 OUTSIDE = Path(__file__).parent / "outside"
 CPU = torch.device("cpu")
@@ -66,8 +65,8 @@ def of_run(tmp_path: Path):
     config = OmegaConf.load(tmp_path / "run" / "config.yaml")
     artifact = made(tmp_path, "generator")
     with pytest.raises(UserError, match=r"names the class 'my_models\.\w+'; only medlat"):
-        load_generator(artifact, CPU, ())
-    return load_generator(artifact, CPU, builders.named_classes(config))
+        builders.load_generator(artifact, CPU, ())
+    return builders.load_generator(artifact, CPU, builders.named_classes(config))
 
 
 def again_without_training(medlat, tmp_path, command) -> None:
@@ -201,7 +200,7 @@ def test_a_generator_from_a_file_whose_class_is_one_s_own(tmp_path):
         Pretrained(str(path)).convert(image, tmp_path / "refused.safetensors")
     config = OmegaConf.create({"generator": {"network": "my_models.DecoderOnly"}, "classifier": None})
     Pretrained(str(path), network="my_models.DecoderOnly").convert(image, tmp_path / "generator.safetensors")
-    again = load_generator(Artifact("generator", "0", tmp_path), CPU, builders.named_classes(config))
+    again = builders.load_generator(Artifact("generator", "0", tmp_path), CPU, builders.named_classes(config))
     codes = network.eval().sample(2, generator=torch.Generator().manual_seed(0))
     assert torch.equal(again.decode(codes), network.decode(codes))
 

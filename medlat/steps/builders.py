@@ -1,6 +1,7 @@
 """The objects that a configuration asks for, by what they are in a run."""
 
 import copy
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,10 +10,12 @@ from medlat.config.build import build, make, naming, plain
 from medlat.core.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from medlat.classifiers.black_box import BlackBox
     from medlat.core.spaces import ImageSpec, LatentModel
+    from medlat.core.store import Artifact
     from medlat.data.batches import Augment
     from medlat.data.modality import Modality
     from medlat.data.source import SliceSource
@@ -22,9 +25,6 @@ if TYPE_CHECKING:
     from medlat.measure.measurement import MeasurementSet
     from medlat.training.loop import GeneratorModule, TrainedModule
     from medlat.training.settings import Hardware, Schedule
-
-SMALLEST_IMAGE = 16  # pixels
-FEWEST_CODES = 4  # of an interval over base codes
 
 
 def source(config: DictConfig) -> "SliceSource":
@@ -51,6 +51,20 @@ def named_classes(config: DictConfig) -> frozenset[str]:
 def network_from(recipe: dict[str, Any], image: "ImageSpec") -> "nn.Module":
     """The network a checkpoint describes."""
     return build(OmegaConf.create(recipe), image=image)
+
+
+def load_generator(artifact: "Artifact", device: "torch.device", allowed: Collection[str]) -> Any:
+    """The trained network, ready to decode. allowed: classes outside medlat that the file may name."""
+    import torch
+
+    from medlat.core.checkpoints import read_generator
+
+    recipe, image, weights = read_generator(artifact.path / "generator.safetensors", allowed)
+    network: Any = network_from(recipe, image)
+    network.load_state_dict(weights)
+    network.eval().requires_grad_(False)
+    network.deterministic()
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def module(

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from medlat.config import build
 from medlat.core import machine
-from medlat.core.checkpoints import read_generator, save_generator
+from medlat.core.checkpoints import save_generator
 from medlat.core.randomness import generator_for
 from medlat.core.records import read_records
 from medlat.core.spaces import LatentModel, decode_in_parts
@@ -102,16 +101,6 @@ def replay_curves(generator: Artifact, tracker: Any) -> None:
     """The curves of a generator that this run did not train itself, or that several processes trained."""
     if curves(generator).exists() and not tracker.has("train/"):
         tracker.replay(read_records(curves(generator)))
-
-
-def load_generator(artifact: Artifact, device: torch.device, allowed: Collection[str]) -> Any:
-    """The trained network, ready to decode. allowed: classes outside medlat that the file may name."""
-    recipe, image, weights = read_generator(artifact.path / "generator.safetensors", allowed)
-    network: Any = builders.network_from(recipe, image)
-    network.load_state_dict(weights)
-    network.eval().requires_grad_(False)
-    network.deterministic()
-    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def sample_images(model: LatentModel, n: int, seed: int) -> Tensor:

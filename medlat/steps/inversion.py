@@ -23,7 +23,6 @@ from medlat.data.batches import in_batches
 from medlat.inversion.encode import own_encoder
 from medlat.inversion.inverter import Encoder, Inverted, compare, invert_all
 from medlat.steps import builders
-from medlat.steps.generator import load_generator
 from medlat.steps.step import Context, Step, trained, without
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class TrainedEncoder(Step):
 
         config, spec = context.config, context.spec
         hardware = builders.hardware(config).alone()
-        model = load_generator(context.artifacts["generator"], hardware.device, context.named_classes)
+        model = builders.load_generator(context.artifacts["generator"], hardware.device, context.named_classes)
         space = builders.inversion_space(config, model)
         if own_encoder(model, space) is not None or not builders.needs_encoder(config):
             return

@@ -10,6 +10,7 @@ import inspect
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -79,9 +80,7 @@ class Context:
 
     def generator(self, step: str = "generator") -> LatentModel:
         """The generator, loaded anew: training something with it may change it."""
-        from medlat.steps.generator import load_generator
-
-        return load_generator(self.artifacts[step], self.device, self.named_classes)
+        return builders.load_generator(self.artifacts[step], self.device, self.named_classes)
 
     def directions(self, method: Method) -> Directions:
         return Directions.load(self.folder(method.step) / "directions.safetensors")
@@ -156,6 +155,14 @@ class Step:
         if not type(self).__module__.startswith("medlat."):
             code |= dict(_sources_of(type(self)))
         return Recipe(self.folder, settings, self.inputs(context), code)
+
+
+@dataclass
+class Plan:
+    """The steps of a run in order, and what they share."""
+
+    steps: list[Step]
+    context: Context
 
 
 def trained(config: DictConfig, section: Mapping[str, Any]) -> dict[str, Any]:

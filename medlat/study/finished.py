@@ -27,7 +27,6 @@ from medlat.inversion.encode import own_encoder
 from medlat.inversion.mapping import map_codes, map_directions
 from medlat.steps import builders
 from medlat.steps.classifier import load_black_box
-from medlat.steps.generator import load_generator
 from medlat.steps.inversion import load_encoder
 from medlat.study.collect import FAILURE
 
@@ -87,7 +86,7 @@ class Run:
 
         Raises UserError where the run made none, or the store has a damaged one.
         """
-        return load_generator(self._artifact("generator"), self.device, builders.named_classes(self.config))
+        return builders.load_generator(self._artifact("generator"), self.device, builders.named_classes(self.config))
 
     @property
     def image(self) -> ImageSpec:

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -28,17 +27,9 @@ from medlat.steps.methods import PERMUTED, has_permuted, methods
 from medlat.steps.regressor import Regressor
 from medlat.steps.report import report
 from medlat.steps.semantics import Semantics
-from medlat.steps.step import Context, Step
+from medlat.steps.step import Context, Plan, Step
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Plan:
-    """The steps of a run in order, and what they share."""
-
-    steps: list[Step]
-    context: Context
 
 
 def plan(config: DictConfig) -> Plan:

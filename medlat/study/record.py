@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -20,18 +20,16 @@ from medlat.core.errors import UserError
 from medlat.core.files import write_json, write_whole, writing
 from medlat.core.store import hash_of
 from medlat.steps import builders
+from medlat.steps.step import Plan
 from medlat.study.collect import FAILURE
 from medlat.study.tracking import Tracker
-
-if TYPE_CHECKING:
-    from medlat.study.pipeline import Plan
 
 READ_FILES = ("images", "split")  # steps that open the user's files
 LIBRARIES = ("torch", "pytorch-lightning", "monai", "hydra-core", "numpy", "scipy", "wandb")
 
 
 @contextmanager
-def recorded(config: DictConfig, folder: Path, plan: "Plan") -> Iterator[Tracker]:
+def recorded(config: DictConfig, folder: Path, plan: Plan) -> Iterator[Tracker]:
     """The tracker of a run. What the run is goes to the folder at once; what it made and measured at the end, whatever
     the end is. Raises UserError where the folder's disk refuses what is written.
     """
@@ -101,12 +99,12 @@ def _sweep() -> str | None:
     return None if hydra is None or OmegaConf.is_missing(hydra.job, "num") else Path(hydra.sweep.dir).name
 
 
-def _in_the_making(plan: "Plan") -> str:
+def _in_the_making(plan: Plan) -> str:
     """The first step that is not made."""
     return next((step.name for step in plan.steps if step.name not in plan.context.artifacts), "report")
 
 
-def environment(config: DictConfig, plan: "Plan") -> dict[str, Any]:
+def environment(config: DictConfig, plan: Plan) -> dict[str, Any]:
     """Versions, commit, device, seed, command, what this job of a sweep was given, and a fingerprint of the data."""
     hardware = builders.hardware(config)
     return {
@@ -145,7 +143,7 @@ def commit() -> str | None:
     return head + ("+" if changed else "")
 
 
-def _artifacts(plan: "Plan") -> dict[str, dict[str, str]]:
+def _artifacts(plan: Plan) -> dict[str, dict[str, str]]:
     """By step: its key and its path in the store; of directions also the method and its role."""
     root, roles = plan.context.store.root, {method.step: method for method in plan.context.methods}
     found: dict[str, dict[str, str]] = {}
