@@ -188,6 +188,11 @@ def missing_parts(model: object) -> list[str]:
     return lacking + [f"another name for its attribute '{name}', which is a method's" for name in hidden]
 
 
+def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(q(z|x) || N(0, 1)) in nats for each latent dimension: [N, D] -> [N, D] (Kingma & Welling 2014, appendix B)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
+
+
 @dataclass
 class Directions:
     """K directions in one latent space.

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from medlat.core.errors import ArgumentError
 from medlat.core.ranges import Count
-from medlat.core.spaces import Directions, LatentModel, chosen_space
+from medlat.core.spaces import Directions, LatentModel, chosen_space, kl_per_dimension
 from medlat.directions.finder import check_count, need_capabilities, posteriors
-from medlat.generators.vae.networks import kl_per_dimension
 
 
 class PosteriorAxes:

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlat.core.spaces import LatentModel
-from medlat.generators.vae.networks import kl_per_dimension
+from medlat.core.spaces import LatentModel, kl_per_dimension
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli & Bovik 2003
 MS_SSIM_WINDOW = 11

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from medlat.core.errors import UserError
-from medlat.core.spaces import ImageSpec
+from medlat.core.spaces import ImageSpec, kl_per_dimension
 from medlat.generators.vae.module import ClassifierGuidedVAEModule, VAEModule
-from medlat.generators.vae.networks import VAE, kl_per_dimension
+from medlat.generators.vae.networks import VAE
 from medlat.generators.vae.objective import ClassifierGuidedObjective, VAEObjective
 from medlat.training.optimisation import Optimisation
 

@@ -131,11 +131,6 @@ class VAE(LatentModel, nn.Module):
         return [self.entry.weight]
 
 
-def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(q(z|x) || N(0, 1)) in nats for each latent dimension: [N, D] -> [N, D] (Kingma & Welling 2014, appendix B)."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
-
-
 def _levels(image: ImageSpec, stem_stride: int) -> int:
     """How often the feature map can be halved until its shorter side is BASE pixels."""
     shorter = min(image.height, image.width) // stem_stride

@@ -9,8 +9,7 @@ from torch import Tensor
 from medlat.classifiers.black_box import BlackBox, disagreement
 from medlat.core.errors import ArgumentError, UserError
 from medlat.core.ranges import NotNegative
-from medlat.core.spaces import LatentModel
-from medlat.generators.vae.networks import kl_per_dimension
+from medlat.core.spaces import LatentModel, kl_per_dimension
 
 
 class VAEObjective:
