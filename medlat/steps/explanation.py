@@ -1,10 +1,8 @@
 """The explanation: real held-out images moved along every method's direction, and the scorecard of it all."""
 
-import csv
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from medlat.classifiers.black_box import Target, predict
-from medlat.classifiers.trained import Trained
 from medlat.config.build import plain
 from medlat.core.errors import UserError
 from medlat.core.progress import track
 from medlat.core.randomness import generator_for
-from medlat.core.spaces import Directions, ImageSpec, LatentModel
+from medlat.core.spaces import Directions
 from medlat.core.tables import read_table, write_table
 from medlat.evaluation.readout import centre_and_scale
 from medlat.evaluation.reconstruction import ms_ssim
@@ -27,21 +24,17 @@ from medlat.evaluation.semantics import Effect
 from medlat.explain import scorecard
 from medlat.explain.audit import exposure, planted
 from medlat.explain.counterfactuals import (
-    Counterfactuals,
-    TargetRange,
     Traversal,
     chosen_direction,
     counterfactuals,
     monotonicity,
     sigma_along,
 )
-from medlat.explain.saliency import grad_cam, occlusion
 from medlat.inversion.mapping import map_directions
-from medlat.measure.measurement import MeasurementSet
-from medlat.report.rendering import Look
 from medlat.steps import builders
-from medlat.steps.classifier import ORACLE, Label, label_of, load_target, predicted
+from medlat.steps.classifier import ORACLE, label_of, load_target, predicted
 from medlat.steps.directions import SIGMA_SAMPLES, real_codes, space_sigma, supervision_for, target_range
+from medlat.steps.explained import Explained, Subject, save_inversion, save_mean_effect, save_series
 from medlat.steps.inversion import explained_generator, load_codes
 from medlat.steps.methods import Method
 from medlat.steps.step import Context, Step
@@ -84,9 +77,9 @@ class ExplanationBy(Step):
         curve = scorecard.responses(found.method, predictions, subject.steps, subject.groups)
         write_table(out / "response_curve.csv", [row.row() for row in curve])
         if self.method.role == "main":
-            _save_series(subject, explained, out)
-            _save_mean_effect(subject, explained.traversals[0], out)
-            _save_inversion(subject, explained, out)
+            save_series(subject, explained, out)
+            save_mean_effect(subject, explained.traversals[0], out)
+            save_inversion(subject, explained, out)
             info = {
                 "target": subject.target.name,
                 "probability": subject.target.is_probability,
@@ -156,52 +149,6 @@ def _exposed(context: Context, direction: str) -> tuple[dict[str, float], dict[s
     exposed |= {"planted": name, "named": moved.names(name)}
     sentence = f"The classifier was trained with a planted shortcut, {name.replace('_', ' ')}: the explanation {words}."
     return {"bias_exposed": float(moved.names(name))}, exposed, f"{moved.sentence} {sentence}"
-
-
-@dataclass
-class Subject:
-    """What the explanations of all methods share.
-
-    real: [N, C, H, W] in [-1, 1], the images explained; predictions [N] of them; groups [N]: whose they are.
-    reference: measurements [R, M] of training images in standard deviations; reference_predictions [R] of them.
-    """
-
-    context: Context
-    spec: ImageSpec
-    measurements: MeasurementSet
-    device: torch.device
-    model: LatentModel  # that decodes: the tuned generator where there is one
-    untuned: LatentModel  # that directions were found in
-    target: Target
-    asked: TargetRange
-    real: Tensor
-    predictions: Tensor
-    label: Label | None
-    rows: np.ndarray  # of the images in the image store
-    groups: np.ndarray
-    centre: np.ndarray
-    scale: np.ndarray
-    reference: np.ndarray
-    reference_predictions: Tensor
-    oracle: Target | None  # the same number of another classifier
-
-    @property
-    def steps(self) -> list[float]:
-        return [float(step) for step in self.context.config.explain.steps]
-
-    def measured(self, images: Tensor) -> np.ndarray:
-        """Measurements of network images in standard deviations over real ones, [N, M]."""
-        return (self.measurements.of(images, self.spec) - self.centre) / self.scale
-
-
-@dataclass
-class Explained:
-    """By one method: for each of its directions a traversal, its predictions [N, S] and counterfactuals."""
-
-    traversals: list[Traversal]
-    predictions: list[Tensor]
-    found: list[Counterfactuals]
-    seconds: float
 
 
 def _subject(context: Context) -> Subject:
@@ -348,80 +295,3 @@ def _realism(subject: Subject, before: Tensor, measured: np.ndarray) -> np.ndarr
     for side in (True, False):
         result[rising == side] = scorecard.realism(measured[rising == side], subject.reference[upper == side])
     return result
-
-
-def _shown(subject: Subject) -> np.ndarray:
-    """Images for the figure, evenly spread over the order of their predictions."""
-    order = np.argsort(subject.predictions.numpy(), kind="stable")
-    count = min(subject.context.config.explain.shown, len(order))
-    return order[np.linspace(0, len(order) - 1, count).round().astype(int)]
-
-
-def _save_series(subject: Subject, explained: Explained, out: Path) -> None:
-    traversal, found, chosen = explained.traversals[0], explained.found[0], _shown(subject)
-    some = Traversal(
-        traversal.model,
-        traversal.space,
-        traversal.codes[chosen],
-        traversal.moves[chosen],
-        traversal.target,
-        traversal.device,
-    )
-    images = [subject.spec.pictures(some.images(torch.full((len(chosen),), step))) for step in subject.steps]
-    arrays = {
-        "images": np.stack(images, axis=1),
-        "steps": np.array(subject.steps),
-        "predictions": explained.predictions[0][chosen].numpy(),
-        "real": subject.spec.pictures(subject.real[chosen]),
-        "real_prediction": subject.predictions[chosen].numpy(),
-        "label": np.full(len(chosen), np.nan) if subject.label is None else subject.label.values[subject.rows[chosen]],
-        "counterfactual": subject.spec.pictures(some.images(found.step[chosen])),
-        "counterfactual_step": found.step[chosen].numpy(),
-        "counterfactual_prediction": found.prediction[chosen].numpy(),
-        "reached": found.reached[chosen].numpy(),
-    }
-    arrays |= _saliency(subject, subject.real[chosen])
-    np.savez(out / "series.npz", **arrays)  # type: ignore[arg-type]
-
-
-def _saliency(subject: Subject, images: Tensor) -> dict[str, np.ndarray]:
-    """Maps beside the counterfactuals, as far as the classifier allows: Grad-CAM looks into it, occlusion does not."""
-    images, target = images.to(subject.device), subject.target
-    maps = {"saliency_occlusion": occlusion(target, images).numpy()}
-    if isinstance(target.black_box, Trained) and target.column is not None:
-        network, layer = target.black_box.network, target.black_box.cam_layer
-        for name, plus in (("saliency_gradcam", False), ("saliency_gradcampp", True)):
-            maps[name] = grad_cam(network, layer, images, target.column, plus).numpy()
-    return maps
-
-
-def _save_mean_effect(subject: Subject, traversal: Traversal, out: Path) -> None:
-    look = Look(builders.modality(subject.context.config), (subject.spec.low, subject.spec.high))
-    base = look.scalar(subject.spec.pictures(traversal.images(torch.zeros(len(traversal.codes)))))
-    images, change = [], []
-    for step in subject.steps:
-        moved = subject.spec.pictures(traversal.images(torch.full((len(traversal.codes),), step)))
-        images.append(moved.mean(axis=0))
-        change.append((look.scalar(moved) - base).mean(axis=0))
-    np.savez(out / "mean_effect.npz", images=np.stack(images), difference=np.stack(change))
-
-
-def _save_inversion(subject: Subject, explained: Explained, out: Path) -> None:
-    """The table of inversion methods, with the drift of the one in use, and what it gave."""
-    traversal, folder = explained.traversals[0], subject.context.folder("inversion")
-    arrays = load_codes(subject.context.artifacts["inversion"])[1]
-    decoded = traversal.images(torch.zeros(len(traversal.codes)))
-    inverted = predict(subject.target, decoded, subject.device)
-    drift = float((inverted - subject.predictions).abs().mean())
-    with open(folder / "methods.csv", newline="") as file:
-        table: Sequence[dict[str, Any]] = list(csv.DictReader(file))
-    write_table(out / "inversion.csv", [row | {"drift": drift if i == 0 else ""} for i, row in enumerate(table)])
-    np.savez(
-        out / "inversion.npz",
-        real=subject.spec.pictures(subject.real),
-        decoded=subject.spec.pictures(decoded),
-        psnr=arrays["psnr"],
-        ms_ssim=arrays["ms_ssim"],
-        prediction_real=subject.predictions.numpy(),
-        prediction_decoded=inverted.numpy(),
-    )

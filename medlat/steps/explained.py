@@ -1,0 +1,151 @@
+"""What an explanation is made of, and what it leaves for figures: images, saliency, the mean effect, inversion."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medlat.classifiers.black_box import Target, predict
+from medlat.classifiers.trained import Trained
+from medlat.core.spaces import ImageSpec, LatentModel
+from medlat.core.tables import write_table
+from medlat.explain.counterfactuals import (
+    Counterfactuals,
+    TargetRange,
+    Traversal,
+)
+from medlat.explain.saliency import grad_cam, occlusion
+from medlat.measure.measurement import MeasurementSet
+from medlat.report.rendering import Look
+from medlat.steps import builders
+from medlat.steps.classifier import Label
+from medlat.steps.inversion import load_codes
+from medlat.steps.step import Context
+
+
+@dataclass
+class Subject:
+    """What the explanations of all methods share.
+
+    real: [N, C, H, W] in [-1, 1], the images explained; predictions [N] of them; groups [N]: whose they are.
+    reference: measurements [R, M] of training images in standard deviations; reference_predictions [R] of them.
+    """
+
+    context: Context
+    spec: ImageSpec
+    measurements: MeasurementSet
+    device: torch.device
+    model: LatentModel  # that decodes: the tuned generator where there is one
+    untuned: LatentModel  # that directions were found in
+    target: Target
+    asked: TargetRange
+    real: Tensor
+    predictions: Tensor
+    label: Label | None
+    rows: np.ndarray  # of the images in the image store
+    groups: np.ndarray
+    centre: np.ndarray
+    scale: np.ndarray
+    reference: np.ndarray
+    reference_predictions: Tensor
+    oracle: Target | None  # the same number of another classifier
+
+    @property
+    def steps(self) -> list[float]:
+        return [float(step) for step in self.context.config.explain.steps]
+
+    def measured(self, images: Tensor) -> np.ndarray:
+        """Measurements of network images in standard deviations over real ones, [N, M]."""
+        return (self.measurements.of(images, self.spec) - self.centre) / self.scale
+
+
+@dataclass
+class Explained:
+    """By one method: for each of its directions a traversal, its predictions [N, S] and counterfactuals."""
+
+    traversals: list[Traversal]
+    predictions: list[Tensor]
+    found: list[Counterfactuals]
+    seconds: float
+
+
+def _shown(subject: Subject) -> np.ndarray:
+    """Images for the figure, evenly spread over the order of their predictions."""
+    order = np.argsort(subject.predictions.numpy(), kind="stable")
+    count = min(subject.context.config.explain.shown, len(order))
+    return order[np.linspace(0, len(order) - 1, count).round().astype(int)]
+
+
+def save_series(subject: Subject, explained: Explained, out: Path) -> None:
+    traversal, found, chosen = explained.traversals[0], explained.found[0], _shown(subject)
+    some = Traversal(
+        traversal.model,
+        traversal.space,
+        traversal.codes[chosen],
+        traversal.moves[chosen],
+        traversal.target,
+        traversal.device,
+    )
+    images = [subject.spec.pictures(some.images(torch.full((len(chosen),), step))) for step in subject.steps]
+    arrays = {
+        "images": np.stack(images, axis=1),
+        "steps": np.array(subject.steps),
+        "predictions": explained.predictions[0][chosen].numpy(),
+        "real": subject.spec.pictures(subject.real[chosen]),
+        "real_prediction": subject.predictions[chosen].numpy(),
+        "label": np.full(len(chosen), np.nan) if subject.label is None else subject.label.values[subject.rows[chosen]],
+        "counterfactual": subject.spec.pictures(some.images(found.step[chosen])),
+        "counterfactual_step": found.step[chosen].numpy(),
+        "counterfactual_prediction": found.prediction[chosen].numpy(),
+        "reached": found.reached[chosen].numpy(),
+    }
+    arrays |= _saliency(subject, subject.real[chosen])
+    np.savez(out / "series.npz", **arrays)  # type: ignore[arg-type]
+
+
+def _saliency(subject: Subject, images: Tensor) -> dict[str, np.ndarray]:
+    """Maps beside the counterfactuals, as far as the classifier allows: Grad-CAM looks into it, occlusion does not."""
+    images, target = images.to(subject.device), subject.target
+    maps = {"saliency_occlusion": occlusion(target, images).numpy()}
+    if isinstance(target.black_box, Trained) and target.column is not None:
+        network, layer = target.black_box.network, target.black_box.cam_layer
+        for name, plus in (("saliency_gradcam", False), ("saliency_gradcampp", True)):
+            maps[name] = grad_cam(network, layer, images, target.column, plus).numpy()
+    return maps
+
+
+def save_mean_effect(subject: Subject, traversal: Traversal, out: Path) -> None:
+    look = Look(builders.modality(subject.context.config), (subject.spec.low, subject.spec.high))
+    base = look.scalar(subject.spec.pictures(traversal.images(torch.zeros(len(traversal.codes)))))
+    images, change = [], []
+    for step in subject.steps:
+        moved = subject.spec.pictures(traversal.images(torch.full((len(traversal.codes),), step)))
+        images.append(moved.mean(axis=0))
+        change.append((look.scalar(moved) - base).mean(axis=0))
+    np.savez(out / "mean_effect.npz", images=np.stack(images), difference=np.stack(change))
+
+
+def save_inversion(subject: Subject, explained: Explained, out: Path) -> None:
+    """The table of inversion methods, with the drift of the one in use, and what it gave."""
+    traversal, folder = explained.traversals[0], subject.context.folder("inversion")
+    arrays = load_codes(subject.context.artifacts["inversion"])[1]
+    decoded = traversal.images(torch.zeros(len(traversal.codes)))
+    inverted = predict(subject.target, decoded, subject.device)
+    drift = float((inverted - subject.predictions).abs().mean())
+    with open(folder / "methods.csv", newline="") as file:
+        table: Sequence[dict[str, Any]] = list(csv.DictReader(file))
+    write_table(out / "inversion.csv", [row | {"drift": drift if i == 0 else ""} for i, row in enumerate(table)])
+    np.savez(
+        out / "inversion.npz",
+        real=subject.spec.pictures(subject.real),
+        decoded=subject.spec.pictures(decoded),
+        psnr=arrays["psnr"],
+        ms_ssim=arrays["ms_ssim"],
+        prediction_real=subject.predictions.numpy(),
+        prediction_decoded=inverted.numpy(),
+    )
