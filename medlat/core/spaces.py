@@ -91,7 +91,7 @@ class LatentModel:
     | posterior | `posterior` |
     | latent_affines | `latent_affines` |
     | map_codes | `map_codes` and `reached` |
-    | invert | `invert` |
+    | invert | `invert` and `decode_with` |
 
     `decode` is a function of the code alone once `deterministic` was called. A network that is trained here is a
     `torch.nn.Module` as well: `class Mine(LatentModel, nn.Module)`.
@@ -109,6 +109,13 @@ class LatentModel:
     def decode(self, codes: Tensor, space: str) -> Tensor:
         """Codes [N, *space.shape] -> images [N, C, H, W] in [-1, 1]; differentiable in the codes."""
         raise NotImplementedError
+
+    # --- optional ------------------------------------------------------------------------------------------------
+
+    @property
+    def image_spaces(self) -> tuple[str, ...]:
+        """The spaces that real images can be inverted into, the default first: all, where the class does not say."""
+        return tuple(self.spaces)
 
     # --- capabilities --------------------------------------------------------------------------------------------
 
@@ -134,8 +141,16 @@ class LatentModel:
         """Images [N, C, H, W] in [-1, 1] -> mean and log variance of a normal posterior, both [N, *space.shape]."""
         raise NotImplementedError
 
-    def invert(self, images: Tensor, space: str) -> Tensor:
-        """Images [N, C, H, W] in [-1, 1] -> the codes [N, *space.shape] whose images are these, but for rounding."""
+    def invert(self, images: Tensor, codes: Tensor, space: str) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] and codes [N, *space.shape] -> the noise [N, ...] that belongs to each image:
+        what its code leaves out. `decode_with` makes the image of both.
+        """
+        raise NotImplementedError
+
+    def decode_with(self, codes: Tensor, noise: Tensor, space: str) -> Tensor:
+        """Codes [N, *space.shape] and noise [N, ...] that `invert` found, of these codes or others -> images
+        [N, C, H, W] in [-1, 1]; differentiable in the codes.
+        """
         raise NotImplementedError
 
     def latent_affines(self, space: str) -> list[Tensor]:
@@ -165,7 +180,7 @@ class LatentModel:
 CAPABILITIES = {  # name -> the methods of which one must be overridden
     "encode": ("encode", "posterior"),
     "posterior": ("posterior",),
-    "invert": ("invert",),
+    "invert": ("invert", "decode_with"),
     "latent_affines": ("latent_affines",),
     "map_codes": ("map_codes",),
 }
@@ -264,19 +279,15 @@ class Directions:
             raise UserError(f"{path}: not a readable file of directions ({error})") from error
 
 
-FOR_IMAGES = "w+"  # where a generator has it: only there do StyleGAN2's images come close to real ones
-
-
 def chosen_space(model: LatentModel, name: str | None, for_images: bool = False) -> LatentSpace:
     """The space of that name; None: the model's default.
 
-    for_images: the space is to hold real images. Then `w+` is the default where there is one, and StyleGAN2's z is no
-    choice: only the direction of such a code counts, and of the mean code, 0, there is not even that.
-    Raises UserError where there is none of that name.
+    for_images: the space is to hold real images: one of `image_spaces`. Raises UserError where there is none of that
+    name.
     """
-    usable = [space for space in model.spaces if not for_images or space != "z" or "w" not in model.spaces]
+    usable = model.image_spaces if for_images else tuple(model.spaces)
     if name is None:
-        return model.spaces[FOR_IMAGES if for_images and FOR_IMAGES in usable else usable[0]]
+        return model.spaces[usable[0]]
     if name not in usable:
         found = "with this generator, images are inverted into" if for_images else "this generator has"
         raise ArgumentError("space", f"{found} {', '.join(usable)}", name)
@@ -291,11 +302,17 @@ def device_of(model: LatentModel) -> torch.device:
 PIXELS_AT_ONCE = 2**20  # of images decoded together: 256 of 64², 1 of 1024²
 
 
-def decode_in_parts(model: LatentModel, codes: Tensor, space: str) -> Tensor:
-    """Any number of codes [N, *shape] -> images [N, C, H, W] float32 in [-1, 1] on the CPU, without gradients."""
+def decode_in_parts(model: LatentModel, codes: Tensor, space: str, noise: Tensor | None = None) -> Tensor:
+    """Any number of codes [N, *shape] -> images [N, C, H, W] float32 in [-1, 1] on the CPU, without gradients.
+
+    noise: [N, ...], what belongs to the images that codes were found for, where that is known.
+    """
     size = max(1, PIXELS_AT_ONCE // (model.image.height * model.image.width))
     with torch.inference_mode():
-        return torch.cat([model.decode(part, space).float().cpu() for part in codes.split(size)])
+        if noise is None:
+            return torch.cat([model.decode(part, space).float().cpu() for part in codes.split(size)])
+        parts = zip(codes.split(size), noise.split(size), strict=True)
+        return torch.cat([model.decode_with(part, own.to(part.device), space).float().cpu() for part, own in parts])
 
 
 def stack_steps(code: Tensor, vectors: Tensor, steps: Sequence[float]) -> Tensor:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medlat.core.randomness import derive_seed, generator_for
-from medlat.evaluation.reconstruction import ms_ssim
+from medlat.core.similarity import ms_ssim
 
 PATCH = 7
 PATCHES_PER_IMAGE = 64
@@ -205,7 +205,7 @@ def diversity(images: Tensor, pairs: int, seed: int, batch: int = 64) -> float:
     """Mean MS-SSIM of random pairs of different images [N, C, H, W] in [-1, 1] (Odena et al. 2017, section 4.2).
 
     1 where all are the same image, near 0 where they share nothing; so less is more diverse, and the value of real
-    images is what to reach. Images of fewer than 161 pixels a side take fewer scales: see `reconstruction.ms_ssim`.
+    images is what to reach. Images of fewer than 161 pixels a side take fewer scales: see `ms_ssim`.
     NaN where there are fewer than two images.
     """
     assert pairs >= 1, pairs

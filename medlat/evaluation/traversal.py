@@ -23,10 +23,19 @@ def latent_sigma(model: LatentModel, directions: Directions, generator: torch.Ge
 
 @torch.inference_mode()
 def traverse(
-    model: LatentModel, directions: Directions, codes: Tensor, steps: list[float], sigma: Tensor
+    model: LatentModel,
+    directions: Directions,
+    codes: Tensor,
+    steps: list[float],
+    sigma: Tensor,
+    noise: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """For each direction the images [N, S, C, H, W] in [-1, 1] of N base codes at S steps (in σ of the space)."""
+    """For each direction the images [N, S, C, H, W] in [-1, 1] of N base codes at S steps (in σ of the space).
+
+    noise: [N, ...] that belongs to the codes' images and stays, where it is known.
+    """
+    kept = None if noise is None else noise.repeat_interleave(len(steps), dim=0)
     for vector, scale in zip(directions.vectors, sigma, strict=True):
         moved = stack_steps(codes.cpu(), (vector * scale)[None], steps)[:, 0]  # [N, S, *shape]
-        images = decode_in_parts(model, moved.flatten(0, 1).to(codes.device), directions.space.name)
+        images = decode_in_parts(model, moved.flatten(0, 1).to(codes.device), directions.space.name, kept)
         yield images.unflatten(0, moved.shape[:2])

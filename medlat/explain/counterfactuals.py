@@ -19,7 +19,8 @@ BISECTIONS = 8  # the step is known to 1/256 of the distance between two steps o
 class Traversal:
     """N codes, and for each a move of one step that is to raise the prediction.
 
-    codes, moves: [N, *space.shape] on the CPU; a move is a unit direction times the space's σ along it.
+    codes, moves: [N, *space.shape] on the CPU; a move is a unit direction times the space's σ along it. noise: [N, ...]
+    that belongs to the images and stays, where it is known.
     """
 
     model: LatentModel
@@ -28,11 +29,12 @@ class Traversal:
     moves: Tensor
     target: Target
     device: torch.device
+    noise: Tensor | None = None
 
     def images(self, steps: Tensor) -> Tensor:
         """One image of each code, `steps` [N] along its move: [N, C, H, W] in [-1, 1] on the CPU."""
         far = steps.float().reshape(-1, *[1] * (self.codes.dim() - 1))
-        return decode_in_parts(self.model, (self.codes + far * self.moves).to(self.device), self.space)
+        return decode_in_parts(self.model, (self.codes + far * self.moves).to(self.device), self.space, self.noise)
 
     def predictions(self, steps: Tensor) -> Tensor:
         """Of those images, [N]."""

@@ -1,4 +1,4 @@
-"""Inversion in one pass of an encoder: the generator's own, or one trained for it."""
+"""Inversion in one pass of an encoder: the generator's own, or one trained for it; alone, or with the image's noise."""
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ class Encode:
 
     needs_encoder = True
     tunes = False
+    keeps_noise = False
 
     def __init__(self, space: str | None = None) -> None:
         self.space = space
@@ -27,12 +28,18 @@ class Encode:
         return codes
 
 
-def own_encoder(model: LatentModel, space: str) -> Encoder | None:
-    """The generator's own way from images to a space: the exact one where it has that, else its encoder; None where it
-    has none.
+class Exact(Encode):
+    """What the encoder says, and the noise that belongs to the image: together they give it back. A moved code keeps
+    the noise. Of a generator that can `invert`.
+
+    space: as above.
     """
-    if model.can("invert"):
-        return lambda images: model.invert(images, space)
+
+    keeps_noise = True
+
+
+def own_encoder(model: LatentModel, space: str) -> Encoder | None:
+    """The generator's own encoder to a space; None where it has none."""
     if model.can("encode"):
         return lambda images: model.encode(images, space)
     return None

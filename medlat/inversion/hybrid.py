@@ -34,6 +34,7 @@ class Hybrid:
 
     needs_encoder = True
     tunes = False
+    keeps_noise = False
 
     def __init__(
         self,

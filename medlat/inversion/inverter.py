@@ -11,8 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from medlat.core.errors import ArgumentError
+from medlat.core.similarity import ms_ssim, psnr
 from medlat.core.spaces import PIXELS_AT_ONCE, LatentModel, chosen_space, decode_in_parts, device_of
-from medlat.evaluation.reconstruction import ms_ssim, psnr
 
 Encoder = Callable[[Tensor], Tensor]  # images [N, C, H, W] in [-1, 1] -> codes [N, *space.shape]
 
@@ -23,11 +24,13 @@ class Inverter(Protocol):
     space:         name of the space; None: `w+` where the generator has one, else its default.
     needs_encoder: whether `invert` wants an encoder.
     tunes:         whether it also has `tune`, which fits a copy of the generator to the images.
+    keeps_noise:   whether the noise that belongs to an image is kept beside its code: of a generator that can `invert`.
     """
 
     space: str | None
     needs_encoder: bool
     tunes: bool
+    keeps_noise: bool
 
     def invert(self, model: LatentModel, images: Tensor, encoder: Encoder | None) -> Tensor:
         """Images [N, C, H, W] in [-1, 1] -> codes [N, *space.shape] float32, on the images' device.
@@ -41,15 +44,24 @@ class Inverter(Protocol):
 class Inverted:
     """Inverted images, on the CPU.
 
-    codes: [N, *space.shape]; images: their decodings [N, C, H, W] in [-1, 1]; psnr [N] in dB (range 2) and ms_ssim [N]
-    against the real images; seconds: for an image.
+    codes: [N, *space.shape]; noise: [N, ...] that belongs to each, where it is kept; images: what both are decoded to,
+    [N, C, H, W] in [-1, 1]; psnr [N] in dB (range 2) and ms_ssim [N] against the real images; seconds: for an image.
     """
 
     codes: Tensor
+    noise: Tensor | None
     images: Tensor
     psnr: Tensor
     ms_ssim: Tensor
     seconds: float
+
+
+def check_inverter(inverter: Inverter, model: LatentModel) -> None:
+    """Raises UserError where the generator cannot do what the inverter needs of it."""
+    chosen_space(model, inverter.space, for_images=True)
+    if inverter.keeps_noise and not model.can("invert"):
+        lacks = f"{type(model).__name__} knows no noise that belongs to an image"
+        raise ArgumentError("", f"{lacks}; expected encoder or hybrid", type(inverter).__name__, of=inverter)
 
 
 def invert_all(
@@ -57,21 +69,32 @@ def invert_all(
 ) -> Inverted:
     """Invert every image. batches: at least one [B, C, H, W] in [-1, 1]; a large one is divided.
 
-    Of a model that is tuned afterwards, `compare` says how well it decodes the same codes.
+    Of a model that is tuned afterwards, `compare` says how well it decodes the same codes. Raises UserError where the
+    generator cannot do what the inverter needs.
     """
+    check_inverter(inverter, model)
     size = max(1, PIXELS_AT_ONCE // (model.image.height * model.image.width))
-    real, codes, seconds = [], [], 0.0
+    space = chosen_space(model, inverter.space, for_images=True).name
+    real, codes, noise, seconds = [], [], [], 0.0
     for part in (part for batch in batches for part in batch.split(size)):
-        began = time.perf_counter()
-        codes.append(inverter.invert(model, part.to(device), encoder).cpu())
+        began, images = time.perf_counter(), part.to(device)
+        codes.append(found := inverter.invert(model, images, encoder))
+        if inverter.keeps_noise:
+            with torch.no_grad():
+                noise.append(model.invert(images, found, space).cpu())
+        codes[-1] = found.cpu()
         seconds += time.perf_counter() - began
         real.append(part.cpu())
     images = torch.cat(real)
-    space = chosen_space(model, inverter.space, for_images=True).name
-    return compare(model, torch.cat(codes), space, images, seconds / len(images))
+    kept = torch.cat(noise) if noise else None
+    return compare(model, torch.cat(codes), space, images, seconds / len(images), kept)
 
 
-def compare(model: LatentModel, codes: Tensor, space: str, images: Tensor, seconds: float) -> Inverted:
-    """What the model makes of codes [N, *shape], beside the images [N, C, H, W] that they stand for."""
-    decoded = decode_in_parts(model, codes.to(device_of(model)), space)
-    return Inverted(codes, decoded, psnr(decoded, images), ms_ssim(decoded, images), seconds)
+def compare(
+    model: LatentModel, codes: Tensor, space: str, images: Tensor, seconds: float, noise: Tensor | None = None
+) -> Inverted:
+    """What the model makes of codes [N, *shape], with the noise [N, ...] that belongs to them if there is any, beside
+    the images [N, C, H, W] that they stand for.
+    """
+    decoded = decode_in_parts(model, codes.to(device_of(model)), space, noise)
+    return Inverted(codes, noise, decoded, psnr(decoded, images), ms_ssim(decoded, images), seconds)

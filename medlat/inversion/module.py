@@ -6,9 +6,8 @@ from torch import Tensor
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
 from medlat.core.ranges import Count, NotNegative, Positive, Seed
-from medlat.core.similarity import pyramid_error
+from medlat.core.similarity import psnr, pyramid_error
 from medlat.core.spaces import LatentModel
-from medlat.evaluation.reconstruction import psnr
 from medlat.inversion.mapping import code_statistics
 from medlat.inversion.network import CodeEncoder
 from medlat.inversion.objective import SAMPLES

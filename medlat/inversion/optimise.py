@@ -3,7 +3,6 @@
 """
 
 import math
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from medlat.core.ranges import Count, NotNegative, Positive, PositiveShare
 from medlat.core.spaces import LatentModel, chosen_space
 from medlat.inversion.inverter import Encoder
 from medlat.inversion.objective import Objective
-from medlat.training.settings import cpu_has_bf16
+from medlat.training.settings import fast
 
 RISE = 0.05  # share of the steps over which the learning rate rises from 0
 
@@ -36,6 +35,7 @@ class Optimise:
 
     needs_encoder = False
     tunes = False
+    keeps_noise = False
 
     def __init__(
         self,
@@ -81,12 +81,6 @@ class Optimise:
 
     def _draw(self, step: int, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=generator_for("inversion", "noise", step)).to(like.device)
-
-
-def fast(device: torch.device) -> AbstractContextManager:
-    """bf16 where the hardware has it: Adam's steps are far longer than its rounding."""
-    able = cpu_has_bf16() if device.type == "cpu" else torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=able)
 
 
 def check_whole(name: str, value: int) -> None:

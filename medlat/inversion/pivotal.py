@@ -13,7 +13,8 @@ from medlat.core.ranges import Count, NotNegative, Positive, Width
 from medlat.core.similarity import pyramid_error
 from medlat.core.spaces import LatentModel, chosen_space
 from medlat.inversion.inverter import Encoder, Inverter
-from medlat.inversion.optimise import check_number, check_whole, fast
+from medlat.inversion.optimise import check_number, check_whole
+from medlat.training.settings import fast
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -30,6 +31,7 @@ class Pivotal:
     """
 
     tunes = True
+    keeps_noise = False
 
     def __init__(
         self,

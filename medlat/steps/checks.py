@@ -319,6 +319,7 @@ def _module(config: DictConfig) -> None:
     import torch
 
     from medlat.core.spaces import chosen_space
+    from medlat.inversion.inverter import check_inverter
     from medlat.training.loop import check_hardware
 
     image, how_long = _image(config), schedule(config)
@@ -337,7 +338,7 @@ def _module(config: DictConfig) -> None:
         if config.classifier is not None:
             for section in _inversions(config):
                 with naming(section):
-                    chosen_space(network, build(section).space, for_images=True)
+                    check_inverter(build(section), network)
 
 
 def _check_generator(target: str, network: Any) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from medlat.steps.step import Context
 class Subject:
     """What the explanations of all methods share.
 
-    real: [N, C, H, W] in [-1, 1], the images explained; predictions [N] of them; groups [N]: whose they are.
+    real: [N, C, H, W] in [-1, 1], the images explained; noise [N, ...] that belongs to them, where inversion keeps it;
+    predictions [N] of them; groups [N]: whose they are.
     reference: measurements [R, M] of training images in standard deviations; reference_predictions [R] of them.
     """
 
@@ -45,6 +46,7 @@ class Subject:
     target: Target
     asked: TargetRange
     real: Tensor
+    noise: Tensor | None
     predictions: Tensor
     label: Label | None
     rows: np.ndarray  # of the images in the image store
@@ -83,14 +85,8 @@ def _shown(subject: Subject) -> np.ndarray:
 
 def save_series(subject: Subject, explained: Explained, out: Path) -> None:
     traversal, found, chosen = explained.traversals[0], explained.found[0], _shown(subject)
-    some = Traversal(
-        traversal.model,
-        traversal.space,
-        traversal.codes[chosen],
-        traversal.moves[chosen],
-        traversal.target,
-        traversal.device,
-    )
+    noise = None if traversal.noise is None else traversal.noise[chosen]
+    some = replace(traversal, codes=traversal.codes[chosen], moves=traversal.moves[chosen], noise=noise)
     images = [subject.spec.pictures(some.images(torch.full((len(chosen),), step))) for step in subject.steps]
     arrays = {
         "images": np.stack(images, axis=1),

@@ -16,10 +16,10 @@ from medlat.config.build import plain
 from medlat.core.errors import UserError
 from medlat.core.progress import track
 from medlat.core.randomness import generator_for
+from medlat.core.similarity import ms_ssim
 from medlat.core.spaces import Directions
 from medlat.core.tables import read_table, write_table
 from medlat.evaluation.readout import centre_and_scale
-from medlat.evaluation.reconstruction import ms_ssim
 from medlat.evaluation.semantics import Effect
 from medlat.explain import scorecard
 from medlat.explain.audit import exposure, planted
@@ -154,7 +154,7 @@ def _exposed(context: Context, direction: str) -> tuple[dict[str, float], dict[s
 def _subject(context: Context) -> Subject:
     config, opened, spec, device = context.config, context.images, context.spec, context.device
     target = load_target(config, context.artifacts["classifier"], spec)
-    arrays = load_codes(context.artifacts["inversion"])[1]
+    codes, arrays = load_codes(context.artifacts["inversion"])
     rows, fit_rows = arrays["explained_rows"], arrays["fit_rows"]
     reference = predicted(target, opened, fit_rows, spec, device)
     measurements = builders.measurements(config)
@@ -171,6 +171,7 @@ def _subject(context: Context) -> Subject:
         target=target,
         asked=target_range(config, target, reference),
         real=real,
+        noise=codes.get("noise"),
         predictions=predict(target, real, device),
         label=label_of(config, opened),
         rows=rows,
@@ -200,7 +201,7 @@ def _explain(subject: Subject, found: Directions, method: Method) -> Explained:
     traversals, predictions, shifted = [], [], []
     moves = list(_moves(subject, found, method, codes))
     for move in track(moves, f"explaining by {found.method}", len(moves)):
-        traversal = Traversal(subject.model, space, codes, move, subject.target, subject.device)
+        traversal = Traversal(subject.model, space, codes, move, subject.target, subject.device, subject.noise)
         traversals.append(traversal)
         predictions.append(traversal.predictions_at(subject.steps))
         shifted.append(counterfactuals(traversal, subject.steps, predictions[-1], subject.asked))

@@ -122,7 +122,9 @@ class Inversion(Step):
         for name, section in settings.compared.items():
             table.append(_row(name, invert(name, build.build(section), rows[: settings.compared_images])))
         write_table(out / "methods.csv", table)
-        save_file({"fit": fit.codes.contiguous(), "explained": explained.codes.contiguous()}, out / CODES)
+        kept = {} if explained.noise is None else {"noise": explained.noise.contiguous()}
+        codes = {"fit": fit.codes.contiguous(), "explained": explained.codes.contiguous()}
+        save_file(codes | kept, out / CODES)
         np.savez(
             out / "inversion.npz",
             fit_rows=fit_rows,
@@ -163,7 +165,9 @@ def _row(method: str, found: Inverted) -> dict[str, Any]:
 
 
 def load_codes(artifact: Artifact) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
-    """Codes of the images directions are fitted to and of the explained ones; rows, PSNR and pictures beside them."""
+    """Codes of the images directions are fitted to and of the explained ones, and where it is kept the noise of these;
+    rows, PSNR and MS-SSIM beside them.
+    """
     with np.load(artifact.path / "inversion.npz") as arrays:
         return load_file(artifact.path / CODES), dict(arrays)
 

@@ -152,18 +152,46 @@ class Run:
         """
         return self._in_parts(self._encoder, self._images(images))
 
-    def decode(self, codes: Tensor | np.ndarray, space: str | None = None) -> Tensor:
+    def noise(self, images: Tensor | np.ndarray, codes: Tensor | np.ndarray) -> Tensor:
+        """Images [N, C, H, W], float in [-1, 1], and their codes [N, *run.space.shape] -> the noise [N, ...] that
+        belongs to each: what its code leaves out. Moved with it, an image keeps all that the code does not decide.
+
+        Raises UserError where the generator knows no such noise, e.g. a VAE, and for images or codes of another size.
+        """
+        model, space = self.generator, self.space.name
+        if not model.can("invert"):
+            raise UserError(
+                f"{self.folder}: {type(model).__name__} knows no noise that belongs to an image; expected a diffusion "
+                f"autoencoder"
+            )
+        found, given = self._images(images), self._codes(codes, self.space)
+        if len(found) != len(given):
+            raise UserError(f"codes: found {len(given)}, expected one for each of {len(found)} images")
+        pairs = zip(found.split(self._at_once), given.split(self._at_once), strict=True)
+        with torch.no_grad():
+            parts = [model.invert(a.to(self.device), b.to(self.device), space).float().cpu() for a, b in pairs]
+        return torch.cat(parts)
+
+    def decode(
+        self, codes: Tensor | np.ndarray, space: str | None = None, noise: Tensor | np.ndarray | None = None
+    ) -> Tensor:
         """Codes [N, *shape] of a latent space, by default `run.space` -> images [N, C, H, W] float32 in [-1, 1].
 
-        Raises UserError where the generator has no such space, and for codes of another shape.
+        noise: [N, ...] that belongs to the images, as `noise` gives it. Raises UserError where the generator has no
+        such space, and for codes of another shape.
         """
-        of, found = self._space(space), torch.as_tensor(codes, dtype=torch.float32)
-        if found.dim() == 0 or tuple(found.shape[1:]) != of.shape or not len(found):
-            raise UserError(f"codes: found {list(found.shape)}, expected {_shape(of, 'N')}")
-        return decode_in_parts(self.generator, found.to(self.device), of.name).clone()  # no inference tensor
+        of = self._space(space)
+        found = self._codes(codes, of)
+        kept = None if noise is None else torch.as_tensor(noise, dtype=torch.float32)
+        return decode_in_parts(self.generator, found.to(self.device), of.name, kept).clone()  # no inference tensor
 
     def traverse(
-        self, code: Tensor | np.ndarray, direction: str, steps: Sequence[float], space: str | None = None
+        self,
+        code: Tensor | np.ndarray,
+        direction: str,
+        steps: Sequence[float],
+        space: str | None = None,
+        noise: Tensor | np.ndarray | None = None,
     ) -> Tensor:
         """The images along a direction from one code [*shape], or from each of N [N, *shape] -> images [S, C, H, W] or
         [N, S, C, H, W], float32 in [-1, 1].
@@ -173,6 +201,7 @@ class Run:
                    figures; 0 is the code itself.
         space:     of the code, by default `run.space`; the direction may be of another, as far as the generator knows
                    the way: StyleGAN2's directions in w move codes of w+ too.
+        noise:     [...] or [N, ...] that belongs to the images, as `noise` gives it; it stays.
 
         Raises UserError where there is no such direction, and for a code of another shape.
         """
@@ -190,7 +219,9 @@ class Run:
         only = slice(number, number + 1)
         chosen = replace(found, vectors=found.vectors[only], scores=found.scores[only], names=found.names[only])
         far = [float(step) for step in steps]
-        images = next(traverse(self.generator, chosen, codes, far, sigma[only]))
+        kept = None if noise is None else torch.as_tensor(noise, dtype=torch.float32)
+        kept = kept[None] if kept is not None and one else kept
+        images = next(traverse(self.generator, chosen, codes, far, sigma[only], kept))
         return (images[0] if one else images).clone()  # no inference tensor
 
     def predict(self, images: Tensor | np.ndarray) -> Tensor:
@@ -231,10 +262,20 @@ class Run:
             )
         return found.float()
 
+    def _codes(self, codes: Tensor | np.ndarray, of: LatentSpace) -> Tensor:
+        found = torch.as_tensor(codes, dtype=torch.float32)
+        if found.dim() == 0 or tuple(found.shape[1:]) != of.shape or not len(found):
+            raise UserError(f"codes: found {list(found.shape)}, expected {_shape(of, 'N')}")
+        return found
+
+    @property
+    def _at_once(self) -> int:
+        """Images that networks take together."""
+        return max(1, PIXELS_AT_ONCE // (self.image.height * self.image.width))
+
     @torch.no_grad()
     def _in_parts(self, function: Any, images: Tensor) -> Tensor:
-        size = max(1, PIXELS_AT_ONCE // (self.image.height * self.image.width))
-        return torch.cat([function(part.to(self.device)).float().cpu() for part in images.split(size)])
+        return torch.cat([function(part.to(self.device)).float().cpu() for part in images.split(self._at_once)])
 
     def _space(self, name: str | None) -> LatentSpace:
         """The space of that name; None: `run.space`."""

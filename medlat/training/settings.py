@@ -1,5 +1,6 @@
 """How long and on what a generator is trained. Light: checked before anything heavy is imported."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -85,6 +86,12 @@ class Schedule:
 def cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bf16 natively (AVX512-BF16, AMX); emulated it would be slower than float32."""
     return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
+
+
+def fast(device: torch.device) -> AbstractContextManager:
+    """bf16 where the hardware has it; for what does not hang on the last digits."""
+    able = cpu_has_bf16() if device.type == "cpu" else torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=able)
 
 
 def cpu_errs_in_second_derivatives() -> bool:

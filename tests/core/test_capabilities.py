@@ -7,7 +7,7 @@ from inversion.models import SPEC, Linear, stylegan2
 from torch import nn
 
 from medlat.core.errors import UserError
-from medlat.core.spaces import LatentModel, LatentSpace, device_of, missing_parts
+from medlat.core.spaces import LatentModel, LatentSpace, decode_in_parts, device_of, missing_parts
 from medlat.directions.coordinate import Coordinate, image_changes
 from medlat.directions.finder import encoded, need_capabilities, posteriors
 from medlat.directions.ica import ICA
@@ -45,11 +45,11 @@ class Posterior(Bare):
 
 
 class Exact(Encodes):
-    def encode(self, images, space):
-        return torch.zeros(len(images), self.weight.shape[1])
+    def invert(self, images, codes, space):
+        return images - self.decode(codes, space)
 
-    def invert(self, images, space):
-        return super().encode(images, space)
+    def decode_with(self, codes, noise, space):
+        return self.decode(codes, space) + noise
 
 
 class Affine(Bare):
@@ -100,10 +100,16 @@ def test_codes_of_an_encoder_and_means_of_a_posterior():
     assert device_of(Bare(WEIGHT)) == torch.device("cpu")
 
 
-def test_the_exact_inversion_comes_before_the_encoder():
+def test_a_moved_code_keeps_the_noise_of_its_image():
     model = Exact(WEIGHT)
-    codes = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(own_encoder(model, "z")(model.decode(codes)), codes, atol=1e-5)
+    images = torch.rand(5, 1, 1, 4, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
+    codes = own_encoder(model, "z")(images)
+    noise = model.invert(images, codes, "z")
+    assert float((model.decode(codes) - images).abs().max()) > 0.1, "the code alone leaves something out"
+    assert torch.allclose(decode_in_parts(model, codes, "z", noise), images, atol=1e-6)
+    moved = codes + torch.tensor([1.0, 0.0, 0.0])
+    change = decode_in_parts(model, moved, "z", noise) - images
+    assert torch.allclose(change, model.weight[:, 0].expand(5, 1, 1, 4), atol=1e-5), "what the code decides, no more"
     assert own_encoder(Bare(WEIGHT), "z") is None
 
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from medlat.core.similarity import ms_ssim, ms_ssim_scales, psnr
 from medlat.core.spaces import LatentModel, LatentSpace
-from medlat.evaluation.reconstruction import ms_ssim, ms_ssim_scales, psnr, reconstruct
+from medlat.evaluation.reconstruction import reconstruct
 
 
 def test_psnr_by_hand():

@@ -3,8 +3,8 @@ import torch
 from inversion.models import SPEC, Linear, solved, stylegan2
 
 from medlat.core.errors import UserError
+from medlat.core.similarity import psnr
 from medlat.core.spaces import chosen_space, device_of
-from medlat.evaluation.reconstruction import psnr
 from medlat.inversion.encode import Encode, own_encoder
 from medlat.inversion.hybrid import Hybrid
 from medlat.inversion.inverter import compare, invert_all
@@ -66,7 +66,7 @@ def test_a_space_that_the_generator_lacks_is_named(inverter):
 
 
 def test_stylegan2_s_z_has_no_mean_code_to_start_from():
-    with pytest.raises(UserError, match=r"space=z: .* images are inverted into w, w\+, s$"):
+    with pytest.raises(UserError, match=r"space=z: .* images are inverted into w\+, w, s$"):
         chosen_space(stylegan2(), "z", for_images=True)
 
 

@@ -3,12 +3,12 @@ import torch
 from inversion.models import Linear, solved, stylegan2
 
 from medlat.core.errors import UserError
-from medlat.evaluation.reconstruction import psnr
-from medlat.inversion import optimise
+from medlat.core.similarity import psnr
 from medlat.inversion.hybrid import Hybrid
 from medlat.inversion.inverter import invert_all
 from medlat.inversion.objective import Objective
 from medlat.inversion.optimise import Optimise
+from medlat.training import settings
 
 CPU = torch.device("cpu")
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def exact(monkeypatch):
     """Without bf16, where codes are compared closely."""
-    monkeypatch.setattr(optimise, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(settings, "cpu_has_bf16", lambda: False)
 
 
 def images_of(model, n=4, seed=3, space="z"):

@@ -3,7 +3,7 @@ import torch
 from inversion.models import Linear, stylegan2
 
 from medlat.core.errors import UserError
-from medlat.evaluation.reconstruction import psnr
+from medlat.core.similarity import psnr
 from medlat.inversion.optimise import Optimise
 from medlat.inversion.pivotal import Pivotal
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from medlat.classifiers.black_box import BlackBox, disagreement
 from medlat.core.errors import ArgumentError
 from medlat.core.ranges import Count, NotNegative, PositiveShare, Seed, Share, Width
-from medlat.core.similarity import pyramid_error
-from medlat.evaluation.reconstruction import psnr
+from medlat.core.similarity import psnr, pyramid_error
 from medlat.generators.gan.augmentation import Adaptive
 from medlat.generators.gan.module import Terms
 from medlat.generators.stylegan2.module import StyleGAN2Module, saturate

@@ -207,6 +207,13 @@ class StyleGAN2(LatentModel, nn.Module):
             "s": LatentSpace("s", (styles,), "empirical"),
         }
 
+    @property
+    def image_spaces(self) -> tuple[str, ...]:
+        """Only in `w+` do its images come close to real ones. Not z: only the direction of such a code counts, and of
+        the mean code, 0, there is not even that.
+        """
+        return ("w+", "w", "s")
+
     @torch.no_grad()
     def track_mean(self, w: Tensor, decay: float = 0.998) -> None:
         """Move the mean w towards the mean of a batch [N, w_dim]."""

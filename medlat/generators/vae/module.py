@@ -9,8 +9,8 @@ from medlat.classifiers.black_box import BlackBox
 from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
 from medlat.core.ranges import Count, Seed
+from medlat.core.similarity import psnr
 from medlat.core.spaces import LatentModel, kl_per_dimension
-from medlat.evaluation.reconstruction import psnr
 from medlat.generators.vae.networks import VAE
 from medlat.generators.vae.objective import ClassifierGuidedObjective, VAEObjective
 from medlat.training.averaged import AveragedModule

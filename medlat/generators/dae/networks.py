@@ -1,0 +1,155 @@
+"""A diffusion autoencoder (Preechakul et al. 2022, arXiv 2111.15640): a code that says what an image shows, and noise
+that says the rest.
+
+An encoder gives the code z; a rectified flow (Liu et al. 2023, arXiv 2209.03003), conditioned on z, carries noise to
+images along the ordinary differential equation dx/dt = v(x, t, z), from t = 1 to 0. The same equation backwards carries
+an image to the noise that belongs to it; with that noise a moved code changes what z decides and leaves the rest.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medlat.core.errors import ArgumentError
+from medlat.core.randomness import generator_for
+from medlat.core.ranges import Count, NotNegative, Width
+from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
+from medlat.generators.dae.unet import GROUP, VelocityUNet
+from medlat.generators.sizes import check_positive
+from medlat.generators.vae.networks import BASE, ResidualBlock
+from medlat.training.settings import fast
+
+MOMENTUM = 0.01  # of the running mean, variance and correlation of codes
+
+
+class SemanticEncoder(nn.Module):
+    """Images [N, C, H, W] in [-1, 1] -> codes [N, D] float32 whose coordinates have mean 0 and variance 1 over images.
+
+    capacity: channels of the first feature map, at a quarter of the resolution; doubled at each halving, up to 8 times.
+    """
+
+    def __init__(self, image: ImageSpec, latent_dim: int, capacity: int) -> None:
+        super().__init__()
+        stride = 4 if min(image.height, image.width) >= 8 * BASE else 2
+        levels = max(1, int(math.log2(min(image.height, image.width) / (BASE * stride))))
+        widths = [capacity * min(2**i, 8) for i in range(levels + 1)]
+        grid = [side // stride // 2**levels for side in (image.height, image.width)]
+        self.stem = nn.Conv2d(image.channels, widths[0], 2 * stride, stride, padding=(stride + 1) // 2)
+        self.blocks = nn.Sequential(*[ResidualBlock(a, b, "down", "batch") for a, b in pairwise(widths)])
+        self.head = nn.Linear(widths[-1] * math.prod(grid), latent_dim)
+        self.standardise = nn.BatchNorm1d(latent_dim, momentum=MOMENTUM, affine=False)
+        self.register_buffer("correlation", torch.eye(latent_dim))
+        self.correlation: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        h = self.blocks(F.leaky_relu(self.stem(images), 0.2))
+        with torch.autocast(images.device.type, enabled=False):
+            codes = self.standardise(self.head(h.flatten(1).float()))
+            if self.training:
+                self.correlation.lerp_(codes.detach().T @ codes.detach() / len(codes), MOMENTUM)
+        return codes
+
+
+class DiffusionAutoencoder(LatentModel, nn.Module):
+    """A `LatentModel` with the one space `z`; it encodes, and inverts exactly.
+
+    Codes of real images are not quite normal: samples are drawn from the Gaussian that has their correlations.
+
+    image:            what the images are; sides must be multiples of `patch`.
+    latent_dim:       D, length of a code.
+    widths:           channels of the U-Net at each resolution, multiples of 16.
+    depth:            its blocks at each resolution, on either side.
+    patch:            side of the pixel blocks that its first features stand for: 1, 2 or 4 (cheaper each time).
+    encoder_capacity: channels of the encoder's first feature map.
+    spread:           σ of the noise that is added to codes while it trains: what is nearer than that is one code.
+    steps:            of the solver, from noise to image or back; each has two evaluations (midpoint rule).
+    """
+
+    def __init__(
+        self,
+        image: ImageSpec,
+        latent_dim: Width = 64,
+        widths: Sequence[Width] = (48, 96, 96),
+        depth: Width = 1,
+        patch: Literal[1, 2, 4] = 2,
+        encoder_capacity: Width = 32,
+        spread: NotNegative = 0.1,
+        steps: Count = 8,
+    ) -> None:
+        super().__init__()
+        check_positive(latent_dim=latent_dim, depth=depth, encoder_capacity=encoder_capacity, steps=steps)
+        _check_sizes(image, widths, patch)
+        self.image, self.steps, self.spread = image, steps, spread
+        self.spaces = {"z": LatentSpace("z", (latent_dim,), prior="empirical")}
+        self.encoder = SemanticEncoder(image, latent_dim, encoder_capacity)
+        self.velocity = VelocityUNet(image.channels, latent_dim, patch, list(widths), depth)
+        noise = torch.randn(image.shape, generator=generator_for("diffusion autoencoder", "noise"))
+        self.register_buffer("noise", noise)
+        self.noise: Tensor
+
+    def encode(self, images: Tensor, space: str = "z") -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> codes [N, D] float32."""
+        return self.encoder(images).float()
+
+    def decode(self, codes: Tensor, space: str = "z") -> Tensor:
+        """Codes [N, D] -> images [N, C, H, W] in [-1, 1], all from the same noise."""
+        return self.decode_with(codes, self.noise.expand(len(codes), -1, -1, -1), space)
+
+    def decode_with(self, codes: Tensor, noise: Tensor, space: str = "z") -> Tensor:
+        """Codes [N, D] and the noise [N, C, H, W] that belongs to each -> images [N, C, H, W] in [-1, 1]."""
+        return self._flow(noise, codes, 1.0, 0.0).clamp(-1.0, 1.0)
+
+    def invert(self, images: Tensor, codes: Tensor, space: str = "z") -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] and codes [N, D] -> the noise [N, C, H, W] from which these codes are decoded
+        to these images, but for the solver's error.
+        """
+        return self._flow(images, codes, 0.0, 1.0)
+
+    def _flow(self, x: Tensor, codes: Tensor, start: float, end: float) -> Tensor:
+        """The solution of dx/dt = v(x, t, z) at time `end` from x at time `start`, by the midpoint rule.
+
+        Velocities may be rounded to bf16: over a step they err by far more than that.
+        """
+        step = (end - start) / self.steps
+        with fast(x.device):
+            for i in range(self.steps):
+                time = torch.full([len(x)], start + i * step, device=x.device)
+                middle = x + 0.5 * step * self.velocity(x, time, codes)
+                x = x + step * self.velocity(middle, time + 0.5 * step, codes)
+        return x
+
+    def forward(self, images: Tensor, noise: Tensor, time: Tensor, blur: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, noise [N, C, H, W], time [N] in [0, 1] and blur [N, D] ~ N(0, 1) -> the velocity at that time on the
+        straight way from each image to its noise, and what it should be.
+        """
+        codes = self.encode(images)
+        far = time[:, None, None, None]
+        return self.velocity(torch.lerp(images, noise, far), time, codes + self.spread * blur), noise - images
+
+    def sample(self, n: int, space: str = "z", generator: torch.Generator | None = None) -> Tensor:
+        """n codes, [n, D], from the Gaussian with the correlations of real images' codes."""
+        normal = torch.randn(n, *self.spaces[space].shape, generator=generator).to(self.noise.device)
+        values, vectors = torch.linalg.eigh(self.encoder.correlation)
+        return normal @ (vectors * values.clamp_min(0.0).sqrt()).T
+
+    def latent_affines(self, space: str = "z") -> list[Tensor]:
+        """The one weight matrix [E, D] that codes enter through."""
+        return [self.velocity.of_code.weight]
+
+
+def _check_sizes(image: ImageSpec, widths: Sequence[int], patch: int) -> None:
+    if patch not in (1, 2, 4):
+        raise ArgumentError("patch", "expected 1, 2 or 4", patch)
+    if not widths or any(width < GROUP or width % GROUP for width in widths):
+        raise ArgumentError("widths", f"expected multiples of {GROUP}", list(widths))
+    for side in (image.height, image.width):
+        if side % patch:
+            nearest = max(1, round(side / patch)) * patch
+            raise ArgumentError(
+                "image_size", f"with patch={patch} this network needs a multiple of it; nearest: {nearest}", side
+            )

@@ -1,0 +1,175 @@
+import pytest
+import torch
+
+from medlat.core.errors import UserError
+from medlat.core.similarity import psnr
+from medlat.core.spaces import ImageSpec, decode_in_parts, missing_parts
+from medlat.generators.dae.module import DiffusionAutoencoderModule
+from medlat.generators.dae.networks import DiffusionAutoencoder
+from medlat.training import settings
+from medlat.training.optimisation import Optimisation
+
+
+def spec(height, width=None, channels=1):
+    return ImageSpec(channels, height, width or height, 0.0, 255.0, "grey", 1.0)
+
+
+def small(image, **arguments):
+    arguments = {"latent_dim": 4, "widths": (16, 32), "encoder_capacity": 4} | arguments
+    return DiffusionAutoencoder(image, **arguments)
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """Without bf16, where images are compared closely."""
+    monkeypatch.setattr(settings, "cpu_has_bf16", lambda: False)
+
+
+@pytest.fixture
+def wild():
+    """A network whose velocity is far from constant, as a trained one's is."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = small(spec(16)).eval()
+        for weight in (p for name, p in model.velocity.named_parameters() if "conv2" in name or "head" in name):
+            torch.nn.init.normal_(weight, std=0.1)
+    return model.requires_grad_(False)
+
+
+def drawn(n, side=16, seed=0):
+    """Discs whose brightness and place vary: [n, 1, side, side] in [-1, 1], and the two factors [n, 2]."""
+    generator = torch.Generator().manual_seed(seed)
+    factors = torch.rand(n, 2, generator=generator)
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    centre = side * (0.3 + 0.4 * factors[:, 1, None, None])
+    disc = torch.sigmoid(2.0 * (side / 4 - ((y - side / 2) ** 2 + (x - centre) ** 2).sqrt()))
+    images = disc * (0.4 + 1.4 * factors[:, 0, None, None]) - 1.0
+    return (images[:, None] + 0.05 * torch.randn(n, 1, side, side, generator=generator)).clamp(-1, 1), factors
+
+
+@pytest.mark.parametrize(
+    ("image", "arguments"),
+    [
+        (spec(28), {"widths": (16, 32, 32)}),
+        (spec(64, channels=3), {"patch": 4}),
+        (spec(32, 48), {"patch": 1, "depth": 2}),
+        (spec(18), {"latent_dim": 7, "widths": (16,)}),
+    ],
+)
+def test_shapes(image, arguments):
+    model = small(image, steps=1, **arguments).eval()
+    images = torch.randn(3, *image.shape).clamp(-1, 1)
+    codes = model.encode(images)
+    noise = model.invert(images, codes)
+    assert codes.shape == model.sample(3).shape == (3, model.spaces["z"].size)
+    assert noise.shape == model.decode(codes).shape == model.decode_with(codes, noise).shape == images.shape
+    assert model.latent_affines("z")[0].shape[1] == model.spaces["z"].size
+    assert model.decode(codes).abs().max() <= 1.0
+    assert model.capabilities == {"encode", "invert", "latent_affines"}
+    assert missing_parts(model) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"widths": (16, 24)}, r"widths=\[16, 24\]: expected multiples of 16$"),
+        ({"widths": ()}, "widths="),
+        ({"patch": 3}, "patch=3: expected 1, 2 or 4$"),
+        ({"steps": 0}, "steps=0"),
+        ({"latent_dim": -1}, "latent_dim=-1"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, said):
+    with pytest.raises(UserError, match=said):
+        small(spec(16), **arguments)
+
+
+def test_a_size_that_does_not_fit_is_named():
+    with pytest.raises(UserError, match=r"image_size=27: .*nearest: 28$"):
+        small(spec(27))
+
+
+def test_untrained_it_is_the_noise():
+    model = small(spec(16)).eval()
+    codes, noise = torch.randn(2, 4), 0.3 * torch.randn(2, 1, 16, 16)
+    assert torch.equal(model.decode_with(codes, noise), noise.clamp(-1, 1)), "a velocity of 0 moves nothing"
+
+
+def test_the_solver_s_error_falls_with_the_square_of_its_steps(wild, exact):
+    images = drawn(4)[0]
+    codes = wild.encode(images)
+    errors = []
+    for steps in (8, 16, 32):
+        wild.steps = steps
+        back = wild._flow(wild.invert(images, codes), codes, 1.0, 0.0)
+        errors.append(float((back - images).square().mean().sqrt()))
+    assert errors[0] > 1e-3, "there is something to integrate"
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[0] / errors[2] > 6.0, "16 for steps short enough"
+
+
+def test_each_image_has_its_own_noise_and_code(wild, exact):
+    images = drawn(3)[0]
+    codes = wild.encode(images)
+    together = decode_in_parts(wild, codes, "z", wild.invert(images, codes))
+    apart = torch.cat(
+        [decode_in_parts(wild, wild.encode(i[None]), "z", wild.invert(i[None], wild.encode(i[None]))) for i in images]
+    )
+    assert torch.allclose(together, apart, atol=1e-5)
+    assert torch.equal(wild.decode(codes), wild.decode(codes)), "a function of the code alone"
+
+
+def test_codes_have_variance_one_and_samples_their_correlations():
+    model = small(spec(16), latent_dim=3)
+    images = drawn(64)[0]
+    for _ in range(1000):
+        model.encode(images)
+    model.eval()
+    with torch.no_grad():
+        codes = model.encode(images)
+        samples = model.sample(20_000, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(codes.mean(0), torch.zeros(3), atol=0.05)
+    assert torch.allclose(codes.std(0), torch.ones(3), atol=0.05)
+    assert torch.allclose(torch.cov(samples.T), torch.corrcoef(codes.T), atol=0.08)
+
+
+def test_codes_can_be_differentiated(wild):
+    codes = torch.zeros(2, 4, requires_grad=True)
+    wild.decode(codes).mean().backward()
+    assert float(codes.grad.abs().min()) > 0.0
+
+
+def trained(steps=200, batch=32):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = small(spec(16), steps=4)
+    module = DiffusionAutoencoderModule(model, 0, steps, Optimisation(3e-3, ema_decay=0.98))
+    module.log = module.log_dict = lambda *_, **__: None
+    adam = module.configure_optimizers()["optimizer"]
+    losses = []
+    for step in range(steps):
+        images = drawn(batch, seed=step)[0]
+        found, wanted = model(images, *module._draw(batch, torch.Generator().manual_seed(step)))
+        loss = (found - wanted).square().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        module.averaged.update_parameters(model)
+        losses.append(loss.item())
+    return module.result.eval().requires_grad_(False), losses
+
+
+def test_what_it_learns():
+    model, losses = trained()
+    assert losses[-1] < 0.5 * losses[0]
+    images, factors = drawn(64, seed=10**6)
+    codes = model.encode(images)
+    alone, exactly = model.decode(codes), decode_in_parts(model, codes, "z", model.invert(images, codes))
+    assert float(psnr(exactly, images).mean()) > 35.0
+    assert float(psnr(exactly, images).mean() - psnr(alone, images).mean()) > 20.0, "the noise says the rest"
+    brightness = torch.stack([alone.mean((1, 2, 3)), images.mean((1, 2, 3))])
+    assert float(torch.corrcoef(brightness)[0, 1]) > 0.95, "the code decides what all noise leaves open"
+    design = torch.cat([codes, torch.ones(64, 1)], dim=1)
+    residual = factors - design @ torch.linalg.lstsq(design, factors).solution
+    r2 = 1.0 - residual.var(0) / factors.var(0)
+    assert float(r2[0]) > 0.8, "the code holds the brightness"
