@@ -70,13 +70,15 @@ class Target:
 
 
 def target_of(black_box: BlackBox, name: str | None) -> Target:
-    """The target of that name; None: the only one, the expected grade of an ordinal task, or the last class.
+    """The target of that name; None: the only one, or the expected grade of an ordinal task.
 
-    Raises UserError where there is none of that name.
+    Raises UserError where there is none of that name, and where there are several classes and none is chosen.
     """
     outputs = black_box.outputs
+    if name is None and black_box.task == "multiclass":
+        raise ArgumentError("target", f"the classifier has several classes; choose from {', '.join(outputs)}", None)
     if name is None:
-        return Target(black_box, None if black_box.task == "ordinal" else len(outputs) - 1)
+        return Target(black_box, None if black_box.task == "ordinal" else 0)
     if name not in outputs:
         raise ArgumentError("target", f"the classifier predicts no such thing{did_you_mean(name, outputs)}", name)
     return Target(black_box, outputs.index(name))

@@ -125,6 +125,7 @@ class Inversion:
 @dataclass
 class Explain:
     label: str | None  # of the data that the classifier is about
+    positive: list[str | int] | None  # classes of the label that are one, and all others the other
     target: str | None  # the output that is explained
     threshold: float | None  # prediction at which an image is said to have changed side
     target_range: Interval | None  # predictions that images are moved to

@@ -28,6 +28,13 @@ def test_what_is_explained_by_default():
     assert target_of(Grades(), "mild")(IMAGES).tolist() == pytest.approx([0.5] * 5)
 
 
+def test_of_several_classes_one_is_chosen_by_the_user():
+    many = Grades()
+    many.task = "multiclass"
+    with pytest.raises(UserError, match=r"target=null: the classifier has several classes; choose from .*mild.*severe"):
+        target_of(many, None)
+
+
 def test_no_such_target():
     with pytest.raises(UserError, match=r"target=sever: .*did you mean 'severe'"):
         target_of(Grades(), "sever")

@@ -9,7 +9,8 @@ from medlat.steps.classifier import Label, _biased, label_of
 
 
 def config(**classifier):
-    return OmegaConf.create({"seed": 0, "explain": {"label": None}, "classifier": {"bias": classifier or None}})
+    explain = {"label": None, "positive": None}
+    return OmegaConf.create({"seed": 0, "explain": explain, "classifier": {"bias": classifier or None}})
 
 
 @pytest.fixture
@@ -43,7 +44,9 @@ def test_bad_biases(opened):
     [
         (["a", "b"], None, "binary"),
         (["a", "b", "c"], None, "multiclass"),
-        (["0", "1", "2"], "ordinal", "ordinal"),
+        (["0", "1", "2"], None, "ordinal"),
+        (["0", "1", "2"], "multiclass", "multiclass"),
+        (["a", "b", "c"], "ordinal", "ordinal"),
         (None, None, "regression"),
         (["0", "1", "2"], "regression", "regression"),
     ],
@@ -64,3 +67,45 @@ def test_which_label(opened):
         label_of(config(), several)
     assert label_of(config(), SimpleNamespace(labels=dict)) is None
     assert label_of(config(), opened).classes == ["no", "yes"]
+
+
+GRADES = Label("grade", np.array([0.0, 1.0, 2.0, 3.0, 4.0, 2.0]), ["0", "1", "2", "3", "4"])
+KINDS = Label("kind", np.array([2.0, 0.0, 1.0]), ["benign", "in situ", "invasive"])
+
+
+@pytest.mark.parametrize(
+    ("label", "positive", "values", "classes"),
+    [
+        (GRADES, ["2", "3", "4"], [0, 0, 1, 1, 1, 1], ["below 2", "2 or more"]),
+        (GRADES, ["4", "3"], [0, 0, 0, 1, 1, 0], ["below 3", "3 or more"]),
+        (GRADES, ["0", "4"], [1, 0, 0, 0, 1, 0], ["1 or 2 or 3", "0 or 4"]),
+        (KINDS, ["invasive", "in situ"], [1, 0, 1], ["benign", "in situ or invasive"]),
+    ],
+)
+def test_two_classes_of_many(label, positive, values, classes):
+    found = label.split_at(positive)
+    assert found.values.tolist() == values
+    assert found.classes == classes
+    assert found.task(None) == "binary"
+
+
+@pytest.mark.parametrize(
+    ("label", "positive", "said"),
+    [
+        (GRADES, ["5"], "no class '5'"),
+        (KINDS, ["invasiv"], "did you mean 'invasive'"),
+        (GRADES, [], "expected some, not all, of 0, 1, 2, 3, 4$"),
+        (GRADES, ["0", "1", "2", "3", "4"], "expected some, not all"),
+        (Label("age", np.ones(3), None), ["5"], "has no classes; expected null$"),
+    ],
+)
+def test_classes_that_are_none(label, positive, said):
+    with pytest.raises(UserError, match=f"^explain.positive: .*{said}"):
+        label.split_at(positive)
+
+
+def test_classes_as_numbers_in_the_configuration(opened):
+    asked = config()
+    asked.explain.positive = [2, 3, 4]
+    several = SimpleNamespace(labels=lambda: {"grade": GRADES.values}, classes=lambda name: GRADES.classes)
+    assert label_of(asked, several).values.tolist() == [0, 0, 1, 1, 1, 1]
