@@ -119,7 +119,7 @@ def test_each_image_has_its_own_noise_and_code(wild, exact):
     assert torch.equal(wild.decode(codes), wild.decode(codes)), "a function of the code alone"
 
 
-def test_codes_have_variance_one_and_samples_their_correlations():
+def test_codes_are_white_and_samples_have_their_covariance():
     model = small(spec(16), latent_dim=3)
     images = drawn(64)[0]
     for _ in range(1000):
@@ -129,8 +129,21 @@ def test_codes_have_variance_one_and_samples_their_correlations():
         codes = model.encode(images)
         samples = model.sample(20_000, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(codes.mean(0), torch.zeros(3), atol=0.05)
-    assert torch.allclose(codes.std(0), torch.ones(3), atol=0.05)
-    assert torch.allclose(torch.cov(samples.T), torch.corrcoef(codes.T), atol=0.08)
+    assert torch.allclose(torch.cov(codes.T, correction=0), torch.eye(3), atol=0.05)
+    assert torch.allclose(torch.cov(samples.T), torch.cov(codes.T), atol=0.08)
+
+
+def test_what_varies_less_than_the_noise_of_training_stays_small():
+    model = small(spec(16), latent_dim=3, spread=0.1)
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0]
+    model.encoder.correlation.copy_(turn * torch.tensor([2.0, 1.0, 1e-4]) @ turn.T)
+    samples = model.sample(20_000, generator=torch.Generator().manual_seed(1))
+    along = (samples @ turn).std(0)
+    assert along.tolist() == pytest.approx([1.0, 1.0, 0.1], rel=0.05)
+    features = model._features(samples)
+    assert (features @ turn).std(0).tolist() == pytest.approx([2.0**0.5, 1.0, 0.01], rel=0.05)
+    weight = model.velocity.of_code.weight
+    assert torch.allclose(samples @ model.latent_affines("z")[0].T, features @ weight.T, atol=1e-4)
 
 
 def test_codes_can_be_differentiated(wild):

@@ -7,7 +7,7 @@ an image to the noise that belongs to it; with that noise a moved code changes w
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -24,11 +24,13 @@ from medlat.generators.sizes import check_positive
 from medlat.generators.vae.networks import BASE, ResidualBlock
 from medlat.training.settings import fast
 
+SMALLEST_SPREAD = 1e-3
 MOMENTUM = 0.01  # of the running mean, variance and correlation of codes
 
 
 class SemanticEncoder(nn.Module):
-    """Images [N, C, H, W] in [-1, 1] -> codes [N, D] float32 whose coordinates have mean 0 and variance 1 over images.
+    """Images [N, C, H, W] in [-1, 1] -> features [N, D] float32, each of mean 0 and variance 1 over images; their
+    correlation [D, D] is known.
 
     capacity: channels of the first feature map, at a quarter of the resolution; doubled at each halving, up to 8 times.
     """
@@ -49,16 +51,19 @@ class SemanticEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         h = self.blocks(F.leaky_relu(self.stem(images), 0.2))
         with torch.autocast(images.device.type, enabled=False):
-            codes = self.standardise(self.head(h.flatten(1).float()))
+            features = self.standardise(self.head(h.flatten(1).float()))
             if self.training:
-                self.correlation.lerp_(codes.detach().T @ codes.detach() / len(codes), MOMENTUM)
-        return codes
+                self.correlation.lerp_(features.detach().T @ features.detach() / len(features), MOMENTUM)
+        return features
 
 
 class DiffusionAutoencoder(LatentModel, nn.Module):
     """A `LatentModel` with the one space `z`; it encodes, and inverts exactly.
 
-    Codes of real images are not quite normal: samples are drawn from the Gaussian that has their correlations.
+    Codes are the encoder's features whitened: uncorrelated over real images, each coordinate of variance 1, but for
+    what varies by less than the noise of the training, which decides nothing. So a linear classifier's weights are the
+    direction in which images differ (the pattern of Haufe et al. 2014; of raw features they are not), and a random
+    direction is one that images take. Samples are drawn from the Gaussian with the codes' covariance.
 
     image:            what the images are; sides must be multiples of `patch`.
     latent_dim:       D, length of a code.
@@ -66,7 +71,7 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
     depth:            its blocks at each resolution, on either side.
     patch:            side of the pixel blocks that its first features stand for: 1, 2 or 4 (cheaper each time).
     encoder_capacity: channels of the encoder's first feature map.
-    spread:           σ of the noise that is added to codes while it trains: what is nearer than that is one code.
+    spread:           σ of the noise that is added to features while it trains: what is nearer than that is one code.
     steps:            of the solver, from noise to image or back; each has two evaluations (midpoint rule).
     """
 
@@ -94,7 +99,21 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
 
     def encode(self, images: Tensor, space: str = "z") -> Tensor:
         """Images [N, C, H, W] in [-1, 1] -> codes [N, D] float32."""
-        return self.encoder(images).float()
+        return _product(self.encoder(images), self._symmetric(lambda variance: self._floor(variance).rsqrt()))
+
+    def _features(self, codes: Tensor) -> Tensor:
+        """Codes [N, D] -> the features that the U-Net takes."""
+        return _product(codes, self._symmetric(lambda variance: self._floor(variance).sqrt()))
+
+    def _symmetric(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """[D, D]: the function of the features' correlation, by its eigenvalues. With the inverse root it whitens
+        (ZCA, Kessy et al. 2018), and turns features as little as can be.
+        """
+        values, vectors = torch.linalg.eigh(self.encoder.correlation)
+        return (vectors * function(values)) @ vectors.T
+
+    def _floor(self, variance: Tensor) -> Tensor:
+        return variance.clamp_min(max(self.spread, SMALLEST_SPREAD) ** 2)
 
     def decode(self, codes: Tensor, space: str = "z") -> Tensor:
         """Codes [N, D] -> images [N, C, H, W] in [-1, 1], all from the same noise."""
@@ -102,15 +121,15 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
 
     def decode_with(self, codes: Tensor, noise: Tensor, space: str = "z") -> Tensor:
         """Codes [N, D] and the noise [N, C, H, W] that belongs to each -> images [N, C, H, W] in [-1, 1]."""
-        return self._flow(noise, codes, 1.0, 0.0).clamp(-1.0, 1.0)
+        return self._flow(noise, self._features(codes), 1.0, 0.0).clamp(-1.0, 1.0)
 
     def invert(self, images: Tensor, codes: Tensor, space: str = "z") -> Tensor:
         """Images [N, C, H, W] in [-1, 1] and codes [N, D] -> the noise [N, C, H, W] from which these codes are decoded
         to these images, but for the solver's error.
         """
-        return self._flow(images, codes, 0.0, 1.0)
+        return self._flow(images, self._features(codes), 0.0, 1.0)
 
-    def _flow(self, x: Tensor, codes: Tensor, start: float, end: float) -> Tensor:
+    def _flow(self, x: Tensor, features: Tensor, start: float, end: float) -> Tensor:
         """The solution of dx/dt = v(x, t, z) at time `end` from x at time `start`, by the midpoint rule.
 
         Velocities may be rounded to bf16: over a step they err by far more than that.
@@ -119,27 +138,34 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
         with fast(x.device):
             for i in range(self.steps):
                 time = torch.full([len(x)], start + i * step, device=x.device)
-                middle = x + 0.5 * step * self.velocity(x, time, codes)
-                x = x + step * self.velocity(middle, time + 0.5 * step, codes)
+                middle = x + 0.5 * step * self.velocity(x, time, features)
+                x = x + step * self.velocity(middle, time + 0.5 * step, features)
         return x
 
     def forward(self, images: Tensor, noise: Tensor, time: Tensor, blur: Tensor) -> tuple[Tensor, Tensor]:
         """Images, noise [N, C, H, W], time [N] in [0, 1] and blur [N, D] ~ N(0, 1) -> the velocity at that time on the
         straight way from each image to its noise, and what it should be.
         """
-        codes = self.encode(images)
+        features = self.encoder(images) + self.spread * blur
         far = time[:, None, None, None]
-        return self.velocity(torch.lerp(images, noise, far), time, codes + self.spread * blur), noise - images
+        return self.velocity(torch.lerp(images, noise, far), time, features), noise - images
 
     def sample(self, n: int, space: str = "z", generator: torch.Generator | None = None) -> Tensor:
-        """n codes, [n, D], from the Gaussian with the correlations of real images' codes."""
+        """n codes, [n, D], from the Gaussian with the covariance of real images' codes."""
         normal = torch.randn(n, *self.spaces[space].shape, generator=generator).to(self.noise.device)
-        values, vectors = torch.linalg.eigh(self.encoder.correlation)
-        return normal @ (vectors * values.clamp_min(0.0).sqrt()).T
+        return _product(
+            normal, self._symmetric(lambda variance: (variance.clamp_min(0.0) / self._floor(variance)).sqrt())
+        )
 
     def latent_affines(self, space: str = "z") -> list[Tensor]:
         """The one weight matrix [E, D] that codes enter through."""
-        return [self.velocity.of_code.weight]
+        return [_product(self.velocity.of_code.weight, self._symmetric(lambda variance: self._floor(variance).sqrt()))]
+
+
+def _product(rows: Tensor, matrix: Tensor) -> Tensor:
+    """rows [N, D] times a matrix [D, D], in float32 whatever is asked for around it."""
+    with torch.autocast(rows.device.type, enabled=False):
+        return rows.float() @ matrix
 
 
 def _check_sizes(image: ImageSpec, widths: Sequence[int], patch: int) -> None:
