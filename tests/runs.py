@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 TINY = ("+experiment=ct_vae_sefa", "scale=tiny")
-FEW_FIGURES = ("report.gifs=0", "report.directions=1")
+FEW_FIGURES = ("report.gifs=0", "report.directions=1", "report.pdf=false")
 NO_FIGURES = ("report=none",)  # of runs whose figures and page nobody opens
 SHORT = ("generator.training.images=64", "evaluation.base_codes=4", "evaluation.samples=8")
 QUICK = (*SHORT, *FEW_FIGURES)

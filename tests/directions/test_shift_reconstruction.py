@@ -39,7 +39,7 @@ class Blobs(LatentModel, nn.Module):
         return quarters.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
 
 
-def finder(deformator, images=9600, **changes):
+def finder(deformator, images=4800, **changes):
     teller = LeNet
     how = Optimisation(learning_rate=5e-3, warmup=0.0, schedule="constant", gradient_clip=None, ema_decay=0.9)
     arguments = {"images": images, "batch_size": 32, "optimisation": how} | changes
@@ -211,7 +211,7 @@ class Factors(Random):
 
 def test_planted_factors_are_no_better_an_answer_than_any_basis(tmp_path):
     """Why training does not find them: nothing that it asks for is better there."""
-    found = [trained(finder(kind, 6400), tmp_path / kind.__name__, Textured())[2] for kind in (Factors, Random)]
+    found = [trained(finder(kind), tmp_path / kind.__name__, Textured())[2] for kind in (Factors, Random)]
     for accuracy_of in ("rca", "held_out_rca"):
         factors, others = (numbers[accuracy_of] for numbers in found)
         assert 0.6 < others < 0.95, "moves are confused, but not all"

@@ -126,7 +126,7 @@ def test_every_figure_of_an_explanation_has_its_numbers_beside_it(written):
 
 
 def test_page_without_an_explanation_has_none(tmp_path):
-    compile_report(inputs(tmp_path, "RGB"), tmp_path)
+    compile_report(inputs(tmp_path, "RGB", pdf=False), tmp_path)
     html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "Why:" not in html
     assert "slices" not in html
