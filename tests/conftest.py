@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import once
+from runs import TINY, finish, once, start
 
 from medlat.core.spaces import ImageSpec
 from medlat.generators.vae.networks import VAE
@@ -74,6 +74,12 @@ def shared_store(tmp_path_factory) -> str:
     For tests that damage nothing in it, and do not ask what else is there.
     """
     return str(once("store", lambda folder: None, tmp_path_factory))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """A folder with the whole tiny run, made by a process of its own: `run/` and `store/`; nobody changes it."""
+    return once("finished", lambda folder: finish(start(folder, *TINY)), tmp_path_factory)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ CHEAP = (*SHORT, *NO_FIGURES)
 def start(folder: Path, *arguments: str, **keywords) -> subprocess.Popen:
     """A run in a process of its own, its record in `run/` and its artifacts in `store/` below the folder."""
     places = [f"hydra.run.dir={folder / 'run'}", f"store={folder / 'store'}"]
-    command = [sys.executable, "-m", "medlat.run", *places, *arguments]
+    command = [sys.executable, "-m", "medlat", "run", *places, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, **keywords)
 
 

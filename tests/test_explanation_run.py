@@ -25,10 +25,11 @@ SHORT = (
     *("explain.images=6", "explain.shown=2", "explain.control_directions=2", "explain.codes=60", "inversion=encoder"),
 )
 QUICK, CHEAP = (*SHORT, *FEW_FIGURES), (*SHORT, *NO_FIGURES)
-OTHERS = ("logistic", "svm", "mean_gradient", "latent_shift", "style_channels")
-METHODS = ("linear", *OTHERS, "conditional", "sefa")
+TWO = ("+directions@compared.svm=svm", "+classifier@oracle=resnet", "oracle.training.images=640")
+FURTHER = ("logistic", "mean_gradient", "latent_shift", "style_channels", "conditional", "sefa")
 ALL = (
-    *(f"+directions@compared.{name}={name}" for name in (*OTHERS, "conditional", "sefa")),
+    *TWO,
+    *(f"+directions@compared.{name}={name}" for name in FURTHER),
     "compared.conditional.confounders=[eosin]",
     "compared.style_channels.codes=2",
 )
@@ -55,29 +56,37 @@ def place(run: Path, stage: str, store: Path) -> Path:
     return store / json.loads((run / "artifacts.json").read_text())[stage]["path"]
 
 
-def first_run(folder: Path) -> None:
-    """Every finder explains a classifier, and an oracle judges it: `run/` and `store/`."""
-    oracle = ("+classifier@oracle=resnet", "oracle.training.images=640")
-    finish(start(folder, *HISTOLOGY, *QUICK, *ALL, *oracle, "logger=none"))
-
-
 @pytest.fixture(scope="session")
 def first(tmp_path_factory) -> Path:
-    """The folder of that run; nobody changes it."""
-    return once("explained", first_run, tmp_path_factory)
+    """Where two finders explain a classifier, and an oracle judges it: `run/` and `store/`; nobody changes it."""
+    return once(
+        "explained", lambda folder: finish(start(folder, *HISTOLOGY, *QUICK, *TWO, "logger=none")), tmp_path_factory
+    )
 
 
-def test_every_finder_in_one_table(first):
-    run = first / "run"
+def test_two_finders_in_one_table(first):
+    explained(first, ("linear", "svm"))
+
+
+@pytest.mark.slow
+def test_every_finder_in_one_table(first, tmp_path):
+    linked(first / "store", tmp_path / "store")
+    finish(start(tmp_path, *HISTOLOGY, *QUICK, *ALL, "logger=none"))
+    explained(tmp_path, ("linear", "svm", *FURTHER))
+
+
+def explained(folder, finders):
+    """What a run below the folder leaves of these."""
+    run = folder / "run"
     found = scores(run)
-    for method in (*METHODS, "random", "coordinate", "permuted"):
+    for method in (*finders, "random", "coordinate", "permuted"):
         for score in SCORES:
             assert (method, score.key) in found, (method, score.key)
         assert 0.0 <= found[method, "flip_rate"] <= 1.0
         assert found[method, "reach_rate"] <= found[method, "flip_rate"]
         assert -1.0 <= found[method, "monotonicity"] <= 1.0
         assert found[method, "seconds"] > 0.0
-    drifts = {found[method, "inversion_drift"] for method in METHODS}
+    drifts = {found[method, "inversion_drift"] for method in finders}
     assert max(drifts) - min(drifts) < 1e-6  # the same images, inverted once
     numbers = json.loads((run / "metrics.json").read_text())
     assert 0.0 <= numbers["classifier/auc"] <= 1.0
@@ -89,12 +98,12 @@ def test_every_finder_in_one_table(first):
         assert (run / "figures" / f"{name}.png").exists(), name
     page = (run / "report" / "index.html").read_text()
     assert "why: tumour" in page
-    series = np.load(place(run, "explanation/linear", first / "store") / "series.npz")
+    series = np.load(place(run, "explanation/linear", folder / "store") / "series.npz")
     assert series["images"].shape == (2, 9, 32, 32, 3)
     assert series["saliency_gradcam"].shape == (2, 32, 32)
     directions = Directions.load(run / "directions.safetensors")
     assert len(directions) == 1
-    opened_again(first, series)
+    opened_again(folder, series)
 
 
 def opened_again(folder, series):
@@ -339,7 +348,11 @@ def test_a_program_is_run_in_no_dry_run_and_beside_no_mistake(place, medlat, tmp
 
 @pytest.mark.parametrize(
     ("place", "key"),
-    [("classifier", "classifier.path"), ("oracle", "oracle.path"), ("features", "evaluation.features.mine.path")],
+    [
+        ("classifier", "classifier.path"),
+        pytest.param("oracle", "oracle.path", marks=pytest.mark.slow),
+        pytest.param("features", "evaluation.features.mine.path", marks=pytest.mark.slow),
+    ],
 )
 def test_a_program_that_never_ends_is_refused_before_data_are_read(place, key, medlat, tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "LIMIT_S", 2.0)

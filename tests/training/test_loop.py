@@ -101,7 +101,11 @@ def test_an_interrupted_training_that_asks_a_classifier_ends_as_if_it_never_had_
 
 @pytest.mark.parametrize(
     ("make", "precision"),
-    [(tiny.stylegan2, "32-true"), (tiny.dcgan, "32-true"), pytest.param(tiny.explaining, *MIXED.values, marks=MIXED.marks)],
+    [
+        (tiny.stylegan2, "32-true"),
+        (tiny.dcgan, "32-true"),
+        pytest.param(tiny.explaining, *MIXED.values, marks=MIXED.marks),
+    ],
 )
 def test_interrupted_three_times_and_killed_while_writing(store, tmp_path, make, precision):
     hardware = Hardware(accelerator="cpu", precision=precision)
