@@ -15,8 +15,15 @@ REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs, which stand beside this file, first: the short tests then fill up what each worker has left."""
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    """Whole runs, which stand beside this file, first: the short tests then fill up what each worker has left. Before
+    all, what needs a run that tests share: when the other worker comes to it, it is there.
+    """
+
+    def place(item: pytest.Item) -> int:
+        shared = [name in item.fixturenames for name in ("finished", "explained_once")]
+        return shared.index(True) if any(shared) else 2 + (item.path.parent != Path(__file__).parent)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

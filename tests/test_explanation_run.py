@@ -57,20 +57,20 @@ def place(run: Path, stage: str, store: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def first(tmp_path_factory) -> Path:
+def explained_once(tmp_path_factory) -> Path:
     """Where two finders explain a classifier, and an oracle judges it: `run/` and `store/`; nobody changes it."""
     return once(
         "explained", lambda folder: finish(start(folder, *HISTOLOGY, *QUICK, *TWO, "logger=none")), tmp_path_factory
     )
 
 
-def test_two_finders_in_one_table(first):
-    explained(first, ("linear", "svm"))
+def test_two_finders_in_one_table(explained_once):
+    explained(explained_once, ("linear", "svm"))
 
 
 @pytest.mark.slow
-def test_every_finder_in_one_table(first, tmp_path):
-    linked(first / "store", tmp_path / "store")
+def test_every_finder_in_one_table(explained_once, tmp_path):
+    linked(explained_once / "store", tmp_path / "store")
     finish(start(tmp_path, *HISTOLOGY, *QUICK, *ALL, "logger=none"))
     explained(tmp_path, ("linear", "svm", *FURTHER))
 
@@ -125,9 +125,9 @@ def opened_again(folder, series):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torchscript", "onnx"])
-def test_a_copy_of_a_classifier_is_explained_alike(first, medlat, tmp_path, kind):
+def test_a_copy_of_a_classifier_is_explained_alike(explained_once, medlat, tmp_path, kind):
     """A copy of the trained classifier gets its scorecard, and trains no generator again."""
-    module = Copy(place(first / "run", "classifier", first / "store")).eval()
+    module = Copy(place(explained_once / "run", "classifier", explained_once / "store")).eval()
     example, path = torch.randn(2, 3, 32, 32), tmp_path / "copy"
     if kind == "torchscript":
         torch.jit.trace(module, example).save(str(path))
@@ -135,7 +135,7 @@ def test_a_copy_of_a_classifier_is_explained_alike(first, medlat, tmp_path, kind
         names = {"input_names": ["images"], "output_names": ["p"]}
         axes = {"images": {0: "n"}, "p": {0: "n"}}
         torch.onnx.export(module, (example,), str(path), dynamo=False, dynamic_axes=axes, **names)
-    linked(first / "store", tmp_path / "store")
+    linked(explained_once / "store", tmp_path / "store")
     own = [f"classifier={kind}", f"classifier.path={path}", "classifier.task=binary"]
     cheap = [o for o in CHEAP if not o.startswith("classifier.")]
     own.append("classifier.classes=[normal,tumour]")
@@ -143,7 +143,7 @@ def test_a_copy_of_a_classifier_is_explained_alike(first, medlat, tmp_path, kind
     assert code == 0, err
     assert "generator: reused" in err
     found = scores(tmp_path / "run")
-    for (method, key), value in scores(first / "run").items():
+    for (method, key), value in scores(explained_once / "run").items():
         if method in ("linear", "random", "coordinate") and key not in ("seconds", "oracle_rate", "oracle_drift"):
             assert found[method, key] == pytest.approx(value, abs=1e-3, nan_ok=True), (kind, method, key)
     if kind == "onnx":
@@ -153,15 +153,20 @@ def test_a_copy_of_a_classifier_is_explained_alike(first, medlat, tmp_path, kind
 
 
 @pytest.mark.slow
-def test_a_classifier_as_its_own_oracle_agrees(first, medlat, tmp_path):
+def test_a_classifier_as_its_own_oracle_agrees(explained_once, medlat, tmp_path):
     """With all that it says itself. It changes its mind easily, at predictions that the trained one gives along the
     direction. Another that predicts something else is refused.
     """
-    responses = np.load(place(first / "run", "explanation", first / "store") / "responses.npz")["linear"]
-    classifier, middle = place(first / "run", "classifier", first / "store"), float(np.median(responses))
+    responses = np.load(place(explained_once / "run", "explanation", explained_once / "store") / "responses.npz")[
+        "linear"
+    ]
+    classifier, middle = (
+        place(explained_once / "run", "classifier", explained_once / "store"),
+        float(np.median(responses)),
+    )
     path = tmp_path / "sharp.pt"
     torch.jit.trace(Copy(classifier, 1e4, middle).eval(), torch.randn(2, 3, 32, 32)).save(str(path))
-    linked(first / "store", tmp_path / "store")
+    linked(explained_once / "store", tmp_path / "store")
     cheap = [o for o in CHEAP if not o.startswith("classifier.")]
     own = ["classifier=torchscript", f"classifier.path={path}", "classifier.classes=[normal,tumour]"]
     own += ["classifier.task=binary", "+classifier@oracle=torchscript", f"oracle.path={path}", "oracle.task=binary"]

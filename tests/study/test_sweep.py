@@ -68,6 +68,7 @@ def test_any_name_can_be_swept(prepared, name):
     assert name in str(found.folder)
 
 
+@pytest.mark.slow
 def test_the_same_command_finds_its_folder(prepared):
     folder = prepared("seed=1,2", "directions=sefa,pca").folder
     assert folder.parent == Path("outputs/ct_vae_sefa")
@@ -117,6 +118,7 @@ def test_a_folder_that_cannot_be_written(prepared):
         prepared("seed=1,2", "hydra.sweep.dir=/proc/sweep")
 
 
+@pytest.mark.slow
 def test_of_many_jobs_every_value_is_looked_at(prepared, monkeypatch):
     monkeypatch.setattr("medlat.config.compose_errors.MAX_JOBS", 4)
     with pytest.raises(UserError, match="pcaa"):
