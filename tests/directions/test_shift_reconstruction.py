@@ -209,6 +209,7 @@ class Factors(Random):
         self.fixed.copy_(Blobs().rotation)
 
 
+@pytest.mark.slow
 def test_planted_factors_are_no_better_an_answer_than_any_basis(tmp_path):
     """Why training does not find them: nothing that it asks for is better there."""
     found = [trained(finder(kind), tmp_path / kind.__name__, Textured())[2] for kind in (Factors, Random)]

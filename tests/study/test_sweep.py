@@ -87,16 +87,16 @@ def test_the_same_command_finds_its_folder(prepared):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (("directions.cuont=3,4",), "directions.cuont"),
+        pytest.param(("directions.cuont=3,4",), "directions.cuont", marks=pytest.mark.slow),
         (("directions=sefa,pcaa",), "pcaa"),
-        (("directions.count=3,-1",), "count=-1"),
+        pytest.param(("directions.count=3,-1",), "count=-1", marks=pytest.mark.slow),
         (
             ("generator=vae,dcgan", "directions=sefa,posterior_axes"),
             "directions=posterior_axes: DCGAN has no posterior",
         ),
         (("directions=glob(s*)",), "StyleChannels learns from a classifier"),
         (("directions=glob(x*)",), "directions: no option is like glob(x*)"),
-        (("seed=1,2", "store_mode=640"), "store_mode=640: expected 700"),
+        pytest.param(("seed=1,2", "store_mode=640"), "store_mode=640: expected 700", marks=pytest.mark.slow),
         (("seed=1,2", "store=/proc/store"), "store=/proc/store: cannot be written"),
         (("seed=1,2", "trainer.nodes=2"), "trainer.nodes=2"),
         (("seed=1,2", "hydra/launcher=submitit_slurm"), "no SLURM on this machine"),
