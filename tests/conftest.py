@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import once
+from runs import TINY, finish, once, start
 
 from medlat.core.spaces import ImageSpec
 from medlat.generators.vae.networks import VAE
@@ -15,8 +15,15 @@ REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs, which stand beside this file, first: the short tests then fill up what each worker has left."""
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    """Whole runs, which stand beside this file, first: the short tests then fill up what each worker has left. Before
+    all, what needs a run that tests share: when the other worker comes to it, it is there.
+    """
+
+    def place(item: pytest.Item) -> int:
+        shared = [name in item.fixturenames for name in ("finished", "explained_once")]
+        return shared.index(True) if any(shared) else 2 + (item.path.parent != Path(__file__).parent)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +81,12 @@ def shared_store(tmp_path_factory) -> str:
     For tests that damage nothing in it, and do not ask what else is there.
     """
     return str(once("store", lambda folder: None, tmp_path_factory))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """A folder with the whole tiny run, made by a process of its own: `run/` and `store/`; nobody changes it."""
+    return once("finished", lambda folder: finish(start(folder, *TINY)), tmp_path_factory)
 
 
 @pytest.fixture

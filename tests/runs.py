@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 TINY = ("+experiment=ct_vae_sefa", "scale=tiny")
-FEW_FIGURES = ("report.gifs=0", "report.directions=1")
+FEW_FIGURES = ("report.gifs=0", "report.directions=1", "report.pdf=false")
 NO_FIGURES = ("report=none",)  # of runs whose figures and page nobody opens
 SHORT = ("generator.training.images=64", "evaluation.base_codes=4", "evaluation.samples=8")
 QUICK = (*SHORT, *FEW_FIGURES)
@@ -20,7 +20,7 @@ CHEAP = (*SHORT, *NO_FIGURES)
 def start(folder: Path, *arguments: str, **keywords) -> subprocess.Popen:
     """A run in a process of its own, its record in `run/` and its artifacts in `store/` below the folder."""
     places = [f"hydra.run.dir={folder / 'run'}", f"store={folder / 'store'}"]
-    command = [sys.executable, "-m", "medlat.run", *places, *arguments]
+    command = [sys.executable, "-m", "medlat", "run", *places, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, **keywords)
 
 

@@ -97,6 +97,7 @@ def test_help_and_collect(call, tmp_path):
     assert "no run below it" in err
 
 
+@pytest.mark.slow
 def test_the_script_finds_classes_of_the_working_folder(script, tmp_path):
     (tmp_path / "my_finders.py").write_text(
         "from medlat.directions.sefa import SeFa\n\n\nclass Mine(SeFa):\n    pass\n"

@@ -25,6 +25,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_every_method_in_one_report(medlat, tmp_path):
     run = tmp_path / "run"
     code, _, err = medlat(*FINDERS)

@@ -25,10 +25,11 @@ SHORT = (
     *("explain.images=6", "explain.shown=2", "explain.control_directions=2", "explain.codes=60", "inversion=encoder"),
 )
 QUICK, CHEAP = (*SHORT, *FEW_FIGURES), (*SHORT, *NO_FIGURES)
-OTHERS = ("logistic", "svm", "mean_gradient", "latent_shift", "style_channels")
-METHODS = ("linear", *OTHERS, "conditional", "sefa")
+TWO = ("+directions@compared.svm=svm", "+classifier@oracle=resnet", "oracle.training.images=640")
+FURTHER = ("logistic", "mean_gradient", "latent_shift", "style_channels", "conditional", "sefa")
 ALL = (
-    *(f"+directions@compared.{name}={name}" for name in (*OTHERS, "conditional", "sefa")),
+    *TWO,
+    *(f"+directions@compared.{name}={name}" for name in FURTHER),
     "compared.conditional.confounders=[eosin]",
     "compared.style_channels.codes=2",
 )
@@ -55,29 +56,37 @@ def place(run: Path, stage: str, store: Path) -> Path:
     return store / json.loads((run / "artifacts.json").read_text())[stage]["path"]
 
 
-def first_run(folder: Path) -> None:
-    """Every finder explains a classifier, and an oracle judges it: `run/` and `store/`."""
-    oracle = ("+classifier@oracle=resnet", "oracle.training.images=640")
-    finish(start(folder, *HISTOLOGY, *QUICK, *ALL, *oracle, "logger=none"))
-
-
 @pytest.fixture(scope="session")
-def first(tmp_path_factory) -> Path:
-    """The folder of that run; nobody changes it."""
-    return once("explained", first_run, tmp_path_factory)
+def explained_once(tmp_path_factory) -> Path:
+    """Where two finders explain a classifier, and an oracle judges it: `run/` and `store/`; nobody changes it."""
+    return once(
+        "explained", lambda folder: finish(start(folder, *HISTOLOGY, *QUICK, *TWO, "logger=none")), tmp_path_factory
+    )
 
 
-def test_every_finder_in_one_table(first):
-    run = first / "run"
+def test_two_finders_in_one_table(explained_once):
+    explained(explained_once, ("linear", "svm"))
+
+
+@pytest.mark.slow
+def test_every_finder_in_one_table(explained_once, tmp_path):
+    linked(explained_once / "store", tmp_path / "store")
+    finish(start(tmp_path, *HISTOLOGY, *QUICK, *ALL, "logger=none"))
+    explained(tmp_path, ("linear", "svm", *FURTHER))
+
+
+def explained(folder, finders):
+    """What a run below the folder leaves of these."""
+    run = folder / "run"
     found = scores(run)
-    for method in (*METHODS, "random", "coordinate", "permuted"):
+    for method in (*finders, "random", "coordinate", "permuted"):
         for score in SCORES:
             assert (method, score.key) in found, (method, score.key)
         assert 0.0 <= found[method, "flip_rate"] <= 1.0
         assert found[method, "reach_rate"] <= found[method, "flip_rate"]
         assert -1.0 <= found[method, "monotonicity"] <= 1.0
         assert found[method, "seconds"] > 0.0
-    drifts = {found[method, "inversion_drift"] for method in METHODS}
+    drifts = {found[method, "inversion_drift"] for method in finders}
     assert max(drifts) - min(drifts) < 1e-6  # the same images, inverted once
     numbers = json.loads((run / "metrics.json").read_text())
     assert 0.0 <= numbers["classifier/auc"] <= 1.0
@@ -89,12 +98,12 @@ def test_every_finder_in_one_table(first):
         assert (run / "figures" / f"{name}.png").exists(), name
     page = (run / "report" / "index.html").read_text()
     assert "why: tumour" in page
-    series = np.load(place(run, "explanation/linear", first / "store") / "series.npz")
+    series = np.load(place(run, "explanation/linear", folder / "store") / "series.npz")
     assert series["images"].shape == (2, 9, 32, 32, 3)
     assert series["saliency_gradcam"].shape == (2, 32, 32)
     directions = Directions.load(run / "directions.safetensors")
     assert len(directions) == 1
-    opened_again(first, series)
+    opened_again(folder, series)
 
 
 def opened_again(folder, series):
@@ -116,9 +125,9 @@ def opened_again(folder, series):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torchscript", "onnx"])
-def test_a_copy_of_a_classifier_is_explained_alike(first, medlat, tmp_path, kind):
+def test_a_copy_of_a_classifier_is_explained_alike(explained_once, medlat, tmp_path, kind):
     """A copy of the trained classifier gets its scorecard, and trains no generator again."""
-    module = Copy(place(first / "run", "classifier", first / "store")).eval()
+    module = Copy(place(explained_once / "run", "classifier", explained_once / "store")).eval()
     example, path = torch.randn(2, 3, 32, 32), tmp_path / "copy"
     if kind == "torchscript":
         torch.jit.trace(module, example).save(str(path))
@@ -126,7 +135,7 @@ def test_a_copy_of_a_classifier_is_explained_alike(first, medlat, tmp_path, kind
         names = {"input_names": ["images"], "output_names": ["p"]}
         axes = {"images": {0: "n"}, "p": {0: "n"}}
         torch.onnx.export(module, (example,), str(path), dynamo=False, dynamic_axes=axes, **names)
-    linked(first / "store", tmp_path / "store")
+    linked(explained_once / "store", tmp_path / "store")
     own = [f"classifier={kind}", f"classifier.path={path}", "classifier.task=binary"]
     cheap = [o for o in CHEAP if not o.startswith("classifier.")]
     own.append("classifier.classes=[normal,tumour]")
@@ -134,7 +143,7 @@ def test_a_copy_of_a_classifier_is_explained_alike(first, medlat, tmp_path, kind
     assert code == 0, err
     assert "generator: reused" in err
     found = scores(tmp_path / "run")
-    for (method, key), value in scores(first / "run").items():
+    for (method, key), value in scores(explained_once / "run").items():
         if method in ("linear", "random", "coordinate") and key not in ("seconds", "oracle_rate", "oracle_drift"):
             assert found[method, key] == pytest.approx(value, abs=1e-3, nan_ok=True), (kind, method, key)
     if kind == "onnx":
@@ -144,15 +153,20 @@ def test_a_copy_of_a_classifier_is_explained_alike(first, medlat, tmp_path, kind
 
 
 @pytest.mark.slow
-def test_a_classifier_as_its_own_oracle_agrees(first, medlat, tmp_path):
+def test_a_classifier_as_its_own_oracle_agrees(explained_once, medlat, tmp_path):
     """With all that it says itself. It changes its mind easily, at predictions that the trained one gives along the
     direction. Another that predicts something else is refused.
     """
-    responses = np.load(place(first / "run", "explanation", first / "store") / "responses.npz")["linear"]
-    classifier, middle = place(first / "run", "classifier", first / "store"), float(np.median(responses))
+    responses = np.load(place(explained_once / "run", "explanation", explained_once / "store") / "responses.npz")[
+        "linear"
+    ]
+    classifier, middle = (
+        place(explained_once / "run", "classifier", explained_once / "store"),
+        float(np.median(responses)),
+    )
     path = tmp_path / "sharp.pt"
     torch.jit.trace(Copy(classifier, 1e4, middle).eval(), torch.randn(2, 3, 32, 32)).save(str(path))
-    linked(first / "store", tmp_path / "store")
+    linked(explained_once / "store", tmp_path / "store")
     cheap = [o for o in CHEAP if not o.startswith("classifier.")]
     own = ["classifier=torchscript", f"classifier.path={path}", "classifier.classes=[normal,tumour]"]
     own += ["classifier.task=binary", "+classifier@oracle=torchscript", f"oracle.path={path}", "oracle.task=binary"]
@@ -339,7 +353,11 @@ def test_a_program_is_run_in_no_dry_run_and_beside_no_mistake(place, medlat, tmp
 
 @pytest.mark.parametrize(
     ("place", "key"),
-    [("classifier", "classifier.path"), ("oracle", "oracle.path"), ("features", "evaluation.features.mine.path")],
+    [
+        ("classifier", "classifier.path"),
+        pytest.param("oracle", "oracle.path", marks=pytest.mark.slow),
+        pytest.param("features", "evaluation.features.mine.path", marks=pytest.mark.slow),
+    ],
 )
 def test_a_program_that_never_ends_is_refused_before_data_are_read(place, key, medlat, tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "LIMIT_S", 2.0)

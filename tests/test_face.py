@@ -34,32 +34,17 @@ from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.generators.vae.networks import VAE
 
 ROOT = Path(__file__).parents[1]
-CHEAP = ("logger=none", "report.gifs=0", "report.directions=1")  # a run that only needs to end
-TINY = (
-    *("+experiment=ct_vae_sefa", "scale=tiny", "generator.training.images=640", "evaluation.base_codes=4"),
-    *("evaluation.samples=8", "evaluation.regressor_steps=5", *CHEAP),
-)
-
-
-@pytest.fixture(scope="session")
-def ended(tmp_path_factory) -> Path:
-    """A folder with a whole tiny run: `run/` and `store/`."""
-    folder = tmp_path_factory.mktemp("face")
-    places = (f"hydra.run.dir={folder / 'run'}", f"store={folder / 'store'}")
-    done = subprocess.run([sys.executable, "-m", "medlat", "run", *TINY, *places], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.fixture
-def run(ended):
-    return medlat.load(ended / "run")
+def run(finished):
+    return medlat.load(finished / "run")
 
 
 # --- a whole run ------------------------------------------------------------------------------------------------
 
 
-def test_its_numbers_are_found_again(run, ended):
+def test_its_numbers_are_found_again(run, finished):
     opened = ImageStore.open(run.artifacts["images"].path)
     parts, spec = Split.load(run.artifacts["split"].path / "split.json"), opened.spec((-1000.0, 2000.0))
     assert run.image == spec
@@ -76,7 +61,7 @@ def test_its_numbers_are_found_again(run, ended):
     named = [row for row in run.table("names") if row["method"] == "sefa" and row["name"] != "unnamed"]
     assert len(named) == run.metrics["semantics/sefa/named"]
     assert run.config.data.image_size == 32
-    noted = json.loads((ended / "run" / "metrics.json").read_text())
+    noted = json.loads((finished / "run" / "metrics.json").read_text())
     assert set(run.metrics) == set(noted)
     assert all(isinstance(value, float) for value in run.metrics.values()), "NaN for what is not known"
 
@@ -174,22 +159,22 @@ def test_physical_values_go_in_and_stay_as_they_are(run):
         ("../shared/store", "study/run", "shared/store"),
     ],
 )
-def test_a_run_that_was_moved_with_its_store(ended, tmp_path, monkeypatch, noted, run_at, store_at):
+def test_a_run_that_was_moved_with_its_store(finished, tmp_path, monkeypatch, noted, run_at, store_at):
     folder, store = tmp_path / "new" / run_at, tmp_path / "new" / store_at
-    shutil.copytree(ended / "run", folder)
-    shutil.copytree(ended / "store", store)
+    shutil.copytree(finished / "run", folder)
+    shutil.copytree(finished / "store", store)
     _set(folder, store=noted)
     monkeypatch.chdir(tmp_path)
     run = medlat.load(folder)
     assert run.store == store
-    assert torch.equal(run.decode(torch.ones(1, 8)), medlat.load(ended / "run").decode(torch.ones(1, 8)))
+    assert torch.equal(run.decode(torch.ones(1, 8)), medlat.load(finished / "run").decode(torch.ones(1, 8)))
     monkeypatch.chdir(folder)
     assert medlat.load(".").store.samefile(store)
 
 
-def test_a_store_that_is_not_found(ended, tmp_path):
+def test_a_store_that_is_not_found(finished, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(ended / "run", folder)
+    shutil.copytree(finished / "run", folder)
     _set(folder, store="/gone/work/store")
     with pytest.raises(UserError) as caught:
         medlat.load(folder)
@@ -198,25 +183,25 @@ def test_a_store_that_is_not_found(ended, tmp_path):
         r"store beside the run and above it; medlat.load\(folder, store=DIR\) says where",
         str(caught.value),
     )
-    assert medlat.load(folder, store=ended / "store").store == ended / "store"
+    assert medlat.load(folder, store=finished / "store").store == finished / "store"
     with pytest.raises(UserError, match=f"store={tmp_path}: holds no generator/"):
         medlat.load(str(folder), store=tmp_path)
 
 
-def test_a_folder_that_is_no_run(ended, tmp_path):
-    with pytest.raises(UserError, match=f"no run: .*did you mean '{ended / 'run'}'"):
-        medlat.load(ended)
+def test_a_folder_that_is_no_run(finished, tmp_path):
+    with pytest.raises(UserError, match=f"no run: .*did you mean '{finished / 'run'}'"):
+        medlat.load(finished)
     with pytest.raises(UserError, match="expected the folder of a finished run"):
         medlat.load(tmp_path / "nowhere")
-    shutil.copytree(ended / "run", tmp_path / "run")
+    shutil.copytree(finished / "run", tmp_path / "run")
     (tmp_path / "run" / "config.yaml").write_text("a: [")
     with pytest.raises(UserError, match="not the configuration of a run"):
         medlat.load(tmp_path / "run")
 
 
-def test_a_run_that_failed(ended, tmp_path):
+def test_a_run_that_failed(finished, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(ended / "run", folder)
+    shutil.copytree(finished / "run", folder)
     made = json.loads((folder / "artifacts.json").read_text())
     (folder / "artifacts.json").write_text(json.dumps({name: made[name] for name in ("images", "split", "generator")}))
     (folder / "failure.json").write_text(json.dumps({"where": "in directions", "reason": "a full disk"}))
@@ -229,9 +214,9 @@ def test_a_run_that_failed(ended, tmp_path):
         _ = run.metrics
 
 
-def test_a_damaged_store_is_seen(ended, tmp_path):
-    shutil.copytree(ended / "store", tmp_path / "store")
-    run = medlat.load(ended / "run", store=tmp_path / "store")
+def test_a_damaged_store_is_seen(finished, tmp_path):
+    shutil.copytree(finished / "store", tmp_path / "store")
+    run = medlat.load(finished / "run", store=tmp_path / "store")
     file = run.artifacts["generator"].path / "generator.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
@@ -365,14 +350,14 @@ def test_what_it_offers():
         _ = medlat.lode
 
 
-def test_it_is_there_at_once(ended):
+def test_it_is_there_at_once(finished):
     """Seconds of the CPU, so that others at work on the machine do not count."""
     script = f"""
 import sys, time
 import medlat
 assert time.process_time() < 0.5, time.process_time()
 assert not {{"torch", "numpy", "hydra"}} & set(sys.modules)
-medlat.load({str(ended / "run")!r}).decode([[0.0] * 8])
+medlat.load({str(finished / "run")!r}).decode([[0.0] * 8])
 assert time.process_time() < 5.0, time.process_time()
 assert not {{"pytorch_lightning", "wandb", "matplotlib"}} & set(sys.modules)
 """
@@ -380,7 +365,7 @@ assert not {{"pytorch_lightning", "wandb", "matplotlib"}} & set(sys.modules)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_readmes_lines(ended, tmp_path, monkeypatch):
+def test_the_readmes_lines(finished, tmp_path, monkeypatch):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = re.search(r"\n## From Python\n(.*?)\n## ", text, re.DOTALL)[1]
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
@@ -388,7 +373,7 @@ def test_the_readmes_lines(ended, tmp_path, monkeypatch):
     named = {node.value for b in blocks for node in ast.walk(ast.parse(b)) if isinstance(node, ast.Constant)}
     folder = next(value for value in named if isinstance(value, str) and value.startswith("outputs/"))
     (tmp_path / folder).parent.mkdir(parents=True)
-    (tmp_path / folder).symlink_to(ended / "run")
+    (tmp_path / folder).symlink_to(finished / "run")
     monkeypatch.chdir(tmp_path)
     known: dict = {}
     for block in blocks:

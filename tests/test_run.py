@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import CHEAP, FEW_FIGURES, NO_FIGURES, QUICK, TINY, finish, linked, once, spoil, start
+from runs import CHEAP, NO_FIGURES, QUICK, TINY, finish, linked, spoil, start
 
 from medlat.core.checkpoints import read_generator
 from medlat.core.digests import digests
@@ -33,12 +33,6 @@ LEFT = [
     ),
     *("figures/training_grid.png", "figures/overview_sefa.gif", "figures/sefa_00.gif"),
 ]
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Path:
-    """A folder with the whole tiny run, made by a process of its own: `run/` and `store/`; nobody changes it."""
-    return once("finished", lambda folder: finish(start(folder, *TINY)), tmp_path_factory)
 
 
 def test_what_a_run_leaves(finished):
@@ -65,10 +59,11 @@ def test_what_a_run_leaves(finished):
     assert all((finished / "store" / entry["path"] / "artifact.json").exists() for entry in artifacts.values())
 
 
-def test_a_report_can_be_left_out(finished, tmp_path):
+def test_a_report_can_be_left_out(finished, medlat, tmp_path):
     """The same numbers and tables, and a word where the page would be."""
-    said = finish(start(tmp_path, *TINY, "logger=none", "report=none", f"store={finished / 'store'}"))
-    assert "tables only" in said
+    code, _, err = medlat(*TINY, "report=none", store=str(finished / "store"))
+    assert code == 0, err
+    assert "tables only" in err
     run = tmp_path / "run"
     assert not (run / "figures").exists()
     assert [path.name for path in (run / "report").iterdir()] == ["no_page.txt"]
@@ -186,10 +181,17 @@ def test_a_diverging_training_says_so_and_keeps_nothing_bad(medlat, tmp_path):
 # --- other generators -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("experiment", "spaces"), [("ct_stylegan_sefa", 32), ("ct_dcgan_sefa", 8)])
+@pytest.mark.parametrize(
+    ("experiment", "spaces"),
+    [pytest.param("ct_stylegan_sefa", 32, marks=pytest.mark.slow), ("ct_dcgan_sefa", 8)],
+)
 def test_a_gan_goes_through_the_whole_pipeline(medlat, shared_store, tmp_path, experiment, spaces):
+    """With features of the user's own beside medlat's."""
+    path, place = tmp_path / "network.pt", "evaluation.features.mine"
+    torch.jit.script(torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten())).save(str(path))
     settings = [f"+experiment={experiment}", "scale=tiny", *QUICK, "directions.count=2", "controls.random.count=2"]
-    code, _, err = medlat(*settings, "controls.coordinate.count=2", "generator.training.images=640", store=shared_store)
+    settings += ["controls.coordinate.count=2", "generator.training.images=640"]
+    code, _, err = medlat(*settings, f"+features@{place}=torchscript", f"{place}.path={path}", store=shared_store)
     assert code == 0, err
     run = tmp_path / "run"
     for name in ("samples", "distances", "training_grid", "training_curves", "traversal_sefa"):
@@ -202,6 +204,12 @@ def test_a_gan_goes_through_the_whole_pipeline(medlat, shared_store, tmp_path, e
     names = {json.loads(line)["name"] for line in (run / "metrics.jsonl").read_text().splitlines()}
     assert {"train/generator", "train/discriminator", "validation/swd", "validation/spread"} <= names
     assert Directions.load(run / "directions.safetensors").vectors.shape == (2, spaces)
+    with open(run / "figures" / "distances.csv", newline="") as file:
+        rows = {row["key"]: row for row in csv.DictReader(file)}
+    assert rows["fid_mine"]["name"] == "FID (mine)"
+    assert float(rows["fid_mine"]["value"]) > 0.0
+    assert "samples are few" in rows["fid_factors"]["warning"]
+    assert rows["fid_mine"]["warning"].startswith("8 samples are few"), "4 features of 8 images"
 
 
 def test_a_generator_from_a_file(finished, medlat, tmp_path):
@@ -219,22 +227,6 @@ def test_a_generator_from_a_file(finished, medlat, tmp_path):
     )
     assert code == 2
     assert "data.intensity_range" in err
-
-
-def test_the_users_own_features(finished, medlat, tmp_path):
-    path, place = tmp_path / "network.pt", "evaluation.features.mine"
-    torch.jit.script(torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten())).save(str(path))
-    store = linked(finished / "store", tmp_path / "copy")
-    code, _, err = medlat(
-        *TINY, *FEW_FIGURES, f"+features@{place}=torchscript", f"{place}.path={path}", store=str(store)
-    )
-    assert code == 0, err
-    with open(tmp_path / "run" / "figures" / "distances.csv", newline="") as file:
-        rows = {row["key"]: row for row in csv.DictReader(file)}
-    assert rows["fid_mine"]["name"] == "FID (mine)"
-    assert float(rows["fid_mine"]["value"]) > 0.0
-    assert "samples are few" in rows["fid_factors"]["warning"]
-    assert rows["fid_mine"]["warning"].startswith("8 samples are few"), "4 features of 8 images"
 
 
 def test_a_diverging_gan_says_so(medlat, tmp_path):

@@ -293,8 +293,12 @@ def _holds_sections(value: ListConfig) -> bool:
 
 
 def _raw(node: DictConfig | ListConfig, key: Any) -> Any:
-    """The value as written, interpolations and ??? included."""
-    plain: Any = OmegaConf.to_container(node, resolve=False)
+    """A text that is no value yet as written, an interpolation or ???; else the value."""
+    if OmegaConf.is_missing(node, key):
+        return "???"
+    if not OmegaConf.is_interpolation(node, key):
+        return node[key]
+    plain: Any = OmegaConf.to_container(node, resolve=False)  # dear: of all that the node holds
     return plain[key]
 
 

@@ -6,6 +6,7 @@ Targets of this package are read from their source (`medlat.config.static`); oth
 
 import ast
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -50,6 +51,7 @@ def signature(target: str) -> Signature:
     return _of_object(_imported(target))
 
 
+@functools.cache  # reads the source
 def of_dataclass(schema: type) -> Signature:
     """The fields of a dataclass as parameters, with the comments beside them."""
     hints = typing.get_type_hints(schema, include_extras=True)

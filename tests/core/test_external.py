@@ -194,7 +194,11 @@ def _runs(pid: str) -> bool:
 
 @pytest.mark.parametrize(
     ("check", "arguments", "how"),
-    [(os.abort, (), "SIGABRT"), (os._exit, (3,), "exit code 3"), (os._exit, (0,), "exit code 0")],
+    [
+        (os.abort, (), "SIGABRT"),
+        pytest.param(os._exit, (3,), "exit code 3", marks=pytest.mark.slow),
+        pytest.param(os._exit, (0,), "exit code 0", marks=pytest.mark.slow),
+    ],
 )
 def test_a_trial_that_dies(check, arguments, how):
     message = rf"^some\.path=net\.pt: the network ended the process that tried it on two made-up images \({how}\)$"

@@ -53,7 +53,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path, kind):
 @pytest.mark.parametrize("length", [640, 896, 1152, 1408, 0x4B50])
 def test_a_header_whose_length_looks_like_a_pickle_or_a_zip(tmp_path, vae, length):
     path = tmp_path / "generator.safetensors"
-    for padding in range(0, length, 4):
+    for padding in range(max(0, length - 1000) // 4 * 4, length, 4):
         image = replace(vae.image, unit="HU" + "U" * padding)
         save_generator(path, torch.nn.Linear(1, 1), RECIPE, image)
         if int.from_bytes(path.read_bytes()[:8], "little") == length:

@@ -1,5 +1,6 @@
 """A drawn report in a run's folder, and what stands there where none was asked for."""
 
+import pytest
 from report import made
 
 from medlat.report.compile import Inputs, compile_report
@@ -7,26 +8,27 @@ from medlat.report.delivery import NO_PAGE, PLACE_OF_RUN, deliver, leave_no_page
 from medlat.study.collect import is_whole
 
 
-def drawn(folder, **more):
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder with a report that has no PDFs; nobody changes it."""
+    folder = tmp_path_factory.mktemp("drawn")
     found = made.evaluation(folder / "evaluation")
     inputs = Inputs(
         evaluation=found, fidelity=found, semantics={name: found / name for name in ("linear", "random")},
         chance="random", curves=[], grids={}, controls=["random"],
         measurements=[("heart", "mm", None)], look=made.LOOKS["HU"], directions=2, gifs=1, active_kl=0.1,
-        title="Why", run={}, **more,
+        title="Why", run={}, pdf=False,
     )  # fmt: skip
     compile_report(inputs, folder)
     return folder
 
 
-def test_a_page_says_what_was_run_though_it_was_drawn_before(tmp_path):
+def test_a_page_says_what_was_run_though_it_was_drawn_before(drawn, tmp_path):
+    assert PLACE_OF_RUN in (drawn / "report" / "index.html").read_text()
     one, other = tmp_path / "one", tmp_path / "other"
     for folder, command in ((one, "run <seed=1>"), (other, "run seed=2")):
         folder.mkdir()
-        if folder == one:
-            source = drawn(tmp_path / "drawn")
-            assert PLACE_OF_RUN in (source / "report" / "index.html").read_text()
-        pictures = deliver(source, folder, {"command": command})
+        pictures = deliver(drawn, folder, {"command": command})
         assert {"overview_linear.gif", "purity.png"} <= {path.name for path in pictures}
         assert {path.parent for path in pictures} == {folder / "figures"}
     pages = [(folder / "report" / "index.html").read_text() for folder in (one, other)]
@@ -40,11 +42,10 @@ def test_nothing_to_tell_leaves_the_place():
     assert tell_run(f"a{PLACE_OF_RUN}b", {}) == f"a{PLACE_OF_RUN}b"
 
 
-def test_without_pdf_nothing_links_to_one(tmp_path):
-    drawn(tmp_path, pdf=False)
-    assert list((tmp_path / "figures").glob("*.pdf")) == []
-    assert {"purity.png", "purity.csv"} <= {path.name for path in (tmp_path / "figures").iterdir()}
-    page = (tmp_path / "report" / "index.html").read_text()
+def test_without_pdf_nothing_links_to_one(drawn):
+    assert list((drawn / "figures").glob("*.pdf")) == []
+    assert {"purity.png", "purity.csv"} <= {path.name for path in (drawn / "figures").iterdir()}
+    page = (drawn / "report" / "index.html").read_text()
     assert ".csv" in page
     assert ".pdf" not in page
 

@@ -49,7 +49,7 @@ def test_a_score_that_nobody_could_take_is_missing(tmp_path):
 def test_many_images_are_split_over_two_figures_and_no_quality_is_no_section(tmp_path):
     folder = made.explanation(tmp_path, images=7, saliency=False)
     found = Explanation.load(folder, folder, None)
-    drawn = _strips(found, made.LOOKS["HU"], Figures(tmp_path / "figures"))
+    drawn = _strips(found, made.LOOKS["HU"], Figures(tmp_path / "figures", pdf=False))
     assert [picture.png.stem for picture in drawn] == ["counterfactuals", "counterfactuals_2"]
     with open(tmp_path / "figures" / "counterfactuals_2.csv", newline="") as file:
         assert {row["image"] for row in csv.DictReader(file)} == {"6"}
@@ -126,7 +126,7 @@ def test_every_figure_of_an_explanation_has_its_numbers_beside_it(written):
 
 
 def test_page_without_an_explanation_has_none(tmp_path):
-    compile_report(inputs(tmp_path, "RGB"), tmp_path)
+    compile_report(inputs(tmp_path, "RGB", pdf=False), tmp_path)
     html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "Why:" not in html
     assert "slices" not in html

@@ -68,6 +68,7 @@ def test_any_name_can_be_swept(prepared, name):
     assert name in str(found.folder)
 
 
+@pytest.mark.slow
 def test_the_same_command_finds_its_folder(prepared):
     folder = prepared("seed=1,2", "directions=sefa,pca").folder
     assert folder.parent == Path("outputs/ct_vae_sefa")
@@ -86,16 +87,16 @@ def test_the_same_command_finds_its_folder(prepared):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (("directions.cuont=3,4",), "directions.cuont"),
+        pytest.param(("directions.cuont=3,4",), "directions.cuont", marks=pytest.mark.slow),
         (("directions=sefa,pcaa",), "pcaa"),
-        (("directions.count=3,-1",), "count=-1"),
+        pytest.param(("directions.count=3,-1",), "count=-1", marks=pytest.mark.slow),
         (
             ("generator=vae,dcgan", "directions=sefa,posterior_axes"),
             "directions=posterior_axes: DCGAN has no posterior",
         ),
         (("directions=glob(s*)",), "StyleChannels learns from a classifier"),
         (("directions=glob(x*)",), "directions: no option is like glob(x*)"),
-        (("seed=1,2", "store_mode=640"), "store_mode=640: expected 700"),
+        pytest.param(("seed=1,2", "store_mode=640"), "store_mode=640: expected 700", marks=pytest.mark.slow),
         (("seed=1,2", "store=/proc/store"), "store=/proc/store: cannot be written"),
         (("seed=1,2", "trainer.nodes=2"), "trainer.nodes=2"),
         (("seed=1,2", "hydra/launcher=submitit_slurm"), "no SLURM on this machine"),
@@ -117,6 +118,7 @@ def test_a_folder_that_cannot_be_written(prepared):
         prepared("seed=1,2", "hydra.sweep.dir=/proc/sweep")
 
 
+@pytest.mark.slow
 def test_of_many_jobs_every_value_is_looked_at(prepared, monkeypatch):
     monkeypatch.setattr("medlat.config.compose_errors.MAX_JOBS", 4)
     with pytest.raises(UserError, match="pcaa"):

@@ -56,6 +56,7 @@ def interrupted(module, store, folder, hardware, **where):
     assert (folder / "progress").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", MIXED])
 @pytest.mark.parametrize("make", [tiny.stylegan2, tiny.dcgan, tiny.explaining])
 def test_an_interrupted_training_ends_as_if_it_never_had_been(store, tmp_path, make, precision):
@@ -98,16 +99,27 @@ def test_an_interrupted_training_that_asks_a_classifier_ends_as_if_it_never_had_
     assert tiny.curves(tmp_path / "again") == tiny.curves(tmp_path / "whole")
 
 
-def test_interrupted_twice_and_killed_while_writing(store, tmp_path):
-    whole = tiny.run(tiny.stylegan2(STEPS), store, tmp_path / "whole", validations=2)
-    for stop in (2, 5):
-        interrupted(tiny.stylegan2(STEPS), store, tmp_path / "again", tiny.CPU, stop_at=stop)
+@pytest.mark.parametrize(
+    ("make", "precision"),
+    [
+        (tiny.stylegan2, "32-true"),
+        (tiny.dcgan, "32-true"),
+        pytest.param(tiny.explaining, *MIXED.values, marks=MIXED.marks),
+    ],
+)
+def test_interrupted_three_times_and_killed_while_writing(store, tmp_path, make, precision):
+    hardware = Hardware(accelerator="cpu", precision=precision)
+    whole = tiny.run(make(STEPS), store, tmp_path / "whole", hardware, validations=2)
+    assert tiny.digest(whole) != tiny.digest(make(STEPS))
+    for where in ({"stop_at": 2}, {"stop_validation": 3}, {"stop_at": 5}):
+        interrupted(make(STEPS), store, tmp_path / "again", hardware, **where)
     (tmp_path / "again" / "progress" / ".000000012.ckpt.new").write_bytes(b"half")
     with open(tmp_path / "again" / "metrics.jsonl", "a") as file:
         file.write('{"name": "train/genera')
-    module = tiny.run(tiny.stylegan2(STEPS), store, tmp_path / "again", validations=2)
+    module = tiny.run(make(STEPS), store, tmp_path / "again", hardware, validations=2)
     assert tiny.digest(module) == tiny.digest(whole)
     assert tiny.curves(tmp_path / "again") == tiny.curves(tmp_path / "whole")
+    assert tiny.grids(tmp_path / "again") == tiny.grids(tmp_path / "whole")
 
 
 def test_everything_that_moves_is_resumed(store, tmp_path):

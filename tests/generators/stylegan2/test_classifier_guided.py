@@ -73,7 +73,7 @@ def test_each_term_reaches_what_it_is_for(images):
 
 def test_it_learns_to_bring_images_back(tmp_path, tmp_path_factory):
     opened = tiny.store(tmp_path_factory.mktemp("store"))
-    module = tiny.run(tiny.explaining(60), opened, tmp_path / "run", batch=8)
+    module = tiny.run(tiny.explaining(36), opened, tmp_path / "run", batch=8)
     found = [value for name, _, value in tiny.curves(tmp_path / "run") if name == "train/image"]
     assert len(found) > 20
     assert sum(found[-5:]) / 5 < sum(found[:5]) / 5 - 0.5, "the error of what comes back has halved"
