@@ -61,17 +61,17 @@ def check_typed(overrides: Sequence[str]) -> None:
     """Raises ConfigErrors where a secret stands among the overrides, which shells, job schedulers and Hydra write down,
     and for a `name` that is no folder below `outputs/`: Hydra would make it before anything else is checked.
     """
-    from medlat.config.kinds import complaint, fault
+    from medlat.config.kinds import complaint
     from medlat.config.schema import Root
-    from medlat.config.signatures import of_dataclass
+    from medlat.config.signatures import signature_of
 
     secret = re.compile(r"\s*[+~]*\s*data(@\S*)?\s*(\.\s*salt\s*=\s*(?!null\s*$)|=.*\bsalt\b)")
     if any(map(secret.match, overrides)):
         raise ConfigErrors(["data.salt: what is typed stays in histories, logs and job lists; use MEDLAT_SALT"])
     names = [text.partition("=")[2].strip() for text in overrides if re.match(r"\s*\+*\s*name\s*=", text)]
-    found = fault(names[-1].strip("'\""), of_dataclass(Root).parameters["name"].annotation) if names else None
-    if found is not None:
-        raise ConfigErrors([complaint("name", found)])
+    kind = signature_of(Root).parameters["name"].annotation
+    if names and (line := complaint("name", names[-1].strip("'\""), kind)):
+        raise ConfigErrors([line])
 
 
 def _missing_folder(folder: str) -> str | None:
