@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import hydra
 
-from medlat.core.errors import ConfigErrors, did_you_mean, nearest
+from medlat.core.errors import ConfigErrors, nearest
 
 _FLAG: dict[str, Any] = {"action": "store_true"}
 _SHOWN = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
@@ -42,7 +42,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(*names.split(), **settings)
 
     def fail(message: str) -> NoReturn:
-        raise ConfigErrors([_line(message, parser)])
+        raise ConfigErrors([_line(message)])
 
     parser.error = fail  # type: ignore[method-assign]
     found = parser.parse_intermixed_args(list(arguments))
@@ -86,19 +86,9 @@ def _missing_folder(folder: str) -> str | None:
     return f"--config-dir: no folder {folder}" + (f"; did you mean '{path.with_name(near[0])}'?" if near else "")
 
 
-def _line(message: str, parser: argparse.ArgumentParser) -> str:
+def _line(message: str) -> str:
     """argparse's complaint, beginning with the option that it is about."""
-    if unknown := re.match(r"unrecognized arguments: (\S+)", message):
-        option, _, _ = unknown[1].partition("=")
-        known: dict[str, Any] = parser._option_string_actions
-        near = nearest(option, [name for name in known if name.startswith("--")])
-        return f"{option}: unknown option" + (f"; did you mean '{near}'?" if near else "; see --help")
-    about = re.match(r"argument ([^:]*): (.*)", message, re.DOTALL)
-    if about is None:
-        return message
-    option = max(about[1].split("/"), key=len)
-    choice = re.match(r"invalid choice: '([^']*)' \(choose from (.*)\)", about[2])
-    if choice is not None:
-        choices = [name.strip(" '") for name in choice[2].split(",")]
-        return f"{option}: no '{choice[1]}'{did_you_mean(choice[1], choices)}"
-    return f"{option}: {about[2]}"
+    if unknown := re.match(r"unrecognized arguments: ([^\s=]+)", message):
+        near = nearest(unknown[1], [names.split()[0] for names in HYDRAS])
+        return f"{unknown[1]}: unknown option" + (f"; did you mean '{near}'?" if near else "; see --help")
+    return re.sub(r"^argument (?:-\w+/)?(--[\w-]+)[^:]*: ", r"\1: ", message)

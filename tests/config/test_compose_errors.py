@@ -86,7 +86,7 @@ FOLDER = ("data=folder", "data.root=/x")
         (["name=${nam}"], ["name: ${nam} reads 'nam', which does not exist; did you mean 'name'?"]),
         # options
         (["--hlp"], ["--hlp: unknown option; did you mean '--help'?"]),
-        (["--cfg", "jb"], ["--cfg: no 'jb'; did you mean 'job'?"]),
+        (["--cfg", "jb"], ["--cfg: invalid choice: 'jb' (choose from 'job', 'hydra', 'all')"]),
         (["--config-name", "confg"], ["there is no 'confg'"]),
         # several
         (["-m", "seed=b,1", "data=phantom,foldr"], [
