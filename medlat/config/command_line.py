@@ -3,7 +3,6 @@
 import argparse
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,8 +81,8 @@ def _missing_folder(folder: str) -> str | None:
     if path.is_file():
         return f"--config-dir: {folder} is a file, not a folder"
     beside = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-    near = get_close_matches(path.name, beside, n=1)
-    return f"--config-dir: no folder {folder}" + (f"; did you mean '{path.with_name(near[0])}'?" if near else "")
+    near = nearest(path.name, beside)
+    return f"--config-dir: no folder {folder}" + (f"; did you mean '{path.with_name(near)}'?" if near else "")
 
 
 def _line(message: str) -> str:

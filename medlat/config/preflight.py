@@ -25,16 +25,10 @@ from omegaconf.errors import (
 from medlat.config import kinds
 from medlat.config.build import INSTRUCTIONS, REFERENCE, absolute, origin
 from medlat.config.signatures import Parameter, Signature, signature, signature_of
-from medlat.core.errors import ConfigErrors, UserError
+from medlat.core.errors import UserError
 
 _NOTHING = object()  # no value: it is missing or cannot be resolved
 _MISSING = "has no value"
-
-
-def check(config: Mapping[str, Any] | DictConfig, schema: type, provided: Mapping[str, set[str]]) -> None:
-    """Raises ConfigErrors with all that `problems` finds."""
-    if found := problems(config, schema, provided):
-        raise ConfigErrors(found)
 
 
 def problems(
