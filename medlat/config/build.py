@@ -33,14 +33,14 @@ PROVIDED = {
 # The keys that provided arguments are about: `{above}` is what the section of the object stands in.
 ABOUT = {"image_size": "data.image_size", "task": "{above}.task", "classes": "{above}.classes"}
 REFERENCE = re.compile(r"\$\{\s*(\.*[A-Za-z_][\w.\[\]]*)\s*\}")  # an interpolation that is a key
-_INSTRUCTIONS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+INSTRUCTIONS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 
 
 def build(section: DictConfig, **provided: Any) -> Any:
     """The object of a section with `_target_`, those below it included. An ArgumentError of a constructor gets the
     whole key of the argument.
     """
-    arguments = {str(key): _value(section, key) for key in section if key not in _INSTRUCTIONS}
+    arguments = {str(key): _value(section, key) for key in section if key not in INSTRUCTIONS}
     given = [_value(section._args_, index) for index in range(len(section._args_))] if "_args_" in section else []
     target = partial(get_object(section._target_), *given, **arguments)
     if section.get("_partial_"):  # its errors are of the same key, whenever it is called

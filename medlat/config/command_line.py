@@ -3,13 +3,12 @@
 import argparse
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 
-from medlat.core.errors import ConfigErrors, did_you_mean, nearest
+from medlat.core.errors import ConfigErrors, nearest
 
 _FLAG: dict[str, Any] = {"action": "store_true"}
 _SHOWN = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
@@ -42,7 +41,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(*names.split(), **settings)
 
     def fail(message: str) -> NoReturn:
-        raise ConfigErrors([_line(message, parser)])
+        raise ConfigErrors([_line(message)])
 
     parser.error = fail  # type: ignore[method-assign]
     found = parser.parse_intermixed_args(list(arguments))
@@ -61,17 +60,17 @@ def check_typed(overrides: Sequence[str]) -> None:
     """Raises ConfigErrors where a secret stands among the overrides, which shells, job schedulers and Hydra write down,
     and for a `name` that is no folder below `outputs/`: Hydra would make it before anything else is checked.
     """
-    from medlat.config.kinds import complaint, fault
+    from medlat.config.kinds import complaint
     from medlat.config.schema import Root
-    from medlat.config.signatures import of_dataclass
+    from medlat.config.signatures import signature_of
 
     secret = re.compile(r"\s*[+~]*\s*data(@\S*)?\s*(\.\s*salt\s*=\s*(?!null\s*$)|=.*\bsalt\b)")
     if any(map(secret.match, overrides)):
         raise ConfigErrors(["data.salt: what is typed stays in histories, logs and job lists; use MEDLAT_SALT"])
     names = [text.partition("=")[2].strip() for text in overrides if re.match(r"\s*\+*\s*name\s*=", text)]
-    found = fault(names[-1].strip("'\""), of_dataclass(Root).parameters["name"].annotation) if names else None
-    if found is not None:
-        raise ConfigErrors([complaint("name", found)])
+    kind = signature_of(Root).parameters["name"].annotation
+    if names and (line := complaint("name", names[-1].strip("'\""), kind)):
+        raise ConfigErrors([line])
 
 
 def _missing_folder(folder: str) -> str | None:
@@ -82,23 +81,13 @@ def _missing_folder(folder: str) -> str | None:
     if path.is_file():
         return f"--config-dir: {folder} is a file, not a folder"
     beside = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-    near = get_close_matches(path.name, beside, n=1)
-    return f"--config-dir: no folder {folder}" + (f"; did you mean '{path.with_name(near[0])}'?" if near else "")
+    near = nearest(path.name, beside)
+    return f"--config-dir: no folder {folder}" + (f"; did you mean '{path.with_name(near)}'?" if near else "")
 
 
-def _line(message: str, parser: argparse.ArgumentParser) -> str:
+def _line(message: str) -> str:
     """argparse's complaint, beginning with the option that it is about."""
-    if unknown := re.match(r"unrecognized arguments: (\S+)", message):
-        option, _, _ = unknown[1].partition("=")
-        known: dict[str, Any] = parser._option_string_actions
-        near = nearest(option, [name for name in known if name.startswith("--")])
-        return f"{option}: unknown option" + (f"; did you mean '{near}'?" if near else "; see --help")
-    about = re.match(r"argument ([^:]*): (.*)", message, re.DOTALL)
-    if about is None:
-        return message
-    option = max(about[1].split("/"), key=len)
-    choice = re.match(r"invalid choice: '([^']*)' \(choose from (.*)\)", about[2])
-    if choice is not None:
-        choices = [name.strip(" '") for name in choice[2].split(",")]
-        return f"{option}: no '{choice[1]}'{did_you_mean(choice[1], choices)}"
-    return f"{option}: {about[2]}"
+    if unknown := re.match(r"unrecognized arguments: ([^\s=]+)", message):
+        near = nearest(unknown[1], [names.split()[0] for names in HYDRAS])
+        return f"{unknown[1]}: unknown option" + (f"; did you mean '{near}'?" if near else "; see --help")
+    return re.sub(r"^argument (?:-\w+/)?(--[\w-]+)[^:]*: ", r"\1: ", message)

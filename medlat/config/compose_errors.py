@@ -17,17 +17,16 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from medlat.config import kinds
 from medlat.config.help import is_base
+from medlat.config.kinds import show
 from medlat.config.preflight import problems
 from medlat.core.errors import ConfigErrors, did_you_mean, nearest
 
@@ -54,10 +53,9 @@ def explain(
     schema, provided: as for `problems`.
     multirun:    whether `-m` was given: then the values of a sweep are tried in turn.
     """
-    main, *others = config_dirs
     try:
-        with _hydra(main):
-            lines = _Diagnosis(config_name, others, multirun).run(overrides, schema, provided)
+        with _hydra(config_dirs[0]):
+            lines = _Diagnosis(config_name, config_dirs, multirun).run(overrides, schema, provided)
     except yaml.YAMLError as broken:  # the root itself
         lines = [_plain(broken)]
     if not lines and not isinstance(error, HydraException | OmegaConfBaseException):
@@ -69,9 +67,8 @@ def sweep_configs(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[
     """The configurations, `hydra` included, of all jobs of a sweep; of more than MAX_JOBS, of as many as it takes to
     see each value once (at most MAX_JOBS). Raises what Hydra raises where one cannot be composed.
     """
-    main, *others = config_dirs
-    with _hydra(main):
-        diagnosis = _Diagnosis("config", others, multirun=True)
+    with _hydra(config_dirs[0]):
+        diagnosis = _Diagnosis("config", config_dirs, multirun=True)
         parsed = [found for text in overrides if (found := diagnosis._parsed(text))]
         if diagnosis.lines:
             raise HydraException(diagnosis.lines[0])
@@ -112,11 +109,11 @@ class _Diagnosis:
         self.config_name = config_name
         self.folders = folders
         self.multirun = multirun
-        paths = [os.path.abspath(folder).replace("'", "\\'") for folder in folders]
+        paths = [os.path.abspath(folder).replace("'", "\\'") for folder in folders[1:]]
         self.search = ["hydra.searchpath=[" + ",".join(f"'file://{path}'" for path in paths) + "]"]
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        self.loader: ConfigLoader = hydra.config_loader
+        self.loader = hydra.config_loader
         self.composed: dict[tuple[str, ...], DictConfig] = {}
         self.unread: set[str] = set()  # keys whose value could not be read: nothing more is said about them
         self.lines: list[str] = []
@@ -130,95 +127,91 @@ class _Diagnosis:
 
     def _diagnose(self, overrides: list[Override], schema: type, provided: Mapping[str, set[str]]) -> None:
         """Add the problems of one job."""
-        groups = [o for o in overrides if not isinstance(o.value(), dict) and self._is_group(o.key_or_group)]
-        values = [o for o in overrides if o not in groups]
+        groups = [o for o in overrides if not isinstance(o.value(), dict) and self._options(o.key_or_group)]
         config = self._composed([o for o in groups if self._has_option(o)])
         if config is None:
             return
-        absent = [o for o in values if not self._applied(o, config)]
+        absent = [o for o in overrides if o not in groups and not self._applied(o, config)]
         with open_dict(config):
             chosen = config.pop("hydra").runtime.choices
         found = problems(config, schema, provided)
-        self.lines += [self._absent(o, config) for o in absent if not _complained(o.key_or_group, found)]
+        about = [line.partition(": ")[0] for line in found]
+        absent = [o for o in absent if not any(f"{o.key_or_group}.".startswith(f"{key}.") for key in about)]
+        self.lines += [_absent(o, config) for o in absent]
         self.lines += [self._with_option(line, chosen) for line in found if line.partition(": ")[0] not in self.unread]
 
     # --- how it is written -----------------------------------------------------------------------------------
 
     def _parsed(self, text: str) -> list[Override]:
         """The override; one for each value of a sweep; none where it cannot be read, which is then noted."""
+        parse = OverridesParser.create().parse_override
+        name, _, typed = text.partition("=")
+        key = name.lstrip("+~")
         try:
-            override = OverridesParser.create().parse_override(text)
-            if not override.key_or_group:
-                self.lines.append(f"{text}: has no key; write KEY=VALUE")
-                return []
-            if not override.is_sweep_override():
-                return [override]
-            key = override.get_key_element()
-            if self.multirun:
-                value: Any = override.value()  # of an interval, one value stands for all
-                if isinstance(value, Glob):
-                    found = value.filter(self._listed(override.key_or_group, ObjectType.CONFIG))
-                    if not found:
-                        self.lines.append(f"{key}: no option is like {text.partition('=')[2]}")
-                    choices = iter(found)
-                else:
-                    discrete = override.is_discrete_sweep()
-                    choices = override.sweep_string_iterator() if discrete else iter([str(value.start)])
-                return [OverridesParser.create().parse_override(f"{key}={choice}") for choice in choices]
-            values = text.partition("=")[2]
-            self.unread.add(override.key_or_group)
-            self.lines.append(
-                f"{key.lstrip('+')}: '{values}' is several values; add -m to run each of them, "
-                f"write [{values}] for a list or \"{key}='{values}'\" for one text"
-            )
+            override = parse(text)
         except HydraException:
-            self.lines.append(self._unreadable(text))
-        return []
+            self.unread.add(key)
+            self.lines.append(f"{key}: {self._unreadable(text)}")
+            return []
+        if not key:
+            self.lines.append(f"{text}: has no key; write KEY=VALUE")
+            return []
+        if not override.is_sweep_override():
+            return [override]
+        value: Any = override.value()
+        if not self.multirun:
+            self.unread.add(key)
+            self.lines.append(f"{key}: '{typed}' is several values; add -m to run each of them, "
+                              f"write [{typed}] for a list or \"{key}='{typed}'\" for one text")  # fmt: skip
+            return []
+        if isinstance(value, Glob):
+            choices = value.filter(self._listed(override.key_or_group, ObjectType.CONFIG))
+            self.lines += [f"{key}: no option is like {typed}"] * (not choices)
+        else:  # of an interval, one value stands for all
+            choices = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else [value.start]
+        return [parse(f"{name}={choice}") for choice in choices]
 
     def _unreadable(self, text: str) -> str:
-        key, equals, value = text.partition("=")
-        name = key.lstrip("+~")
-        self.unread.add(name)
+        key, equals, value = text.lstrip("+~").partition("=")
         if not equals:
             experiments = self._options("experiment")
             near = key if key in experiments else nearest(key, experiments)
-            hint = f"; did you mean '+experiment={near}'?" if near else f"; write {name}=VALUE"
-            return f"{name}: has no value{hint}"
-        if missing := _unclosed(value):
-            return f"{name}: cannot read '{value}': {missing}"
+            return "has no value; " + (f"did you mean '+experiment={near}'?" if near else f"write {key}=VALUE")
+        for opened, closed in ("[]", "{}", "()"):
+            if value.count(opened) > value.count(closed):
+                return f"cannot read '{value}': the bracket '{opened}' is not closed"
+        for quote in "'\"":
+            if value.count(quote) % 2:
+                return f"cannot read '{value}': a quote {quote} is not closed"
         quoted = value.replace("'", "\\'")
-        return f"{name}: cannot read '{value}'; as text, write \"{key}='{quoted}'\""
+        return f"cannot read '{value}'; as text, write \"{key}='{quoted}'\""
 
     # --- groups ----------------------------------------------------------------------------------------------
 
     def _listed(self, group: str, kind: ObjectType) -> list[str]:
         return self.loader.get_group_options(group, kind, self.config_name, self.search)
 
-    def _is_group(self, name: str) -> bool:
-        return any(self._listed(name, kind) for kind in (ObjectType.CONFIG, ObjectType.GROUP))
-
     def _options(self, group: str) -> list[str]:
         """A group's options, those of its subfolders as `folder/option`."""
-        names = self._listed(group, ObjectType.CONFIG)
-        for folder in self._listed(group, ObjectType.GROUP):
-            names += [f"{folder}/{name}" for name in self._options(f"{group}/{folder}")]
-        return names
+        below = [(f, self._options(f"{group}/{f}")) for f in self._listed(group, ObjectType.GROUP)]
+        return self._listed(group, ObjectType.CONFIG) + [
+            f"{folder}/{name}" for folder, names in below for name in names
+        ]
 
     def _has_option(self, override: Override) -> bool:
         group, value = override.key_or_group, override.value()
-        if override.is_delete():
-            return True
         choices = self._options(group)
-        wrong = [v for v in (value if isinstance(value, list) else [value]) if v not in choices]
+        given = [] if override.is_delete() else value if isinstance(value, list) else [value]
+        wrong = [v for v in given if v not in choices]
         self.lines += [_no_option(group, v, choices) for v in wrong]
         return not wrong
 
     def _composed(self, groups: list[Override]) -> DictConfig | None:
         """The configuration with these groups, less those that do not work; None where nothing composes."""
         groups = sorted(groups, key=lambda o: not o.is_add())  # what `+experiment=` brings can be overridden
-        kept: list[Override] = []
         with suppress(*COMPOSITION_ERRORS):
             return self._compose(groups)
+        kept: list[Override] = []
         for override in [None, *groups]:
             tried = [*kept, override] if override else []
             try:
@@ -241,41 +234,29 @@ class _Diagnosis:
     def _applied(self, override: Override, config: DictConfig) -> bool:
         """Put the value into the configuration; False where its key was not there, though it now is."""
         key, value = override.key_or_group, override.value()
+        parent, _, name = key.rpartition(".")
         try:
-            present = _present(config, key)
             if override.is_delete():
-                self._removed(override, config, present)
-            elif override.is_add() and present and not isinstance(value, dict | list):
+                if name in _names(config, parent):
+                    with open_dict(node := OmegaConf.select(config, parent) if parent else config):
+                        del node[name]
+                else:
+                    self.lines.append(f"{key}: cannot be removed, it is not there{_near(config, key)}")
+                return True
+            try:
+                OmegaConf.update(config, key, value, merge=not _is_object(value))  # raises where the key is not there
+            except (ConfigAttributeError, ConfigKeyError):
+                if override.is_hydra_override() and not override.is_add():
+                    self.lines.append(f"{key}: unknown key{_near(config, key)}")
+                    return True
+                OmegaConf.update(config, key, value, force_add=True)
+                return override.is_add() or override.is_force_add()
+            if override.is_add() and not isinstance(value, dict | list):
                 text = f"{key}={override.get_value_string()}"
                 self.lines.append(f"{key}: is there already; write {text} without the +")
-                OmegaConf.update(config, key, value, merge=True)
-            elif override.is_hydra_override() and not present and not override.is_add():
-                self.lines.append(f"{key}: unknown key{_near(config, key)}")
-            else:
-                OmegaConf.update(config, key, value, merge=not _is_object(value), force_add=True)
-                return present or override.is_add() or override.is_force_add()
         except OmegaConfBaseException as error:
-            self.lines.append(f"{key}: cannot be {kinds.show(value)}: {str(error).splitlines()[0]}")
+            self.lines.append(f"{key}: cannot be {show(value)}: {str(error).splitlines()[0]}")
         return True
-
-    def _removed(self, override: Override, config: DictConfig, present: bool) -> None:
-        key = override.key_or_group
-        if not present:
-            self.lines.append(f"{key}: cannot be removed, it is not there{_near(config, key)}")
-            return
-        parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(config, parent) if parent else config
-        with open_dict(node):
-            del node[name]
-
-    def _absent(self, override: Override, config: DictConfig) -> str:
-        """The line for a key that may be there but was not, and was given without a `+`."""
-        key = override.key_or_group
-        parent, _, name = key.rpartition(".")
-        siblings = _names(config, parent)
-        near = None if "_target_" in siblings else nearest(name, [other for other in siblings if other != name])
-        hint = f"did you mean '{f'{parent}.{near}'.lstrip('.')}'? If not, " if near else ""
-        return f"{key}: is not set here; {hint}write +{override.input_line} to add it"
 
     def _with_option(self, line: str, chosen: Mapping[str, Any]) -> str:
         """For an unknown `data.root`, name the options of `data` that have it: most likely that one was forgotten."""
@@ -283,35 +264,25 @@ class _Diagnosis:
         if match is None:
             return line
         group, key = match[1], re.compile(rf"^{match[2]}:", re.MULTILINE)
-        having = [option for option in self._options(group) if key.search(self._text(group, option))]
+        paths = {o: Path(folder, group, f"{o}.yaml") for o in self._options(group) for folder in self.folders[::-1]
+                 if Path(folder, group, f"{o}.yaml").is_file()}  # fmt: skip
+        having = [o for o, path in paths.items() if key.search(path.read_text(encoding="utf-8", errors="replace"))]
         if not having or chosen.get(group) in having:
             return line
         return f"{match[0]} with {group}={chosen.get(group)}; {' or '.join(f'{group}={o}' for o in having)} has it"
 
-    def _text(self, group: str, option: str) -> str:
-        folders = [source.path for source in self.loader.get_sources() if source.scheme() == "file"]
-        paths = (Path(folder, group, f"{option}.yaml") for folder in [*folders, *self.folders])
-        return next((path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()), "")
-
 
 def _variants(parsed: Sequence[list[Override]]) -> Iterator[list[Override]]:
-    """The jobs to look at: all, or where they are more than MAX_JOBS, the first value of each sweep, then every other
-    value with the first ones of the others, those of short sweeps first.
-    """
-    if math.prod(len(choices) for choices in parsed) <= MAX_JOBS:
+    """The jobs to look at: all, or where they are more than MAX_JOBS, as many as show each value once."""
+    if math.prod(map(len, parsed)) <= MAX_JOBS:
         yield from map(list, product(*parsed))
         return
-    first = [choices[0] for choices in parsed]
-    others = [(position, other) for position, choices in enumerate(parsed) for other in choices[1:]]
-    others.sort(key=lambda found: len(parsed[found[0]]))
-    yield first
-    for position, other in others[: MAX_JOBS - 1]:
-        yield [*first[:position], other, *first[position + 1 :]]
+    for job in range(min(MAX_JOBS, max(map(len, parsed)))):
+        yield [choices[job % len(choices)] for choices in parsed]
 
 
 def _no_option(group: str, value: Any, choices: list[str]) -> str:
-    shown = [choice for choice in choices if not is_base(choice)]
-    return f"{group}: no {kinds.show(value)}{did_you_mean(str(value), shown)}"
+    return f"{group}: no {show(value)}{did_you_mean(str(value), [c for c in choices if not is_base(c)])}"
 
 
 def _group_line(override: Override | None, error: Exception) -> str:
@@ -319,8 +290,7 @@ def _group_line(override: Override | None, error: Exception) -> str:
     text = str(error)
     if override is None or isinstance(error, yaml.YAMLError) or text.startswith(f"In '{override.key_or_group}/"):
         return _plain(error)
-    key = override.get_key_element().lstrip("+~")
-    option = override.value()
+    key, option = override.get_key_element().lstrip("+~"), override.value()
     if "appears more than once" in text or "Multiple values for" in text:
         return f"{key}: is chosen already; write {key}={option} without the +"
     if override.is_delete():
@@ -349,38 +319,6 @@ def _plain(error: Exception) -> str:
     return re.sub(r"^In '([^']*)': ", r"\1.yaml: ", lines[0]) if lines else type(cause).__name__
 
 
-def _unclosed(value: str) -> str:
-    """Which bracket or quote of a value is not closed, else empty."""
-    closing = {"[": "]", "{": "}", "(": ")"}
-    stack: list[str] = []
-    quote = ""
-    for char in value:
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        elif char in closing:
-            stack.append(char)
-        elif stack and char == closing[stack[-1]]:
-            stack.pop()
-    if quote:
-        return f"a quote {quote} is not closed"
-    return f"the bracket '{stack[-1]}' is not closed" if stack else ""
-
-
-def _present(config: DictConfig, key: str) -> bool:
-    """Whether a dotted key is there, be its value missing, null or an interpolation that cannot be resolved."""
-    node: Any = OmegaConf.to_container(config, resolve=False)
-    for part in re.split(r"[.\[]", key.replace("]", "")):
-        if isinstance(node, dict) and part in node:
-            node = node[part]
-        elif isinstance(node, list) and part.lstrip("-").isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        else:
-            return False
-    return True
-
-
 def _names(config: DictConfig, parent: str) -> list[str]:
     """The keys of a section; none where there is no such section."""
     node = OmegaConf.select(config, parent) if parent else config
@@ -389,12 +327,17 @@ def _names(config: DictConfig, parent: str) -> list[str]:
 
 def _near(config: DictConfig, key: str) -> str:
     """`; did you mean 'hydra.run.dir'?` for a key that is not in its section."""
-    parent, _, name = key.rpartition(".")
+    parent, dot, name = key.rpartition(".")
     names = _names(config, parent)
     near = nearest(name, names)
-    return f"; did you mean '{f'{parent}.{near}' if parent else near}'?" if near else did_you_mean(name, names)
+    return f"; did you mean '{parent}{dot}{near}'?" if near else did_you_mean(name, names)
 
 
-def _complained(key: str, lines: Sequence[str]) -> bool:
-    """Whether a line is about this key or a section that it is in."""
-    return any(key == (about := line.partition(": ")[0]) or key.startswith(f"{about}.") for line in lines)
+def _absent(override: Override, config: DictConfig) -> str:
+    """The line for a key that may be there but was not, and was given without a `+`."""
+    key = override.key_or_group
+    parent, dot, name = key.rpartition(".")
+    siblings = _names(config, parent)
+    near = None if "_target_" in siblings else nearest(name, [other for other in siblings if other != name])
+    hint = f"did you mean '{parent}{dot}{near}'? If not, " if near else ""
+    return f"{key}: is not set here; {hint}write +{override.input_line} to add it"

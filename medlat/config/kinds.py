@@ -7,13 +7,12 @@ no numbers; NaN and infinity are none either. Ranges stand in the annotation (`A
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import PurePath
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
@@ -22,87 +21,120 @@ from medlat.core.errors import did_you_mean
 
 
 class Component:
-    """A section of a configuration that an object is built from: a mapping with a `_target_`."""
-
-
-class Fault(NamedTuple):
-    """Where a value does not fit: `[2]` of a list, the value found there, the type it should have, and what a rule of
-    that type says in words ("" where none does).
+    """A section of a configuration that an object is built from: a mapping with a `_target_`. So are classes that were
+    read from their source (`medlat.config.static`).
     """
 
-    where: str
-    value: Any
-    kind: Any
-    rule: str = ""
+    __source__ = ""
 
 
-def fault(value: Any, kind: Any) -> Fault | None:
-    """The first place where `value` (null, bool, number, text, list, dict) does not fit `kind`, or None. Of a union
-    with a container of the right sort, the wrong entry of that.
+_SIMPLE = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
+_PLURAL = {int: "whole numbers", float: "numbers", str: "texts", bool: "true or false"}
+_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "string_too_short")
+
+
+def complaint(key: str, value: Any, kind: Any) -> str:
+    """The line that tells a user where a value (null, bool, number, text, list, dict) does not fit: `directions.count:
+    'abc' is not a whole number`, or of one out of range `seed=-1: expected a whole number of at least 0`. Empty where
+    it fits. Of a union with a container of the right sort, it is about the wrong entry of that.
     """
     try:
         _adapter(kind).validate_json(json.dumps(value, default=str))
-        return None
+        return ""
     except ValidationError as error:
-        found = [_at(value, kind, entry) for entry in error.errors(include_url=False)]
-        deepest = max(found, key=lambda one: len(one.where))
-        rules = [one for one in found if one.rule]
-        return deepest if deepest.where else rules[0] if rules else Fault("", value, kind)
+        faults = [_fault(value, kind, entry) for entry in error.errors(include_url=False)]
+    where, found, wanted, rule = max(faults, key=lambda fault: (len(fault[0]), bool(fault[3])))
+    if rule:
+        return f"{key}{where}={show(found)}: expected {rule}"
+    return f"{key}{where}: {show(found)} is not {words(wanted)}{_remedy(key + where, found, wanted)}"
 
 
-def _at(value: Any, kind: Any, error: Mapping[str, Any]) -> Fault:
+def _fault(value: Any, kind: Any, error: Mapping[str, Any]) -> tuple[str, Any, Any, str]:
+    """Where a value does not fit (`[2]` of a list), what is found there, the type that it should have, and what a rule
+    of that type says in words ("" where none does).
+    """
     where = ""
     for part in error["loc"]:  # names of the members of unions stand among the places
         if isinstance(part, int) and isinstance(value, list | tuple) and part < len(value):
             where, value, kind = f"{where}[{part}]", value[part], _entry(kind, part)
         elif isinstance(value, Mapping) and part in value:
             where, value, kind = f"{where}.{part}", value[part], of_values(kind)
-    rule = {"finite_number": "a finite number", "value_error": str(error.get("ctx", {}).get("error", ""))}
-    rule |= dict.fromkeys(_BOUNDS, words(kind))
-    return Fault(where, value, kind, rule.get(error["type"], ""))
+    rules = {"finite_number": "a finite number", "value_error": str(error.get("ctx", {}).get("error", ""))}
+    return where, value, kind, words(kind) if error["type"] in _BOUNDS else rules.get(error["type"], "")
 
 
-_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "string_too_short")
-
-
-def _entry(kind: Any, index: int) -> Any:
-    """The type of an entry of a list type."""
-    for member in map(plain, members(kind)):
-        arguments = get_args(member)
-        if arguments and not _is_mapping(member):
-            fixed = get_origin(member) is tuple and arguments[-1] is not Ellipsis
-            return arguments[index] if fixed else arguments[0]
-    return Any
+def _remedy(key: str, value: Any, kind: Any) -> str:
+    """The choice that is near, or what to write for the slips that the command line's own reading of values causes."""
+    kinds = tuple(map(plain, members(kind)))
+    if get_origin(kind) is Literal:
+        near = did_you_mean(str(value), map(str, get_args(kind)))
+        return near if near.startswith("; did you mean") else ""
+    if any(isinstance(m, type) and issubclass(m, str | PurePath) for m in kinds) and isinstance(value, int | float):
+        return f"""; write "{key}='{show(value)}'\""""
+    if int in kinds and isinstance(value, float) and value.is_integer():
+        return f"; write {int(value)}"
+    if int in kinds and isinstance(value, str) and value.strip("0").isdecimal():
+        return f"; write {value.lstrip('0')}"
+    return ""
 
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter:
-    return TypeAdapter(_known(kind), config=ConfigDict(strict=True, allow_inf_nan=False))
+    return TypeAdapter(_read(kind)[0], config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
-def _known(kind: Any) -> Any:
-    """The type as far as a configuration can fit it or not: classes that are built, functions and the like are Any."""
+def words(kind: Any) -> str:
+    """The type as a person says it, e.g. "a number", "two numbers", "one of mse, log_mse", "text or null"."""
+    return _read(kind)[1]
+
+
+@cache
+def _read(kind: Any) -> tuple[Any, str]:
+    """The type as far as a configuration can fit it or not, and in words. Functions and the like are anything."""
     origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return Annotated[_known(arguments[0]), *kind.__metadata__]
-    if origin in (Union, UnionType):
-        return Union[tuple(_known(member) for member in arguments)]  # noqa: UP007 (the members are values here)
-    if origin is Literal:
-        return Annotated[Any, AfterValidator(_one_of(arguments))]
     container = origin or kind
+    if kind in _SIMPLE:
+        return kind, _SIMPLE[kind]
+    if origin is Annotated:
+        inner, said = _read(arguments[0])
+        return Annotated[inner, *kind.__metadata__], said + _range(kind.__metadata__)
+    if origin in (Union, UnionType):
+        types, said_of = zip(*map(_read, arguments), strict=True)
+        return Union[types], " or ".join(said_of)  # noqa: UP007 (the members are values here)
+    if origin is Literal:
+        return Annotated[Any, AfterValidator(_one_of(arguments))], "one of " + ", ".join(map(_bare, arguments))
     if not isinstance(container, type) or container in (object, Any):
-        return Any
-    if container is Component or is_dataclass(container):
-        return Annotated[dict[str, Any], AfterValidator(_with_target)] if container is Component else dict[str, Any]
-    if container in (NoneType, bool, int, float, str) or issubclass(container, PurePath):
-        return container
+        return Any, "any value"
+    if hasattr(container, "__source__"):
+        return Annotated[dict[str, Any], AfterValidator(_with_target)], "a section with a _target_"
+    if is_dataclass(container):
+        return dict[str, Any], "a section of settings"
+    if issubclass(container, PurePath):
+        return container, "a path"
     if issubclass(container, Mapping):
-        return dict[str, _known(of_values(kind))]  # type: ignore[misc]
-    if issubclass(container, Iterable) and container.__module__ in ("builtins", "collections.abc", "collections"):
-        if container is tuple and arguments:
-            return tuple[tuple(a if a is Ellipsis else _known(a) for a in arguments)]  # type: ignore[misc]
-        return list[_known(arguments[0]) if arguments else Any]  # type: ignore[misc]
-    return Any
+        return dict[str, _read(of_values(kind))[0]], "a mapping"  # type: ignore[misc]
+    if not issubclass(container, Iterable) or container.__module__ not in ("builtins", "collections.abc"):
+        return Any, "any value"
+    entries = _PLURAL.get(plain(arguments[0])) if arguments else None
+    if container is tuple and arguments and arguments[-1] is not Ellipsis:
+        said = entries if entries and len(set(arguments)) == 1 else "values"
+        return tuple[tuple(_read(a)[0] for a in arguments)], f"a list of {len(arguments)} {said}"  # type: ignore[misc]
+    inner = _read(arguments[0])[0] if arguments else Any
+    return list[inner], f"a list of {entries}" if entries else "a list"  # type: ignore[valid-type]
+
+
+def _range(rules: Sequence[Any]) -> str:
+    """` of at least 1`, ` from 0 to below 1`, ` above 0`; nothing for rules that are no bounds."""
+    said = {type(rule): rule for rule in rules}
+    if MinLen in said:
+        return " that is not empty"
+    low = f" above {said[Gt].gt:g}" if Gt in said else f" of at least {said[Ge].ge:g}" if Ge in said else ""
+    high = f"{said[Le].le:,}" if Le in said else f"below {said[Lt].lt:g}" if Lt in said else ""
+    if high and Ge in said:
+        return f" from {said[Ge].ge:g} to {high}"
+    if not high or Lt not in said:
+        return low + (f" up to {high}" if high else "")
+    return f"{low} and {high}" if low else f" {high}"
 
 
 def _one_of(choices: Sequence[Any]) -> Any:
@@ -146,105 +178,25 @@ def _is_mapping(kind: Any) -> bool:
     return isinstance(container, type) and issubclass(container, Mapping)
 
 
-_SINGULAR = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    NoneType: "null",
-}
-_PLURAL = {int: "whole numbers", float: "numbers", str: "texts", bool: "true or false"}
-
-
-def words(kind: Any) -> str:
-    """The type as a person says it, e.g. "a number", "two numbers", "one of mse, log_mse", "text or null"."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return words(arguments[0]) + _range(kind.__metadata__)
-    if origin in (Union, UnionType):
-        return " or ".join(words(member) for member in arguments)
-    if origin is Literal:
-        return "one of " + ", ".join(show(choice).strip("'") for choice in arguments)
-    container = origin or kind
-    if container in _SINGULAR:
-        return _SINGULAR[container]
-    if not isinstance(container, type) or container is Any:
-        return "any value"
-    if container is Component or is_dataclass(container):
-        return "a section with a _target_" if container is Component else "a section of settings"
-    if issubclass(container, PurePath):
-        return "a path"
-    if issubclass(container, Mapping):
-        return "a mapping"
-    if container is tuple and arguments and arguments[-1] is not Ellipsis:
-        same = len(set(arguments)) == 1
-        return f"a list of {len(arguments)} {_PLURAL.get(arguments[0], 'values') if same else 'values'}"
-    return f"a list of {_PLURAL[plain(arguments[0])]}" if arguments and plain(arguments[0]) in _PLURAL else "a list"
-
-
-def _range(rules: Sequence[Any]) -> str:
-    """` of at least 1`, ` from 0 to below 1`, ` above 0`; nothing for rules that are no bounds."""
-    if any(isinstance(r, MinLen) for r in rules):
-        return " that is not empty"
-    low = next((f"of at least {r.ge:g}" if isinstance(r, Ge) else f"above {r.gt:g}"
-                for r in rules if isinstance(r, Ge | Gt)), "")  # fmt: skip
-    high = next((f"{r.le:,}" if isinstance(r, Le) else f"below {r.lt:g}" for r in rules if isinstance(r, Le | Lt)), "")
-    if not high:
-        return f" {low}" if low else ""
-    if low.startswith("of at least "):
-        return f" from {low.removeprefix('of at least ')} to {high}"
-    if low:
-        return f" {low} {'and' if high.startswith('below') else 'up to'} {high}"
-    return f" {'' if high.startswith('below') else 'up to '}{high}"
-
-
-def annotation(kind: Any) -> str:
-    """The type as Python writes it, e.g. `list[float]`; empty for what `words` has already said."""
-    if get_origin(kind) in (Literal, Annotated) or kind in (Any, Component) or is_dataclass(kind):
-        return ""
-    if kind is NoneType:
-        return "None"
-    if get_origin(kind) in (Union, UnionType):
-        names = [annotation(member) for member in get_args(kind)]
-        return " | ".join(names) if all(names) else ""
-    found = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
-    return "" if "Annotated" in found else re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", found)  # without the modules' names
+def _entry(kind: Any, index: int) -> Any:
+    """The type of an entry of a list type."""
+    for member in map(plain, members(kind)):
+        arguments = get_args(member)
+        if arguments and not _is_mapping(member):
+            fixed = get_origin(member) is tuple and arguments[-1] is not Ellipsis
+            return arguments[index] if fixed else arguments[0]
+    return Any
 
 
 def show(value: Any) -> str:
     """A value as a configuration file writes it, shortened."""
-    special = {None: "null", True: "true", False: "false"}
     if value is None or isinstance(value, bool):
-        return special[value]
+        return json.dumps(value)
     if isinstance(value, Mapping):
         return "a mapping (" + ", ".join(map(str, value)) + ")"
     text = f"[{', '.join(map(show, value))}]" if isinstance(value, list | tuple) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def complaint(key: str, found: Fault) -> str:
-    """The line that tells a user: `generator.training.beta: 'abc' is not a number (float)`, or of a number out of range
-    `seed=-1: expected a whole number of at least 0`.
-    """
-    if found.rule:
-        return f"{key}{found.where}={show(found.value)}: expected {found.rule}"
-    head = f"{key}{found.where}: {show(found.value)} is not {words(found.kind)}"
-    if get_origin(found.kind) is Literal:
-        choices = [str(choice) for choice in get_args(found.kind)]
-        near = did_you_mean(str(found.value), choices)
-        return head + (near if near.startswith("; did you mean") else "")
-    name = annotation(found.kind)
-    return head + (f" ({name})" if name else "") + _remedy(key + found.where, found)
-
-
-def _remedy(key: str, found: Fault) -> str:
-    """What to write instead, for the slips that the command line's own reading of values causes."""
-    kinds = tuple(map(plain, members(found.kind)))
-    wants_text = any(isinstance(m, type) and issubclass(m, str | PurePath) for m in kinds if not get_args(m))
-    if wants_text and isinstance(found.value, int | float):
-        return f"""; write "{key}='{show(found.value)}'\""""
-    if int in kinds and isinstance(found.value, float) and found.value.is_integer():
-        return f"; write {int(found.value)}"
-    if int in kinds and isinstance(found.value, str) and found.value.strip("0").isdecimal():
-        return f"; write {found.value.lstrip('0')}"
-    return ""
+def _bare(value: Any) -> str:
+    return show(value).strip("'")

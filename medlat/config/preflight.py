@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -22,17 +23,12 @@ from omegaconf.errors import (
 )
 
 from medlat.config import kinds
-from medlat.config.signatures import Parameter, Signature, of_dataclass, signature
-from medlat.core.errors import ConfigErrors, UserError
+from medlat.config.build import INSTRUCTIONS, REFERENCE, absolute, origin
+from medlat.config.signatures import Parameter, Signature, signature, signature_of
+from medlat.core.errors import UserError
 
-_INSTANTIATE_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}  # hydra.utils.instantiate's own
-_REFERENCE = re.compile(r"\$\{\s*(\.*[A-Za-z_][\w.\[\]]*)\s*\}")
-
-
-def check(config: Mapping[str, Any] | DictConfig, schema: type, provided: Mapping[str, set[str]]) -> None:
-    """Raises ConfigErrors with all that `problems` finds."""
-    if found := problems(config, schema, provided):
-        raise ConfigErrors(found)
+_NOTHING = object()  # no value: it is missing or cannot be resolved
+_MISSING = "has no value"
 
 
 def problems(
@@ -54,7 +50,8 @@ def problems(
 @dataclass
 class _Problem:
     key: str
-    text: str = ""  # empty: an unknown key, whose nearest valid one is known when all are seen
+    text: str
+    about: str = ""  # a key that does not exist, whose nearest valid one is known when all are seen
 
 
 @dataclass
@@ -63,12 +60,14 @@ class _Walk:
     provided: Mapping[str, set[str]]
     found: list[_Problem] = field(default_factory=list)
     valid: dict[str, list[str]] = field(default_factory=dict)  # node -> the keys that it may have
-    read: set[str] = field(default_factory=set)  # keys that other values read
+    read: set[str] = field(default_factory=set)  # keys that other values read, and the sections that those are in
     purposes: dict[str, Parameter] = field(default_factory=dict)  # key without a value -> what it is for
 
     def __post_init__(self) -> None:
         for key, text in _texts(OmegaConf.to_container(self.root, resolve=False)):
-            self.read.update(_absolute(name, key) for name in _REFERENCE.findall(text))
+            for name in REFERENCE.findall(text):
+                parts = re.split(r"\.|(?=\[)", absolute(name, key))
+                self.read |= {".".join(parts[: n + 1]) for n in range(len(parts))}
 
     # --- nodes -----------------------------------------------------------------------------------------------
 
@@ -77,16 +76,14 @@ class _Walk:
         if _has_target(node):
             self._target(node, path)
         elif is_dataclass(kind):
-            assert isinstance(kind, type)
-            self._keys(node, path, of_dataclass(kind))
+            self._keys(node, path, signature_of(kind))
         else:
             self.valid[path] = [str(key) for key in node]
-            inner = kinds.of_values(kind)
-            for key in node:
-                self._value(node, key, _join(path, key), Parameter(str(key), inner, required=False))
+            for key in self.valid[path]:
+                self._value(node, key, _join(path, key), Parameter(key, kinds.of_values(kind), required=False))
 
     def _target(self, node: DictConfig, path: str) -> None:
-        target = self._resolved(node, "_target_", f"{path}._target_", None)
+        target = self._resolved(node, "_target_", _join(path, "_target_"), None)
         if target is _NOTHING:
             return
         try:
@@ -96,172 +93,127 @@ class _Walk:
         except UserError as error:
             self.found.append(_Problem(_join(path, "_target_"), str(error)))
             taken = Signature(open=True)
-        self._keys(node, path, taken, target)
+        self._keys(node, path, taken, str(target))
 
     def _keys(self, node: DictConfig, path: str, taken: Signature, target: str = "") -> None:
-        special = _INSTANTIATE_KEYS if target else {"hydra"} if path == "" else set()
         supplied = {n for pattern, names in self.provided.items() if fnmatchcase(path, pattern) for n in names}
         supplied &= set(taken.parameters) | (supplied if taken.open else set())
-        referenced = {key for key in map(str, node) if self._is_read(_join(path, key))}
-        self.valid[path] = [key for key in taken.parameters if key not in supplied]
-        self.valid[path] += [key for key in map(str, node) if key in referenced and key not in taken.parameters]
-        for key in map(str, node):
+        special = INSTRUCTIONS if target else {"hydra"} if path == "" else ()
+        names = [key for key in map(str, node) if key not in special]
+        referenced = [key for key in names if _join(path, key) in self.read]
+        self.valid[path] = list(dict.fromkeys([*(key for key in taken.parameters if key not in supplied), *referenced]))
+        for key in names:
             where = _join(path, key)
-            if key in special:
-                continue
             if key in supplied and target:
                 self.found.append(_Problem(where, "the program sets this itself; remove it"))
-            elif key in taken.parameters:
-                self._value(node, key, where, taken.parameters[key])
-            elif taken.open or key in referenced or _raw(node, key) != "???":  # nobody needs a value that nobody reads
-                if not taken.open and key not in referenced:
-                    self.found.append(_Problem(where))
-                self._value(node, key, where, Parameter(key, Any, required=False))
-        self._absent(node, path, taken, target, supplied)
-
-    def _absent(self, node: DictConfig, path: str, taken: Signature, target: str, supplied: set[str]) -> None:
+                continue
+            if key not in taken.parameters and key not in referenced and not taken.open:
+                if OmegaConf.is_missing(node, key):
+                    continue  # nobody needs a value that nobody reads
+                self.found.append(_Problem(where, "unknown key", about=where))
+            self._value(node, key, where, taken.parameters.get(key, Parameter(key, Any, required=False)))
         if target and (node.get("_partial_") or "_args_" in node):
             return  # the rest is given later, or by position
-        there = {*map(str, node), *supplied}
-        for parameter in taken.parameters.values():
-            if parameter.required and parameter.name not in there:
-                who = f"{target.rpartition('.')[2]} needs it" if target else "it is needed"
-                self.found.append(_Problem(_join(path, parameter.name), f"missing; {who}{_of(parameter)}"))
-
-    def _is_read(self, key: str) -> bool:
-        return any(name == key or name.startswith((f"{key}.", f"{key}[")) for name in self.read)
+        who = f"{target.rpartition('.')[2]} needs it" if target else "it is needed"
+        self.found += [
+            _Problem(_join(path, parameter.name), f"missing; {who}{_of(parameter)}")
+            for parameter in taken.parameters.values()
+            if parameter.required and parameter.name not in {*map(str, node), *supplied}
+        ]
 
     # --- values ----------------------------------------------------------------------------------------------
 
     def _value(self, node: DictConfig | ListConfig, key: Any, where: str, parameter: Parameter) -> None:
-        value = self._resolved(node, key, where, parameter)
-        kind = parameter.annotation
-        if value is _NOTHING:
-            return
-        if isinstance(value, DictConfig) and OmegaConf.is_interpolation(node, key):
-            return  # a section that is another one: checked there
-        if isinstance(value, DictConfig) and (_has_target(value) or _section(kind) or kinds.takes_mappings(kind)):
-            self.mapping(value, where, _section(kind) or kind)
+        value, kind = self._resolved(node, key, where, parameter), parameter.annotation
+        section = next((m for m in kinds.members(kind) if isinstance(m, type) and is_dataclass(m)), None)
+        if value is _NOTHING or (isinstance(value, DictConfig) and OmegaConf.is_interpolation(node, key)):
+            return  # what is another section is checked there
+        if isinstance(value, DictConfig) and (_has_target(value) or section or kinds.takes_mappings(kind)):
+            self.mapping(value, where, section or kind)
         elif isinstance(value, ListConfig) and (kind is Any or _holds_sections(value)):
-            for index in range(len(value)):
-                self._value(value, index, f"{where}[{index}]", Parameter(str(index), Any, required=False))
+            self._entries(value, where)
         else:
-            self._fits(node, key, where, value, kind)
+            try:
+                is_node = isinstance(value, DictConfig | ListConfig)
+                plain = OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_node else value
+            except OmegaConfBaseException:
+                self._entries(value, where)  # says which it is
+                return
+            if line := kinds.complaint(origin(self.root, where), plain, kind):
+                self.found.append(_Problem("", line))
 
-    def _fits(self, node: DictConfig | ListConfig, key: Any, where: str, value: Any, kind: Any) -> None:
-        try:
-            plain = OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if _is_node(value) else value
-        except OmegaConfBaseException:
-            is_list = isinstance(value, ListConfig)  # say which entry it is
-            for entry in range(len(value)) if is_list else list(value):
-                self._resolved(value, entry, f"{where}[{entry}]" if is_list else _join(where, entry), None)
-            return
-        if found := kinds.fault(plain, kind):
-            self.found.append(_Problem("", kinds.complaint(self._origin(node, key, where), found)))
-
-    def _origin(self, node: DictConfig | ListConfig, key: Any, where: str) -> str:
-        """The key whose value is meant: `scale.size` for one that is just `${scale.size}`."""
-        while True:
-            raw = _raw(node, key)
-            match = _REFERENCE.fullmatch(raw) if isinstance(raw, str) else None
-            if match is None:
-                return where
-            where = _absolute(match[1], where)
-            parent, _, key = where.rpartition(".")
-            above = OmegaConf.select(self.root, parent) if parent else self.root
-            if not isinstance(above, DictConfig):
-                return where
-            node = above
+    def _entries(self, value: DictConfig | ListConfig, where: str) -> None:
+        for entry in range(len(value)) if isinstance(value, ListConfig) else list(value):
+            inner = f"{where}[{entry}]" if isinstance(value, ListConfig) else _join(where, entry)
+            self._value(value, entry, inner, Parameter(str(entry), Any, required=False))
 
     def _resolved(self, node: DictConfig | ListConfig, key: Any, where: str, parameter: Parameter | None) -> Any:
         """The value with its interpolations resolved, or _NOTHING where there is none, which is then noted."""
-        raw = _raw(node, key)
-        if raw == "???":
+        if OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
             self.purposes.setdefault(where, parameter or Parameter(str(key), Any, required=True))
-            self.found.append(_Problem(where, "???"))
+            self.found.append(_Problem(where, _MISSING))
             return _NOTHING
         try:
             return node[key]
-        except InterpolationToMissingValueError:  # reported where it is missing, with what it is for here
-            if parameter is not None:
-                self.purposes.update({_absolute(name, where): parameter for name in _REFERENCE.findall(str(raw))})
         except OmegaConfBaseException as error:
-            if text := self._unresolved(str(raw), error):
-                self.found.append(_Problem(where, text))
+            plain: Any = OmegaConf.to_container(node, resolve=False)
+            raw = str(plain[key])
+            if not isinstance(error, InterpolationToMissingValueError):
+                self.found += self._unresolved(where, raw, error)
+            elif parameter is not None:  # reported where it is missing, with what it is for here
+                self.purposes.update({absolute(name, where): parameter for name in REFERENCE.findall(raw)})
         return _NOTHING
 
-    def _unresolved(self, raw: str, error: OmegaConfBaseException) -> str:
+    def _unresolved(self, where: str, raw: str, error: OmegaConfBaseException) -> Iterator[_Problem]:
         first = str(error).splitlines()[0]
         if isinstance(error, InterpolationKeyError):
-            missing = next(iter(re.findall(r"Interpolation key '([^']*)' not found", first)), "")
-            if missing and missing not in raw:
-                return ""  # it reads a value that reads the missing one: reported there
-            near = _nearest_key(missing, self._all_keys())
-            return f"{raw} reads '{missing}', which does not exist" + (f"; did you mean '{near}'?" if near else "")
-        if isinstance(error, UnsupportedInterpolationType):
-            return f"{raw}: no such function '{first.rpartition(' ')[2]}'"
-        if isinstance(error, GrammarParseError):
-            return f"cannot read '{raw}': {first}"
-        reason = first.partition("raised while resolving interpolation: ")[2].strip("'\"") or first
-        return f"cannot resolve {raw}: {reason}"
+            missing = "".join(re.findall(r"Interpolation key '([^']*)' not found", first))
+            if missing in raw:  # else it reads a value that reads the missing one: reported there
+                yield _Problem(where, f"{raw} reads '{missing}', which does not exist", about=missing)
+        elif isinstance(error, UnsupportedInterpolationType):
+            yield _Problem(where, f"{raw}: no such function '{first.rpartition(' ')[2]}'")
+        elif isinstance(error, GrammarParseError):
+            yield _Problem(where, f"cannot read '{raw}': {first}")
+        else:
+            reason = first.partition("raised while resolving interpolation: ")[2].strip("'\"") or first
+            yield _Problem(where, f"cannot resolve {raw}: {reason}")
 
     # --- the report ------------------------------------------------------------------------------------------
 
-    def _all_keys(self) -> list[str]:
-        written = _dotted(OmegaConf.to_container(self.root, resolve=False))
-        return [_join(path, key) for path, keys in self.valid.items() for key in keys] + written
-
     def lines(self) -> list[str]:
         """The problems found, each once, in the order of the configuration."""
-        unknown = {problem.key: suggestion(problem.key, self.valid) for problem in self.found if problem.text == ""}
-        meant = "".join(unknown.values())
+        hints = [suggestion(p.about, self.valid, reference=p.about != p.key) if p.about else "" for p in self.found]
         lines = []
-        for problem in self.found:
-            if problem.key in unknown and problem.text == "":
-                lines.append(f"{problem.key}: unknown key{unknown[problem.key]}")
-            elif problem.text != "???":
-                lines.append(f"{problem.key}: {problem.text}" if problem.key else problem.text)
-            elif f"'{problem.key}'" not in meant:  # it was given, but misspelt
+        for problem, hint in zip(self.found, hints, strict=True):
+            if problem.text != _MISSING:
+                lines.append((f"{problem.key}: " if problem.key else "") + problem.text + hint)
+            elif not any(f"'{problem.key}'" in other for other in hints):  # else it was given, but misspelt
                 lines.append(f"{problem.key}: has no value; give {problem.key}=...{_of(self.purposes[problem.key])}")
         return list(dict.fromkeys(lines))
 
 
-class _Nothing:
-    """No value: it is missing or cannot be resolved."""
-
-
-_NOTHING = _Nothing()
-
-
-def suggestion(key: str, valid: Mapping[str, list[str]]) -> str:
+def suggestion(key: str, valid: Mapping[str, list[str]], reference: bool = False) -> str:
     """`; did you mean 'X'?` for an unknown dotted key, else the keys that its node may have.
 
-    valid: node -> keys. The same key of another node wins, then one spelt alike in the same node, then one spelt very
-    much alike elsewhere; among equals the one nearest in the tree.
+    valid:     node -> keys. The same key of another node wins, then one spelt alike in the same node, then one spelt
+               very much alike elsewhere; among equals the one nearest in the tree.
+    reference: a value reads the key, which could be any: no list of keys.
     """
     node, _, name = key.rpartition(".")
     scored = []
     for other, names in valid.items():
         for candidate in names:
             alike = SequenceMatcher(None, name.lower(), candidate.lower()).ratio()
-            if alike >= (0.5 if other == node else 0.85):
-                near = len(_common(other.split("."), node.split(".")))
-                score = alike + (0.25 if other == node else 0.0)
-                scored.append((alike == 1.0, score, near, _join(other, candidate)))
+            if alike >= ((0.6 if reference else 0.5) if other == node else 0.85):
+                pairs = zip(other.split("."), node.split("."), strict=False)
+                near = len([*takewhile(lambda pair: pair[0] == pair[1], pairs)])
+                scored.append((alike == 1.0, alike + 0.25 * (other == node), near, _join(other, candidate)))
     if scored:
         return f"; did you mean '{max(scored, key=lambda entry: entry[:3])[3]}'?"
+    if reference:
+        return ""
     own = sorted(valid.get(node, []))
-    if not own:
-        return f"; {node} takes none" if node else ""
-    return f"; choose from {', '.join(own)}"
-
-
-def _nearest_key(key: str, keys: list[str]) -> str | None:
-    name = key.rpartition(".")[2]
-    same = [other for other in keys if other.rpartition(".")[2] == name]  # the right name in another section
-    alike = [(SequenceMatcher(None, key, other).ratio(), other) for other in same or keys]
-    score, best = max(alike, default=(0.0, None))
-    return best if score >= (0.3 if same else 0.6) else None
+    return f"; choose from {', '.join(own)}" if own else f"; {node} takes none" if node else ""
 
 
 def _of(parameter: Parameter) -> str:
@@ -271,16 +223,8 @@ def _of(parameter: Parameter) -> str:
     return f" ({purpose})" if purpose else ""
 
 
-def _common(a: list[str], b: list[str]) -> list[str]:
-    return [x for x, y in zip(a, b, strict=False) if x == y]
-
-
 def _join(path: str, key: Any) -> str:
     return f"{path}.{key}" if path else str(key)
-
-
-def _is_node(value: Any) -> bool:
-    return isinstance(value, DictConfig | ListConfig)
 
 
 def _has_target(node: DictConfig) -> bool:
@@ -292,21 +236,6 @@ def _holds_sections(value: ListConfig) -> bool:
     return any(isinstance(item, dict) for item in plain)
 
 
-def _raw(node: DictConfig | ListConfig, key: Any) -> Any:
-    """A text that is no value yet as written, an interpolation or ???; else the value."""
-    if OmegaConf.is_missing(node, key):
-        return "???"
-    if not OmegaConf.is_interpolation(node, key):
-        return node[key]
-    plain: Any = OmegaConf.to_container(node, resolve=False)  # dear: of all that the node holds
-    return plain[key]
-
-
-def _section(kind: Any) -> type | None:
-    """The dataclass of a field, also where it may be null."""
-    return next((member for member in kinds.members(kind) if isinstance(member, type) and is_dataclass(member)), None)
-
-
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """(dotted key, text) of every text of a tree."""
     if isinstance(value, dict | list):
@@ -314,17 +243,3 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _texts(item, _join(key, name))
     elif isinstance(value, str):
         yield key, value
-
-
-def _absolute(reference: str, key: str) -> str:
-    """The key that an interpolation at `key` reads: `.size` is its sibling, `..size` one of its parent's."""
-    name = reference.lstrip(".")
-    up = len(reference) - len(name)
-    return ".".join([*key.split(".")[:-up], name]) if up else name
-
-
-def _dotted(value: Any, key: str = "") -> list[str]:
-    """Every dotted key of a tree of plain mappings."""
-    if not isinstance(value, dict):
-        return []
-    return [k for name, item in value.items() for k in (_join(key, name), *_dotted(item, _join(key, name)))]

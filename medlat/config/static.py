@@ -1,210 +1,168 @@
-"""What a class or function of this package takes, read from its source without importing it.
+"""What this package defines, made from its source without importing it: classes and functions with empty bodies.
 
 Importing `medlat.generators.vae.module` costs seconds (torch, Lightning); a wrong key in a configuration should be
-reported before that. The packages read this way are those of `PACKAGES`; their `__init__.py` files are empty.
+reported before that. Python makes the class from what is left of its source, so `inspect.signature` says what it takes.
 """
 
 import ast
-import collections.abc
-import io
-import tokenize
-import types
-import typing
-from collections.abc import Iterator
-from functools import cache, cached_property
+import builtins
+import importlib
+import inspect
+import pkgutil
+import sys
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any
 
-from medlat.config.kinds import Component
 from medlat.core import ranges
 
 PACKAGES: dict[str, Path] = {"medlat": Path(__file__).resolve().parents[1]}
+_LIGHT = {*sys.stdlib_module_names, "annotated_types", "pydantic", ranges.__name__}  # imported as they are
 
-Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-
-
-class Found(NamedTuple):
-    """A definition and the module whose names its annotations use."""
-
-    node: Definition
-    module: "Module"
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-class Module:
-    """The syntax tree of one source file."""
+class Foreign:
+    """A base class whose source is not at hand: its constructor may take anything."""
+
+    def __init__(self, **settings: Any) -> None: ...
+
+
+class _Unknown:
+    """A value that it takes an import to know. As a type, everything fits it."""
+
+    def __mro_entries__(self, bases: tuple) -> tuple[type]:
+        return (type("Foreign", (Foreign,), {}),)
+
+    def __getattr__(self, name: str) -> "_Unknown":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *given: Any, **arguments: Any) -> "_Unknown":
+        return self
+
+    __getitem__ = __or__ = __ror__ = __call__
+
+
+UNKNOWN = _Unknown()
+
+
+class Skeleton(dict):
+    """The names of a module, each made when it is first asked for. Those that need an import are UNKNOWN."""
 
     def __init__(self, name: str, path: Path) -> None:
-        self.name = name
-        self.source = path.read_text(encoding="utf-8")
-        self.tree = ast.parse(self.source)
+        super().__init__()
+        self.name, self.path, self.source = name, path, path.read_text(encoding="utf-8")
         self.package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        self.nodes: dict[str, ast.expr | ast.ClassDef | Function | tuple[str, str]] = {}
+        tree = ast.parse(self.source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                self.nodes |= {alias.asname or alias.name: self._origin(node, alias.name) for alias in node.names}
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | Function):
+                self.nodes[node.name] = node
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                self.nodes[node.targets[0].id] = node.value
 
-    @cached_property
-    def definitions(self) -> dict[str, Definition]:
-        return {node.name: node for node in self.tree.body if isinstance(node, Definition)}
+    def _origin(self, node: ast.Import | ast.ImportFrom, name: str) -> tuple[str, str]:
+        """(module, name there) of an imported name; of a module, ""."""
+        if isinstance(node, ast.Import):
+            return name, ""
+        base = ".".join(self.package.split(".")[: 1 - node.level or None]) if node.level else ""
+        return ".".join(filter(None, [base, node.module])), name
 
-    @cached_property
-    def imports(self) -> dict[str, tuple[str, str]]:
-        """name -> (module, name there), of `from module import name [as ...]`."""
-        found = {}
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.ImportFrom):
-                base = self.package.rsplit(".", node.level - 1)[0] if node.level > 1 else self.package
-                module = f"{base}.{node.module}" if node.level and node.module else node.module or base
-                found.update({alias.asname or alias.name: (module, alias.name) for alias in node.names})
-        return found
+    def __missing__(self, name: str) -> Any:
+        self[name] = UNKNOWN  # as long as it is being made: it may speak of itself
+        with suppress(Exception):  # whatever it does with what is not known
+            self[name] = self._made(name, self.nodes.get(name))
+        return self[name]
 
-    @cached_property
-    def aliases(self) -> dict[str, ast.expr]:
-        """name -> expression, of `Name = ...` at the top level: types are often named so."""
-        return {
-            target.id: node.value
-            for node in self.tree.body
-            if isinstance(node, ast.Assign)
-            for target in node.targets
-            if isinstance(target, ast.Name)
-        }
+    def _made(self, name: str, node: ast.expr | ast.ClassDef | Function | tuple[str, str] | None) -> Any:
+        if node is None:
+            return getattr(builtins, name, UNKNOWN)
+        if isinstance(node, tuple):
+            return _elsewhere(*node)
+        if isinstance(node, ast.expr):
+            return self.value(ast.Expression(node))
+        source = self.source.splitlines()[node.lineno - 1 : node.end_lineno]  # with the comments beside it
+        code = compile(ast.Module([_bare(node)], []), str(self.path), "exec")
+        scope = {n.id: self[n.id] for n in ast.walk(node) if isinstance(n, ast.Name)} | {"__name__": self.name}
+        exec(code, scope)
+        made: Any = scope[name]
+        made.__source__ = "\n".join(source)
+        return made
 
-    @cached_property
-    def comments(self) -> dict[int, str]:
-        """line -> the text of its comment."""
-        tokens = tokenize.generate_tokens(io.StringIO(self.source).readline)
-        return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    def value(self, expression: ast.Expression | str) -> Any:
+        """What an expression of this module means, e.g. a type that is written as text."""
+        return eval(compile(expression, str(self.path), "eval"), {}, self)
 
-    def find(self, name: str) -> Found | None:
-        """A class or function of this module, or of the one that it is imported from."""
-        if name in self.definitions:
-            return Found(self.definitions[name], self)
-        module, original = self.imports.get(name, ("", ""))
-        source = load(module)
-        return source.find(original) if source else None
+
+def _bare(node: Any) -> Any:
+    """A definition without its bodies; of methods, constructors alone keep their arguments."""
+    documented = node.body[: ast.get_docstring(node) is not None]
+    if isinstance(node, ast.ClassDef):
+        kept = [
+            _bare(n) if isinstance(n, Function) else n for n in node.body if isinstance(n, Function | ast.AnnAssign)
+        ]
+        node.decorator_list = [d for d in node.decorator_list if "dataclass" in ast.unparse(d)]
+        node.body = [*documented, *kept, ast.copy_location(ast.Pass(), node)]
+        return node
+    makers = [d for d in node.decorator_list if ast.unparse(d) in ("classmethod", "staticmethod")]
+    if node.col_offset and not makers and node.name not in ("__init__", "__new__"):
+        node.args = ast.arguments([], [], None, [], [], None, [])
+    node.decorator_list, node.returns, node.body = makers, None, [*documented, ast.copy_location(ast.Pass(), node)]
+    return node
+
+
+def _elsewhere(module: str, name: str) -> Any:
+    """What is imported: as it is from light modules, a skeleton from `PACKAGES`, else UNKNOWN."""
+    if module in _LIGHT or module.partition(".")[0] in _LIGHT:
+        found = importlib.import_module(module)
+        return getattr(found, name) if name else found
+    source = load(module)
+    return UNKNOWN if source is None or not name else source[name]
 
 
 @cache
-def _parsed(name: str, path: Path, modified_ns: int) -> Module:
-    return Module(name, path)
+def _read(name: str, path: Path, modified_ns: int) -> Skeleton:
+    return Skeleton(name, path)
 
 
-def load(name: str) -> Module | None:
+def load(name: str) -> Skeleton | None:
     """The module of that dotted name, or None where it is not a source file of `PACKAGES`."""
-    path = source_file(name)
-    return _parsed(name, path, path.stat().st_mtime_ns) if path else None
-
-
-def source_file(name: str) -> Path | None:
     first, *rest = name.split(".")
     if first not in PACKAGES:
         return None
     base = PACKAGES[first].joinpath(*rest)
-    candidates = [base / "__init__.py"] + ([base.parent / f"{base.name}.py"] if rest else [])
-    return next((path for path in candidates if path.is_file()), None)
+    paths = [base / "__init__.py"] + [base.with_name(f"{base.name}.py")] * bool(rest)
+    path = next((path for path in paths if path.is_file()), None)
+    return _read(name, path, path.stat().st_mtime_ns) if path else None
 
 
-def children(name: str) -> list[str]:
-    """What can stand after `name.` in a `_target_`: submodules, definitions, methods of a class."""
-    path = source_file(name)
-    if path is None:
-        module, _, attribute = name.rpartition(".")
-        parent = load(module) if module else None
-        found = parent.find(attribute) if parent else None
-        methods = found.node.body if found and isinstance(found.node, ast.ClassDef) else []
-        return [node.name for node in methods if isinstance(node, ast.FunctionDef)]
+def find(name: str) -> Any:
+    """What a dotted name of `PACKAGES` names: a Skeleton, a class, a function."""
+    module, _, part = name.rpartition(".")
     source = load(name)
-    assert source is not None
-    names = [*source.definitions, *source.imports]
-    if path.name == "__init__.py":
-        names += [p.stem for p in path.parent.iterdir() if p.suffix == ".py" and p.stem != "__init__"]
-        names += [p.name for p in path.parent.iterdir() if (p / "__init__.py").is_file()]
-    return sorted(names)
+    if source is not None or not module:
+        return source
+    owner = find(module)
+    return owner[part] if isinstance(owner, Skeleton) else getattr(owner, part, UNKNOWN)
 
 
-def locate(target: str) -> Found | None:
-    """The definition that a `_target_` names; None where its source is not at hand (it comes from another package)."""
-    module_name, _, name = target.rpartition(".")
-    module = load(module_name) if module_name else None
-    if module is not None:
-        return module.find(name)
-    outer = locate(module_name) if module_name else None
-    if outer is None or not isinstance(outer.node, ast.ClassDef):
-        return None
-    return next((Found(n, outer.module) for n in outer.node.body if isinstance(n, Definition) and n.name == name), None)
-
-
-def bases(found: Found) -> Iterator[tuple[str, Found | None]]:
-    """The base classes in order: their names, and their definitions where the source is at hand."""
-    assert isinstance(found.node, ast.ClassDef)
-    for base in found.node.bases:
-        expression = base.value if isinstance(base, ast.Subscript) else base
-        name = ast.unparse(expression)
-        yield name.rpartition(".")[2], found.module.find(name)
-
-
-_TYPES: dict[str, Any] = {t.__name__: t for t in (int, float, str, bool, list, dict, tuple, set, frozenset, object)}
-_TYPES |= {"Path": Path, "Any": Any}
-_MODULES = ("typing", "collections.abc")
-
-
-def evaluate(expression: ast.expr | None, module: Module) -> Any:
-    """The type that an annotation means. What it would take an import to know is Any."""
-    try:
-        return Any if expression is None else _evaluate(expression, module, depth=0)
-    except (TypeError, SyntaxError, RecursionError):  # an annotation that only a type checker understands
-        return Any
-
-
-def _evaluate(node: ast.expr, module: Module, depth: int) -> Any:
-    if isinstance(node, ast.Constant):
-        if isinstance(node.value, str):
-            return _evaluate(ast.parse(node.value, mode="eval").body, module, depth + 1)
-        return types.NoneType if node.value is None else node.value
-    if isinstance(node, ast.Name | ast.Attribute):
-        return _named(node, module, depth)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        sides = (_evaluate(node.left, module, depth), _evaluate(node.right, module, depth))
-        return Any if Any in sides else typing.Union[sides]  # noqa: UP007 (the members are values here)
-    if isinstance(node, ast.List):
-        return [_evaluate(item, module, depth) for item in node.elts]
-    if isinstance(node, ast.Subscript):
-        outer = _evaluate(node.value, module, depth)
-        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        if outer is Any:
-            return Any
-        if outer is typing.Literal:
-            return typing.Literal[tuple(ast.literal_eval(item) for item in inner)]
-        if outer is typing.Annotated:
-            return _evaluate(inner[0], module, depth)
-        members = tuple(_evaluate(item, module, depth) for item in inner)
-        return outer[members[0] if len(members) == 1 else members]
-    return Any
-
-
-def _named(node: ast.Name | ast.Attribute, module: Module, depth: int) -> Any:
-    if depth > 20:  # an alias of itself
-        return Any
-    if isinstance(node, ast.Attribute):
-        prefix = ast.unparse(node.value)
-        prefix = {"t": "typing", "abc": "collections.abc"}.get(prefix, prefix)
-        return _typing_name(prefix, node.attr)
-    if node.id in module.aliases:
-        return _evaluate(module.aliases[node.id], module, depth + 1)
-    if node.id in module.imports and node.id != "Path":
-        source, name = module.imports[node.id]
-        if source == ranges.__name__:  # light, and its types hold what they were made of
-            return getattr(ranges, name, Any)
-        other = load(source)
-        if other is not None and name in other.aliases:
-            return _evaluate(other.aliases[name], other, depth + 1)
-        if other is None:
-            return _typing_name(source, name)
-    if isinstance(getattr(module.find(node.id), "node", None), ast.ClassDef):
-        return Component  # an object of a class of ours is built, never written down
-    return _TYPES.get(node.id, Any)
-
-
-def _typing_name(module: str, name: str) -> Any:
-    if module == "pathlib":
-        return Path if name in ("Path", "PurePath", "PosixPath") else Any
-    if module not in _MODULES:
-        return Any
-    found = getattr(collections.abc if module == "collections.abc" else typing, name, Any)
-    return Any if isinstance(found, typing.TypeVar | types.FunctionType) else found
+def children(found: Any) -> list[str]:
+    """What can stand after the name of a module or class: submodules, definitions, methods."""
+    if isinstance(found, Skeleton):
+        inner = found.path.parent.iterdir() if found.path.name == "__init__.py" else ()
+        modules = [p.stem for p in inner if (p.suffix == ".py" and p != found.path) or (p / "__init__.py").is_file()]
+        defined = [name for name, node in found.nodes.items() if not isinstance(node, ast.expr)]
+        return sorted({*defined, *modules})
+    names = dir(found)
+    if isinstance(found, ModuleType):
+        names += [module.name for module in pkgutil.iter_modules(getattr(found, "__path__", []))]
+    elif hasattr(found, "__source__"):
+        names = [n for n in names if inspect.isroutine(getattr(found, n))]
+    return sorted(set(names))

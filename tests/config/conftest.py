@@ -66,7 +66,7 @@ PACKAGE = {
         class Parent:
             root: str  # the folder of images
 
-        @dataclass
+        @dataclass(frozen=True)
         class Source(Parent):
             KIND: ClassVar[str] = "x"
             limit: int | None = None

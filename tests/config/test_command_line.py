@@ -24,7 +24,7 @@ def test_ordered_puts_options_first(tmp_path: Path) -> None:
         (["--mulitrun"], "--mulitrun: unknown option; did you mean '--multirun'?"),
         (["--cnfig-dir=x"], "--cnfig-dir: unknown option; did you mean '--config-dir'?"),
         (["-z"], "-z: unknown option; see --help"),
-        (["--cfg", "hydr"], "--cfg: no 'hydr'; did you mean 'hydra'?"),
+        (["--cfg", "hydr"], "--cfg: invalid choice: 'hydr' (choose from 'job', 'hydra', 'all')"),
         (["--config-name"], "--config-name: expected one argument"),
         (["--config-dir", "/nowhere/at/all"], "--config-dir: no folder /nowhere/at/all"),
     ],

@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from medlat.config.kinds import Component
-from medlat.config.preflight import check, problems
+from medlat.config.preflight import problems
 from medlat.core.errors import ConfigErrors
 
 GOOD = """
@@ -41,7 +41,6 @@ def test_a_good_configuration_has_no_problems(schema: type, provided: dict[str, 
     config = OmegaConf.create(GOOD)
     assert problems(config, schema, provided) == []
     assert problems(OmegaConf.to_container(config), schema, provided) == []  # a plain mapping will do
-    check(config, schema, provided)
 
 
 @pytest.mark.parametrize(
@@ -57,25 +56,25 @@ def test_a_good_configuration_has_no_problems(schema: type, provided: dict[str, 
         ("controls.chance.lft=3", ["controls.chance.lft: unknown key; did you mean 'controls.chance.left'?"]),
         ("model.zzz=3", ["model.zzz: unknown key; choose from network, training"]),
         # values of the wrong type
-        ("seed=abc", ["seed: 'abc' is not a whole number (int)"]),
-        ("seed=true", ["seed: true is not a whole number (int)"]),
-        ("dry_run=1", ["dry_run: 1 is not true or false (bool)"]),
+        ("seed=abc", ["seed: 'abc' is not a whole number"]),
+        ("seed=true", ["seed: true is not a whole number"]),
+        ("dry_run=1", ["dry_run: 1 is not true or false"]),
         ("mode=fst", ["mode: 'fst' is not one of fast, slow; did you mean 'fast'?"]),
-        ("steps=[1, two]", ["steps[1]: 'two' is not a number (float)"]),
-        ("data.window_hu=[1]", ["data.window_hu: [1] is not a list of 2 numbers (tuple[float, float])"]),
-        ("model.training.beta=abc", ["model.training.beta: 'abc' is not a number (float)"]),
+        ("steps=[1, two]", ["steps[1]: 'two' is not a number"]),
+        ("data.window_hu=[1]", ["data.window_hu: [1] is not a list of 2 numbers"]),
+        ("model.training.beta=abc", ["model.training.beta: 'abc' is not a number"]),
         ("model.training.loss=log_mze", [
             "model.training.loss: 'log_mze' is not one of mse, log_mse; did you mean 'log_mse'?"]),
-        ("controls.chance.left=x", ["controls.chance.left: 'x' is not a whole number (int)"]),
+        ("controls.chance.left=x", ["controls.chance.left: 'x' is not a whole number"]),
         ("model.training.path=5", [
-            """model.training.path: 5 is not a path or null (Path | None); write "model.training.path='5'\""""]),
-        ("data.root=5", ["""data.root: 5 is not text (str); write "data.root='5'\""""]),  # where it is set
-        ("scale.width=x", ["scale.width: 'x' is not a whole number or null (int | None)",
-                           "scale.width: 'x' is not a whole number (int)"]),
+            """model.training.path: 5 is not a path or null; write "model.training.path='5'\""""]),
+        ("data.root=5", ["""data.root: 5 is not text; write "data.root='5'\""""]),  # where it is set
+        ("scale.width=x", ["scale.width: 'x' is not a whole number or null",
+                           "scale.width: 'x' is not a whole number"]),
         ("data=3", ["data: 3 is not a section of settings"]),
         ("model.network={width: 3}", ["model.network: a mapping (width) is not a section with a _target_"]),
         ("controls.x=3", ["controls.x: 3 is not a section with a _target_"]),
-        ("controls=3", ["controls: 3 is not a mapping (dict[str, Component])"]),
+        ("controls=3", ["controls: 3 is not a mapping"]),
         # values that are not there
         ("name=???", ["name: has no value; give name=... (text)"]),
         ("seed=???", ["seed: has no value; give seed=... (a whole number, decides everything random)"]),
@@ -105,7 +104,7 @@ def test_a_good_configuration_has_no_problems(schema: type, provided: dict[str, 
             "scale.more[0].lft: unknown key; did you mean 'scale.more[0].left'?",
             "scale.more[0].left: missing; Pair needs it (a whole number)"]),
         ("scale.deep={a: {b: {_target_: lab.nets.Pair, left: x}}}", [
-            "scale.deep.a.b.left: 'x' is not a whole number (int)"]),
+            "scale.deep.a.b.left: 'x' is not a whole number"]),
     ],
 )  # fmt: skip
 def test_one_mistake(override: str, lines: list[str], schema: type, provided: dict[str, set[str]]) -> None:
@@ -170,9 +169,9 @@ def test_missing_sections_and_fields(schema: type, provided: dict[str, set[str]]
 
 def test_all_at_once(schema: type, provided: dict[str, set[str]]) -> None:
     config = with_overrides("seed=x", "data.windw=1", "model.training.beta=y", "name=???", "controls.chance.left=${q}")
-    with pytest.raises(ConfigErrors, match="5 problems in the configuration") as caught:
-        check(config, schema, provided)
-    keys = [line.partition(":")[0] for line in caught.value.problems]
+    found = problems(config, schema, provided)
+    assert str(ConfigErrors(found)).startswith("5 problems in the configuration")
+    keys = [line.partition(":")[0] for line in found]
     assert keys == ["name", "seed", "data.windw", "model.training.beta", "controls.chance.left"]
 
 
@@ -193,7 +192,7 @@ class Inner:
         ({"augment": None, "inner": None}, []),
         ({"augment": {"_target_": "lab.nets.Nothing"}, "inner": {"side": 3}}, []),
         ({"augment": {"_target_": "lab.nets.Nothing", "x": 1}, "inner": {"side": "a"}}, [
-            "augment.x: unknown key; augment takes none", "inner.side: 'a' is not a whole number (int)"]),
+            "augment.x: unknown key; augment takes none", "inner.side: 'a' is not a whole number"]),
         ({"augment": 3, "inner": 3}, ["augment: 3 is not a section with a _target_ or null",
                                       "inner: 3 is not a section of settings or null"]),
     ],

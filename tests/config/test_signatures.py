@@ -8,8 +8,8 @@ from typing import Any, Literal, Optional
 
 import pytest
 
-from medlat.config.kinds import Component
-from medlat.config.signatures import of_dataclass, signature
+from medlat.config.kinds import Component, words
+from medlat.config.signatures import signature, signature_of
 from medlat.core.errors import UserError
 
 WriteTree = Callable[[Path, dict[str, str]], Path]
@@ -24,8 +24,10 @@ def required(target: str) -> list[str]:
 
 
 def test_init_read_from_source() -> None:
-    assert kinds("lab.nets.Module") == {
-        "network": Component,  # of a class that is known: it is built
+    found = kinds("lab.nets.Module")
+    assert found.pop("network").__name__ == "Net"
+    assert words(kinds("lab.nets.Module")["network"]) == words(Component), "of a class that is known: it is built"
+    assert found == {
         "beta": float,
         "loss": Literal["mse", "log_mse"],  # an alias of another module
         "window": tuple[float, float] | None,
@@ -133,7 +135,7 @@ class Section:
 
 
 def test_schema_dataclass() -> None:
-    parameters = of_dataclass(Section).parameters
+    parameters = signature_of(Section).parameters
     assert [p.required for p in parameters.values()] == [True, False, False]
     assert parameters["side"].doc == "pixels along each side"
     assert parameters["names"].annotation == list[str]
