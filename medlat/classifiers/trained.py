@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from medlat.classifiers.black_box import Task
@@ -72,6 +71,8 @@ def fit_temperature(network: ClassifierNetwork, logits: Tensor, targets: Tensor)
             return F.cross_entropy(logits / math.exp(log_temperature), wanted).item()
 
         bounds = tuple(map(math.log, TEMPERATURES))
+        from scipy.optimize import minimize_scalar
+
         found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
         network.temperature.fill_(math.exp(found.x))
     return network.temperature.item()

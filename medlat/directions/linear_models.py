@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 
 from medlat.core.statistics import Metric
 
@@ -41,6 +40,8 @@ def support_vectors(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
 
 
 def _by_margin(x: np.ndarray, y: np.ndarray, penalty: float, loss: Callable) -> np.ndarray:
+    from scipy.optimize import minimize
+
     sign = np.where(y, 1.0, -1.0)
     padded = np.append(x, np.ones((len(x), 1)), axis=1)
     penalised = np.append(np.ones(x.shape[1]), 0.0)

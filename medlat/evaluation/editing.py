@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 FAR = 95.0  # percentile of held-out real images' distances beyond which an image is far from the data
 SLACK = 1.25
@@ -18,6 +17,8 @@ class Nearness:
     """
 
     def __init__(self, train: np.ndarray, held_out: np.ndarray) -> None:
+        from scipy.spatial import cKDTree
+
         self.scale = np.where(train.std(axis=0) > 0.0, train.std(axis=0), 1.0)
         self.tree = cKDTree(train / self.scale)
         self.limit = max(float(np.percentile(self._far(held_out), FAR)), 1e-12)

@@ -6,7 +6,6 @@ Every mask is a share in [0, 1] per pixel (partial volume), so areas and edges a
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 AIR, FAT, WATER = -1000.0, -100.0, 0.0
 SMALLEST_BODY_CM2, SMALLEST_LUNG_CM2 = 60.0, 6.0
@@ -78,6 +77,8 @@ def _largest_filled(mask: np.ndarray, least: float) -> np.ndarray:
 def lung_mask(hu: np.ndarray, core: np.ndarray, spacing_mm: float) -> np.ndarray:
     """Air inside the body in pieces that are large enough; [N, H, W] bool. Pieces below 60 cm² of which more than a
     fifth is as dark as gas are bowel, stomach or airway."""
+    from scipy import ndimage
+
     labels, count = ndimage.label((hu < -450) & core, _FACES)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     gas = np.bincount(labels[hu < -950], minlength=count + 1)
@@ -89,6 +90,8 @@ def lung_mask(hu: np.ndarray, core: np.ndarray, spacing_mm: float) -> np.ndarray
 
 def fill(mask: np.ndarray) -> np.ndarray:
     """Close holes: background that does not reach the image's border."""
+    from scipy import ndimage
+
     labels, count = ndimage.label(~mask, _FACES)
     outside = np.zeros(count + 1, bool)
     for edge in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
@@ -99,6 +102,8 @@ def fill(mask: np.ndarray) -> np.ndarray:
 
 def largest(mask: np.ndarray, least: float) -> np.ndarray:
     """The largest connected piece of each image where it has at least `least` pixels."""
+    from scipy import ndimage
+
     labels, count = ndimage.label(mask, _CORNERS)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     image = np.zeros(count + 1, np.intp)

@@ -6,7 +6,6 @@ Made for phantom tiles, real ones and the blurry samples of generators alike, at
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from medlat.core.errors import UserError
 from medlat.core.stains import stains
@@ -102,6 +101,8 @@ def _tissue(rgb: np.ndarray, pixel_um: float) -> np.ndarray:
 
 def _blur(images: np.ndarray, sigma_um: float, pixel_um: float) -> np.ndarray:
     """Gaussian; nothing where its sigma is below half a pixel."""
+    from scipy import ndimage
+
     sigma = sigma_um / pixel_um
     return ndimage.gaussian_filter(images, (0, sigma, sigma), mode="nearest") if sigma >= 0.5 else images
 
@@ -138,6 +139,8 @@ def levels(values: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def _blobs(share: np.ndarray, pixel_um: float) -> np.ndarray:
     """Peaks of the Laplacian of Gaussian (Lindeberg 1998: scaled by sigma²), one a nucleus, touching ones apart."""
+    from scipy import ndimage
+
     sigma = max(BLOB_UM / pixel_um, 0.7)
     scales, second = (0, sigma, sigma), ((0, 2, 0), (0, 0, 2))
     curvature = -(sigma**2) * sum(ndimage.gaussian_filter(share, scales, order=o, mode="nearest") for o in second)

@@ -34,7 +34,9 @@ from medlat.report.tiles import (
     colour_bar,
     draw_change,
     draw_image,
+    draw_picture,
     row_name,
+    side_of,
     step_titles,
     tile_grid,
     window_bar,
@@ -204,11 +206,12 @@ def _overlay(axis: Axes, image: np.ndarray, relevance: np.ndarray, look: Look) -
     """A saliency map over the image without its colours: red speaks for the target, blue against it."""
     size = finite(np.asarray(relevance, np.float32))
     largest = float(np.abs(size).max())
-    share = upscale(size / largest if largest > 0 else size, 256, -1.0, 1.0)
-    axis.imshow(look.lightness(image), cmap="gray", vmin=0, vmax=1, aspect="auto")
+    side = side_of(axis)
+    share = upscale(size / largest if largest > 0 else size, side, -1.0, 1.0)
+    draw_picture(axis, look.lightness(image, side), cmap="gray", vmin=0, vmax=1)
     colours = matplotlib.colormaps[DIVERGING](np.where(share > 0, 0.9, 0.1))
     colours[..., 3] = OPACITY * np.abs(share)
-    axis.imshow(colours, aspect="auto", extent=axis.images[0].get_extent())
+    draw_picture(axis, colours, extent=axis.images[0].get_extent())
 
 
 def _titles(line: Sequence[Axes], steps: Sequence[float], maps: Sequence[str]) -> None:

@@ -89,14 +89,14 @@ def to_grey(values: np.ndarray, window: Window) -> np.ndarray:
 
 
 def upscale(image: np.ndarray, side: int, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-    """One image [H, W] -> float32 with its longer edge at least `side` pixels, by Lanczos; no smaller than it was.
+    """One image [H, W] -> float32 with its longer edge `side` pixels, by Lanczos; no smaller than it was.
 
     The filter overshoots at sharp edges, so the result is clipped to [low, high], the range on show.
     """
     height, width = image.shape
-    factor = max(1, math.ceil(side / max(height, width)))
+    factor = max(1.0, side / max(height, width))
     picture = Image.fromarray(np.ascontiguousarray(image, np.float32))
-    enlarged = picture.resize((width * factor, height * factor), Image.Resampling.LANCZOS)
+    enlarged = picture.resize((round(width * factor), round(height * factor)), Image.Resampling.LANCZOS)
     return np.asarray(enlarged, np.float32).clip(low, high)
 
 

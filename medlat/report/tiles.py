@@ -5,10 +5,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+from contourpy import contour_generator
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -21,6 +23,7 @@ from medlat.report.style import (
     INK,
     MUTED,
     PAGE,
+    PNG_DPI,
     new_figure,
     number,
     step_label,
@@ -110,15 +113,30 @@ def tile_grid(
 
 def draw_image(axes: Axes, image: np.ndarray, look: Look) -> None:
     """One image as its look shows it."""
-    axes.imshow(look.tile(image), cmap=ANATOMY, vmin=0, vmax=1, aspect="auto")
+    draw_picture(axes, look.tile(image, side_of(axes)), cmap=ANATOMY, vmin=0, vmax=1)
 
 
 def draw_change(axes: Axes, change: np.ndarray, limit: float, reference: np.ndarray, look: Look) -> None:
     """A signed difference [H, W] from -limit (blue) to limit (red), over the outline of `reference` if it has one."""
-    picture = upscale(change.clip(-limit, limit), 256, -limit, limit)
-    axes.imshow(picture, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+    picture = upscale(change.clip(-limit, limit), side_of(axes), -limit, limit)
+    draw_picture(axes, picture, cmap=DIVERGING, vmin=-limit, vmax=limit)
     if look.modality.outline is not None:
         _outline(axes, reference, look.modality)
+
+
+def side_of(axes: Axes) -> int:
+    """Pixels of a PNG along the longer edge of a tile."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return round(PNG_DPI * float(max(axes.get_position().size * figure.get_size_inches())))
+
+
+def draw_picture(axes: Axes, picture: np.ndarray, **options: Any) -> None:
+    """An array [h, w(, 3 or 4)] that fills a tile. One of the tile's own size is not resampled: that would take most of
+    the time that a figure takes, once more in its PDF.
+    """
+    own = max(picture.shape[:2]) <= side_of(axes)
+    axes.imshow(picture, aspect="auto", interpolation="none" if own else None, **options)
 
 
 def _outline(axes: Axes, image: np.ndarray, modality: Modality) -> None:
@@ -126,9 +144,10 @@ def _outline(axes: Axes, image: np.ndarray, modality: Modality) -> None:
     assert modality.outline is not None
     low, high = modality.intensity_range
     margin = min(modality.outline - low, high - modality.outline, (high - low) * 2 / 15)
-    inside = shown(image, (modality.outline - margin, modality.outline + margin))
+    inside = shown(image, (modality.outline - margin, modality.outline + margin), side_of(axes))
     if inside.min() < 0.5 < inside.max():
-        axes.contour(inside, levels=[0.5], colors=MUTED, linewidths=0.35, alpha=0.8)
+        lines: Any = contour_generator(z=inside).lines(0.5)
+        axes.add_collection(LineCollection(lines, colors=MUTED, linewidths=0.35, alpha=0.8), autolim=False)
 
 
 def row_name(axes: Axes, name: str, width: int = 15) -> None:

@@ -78,7 +78,7 @@ def test_figures_of_other_images_have_their_unit_and_no_skin(unit):
     words = " ".join(text.get_text() for axes in figures[1].axes for text in axes.texts)
     assert f"change from 0, {look.change_unit}" in words
     shown = figures[0].axes[0].images[0].get_array()
-    assert shown.shape == ((256, 256, 3) if unit == "RGB" else (256, 256))
+    assert shown.shape == ((220, 220, 3) if unit == "RGB" else (220, 220)), "1.1 inches at 200 dpi"
 
 
 def test_lightness_of_colours_that_are_no_stains():
