@@ -1,9 +1,9 @@
 """Numbers read off frontal radiographs of a knee by plain image processing: the joint space, the bone, angles.
 
-Made for pictures in which the joint lies across the middle and the whole tibial plateau is seen, of 64² and 128² pixels,
+Made for pictures of 64² and 128² pixels in which the joint lies across the middle and the whole tibial plateau is seen,
 real ones and the blurry samples of generators alike. Dark bone (a negative) is turned over first; no number depends on
-brightness and contrast of the whole image. Lengths are in % of the tibia's width, as the pixel of such pictures is rarely
-known; widths are to a fraction of a pixel.
+brightness and contrast of the whole image. Lengths are in % of the tibia's width, as the pixel of such pictures is
+rarely known; widths are to a fraction of a pixel. Medial and lateral are told by the fibula, in each image.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,14 @@ LOCAL = 10  # pixels around which brightness and contrast are evened out
 REACH = 11  # pixels from the middle of the joint space to either edge, at most
 CENTRAL = (0.13, 0.30)  # the central third of a compartment: of the tibia's width, from either of its ends
 MINIMUM = 10  # percentile of a compartment's widths that stands for its least one
-FADING = 0.7  # of the usual depth: a space that is less dark than this is narrower than it is blurred, see `_widths`
+FADING = 0.9  # of the usual depth: a space that is less dark is narrower than the blur, see `_depth_and_widths`
 PLATEAU, BELOW = (0.5, 4.0), (8.0, 24.0)  # pixels below the tibia's edge: its dense bone, and the bone under that
 GRAIN = 2.0  # pixels of the Gaussian that takes the texture off
 FIBULA = (0.78, 0.19)  # from this share of the height on, and of the width from either side: one corner has the fibula
-LEAST_DEPTH = 1.0  # standard deviations, local, that a joint space is darker than bone
-LEAST_FIBULA = 0.1  # standard deviations by which one corner must be brighter to tell lateral from medial
+LEAST_DEPTH = 1.3  # local standard deviations by which a joint space is darker than bone; less is no joint
+LEAST_SPINES = 3.0  # pixels by which the tibia's edge rises between the condyles; less is no knee, or upside down
+NOTCH = (0.38, 0.62)  # of the tibia's width: where its spines are
+LEAST_FIBULA = 0.2  # standard deviations by which one corner must be brighter to tell lateral from medial
 
 MEASUREMENTS: tuple[Measurement, ...] = (
     Measurement("minimum_width", "%", "joint space where it is narrowest / tibia's width", holds=(0.0, 15.0)),
@@ -36,7 +38,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     Measurement("lateral_width", "%", "joint space in the lateral compartment / tibia's width", holds=(0.0, 15.0)),
     Measurement("subchondral", "1", "brightness of the plateau - of the tibia under it, in the image's deviations"),
     Measurement("texture", "1", "what is finer than 2 pixels of 128 in the tibia, in the image's deviations"),
-    Measurement("sharpness", "1/%", "slope at the joint's edges / contrast, over 1% of the tibia's width"),
+    Measurement("edge_sharpness", "1/%", "slope at the joint's edges / contrast, over 1% of the tibia's width"),
     Measurement("tibial_angle", "deg", "of the plateau, positive: lower laterally", holds=(-15.0, 15.0)),
     Measurement("joint_angle", "deg", "between femur and tibia, positive: open laterally", holds=(-15.0, 15.0)),
     Measurement("tibia_width", "%", "of the image's width"),
@@ -122,14 +124,15 @@ def _measure(grey: np.ndarray, lateral: str) -> np.ndarray:
         "lateral_width": np.where(np.isnan(side), np.nan, np.where(side > 0, width[1], width[0])),
         "subchondral": subchondral,
         "texture": texture,
-        "sharpness": _percentile(slopes, both, 50) / depth * tibia_width / 100,
+        "edge_sharpness": _percentile(slopes, both, 50) / np.maximum(depth, 1e-6) * tibia_width / 100,
         "tibial_angle": side * tilt[0],
         "joint_angle": side * (tilt[0] - tilt[1]),
         "tibia_width": 100 * tibia_width / grey.shape[2],
         "fibula": fibula,
     }
     table = np.stack([values[name] for name in NAMES], axis=1)
-    table[depth < LEAST_DEPTH] = np.nan
+    spines = rows[0].mean(0) - _percentile(joint.tibia, (across > NOTCH[0]) & (across < NOTCH[1]), 0)
+    table[(depth < LEAST_DEPTH) | (spines < LEAST_SPINES * unit)] = np.nan
     return table
 
 
@@ -168,7 +171,7 @@ def _bone(bright: np.ndarray, tibia: np.ndarray, where: np.ndarray, unit: float)
 
 
 def bone_bright(images: np.ndarray) -> np.ndarray:
-    """[N, H, W] with dark bone turned over: in the middle rows a knee is brighter than the image's left and right rim."""
+    """[N, H, W] with dark bone turned over: a knee is brighter than the image's left and right rims."""
     height, width = images.shape[1:]
     rows, rim = slice(height // 4, 3 * height // 4), max(1, width // 16)
     middle = images[:, rows, width // 4 : 3 * width // 4].mean((1, 2))
@@ -213,7 +216,7 @@ def _even_out(images: np.ndarray, unit: float) -> np.ndarray:
     def mean(values: np.ndarray) -> np.ndarray:
         return ndimage.uniform_filter(ndimage.uniform_filter(values, size, mode="nearest"), size, mode="nearest")
 
-    scale = images.std((1, 2), keepdims=True)
+    scale = np.maximum(images.std((1, 2), keepdims=True), 1e-6)
     centred = images / scale
     centred = centred - mean(centred)
     return centred / np.sqrt(mean(centred**2) + 1e-3)
@@ -294,8 +297,9 @@ def line(x: np.ndarray, y: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np
 
 def _depth(even: np.ndarray, femur: np.ndarray, middle: np.ndarray, tibia: np.ndarray, unit: float) -> np.ndarray:
     """How much darker the joint space is than the bone on either side, whichever is less: [N, W]."""
+    fine = max(unit, 0.7)
     around = np.arange(-round((REACH + 5) * unit), round((REACH + 4) * unit) + 1)
-    values = _along(ndimage.gaussian_filter(even, (0, 0.6 * unit, 1.5 * unit)), middle, around)
+    values = _along(ndimage.gaussian_filter(even, (0, 0.9 * fine, 1.5 * fine)), middle, around)
     row = middle[:, None] + around[:, None]
     inside = ((row >= femur[:, None]) & (row <= tibia[:, None])) | (row == middle[:, None])
     above = (row < femur[:, None] - unit) & (row > femur[:, None] - 5 * unit)
