@@ -297,13 +297,13 @@ def line(x: np.ndarray, y: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, np
 
 def _depth(even: np.ndarray, femur: np.ndarray, middle: np.ndarray, tibia: np.ndarray, unit: float) -> np.ndarray:
     """How much darker the joint space is than the bone on either side, whichever is less: [N, W]."""
-    fine = max(unit, 0.7)
-    around = np.arange(-round((REACH + 5) * unit), round((REACH + 4) * unit) + 1)
+    fine, band = max(unit, 0.7), max(unit, 0.5)  # a band of bone has a row at least
+    around = np.arange(-round(REACH * unit + 5 * band), round(REACH * unit + 4 * band) + 1)
     values = _along(ndimage.gaussian_filter(even, (0, 0.9 * fine, 1.5 * fine)), middle, around)
     row = middle[:, None] + around[:, None]
     inside = ((row >= femur[:, None]) & (row <= tibia[:, None])) | (row == middle[:, None])
-    above = (row < femur[:, None] - unit) & (row > femur[:, None] - 5 * unit)
-    below = (row > tibia[:, None] + 0.5 * unit) & (row < tibia[:, None] + 4 * unit)
+    above = (row < femur[:, None] - band) & (row > femur[:, None] - 5 * band)
+    below = (row > tibia[:, None] + 0.5 * band) & (row < tibia[:, None] + 4 * band)
     darkest = np.where(inside, values, np.inf).min(1)
     femoral = np.where(above, values, 0).sum(1) / np.maximum(above.sum(1), 1)
     tibial = np.where(below, values, -np.inf).max(1)
