@@ -4,9 +4,9 @@
 
 Reads the images (128²) and their table (path, label, group, side), measures them at 128² and, as means of 2 x 2 pixels,
 at 64², and writes grades.csv beside this file: of each measurement Spearman's correlation with the grade, its interval
-over people, and its mean in each grade. Of the people none of whose images were looked at when the constants of
-`medlat.measure.knee` were chosen. With --overlays, pictures of 48 random knees and the edges that were found: these are
-patients' images and stay out of the project.
+over people, and its mean in each grade. Of the people none of whose images are among the 2,000 on which constants of
+`medlat.measure.knee` were chosen by the grade. With --overlays, pictures of 48 random knees and the edges that were found:
+these are patients' images and stay out of the project.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 from medlat.core.statistics import auc, bootstrap, nan_mean
 from medlat.measure.knee import NAMES, bone_bright, find_joint, measure
 
-LOOKED_AT = 2000  # images at which the constants were chosen, drawn with seed 0
+CHOSEN_ON = 2000  # images on which constants were chosen by the grade, drawn with seed 0
 PART = 32
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--overlays", type=Path)
     arguments = parser.parse_args()
     table = list(csv.DictReader((arguments.root / "labels.csv").open()))
-    seen = {table[i]["group"] for i in np.random.default_rng(0).permutation(len(table))[:LOOKED_AT]}
+    seen = {table[i]["group"] for i in np.random.default_rng(0).permutation(len(table))[:CHOSEN_ON]}
     table = [row for row in table if row["group"] not in seen]
     images = np.stack([np.asarray(Image.open(arguments.root / row["path"]).convert("L")) for row in table])
     rows = []

@@ -53,7 +53,6 @@ class Joint:
 
     femur, tibia: [N, W] rows of the edges above and below the joint space, a column each.
     left, right:  [N] columns of the tibia's ends at the plateau.
-    even:         [N, R, W] images with brightness and contrast evened out, bone bright: their rows from `first` on.
     depth:        [N, W] how much darker the space is than the bone on either side, whichever is less.
     edge:         [N, W] steepest rise at the tibia's edge, per pixel. femur_edge: the same at the femur's.
     """
@@ -62,8 +61,6 @@ class Joint:
     tibia: np.ndarray
     left: np.ndarray
     right: np.ndarray
-    even: np.ndarray
-    first: int
     depth: np.ndarray
     edge: np.ndarray
     femur_edge: np.ndarray
@@ -206,7 +203,7 @@ def find_joint(bright: np.ndarray) -> Joint:
     femur_edge, edge = (np.take_along_axis(a, at[:, None], 1)[:, 0] for a, at in ((up, femur_at), (down, tibia_at)))
     left, right = _tibia_ends(even, tibia, edge, unit)
     depth = _depth(even, femur, middle, tibia, unit)
-    return Joint(femur + first, tibia + first, left, right, even, first, depth, edge, femur_edge)
+    return Joint(femur + first, tibia + first, left, right, depth, edge, femur_edge)
 
 
 def _even_out(images: np.ndarray, unit: float) -> np.ndarray:
