@@ -5,8 +5,8 @@
 Reads the images (128²) and their table (path, label, group, side), measures them at 128² and, as means of 2 x 2 pixels,
 at 64², and writes grades.csv beside this file: of each measurement Spearman's correlation with the grade, its interval
 over people, and its mean in each grade. Of the people none of whose images are among the 2,000 on which constants of
-`medlat.measure.knee` were chosen by the grade. With --overlays, pictures of 48 random knees and the edges that were found:
-these are patients' images and stay out of the project.
+`medlat.measure.knee` were chosen by the grade. With --overlays, pictures of 48 random knees and the edges that were
+found: these are patients' images and stay out of the project.
 """
 
 import argparse
