@@ -11,9 +11,11 @@ from medlat.core.spaces import ImageSpec
 from medlat.data.modality import CT, GREY, HISTOLOGY
 from medlat.measure import ct, histology
 from medlat.measure import grey as grey_levels
+from medlat.measure import knee as knees
 from medlat.measure.ct import chest_ct
 from medlat.measure.grey import grey
 from medlat.measure.histology import he_tile
+from medlat.measure.knee import knee
 from medlat.measure.measurement import Measurement, MeasurementSet, joined
 from medlat.phantoms.histology.source import render
 
@@ -33,7 +35,7 @@ IMAGES = np.stack([np.full((4, 4), value) for value in (0.25, 0.55, 0.75)])
 
 @pytest.mark.parametrize(
     ("found", "module", "modality"),
-    [(chest_ct(), ct, CT), (he_tile(), histology, HISTOLOGY), (grey(GREY), grey_levels, GREY)],
+    [(chest_ct(), ct, CT), (he_tile(), histology, HISTOLOGY), (grey(GREY), grey_levels, GREY), (knee(), knees, GREY)],
 )
 def test_sets_of_medlat(found, module, modality):
     assert found.names == list(module.NAMES)
@@ -57,6 +59,7 @@ def test_many_threads_measure_what_one_does(count: int):
     [
         (chest_ct(), HISTOLOGY, "made for images in HU, those of H&E histology are in RGB"),
         (he_tile(), CT, "made for images in RGB, those of chest CT are in HU"),
+        (knee(), HISTOLOGY, "made for images of 1 channel, those of H&E histology have 3"),
         (grey(CT), HISTOLOGY, "made for images of 1 channel, those of H&E histology have 3"),
     ],
 )
