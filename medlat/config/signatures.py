@@ -46,9 +46,13 @@ def signature(target: str) -> Signature:
     return signature_of(_object(target))
 
 
-@functools.cache  # it reads the source
 def signature_of(found: Any) -> Signature:
     """The signature of a class or function."""
+    return _read(found)
+
+
+@functools.cache  # it reads the source
+def _read(found: Any) -> Signature:
     if found is static.UNKNOWN:
         return Signature(open=True)
     try:

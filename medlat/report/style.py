@@ -4,19 +4,16 @@ Figures are plain `Figure` objects (no pyplot, no global state). The same number
 with matplotlib, and neither PNG nor PDF carries a date.
 """
 
-import io
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import get_font
 
 from medlat.core.files import whole
 from medlat.core.tables import write_table
@@ -28,18 +25,6 @@ PAGE = 7.2  # inches: the width of a two-column page
 COLUMN = 3.5  # inches: one column of it
 PNG_DPI = 200
 COMPRESSION = 1  # of a PNG: a tenth more bytes than matplotlib's 6, in a quarter of the time
-CHARACTERS = [chr(code) for code in range(32, 127)] + list(
-    "−–…°²³±×σΔ•✱→≥≤µﬀﬁﬂﬃﬄ⁻⁰¹⁴⁵⁶⁷⁸⁹"
-)  # that figures are written in
-LAYOUT_TABLES = (
-    "GSUB",
-    "GPOS",
-    "GDEF",
-    "kern",
-    "FFTM",
-    "PfEd",
-    "meta",
-)  # of a font: for who sets text, which a PDF's is already
 
 # Okabe and Ito (2008): distinguishable with every common colour vision deficiency.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
@@ -136,65 +121,12 @@ def save_figure(
         paths["pdf"] = folder / f"{stem}.pdf"
         figure.set_layout_engine("none")  # all is in its place: a second layout would draw twice
         blank = {"Creator": None, "Producer": None, "CreationDate": None}
-        with matplotlib.rc_context(STYLE), whole(paths["pdf"]) as place, _shared_fonts():
+        with matplotlib.rc_context(STYLE), whole(paths["pdf"]) as place:
             figure.savefig(place, format="pdf", dpi=300, metadata=blank)
     if table:
         paths["csv"] = folder / f"{stem}.csv"
         write_table(paths["csv"], table)
     return paths
-
-
-@contextmanager
-def _shared_fonts() -> Iterator[None]:
-    """Let a PDF have its fonts with all of `CHARACTERS`, cut down once for all PDFs: to cut a font down to the few that
-    one figure uses takes most of the time that its PDF takes.
-    """
-    from matplotlib.backends import _backend_pdf_ps
-
-    backend: Any = _backend_pdf_ps
-
-    def shared(path: Any, glyphs: Iterable[int]) -> Any:
-        common = _subset(path)
-        others = frozenset(glyphs).difference(common.glyph_index_map)
-        return nullcontext(_subset(path, others) if others else common)
-
-    usual = backend.get_glyphs_subset
-    backend.get_glyphs_subset = shared
-    try:
-        yield
-    finally:
-        backend.get_glyphs_subset = usual
-
-
-@dataclass(frozen=True)
-class _Subset:
-    """A font with some of its characters, as matplotlib asks for it: `font.save(file)`, and new places by old ones."""
-
-    data: bytes
-    glyph_index_map: Mapping[int, int]
-
-    @property
-    def font(self) -> "_Subset":
-        return self
-
-    def save(self, file: Any, **_: Any) -> None:
-        file.write(self.data)
-
-
-@cache
-def _subset(path: Any, others: frozenset[int] = frozenset()) -> _Subset:
-    """A font with `CHARACTERS` and other glyphs, without the tables that nobody reads in a PDF."""
-    from fontTools import subset  # type: ignore[import-untyped]
-
-    options = subset.Options(glyph_names=True, recommended_glyphs=True, font_number=path.face_index)
-    options.drop_tables += LAYOUT_TABLES
-    font, cutter = subset.load_font(path, options), subset.Subsetter(options)
-    known = get_font(path).get_charmap()
-    cutter.populate(gids=sorted(others.union(known[ord(c)] for c in CHARACTERS if ord(c) in known)))
-    with font:
-        cutter.subset(font)
-        font.save(data := io.BytesIO(), reorderTables=False)
-    return _Subset(data.getvalue(), cutter.glyph_index_map)
 
 
 def number(value: float | None, digits: int = 3, sign: bool = False) -> str:

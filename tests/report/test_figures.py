@@ -1,7 +1,6 @@
 """Figures: the numbers behind them, the files beside them, and input at its worst."""
 
 import csv
-import io
 import math
 import subprocess
 import sys
@@ -11,13 +10,11 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontPath, get_font
-from matplotlib.ft2font import FT2Font, LoadFlags
 from PIL import Image
 
 from medlat.core.tables import write_table
 from medlat.data import modality
-from medlat.report import anatomy, charts, heatmap, style
+from medlat.report import anatomy, charts, heatmap
 from medlat.report.gif import LARGEST_BYTES, overview_gif, traversal_gif
 from medlat.report.rendering import Look, differences, shown, symmetric_limit, to_grey, upscale, windowed, zero_index
 from medlat.report.style import bare_name, number, save_figure, step_label, with_unit
@@ -128,35 +125,6 @@ def test_saved_figure_is_the_same_bytes_twice_and_has_its_numbers_beside_it(tmp_
     with Image.open(first["png"]) as picture:
         assert picture.width == 700, "3.5 inches at 200 dpi"
     assert "csv" not in save_figure(charts.latent_usage([1.0], 0.1), tmp_path, "bare")
-
-
-@pytest.mark.parametrize("name", ["DejaVuSans.ttf", "DejaVuSans-Bold.ttf"])
-def test_fonts_in_a_pdf_have_every_character_as_it_was(name: str):
-    path = FontPath(str(Path(matplotlib.get_data_path()) / "fonts/ttf" / name), 0)
-    shared, whole = style._subset(path), get_font(path)
-    part = FT2Font(io.BytesIO(shared.data))
-    for character in style.CHARACTERS:
-        old = whole.get_char_index(ord(character))
-        assert old, character
-        drawn = []
-        for font, place in ((whole, old), (part, shared.glyph_index_map[old])):
-            font.set_size(12, 72)
-            advance = font.load_glyph(place, flags=LoadFlags.NO_HINTING).linearHoriAdvance
-            drawn.append((advance, font.get_path()[0].tolist()))
-        assert drawn[0] == drawn[1], character
-    assert len(shared.data) < 40_000
-
-
-def test_a_font_in_a_pdf_has_the_characters_of_other_alphabets_that_are_asked_for(tmp_path: Path):
-    path = FontPath(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 0)
-    cyrillic = frozenset(get_font(path).get_char_index(ord(character)) for character in "жшю")
-    common, more = style._subset(path), style._subset(path, cyrillic)
-    assert not cyrillic & common.glyph_index_map.keys()
-    assert more.glyph_index_map.keys() == common.glyph_index_map.keys() | cyrillic
-    for stem, text, font in (("latin", "off", common), ("cyrillic", "жшю", more)):
-        with matplotlib.rc_context({"pdf.compression": 0}):
-            saved = save_figure(style.message_figure(text), tmp_path, stem)
-        assert font.data in saved["pdf"].read_bytes()
 
 
 def test_no_cell_of_a_table_is_a_formula(tmp_path: Path):
