@@ -1,5 +1,7 @@
 """Imports go one way: the numerical parts know nothing of configuration, tracking or training frameworks."""
 
+import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -71,3 +73,14 @@ for name in {NUMERICAL}:
 def test_words_that_do_not_occur(word):
     pattern = f"import {word}\n" if "." not in word else word
     assert [p for p in (ROOT / "medlat").rglob("*.py") if pattern in p.read_text()] == []
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "experiments").glob("*/*.py")), ids=lambda path: path.name)
+def test_what_the_studies_import_is_there(script):
+    wanted = [node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.ImportFrom)]
+    for node in wanted:
+        if (node.module or "").partition(".")[0] == "medlat":
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")

@@ -24,12 +24,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlat.core.spaces import ImageSpec
+from medlat.core.spaces import ImageSpec, kl_per_dimension
 from medlat.generators.dcgan.networks import DCGAN, DCGANDiscriminator
 from medlat.generators.gan.losses import discriminator_logistic, generator_logistic, gradient_penalty
 from medlat.generators.stylegan2.discriminator import Discriminator
 from medlat.generators.stylegan2.networks import StyleGAN2
-from medlat.generators.vae.networks import VAE, kl_per_dimension
+from medlat.generators.vae.networks import VAE
 
 R1_EVERY = 16
 Step = Callable[[int], None]

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from medlat.explain.series import Walk, Wanted, counterfactuals
 
 from medlat.classifiers.black_box import Target
 from medlat.classifiers.trained import Trained
@@ -19,6 +18,7 @@ from medlat.config import build
 from medlat.config.locate import config_dir
 from medlat.core.spaces import ImageSpec, chosen_space, decode_in_parts
 from medlat.core.tables import write_table
+from medlat.explain.counterfactuals import TargetRange, Traversal, counterfactuals
 from medlat.inversion.encode import own_encoder
 from medlat.steps import builders
 
@@ -48,15 +48,15 @@ def rows_of(name: str) -> list[dict[str, Any]]:
         encoder = builders.encoder_network(config, model, space.name).eval().requires_grad_(False)
     codes = model.sample(256, space.name, torch.Generator().manual_seed(0))
     images = decode_in_parts(model, codes[:IMAGES], space.name)
-    walk = Walk(model, space.name, codes[:64], torch.randn_like(codes[:64]), target, CPU)
+    traversal = Traversal(model, space.name, codes[:64], torch.randn_like(codes[:64]), target, CPU)
 
     def follow() -> int:
-        series = walk.series(STEPS)
-        counterfactuals(walk, STEPS, series, Wanted(0.5, 0.45, 0.55))
+        series = traversal.predictions_at(STEPS)
+        counterfactuals(traversal, STEPS, series, TargetRange(0.5, 0.45, 0.55))
         return 64
 
     found = [("decoding alone", rate(lambda: len(decode_in_parts(model, codes, space.name))))]
-    found.append(("decoding and predicting, along a series", rate(lambda: walk.series(STEPS).numel())))
+    found.append(("decoding and predicting, along a series", rate(lambda: traversal.predictions_at(STEPS).numel())))
     for method, section in config.inversion.compared.items():
         inverter = build.build(section)
         found.append((f"inversion: {method}", rate(lambda i=inverter: len(i.invert(model, images, encoder)), 1)))
