@@ -52,6 +52,8 @@ ALLOWED = {
     "betas": ([0, 0], [0.999, 0.5], [0.99, 0.9], [0.99, 0.0], [0.999, 0.9]),  # Adam without memory; a short second one
     "blocks": ([4, 3, 1], [1]),  # layers at each resolution, of which there may be any number
     "editing": ([-8.0],),
+    "spread": (0, 0.0),  # codes as the encoder says them
+    "widths": ([16], [32, 16]),  # channels at each resolution, of which there may be any number
 }
 # Refused by a constructor, as it takes two arguments to see it, or an image.
 BUILT: dict[tuple[str, str], dict[str, Any]] = {

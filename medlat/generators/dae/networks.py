@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
-from medlat.core.ranges import Count, NotNegative, Width
+from medlat.core.ranges import Count, NotNegative, Width, Widths
 from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.generators.dae.unet import GROUP, VelocityUNet
 from medlat.generators.sizes import check_positive
@@ -67,7 +67,7 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
 
     image:            what the images are; sides must be multiples of `patch`.
     latent_dim:       D, length of a code.
-    widths:           channels of the U-Net at each resolution, multiples of 16.
+    widths:           channels of the U-Net at each resolution, multiples of 16; None: 48, 96, 96.
     depth:            its blocks at each resolution, on either side.
     patch:            side of the pixel blocks that its first features stand for: 1, 2 or 4 (cheaper each time).
     encoder_capacity: channels of the encoder's first feature map.
@@ -79,7 +79,7 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
         self,
         image: ImageSpec,
         latent_dim: Width = 64,
-        widths: Sequence[Width] = (48, 96, 96),
+        widths: Widths | None = None,
         depth: Width = 1,
         patch: Literal[1, 2, 4] = 2,
         encoder_capacity: Width = 32,
@@ -88,6 +88,7 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
     ) -> None:
         super().__init__()
         check_positive(latent_dim=latent_dim, depth=depth, encoder_capacity=encoder_capacity, steps=steps)
+        widths = [48, 96, 96] if widths is None else widths
         _check_sizes(image, widths, patch)
         self.image, self.steps, self.spread = image, steps, spread
         self.spaces = {"z": LatentSpace("z", (latent_dim,), prior="empirical")}
@@ -109,7 +110,7 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
         """[D, D]: the function of the features' correlation, by its eigenvalues. With the inverse root it whitens
         (ZCA, Kessy et al. 2018), and turns features as little as can be.
         """
-        values, vectors = torch.linalg.eigh(self.encoder.correlation)
+        values, vectors = torch.linalg.eigh(self.encoder.correlation.double())
         return (vectors * function(values)) @ vectors.T
 
     def _floor(self, variance: Tensor) -> Tensor:
@@ -163,9 +164,8 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
 
 
 def _product(rows: Tensor, matrix: Tensor) -> Tensor:
-    """rows [N, D] times a matrix [D, D], in float32 whatever is asked for around it."""
-    with torch.autocast(rows.device.type, enabled=False):
-        return rows.float() @ matrix
+    """rows [N, D] times a matrix [D, D], float32; in float64, which stays what it is where bf16 is asked for."""
+    return (rows.double() @ matrix.double()).float()
 
 
 def _check_sizes(image: ImageSpec, widths: Sequence[int], patch: int) -> None:
