@@ -18,7 +18,6 @@ Seed = Annotated[int, Ge(0), Le(LARGEST_SEED)]
 Count = Annotated[int, Ge(1), Le(10**9)]
 Number = Annotated[int, Ge(0), Le(10**9)]  # of things that there may be none of
 Width = Annotated[int, Ge(1), Le(65_536)]  # of layers, batches, latent spaces
-Widths = Annotated[list[Width], MinLen(1)]  # one for each resolution
 Positive = Annotated[float, Gt(0.0), Le(1e9)]
 NotNegative = Annotated[float, Ge(0.0), Le(1e9)]
 Share = Annotated[float, Ge(0.0), Le(1.0)]
