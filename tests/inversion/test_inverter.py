@@ -1,11 +1,15 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from inversion.models import SPEC, Linear, solved, stylegan2
 
+from medlat.classifiers.black_box import Target
 from medlat.core.errors import UserError
 from medlat.core.similarity import psnr
 from medlat.core.spaces import chosen_space, device_of
-from medlat.inversion.encode import Encode, own_encoder
+from medlat.explain.counterfactuals import Traversal
+from medlat.inversion.encode import Encode, Exact, own_encoder
 from medlat.inversion.hybrid import Hybrid
 from medlat.inversion.inverter import compare, invert_all
 from medlat.inversion.optimise import Optimise
@@ -41,6 +45,40 @@ def test_compare_says_what_a_model_makes_of_codes():
     same = compare(model, codes, "z", model.decode(codes), 0.5)
     assert same.psnr.tolist() == [100.0, 100.0]
     assert same.seconds == 0.5
+
+
+class Residual(Linear):
+    """What the code leaves out of an image is its noise, kept as it is."""
+
+    def invert(self, images, codes, space="z"):
+        return images - self.decode(codes)
+
+    def decode_with(self, codes, noise, space="z"):
+        return self.decode(codes) + noise
+
+
+def test_the_noise_of_an_image_gives_it_back_and_a_moved_code_keeps_it():
+    model = Residual(saturates=False)
+    images = torch.rand(5, *SPEC.shape, generator=torch.Generator().manual_seed(1)) * 2.0 - 1.0
+    alone = invert_all(Encode(), model, [images], solved(model), CPU)
+    exact = invert_all(Exact(), model, [images[:2], images[2:]], solved(model), CPU)
+    assert alone.noise is None
+    assert alone.psnr.max() < 15.0, "256 pixels in 4 numbers"
+    assert torch.equal(exact.codes, alone.codes)
+    assert exact.noise.shape == images.shape
+    assert exact.psnr.min() > 90.0
+    move = torch.tensor([0.5, 0.0, 0.0, 0.0]).expand(5, 4)
+    target = Target(SimpleNamespace(task="regression", outputs=("mean",)))
+    traversal = Traversal(model, "z", exact.codes, move, target, CPU, exact.noise)
+    change = traversal.images(torch.tensor([0.0, 1.0, 2.0, -1.0, 1.0])) - images
+    expected = torch.tensor([0.0, 0.5, 1.0, -0.5, 0.5])[:, None] * model.weight[:, 0]
+    assert torch.allclose(change.flatten(1), expected, atol=1e-5)
+
+
+def test_noise_is_asked_of_a_generator_that_knows_it(vae):
+    images = vae.decode(vae.sample(2))
+    with pytest.raises(UserError, match="^Exact: VAE knows no noise that belongs to an image"):
+        invert_all(Exact(), vae, [images], own_encoder(vae, "z"), CPU)
 
 
 def test_real_images_go_to_w_plus_where_there_is_one(vae):
