@@ -77,7 +77,7 @@ def test_the_noise_of_an_image_gives_it_back_and_a_moved_code_keeps_it():
 
 def test_noise_is_asked_of_a_generator_that_knows_it(vae):
     images = vae.decode(vae.sample(2))
-    with pytest.raises(UserError, match="^Exact: VAE knows no noise that belongs to an image"):
+    with pytest.raises(UserError, match=r"^Exact: VAE knows no noise that belongs to an image"):
         invert_all(Exact(), vae, [images], own_encoder(vae, "z"), CPU)
 
 
