@@ -249,8 +249,8 @@ def test_wrong_input(case, medlat, shared_store):
     ("network", "words"),
     [
         (lambda x: x.mean((2, 3)), "expected [2, 1] or [2, 2]"),
-        (lambda x: x.mean((1, 2, 3)) * float("nan"), "NaN"),
-        (lambda x: x.mean((1, 2, 3)) + 7.0, "classifier.output=logits"),
+        pytest.param(lambda x: x.mean((1, 2, 3)) * float("nan"), "NaN", marks=pytest.mark.slow),
+        pytest.param(lambda x: x.mean((1, 2, 3)) + 7.0, "classifier.output=logits", marks=pytest.mark.slow),
     ],
 )
 def test_a_wrong_classifier_is_refused_before_data_are_read(network, words, medlat, tmp_path):
@@ -339,7 +339,9 @@ def program(module, path, place="classifier"):
     return [asked, f"{place}.path={path}", f"{place}.task=binary", f"{place}.classes=[a,b]"]
 
 
-@pytest.mark.parametrize("place", ["classifier", "oracle", "features"])
+@pytest.mark.parametrize(
+    "place", ["classifier", *(pytest.param(place, marks=pytest.mark.slow) for place in ("oracle", "features"))]
+)
 def test_a_program_is_run_in_no_dry_run_and_beside_no_mistake(place, medlat, tmp_path):
     trace, path = tmp_path / "trace", tmp_path / "writes.pt"
     own = program(Writes(trace), path, place)

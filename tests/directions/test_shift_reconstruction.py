@@ -172,7 +172,7 @@ def test_untrained_directions_are_at_chance():
         assert found.corrected == pytest.approx(0.0, abs=0.08)
 
 
-@pytest.mark.parametrize("kind", [Orthonormal, UnitNorm])
+@pytest.mark.parametrize("kind", [Orthonormal, pytest.param(UnitNorm, marks=pytest.mark.slow)])
 def test_learnt_directions_are_told_apart(kind, tmp_path):
     """Which is all that the objective asks for: they need not be the factors (see experiments/schon2022)."""
     module, found, numbers = trained(finder(kind), tmp_path)
