@@ -88,7 +88,7 @@ def train(
     """
     check_hardware(module, schedule, hardware)
     if hardware.nodes > 1:
-        nodes.check(hardware.nodes)
+        nodes.check(hardware)
     progress, first = folder / PROGRESS, machine.node() == 0
     last, steps = _agreed_checkpoint(progress, folder, hardware), module.optimisers * schedule.steps
     data.start = step_of(last) // module.optimisers if last else 0

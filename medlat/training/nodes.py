@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medlat.core import machine
-from medlat.core.errors import UserError
+from medlat.core.errors import ArgumentError
 from medlat.core.files import read_json, write_json
+from medlat.training.settings import Hardware
 
 MEETING = "meeting.json"
 
@@ -44,9 +45,10 @@ def called(folder: Path) -> Meeting | None:
     return Meeting(**told) if told is not None and told["job"] == machine.job() else None
 
 
-def check(nodes: int) -> None:
+def check(hardware: Hardware) -> None:
     """Raises UserError where the SLURM job that this process is in has another number of nodes."""
     found = int(os.environ.get("SLURM_JOB_NUM_NODES", 1))
-    if nodes != found:
+    if hardware.nodes != found:
         here = f"this SLURM job has {found}" if machine.job() else "there is one outside of a SLURM job"
-        raise UserError(f"trainer.nodes={nodes}: {here}; hydra/launcher=submitit_slurm asks for as many as it says")
+        expected = "hydra/launcher=submitit_slurm asks for as many as it says"
+        raise ArgumentError("nodes", f"{here}; {expected}", hardware.nodes, of=hardware)
