@@ -16,6 +16,7 @@ from medlat.directions.pca import PCA
 from medlat.directions.posterior import PosteriorAxes
 from medlat.directions.random import RandomDirections
 from medlat.directions.sefa import SeFa
+from medlat.generators.dae.networks import DiffusionAutoencoder
 from medlat.inversion.encode import own_encoder
 
 
@@ -83,6 +84,7 @@ def test_medlat_s_own_generators():
     vae, dcgan, gan = small_generators()
     assert vae.capabilities == {"encode", "posterior", "latent_affines"}
     assert dcgan.capabilities == {"latent_affines"}
+    assert DiffusionAutoencoder(vae.image, 4).capabilities == {"encode", "invert", "latent_affines"}
     assert gan.capabilities == {"latent_affines", "map_codes"}
 
 

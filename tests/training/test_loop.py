@@ -20,6 +20,8 @@ from medlat.classifiers.trained import Trained
 from medlat.core.errors import UserError
 from medlat.core.randomness import generator_for
 from medlat.core.records import read_records
+from medlat.generators.dae.module import DiffusionAutoencoderModule
+from medlat.generators.dae.networks import DiffusionAutoencoder
 from medlat.generators.gan.augmentation import CT, Adaptive
 from medlat.generators.vae.module import ClassifierGuidedVAEModule, VAEModule
 from medlat.generators.vae.networks import VAE
@@ -90,13 +92,33 @@ def explaining(steps):
     return StoppingGuided(network, classifier, 5, steps, ClassifierGuidedObjective, Optimisation())
 
 
-def test_an_interrupted_training_that_asks_a_classifier_ends_as_if_it_never_had_been(store, tmp_path):
-    whole = tiny.run(explaining(STEPS), store, tmp_path / "whole", tiny.CPU, validations=2)
-    assert {"train/prediction", "train/loss"} <= {name for name, _, _ in tiny.curves(tmp_path / "whole")}
-    interrupted(explaining(STEPS), store, tmp_path / "again", tiny.CPU, stop_at=4)
-    module = tiny.run(explaining(STEPS), store, tmp_path / "again", tiny.CPU, validations=2)
+class StoppingAutoencoder(DiffusionAutoencoderModule):
+    stop_at = None
+
+    def training_step(self, images, batch_idx):
+        if self.global_step == self.stop_at:
+            raise tiny.Stopped
+        return super().training_step(images, batch_idx)
+
+
+def autoencoding(steps):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = DiffusionAutoencoder(tiny.SPEC, latent_dim=4, widths=[16], encoder_capacity=4, steps=1)
+    return StoppingAutoencoder(network, 5, steps, Optimisation())
+
+
+@pytest.mark.parametrize(
+    ("make", "term"), [(explaining, "train/prediction"), (autoencoding, "validation/psnr")], ids=["guided", "dae"]
+)
+def test_an_interrupted_training_of_an_autoencoder_ends_as_if_it_never_had_been(store, tmp_path, make, term):
+    whole = tiny.run(make(STEPS), store, tmp_path / "whole", tiny.CPU, validations=2)
+    assert {term, "train/loss"} <= {name for name, _, _ in tiny.curves(tmp_path / "whole")}
+    interrupted(make(STEPS), store, tmp_path / "again", tiny.CPU, stop_at=4)
+    module = tiny.run(make(STEPS), store, tmp_path / "again", tiny.CPU, validations=2)
     assert tiny.digest(module) == tiny.digest(whole)
     assert tiny.curves(tmp_path / "again") == tiny.curves(tmp_path / "whole")
+    assert tiny.grids(tmp_path / "again") == tiny.grids(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
