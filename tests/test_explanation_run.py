@@ -124,6 +124,29 @@ def opened_again(folder, series):
 
 
 @pytest.mark.slow
+def test_a_moved_image_keeps_the_noise_that_belongs_to_it(tmp_path):
+    """Of a diffusion autoencoder, from training to the Python face: the images of the figure are found again."""
+    short = ("inversion=exact", "explain.images=4", "explain.control_directions=1", "explain.permuted=false")
+    finish(start(tmp_path, "+experiment=histology_dae_linear", "scale=tiny", *CHEAP, *short, "logger=none"))
+    with open(place(tmp_path / "run", "inversion", tmp_path / "store") / "methods.csv", newline="") as file:
+        psnr = {row["method"]: float(row["psnr"]) for row in csv.DictReader(file)}
+    assert psnr["exact"] > 40.0
+    assert psnr["exact"] > psnr["code_alone"] + 15.0
+    assert scores(tmp_path / "run")["linear", "inversion_drift"] < 0.01
+    series = np.load(place(tmp_path / "run", "explanation/linear", tmp_path / "store") / "series.npz")
+    run = open_run(tmp_path / "run")
+    real = run.image.to_network(torch.from_numpy(series["real"]).permute(0, 3, 1, 2))
+    codes = run.encode(real)
+    noise = run.noise(real, codes)
+    assert float((run.decode(codes, noise=noise) - real).abs().max()) < 0.05
+    moved = run.traverse(codes, "linear 00", series["steps"], noise=noise)
+    pictures = run.image.pictures(moved.flatten(0, 1)).reshape(series["images"].shape)
+    assert np.abs(pictures - series["images"]).mean() < 1.0, "of 255: bf16 rounds as images lie in a batch"
+    one = run.traverse(codes[0], "linear 00", [0.0], noise=noise[0])
+    assert float((one - real[0]).abs().max()) < 0.05
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torchscript", "onnx"])
 def test_a_copy_of_a_classifier_is_explained_alike(explained_once, medlat, tmp_path, kind):
     """A copy of the trained classifier gets its scorecard, and trains no generator again."""
