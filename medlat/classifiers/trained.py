@@ -56,6 +56,8 @@ def fit_temperature(network: ClassifierNetwork, logits: Tensor, targets: Tensor)
 
     logits: [N, K] raw outputs (K = 1 for binary). targets: [N] class numbers.
     """
+    from scipy.optimize import minimize_scalar
+
     assert network.task != "regression", "values have no temperature"
     assert torch.isfinite(logits).all()
     logits, numbers = logits.double(), targets.long().to(logits.device)
@@ -71,8 +73,6 @@ def fit_temperature(network: ClassifierNetwork, logits: Tensor, targets: Tensor)
             return F.cross_entropy(logits / math.exp(log_temperature), wanted).item()
 
         bounds = tuple(map(math.log, TEMPERATURES))
-        from scipy.optimize import minimize_scalar
-
         found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
         network.temperature.fill_(math.exp(found.x))
     return network.temperature.item()

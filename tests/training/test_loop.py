@@ -75,13 +75,17 @@ def test_an_interrupted_training_ends_as_if_it_never_had_been(store, tmp_path, m
         assert tiny.grids(folder) == tiny.grids(tmp_path / "whole"), where
 
 
-class StoppingGuided(ClassifierGuidedVAEModule):
+class Stopping:
     stop_at = None
 
     def training_step(self, images, batch_idx):
         if self.global_step == self.stop_at:
             raise tiny.Stopped
         return super().training_step(images, batch_idx)
+
+
+class StoppingGuided(Stopping, ClassifierGuidedVAEModule):
+    pass
 
 
 def explaining(steps):
@@ -92,13 +96,8 @@ def explaining(steps):
     return StoppingGuided(network, classifier, 5, steps, ClassifierGuidedObjective, Optimisation())
 
 
-class StoppingAutoencoder(DiffusionAutoencoderModule):
-    stop_at = None
-
-    def training_step(self, images, batch_idx):
-        if self.global_step == self.stop_at:
-            raise tiny.Stopped
-        return super().training_step(images, batch_idx)
+class StoppingAutoencoder(Stopping, DiffusionAutoencoderModule):
+    pass
 
 
 def autoencoding(steps):
