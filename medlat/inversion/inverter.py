@@ -4,7 +4,7 @@ Adding a method = one class here with explicit arguments and `invert`, one YAML 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,10 +73,9 @@ def invert_all(
     generator cannot do what the inverter needs.
     """
     check_inverter(inverter, model)
-    size = max(1, PIXELS_AT_ONCE // (model.image.height * model.image.width))
     space = chosen_space(model, inverter.space, for_images=True).name
     real, codes, noise, seconds = [], [], [], 0.0
-    for part in (part for batch in batches for part in batch.split(size)):
+    for part in _divided(batches, model):
         began, images = time.perf_counter(), part.to(device)
         codes.append(found := inverter.invert(model, images, encoder))
         if inverter.keeps_noise:
@@ -88,6 +87,19 @@ def invert_all(
     images = torch.cat(real)
     kept = torch.cat(noise) if noise else None
     return compare(model, torch.cat(codes), space, images, seconds / len(images), kept)
+
+
+def codes_of(
+    inverter: Inverter, model: LatentModel, batches: Iterable[Tensor], encoder: Encoder | None, device: torch.device
+) -> Tensor:
+    """The codes [N, *shape] of every image, on the CPU, and nothing else. Arguments as of `invert_all`."""
+    check_inverter(inverter, model)
+    return torch.cat([inverter.invert(model, part.to(device), encoder).cpu() for part in _divided(batches, model)])
+
+
+def _divided(batches: Iterable[Tensor], model: LatentModel) -> Iterator[Tensor]:
+    size = max(1, PIXELS_AT_ONCE // (model.image.height * model.image.width))
+    return (part for batch in batches for part in batch.split(size))
 
 
 def compare(

@@ -187,6 +187,11 @@ def inversion_space(config: DictConfig, model: "LatentModel") -> str:
         return chosen_space(model, inverter_space(config), for_images=True).name
 
 
+def keeps_noise(config: DictConfig) -> bool:
+    """Whether explained images are decoded with the noise that belongs to each."""
+    return build(config.inversion.method).keeps_noise
+
+
 def fitting_method(config: DictConfig) -> Any:
     """How the many training images are inverted that directions are found from: by the encoder alone where the method
     begins with one, else by the method itself.

@@ -114,29 +114,32 @@ def supervision_for(context: Context, finder: Any, model: LatentModel, classifie
     """
     config, opened, spec, device = context.config, context.images, context.spec, context.device
     target = load_target(config, context.artifacts[classifier], spec)
-    space = finder_space(config, finder, model)
+    space, kept = finder_space(config, finder, model), builders.keeps_noise(config)
     rows = load_codes(context.artifacts["inversion"])[1]["fit_rows"]
-    asked = target_range(config, target, predicted(target, opened, rows, spec, device))
+    real = predicted(target, opened, rows, spec, device)
+    asked = target_range(config, target, real)
     origin = getattr(finder, "origin", "both")
-    parts, groups = [], []
+    codes, images, groups = [], [], []
     if origin != "samples":
-        parts.append(real_codes(context, model, space, "fit")[0])
+        codes.append(real_codes(context, model, space, "fit")[0])
+        # What the classifier says of their decoding is asked: that is what moving changes. With its own noise a code is
+        # decoded to the image itself.
+        images.append(opened.fetch(rows, spec) if kept else decode_in_parts(model, codes[-1].to(device), space))
         groups.append(opened.patient[rows])
     if origin != "real":
-        parts.append(model.sample(len(rows), space, generator_for(config.seed, "evidence")).cpu())
+        codes.append(model.sample(len(rows), space, generator_for(config.seed, "evidence")).cpu())
+        images.append(decode_in_parts(model, codes[-1].to(device), space))
         groups.append(-1 - np.arange(len(rows)))  # each its own
-    codes = torch.cat(parts).to(device)
-    # Of real images too, what is asked is what the classifier says of their decoding: that is what moving changes.
-    images = decode_in_parts(model, codes, space)
+    shown = torch.cat(images)
     measurements = builders.measurements(config)
     return Supervision(
         space=model.spaces[space],
-        codes=codes,
-        values=target.linear(predict(target, images, device)),
+        codes=torch.cat(codes).to(device),
+        values=target.linear(predict(target, shown, device)),
         threshold=float(target.linear(torch.tensor(asked.threshold))),
         score=lambda x: target.linear(target(x)),
         differentiable=target.black_box.differentiable,
-        measure=lambda: measurements.of(images, spec),
+        measure=lambda: measurements.of(shown, spec),
         measurements=measurements.names,
         groups=np.concatenate(groups),
         sigma=space_sigma(model, space),

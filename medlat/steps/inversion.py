@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from medlat.core.store import Artifact
 from medlat.core.tables import write_table
 from medlat.data.batches import in_batches
 from medlat.inversion.encode import own_encoder
-from medlat.inversion.inverter import Encoder, Inverted, compare, invert_all
+from medlat.inversion.inverter import Encoder, Inverted, codes_of, compare, invert_all
 from medlat.steps import builders
 from medlat.steps.step import Context, Step, trained, without
 
@@ -106,13 +106,12 @@ class Inversion(Step):
         settings, method = config.inversion, build.build(config.inversion.method)
         fit_rows, rows = _spread(parts.train, config.explain.codes), _spread(parts.test, config.explain.images)
 
-        def invert(name: str, how: Any, which: np.ndarray) -> Inverted:
+        def images(which: np.ndarray, name: str) -> Iterable[Tensor]:
             batches = (opened.fetch(part, spec) for part in in_batches(which, BATCH))
-            shown = track(batches, f"inverting images ({name})", -(-len(which) // BATCH))
-            return invert_all(how, model, shown, encoder, device)
+            return track(batches, f"inverting images ({name})", -(-len(which) // BATCH))
 
-        explained = invert("explained", method, rows)
-        fit = invert("training", builders.fitting_method(config), fit_rows)
+        explained = invert_all(method, model, images(rows, "explained"), encoder, device)
+        fit = codes_of(builders.fitting_method(config), model, images(fit_rows, "training"), encoder, device)
         table = [_row("before tuning" if method.tunes else _name(settings.method), explained)]
         if method.tunes:
             model, explained = _tune(config, method, model, opened.fetch(rows, spec), explained, device)
@@ -120,10 +119,11 @@ class Inversion(Step):
             save_generator(out / TUNED, model, recipe, image)
             table.append(_row(_name(settings.method), explained))
         for name, section in settings.compared.items():
-            table.append(_row(name, invert(name, build.build(section), rows[: settings.compared_images])))
+            compared = images(rows[: settings.compared_images], name)
+            table.append(_row(name, invert_all(build.build(section), model, compared, encoder, device)))
         write_table(out / "methods.csv", table)
         kept = {} if explained.noise is None else {"noise": explained.noise.contiguous()}
-        codes = {"fit": fit.codes.contiguous(), "explained": explained.codes.contiguous()}
+        codes = {"fit": fit.contiguous(), "explained": explained.codes.contiguous()}
         save_file(codes | kept, out / CODES)
         np.savez(
             out / "inversion.npz",

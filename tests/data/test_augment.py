@@ -72,3 +72,11 @@ def test_flips_and_turns_keep_channels_together_and_images_apart():
     assert torch.equal(made.flatten(1).sort(1).values, images.flatten(1).sort(1).values)
     assert torch.equal(FlipsAndTurns()(images, 1), made)
     assert not torch.equal(FlipsAndTurns()(images, 2), made)
+
+
+def test_each_second_image_is_mirrored():
+    images = torch.randn(1, 1, 16, 16).expand(2000, 1, 16, 16)
+    made = RandomAffine(0.0, [1.0, 1.0], mirror=True)(images, 0)
+    mirrored = (made - images.flip(-1)).abs().amax((1, 2, 3)) < 1e-4
+    assert 900 < mirrored.sum() < 1100
+    assert torch.allclose(made[~mirrored], images[~mirrored], atol=1e-4)
