@@ -34,6 +34,7 @@ class Generator(Step):
 
     name = "generator"
     resumable = True
+    version = 2
 
     def __init__(self, config: DictConfig) -> None:
         self.imported = builders.is_pretrained(config)

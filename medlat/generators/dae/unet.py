@@ -73,8 +73,8 @@ class VelocityUNet(nn.Module):
             for _ in range(depth + 1):
                 self.up.append(ConditionedBlock(width + kept.pop(), wide, embedding))
                 width = wide
-            if level > 0:
-                self.refine.append(nn.Conv2d(wide, wide, 3, padding=1))
+            if level > 0:  # before the features are doubled: a quarter of the work
+                self.refine.append(nn.Conv2d(wide, width := widths[level - 1], 3, padding=1))
         self.norm = nn.GroupNorm(width // GROUP or 1, width)
         self.head = nn.Conv2d(width, channels * patch**2, 3, padding=1)
         nn.init.zeros_(self.head.weight)
@@ -96,5 +96,5 @@ class VelocityUNet(nn.Module):
             for _ in range(self.depth + 1):
                 h = next(up)(torch.cat([h, kept.pop()], dim=1), condition)
             if level > 0:
-                h = next(refine)(F.interpolate(h, size=kept[-1].shape[-2:], mode="nearest"))
+                h = F.interpolate(next(refine)(h), size=kept[-1].shape[-2:], mode="nearest")
         return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch).float()
