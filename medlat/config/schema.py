@@ -72,6 +72,7 @@ class Data:
     damaged_list: Name | None  # a file for the paths of damaged files
     salt: str | None  # for hashing patient identities
     augment: Component | None  # what training images pass through
+    duplicates: Literal["stop", "drop"]  # of images that stand in two parts of the split
     split: Split
 
 

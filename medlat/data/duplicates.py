@@ -19,26 +19,52 @@ SHOWN = 5
 PARTS = ("train", "validation", "test")
 
 
-def leaks(images: Any, parts: Split) -> list[tuple[int, int]]:
-    """Pairs of rows with identical pixels in two different parts of the split, sorted; the lower row comes first.
+def copies(images: Any, parts: Split) -> list[list[int]]:
+    """Rows with identical pixels that stand in two parts of the split or more: a list for each such image, sorted.
 
-    images: [N, C, H, W], memory-mapped: read once, in blocks. Of several copies in one part the first is named. Images
-            of a single value (std 0: glass, air) do not count.
+    images: [N, C, H, W], memory-mapped: read once, in blocks. Images of a single value (std 0: glass, air) do not
+            count.
     """
-    part = np.full(images.shape[0], -1)
-    for i, name in enumerate(PARTS):
-        part[getattr(parts, name)] = i
+    part = _part_of(images, parts)
     rows = np.flatnonzero(part >= 0)
-    first: dict[bytes, dict[int, int]] = {}  # pixels -> part -> its first row
+    found: dict[bytes, list[int]] = {}
     step = max(1, BLOCK_BYTES // max(1, int(np.prod(images.shape[1:])) * 2))
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
         for row, image in zip(block.tolist(), np.ascontiguousarray(images[block]), strict=True):
             if image.min() < image.max():
-                pixels = hashlib.blake2b(image, digest_size=16).digest()
-                first.setdefault(pixels, {}).setdefault(int(part[row]), row)
-    pairs = (pair for copies in first.values() for pair in combinations(sorted(copies.values()), 2))
+                found.setdefault(hashlib.blake2b(image, digest_size=16).digest(), []).append(row)
+    return sorted(same for same in found.values() if len(set(part[same])) > 1)
+
+
+def leaks(images: Any, parts: Split) -> list[tuple[int, int]]:
+    """Pairs of rows with identical pixels in two different parts of the split, sorted; the lower row comes first. Of
+    several copies in one part the first is named. images: as of `copies`.
+    """
+    part, pairs = _part_of(images, parts), []
+    for same in copies(images, parts):
+        first = {int(part[row]): row for row in reversed(same)}
+        pairs += combinations(sorted(first.values()), 2)
     return sorted(pairs)
+
+
+def without_copies(images: Any, parts: Split) -> Split:
+    """The split without the images that stand in a later part too: training images that are held out as well, and
+    validation images that are tested on. Those are its `copies`. images: as of `copies`.
+    """
+    part, left = _part_of(images, parts), []
+    for same in copies(images, parts):
+        left += [row for row in same if part[row] < part[same].max()]
+    kept = (np.setdiff1d(getattr(parts, name), left, assume_unique=True) for name in PARTS)
+    return Split(*kept, np.array(sorted(left), dtype=np.int64))
+
+
+def _part_of(images: Any, parts: Split) -> np.ndarray:
+    """[N]: the number of the part each row stands in; -1 for none."""
+    part = np.full(images.shape[0], -1)
+    for i, name in enumerate(PARTS):
+        part[getattr(parts, name)] = i
+    return part
 
 
 def named(opened: ImageStore, rows: Sequence[int], source: SliceSource) -> list[str]:
@@ -80,6 +106,6 @@ def refuse_leaks(opened: ImageStore, parts: Split, source: SliceSource) -> None:
     raise ArgumentError(
         "split",
         f"{len(pairs)} image{'s' * (len(pairs) > 1)} with the same pixels in two parts of the split; "
-        f"results on held-out images would flatter. Remove one of each pair, or give both the same group (patient):"
-        f"{''.join(lines)}{more}",
+        f"results on held-out images would flatter. Remove one of each pair, give both the same group (patient), or "
+        f"set data.duplicates=drop, which leaves them out of the training:{''.join(lines)}{more}",
     )

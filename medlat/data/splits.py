@@ -1,7 +1,7 @@
 """Training, validation and test slices, never sharing a patient."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +14,14 @@ By = Literal["patient", "slab", "given"]
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of slices: `train`, `validation` (may be empty) and `test` (held out until the evaluation)."""
+    """Indices of slices: `train`, `validation` (may be empty) and `test` (held out until the evaluation); and `copies`,
+    which are left out because the same pixels stand in a later part.
+    """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    copies: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.int64))
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps({name: getattr(self, name).tolist() for name in self.__dataclass_fields__}))
@@ -28,7 +31,8 @@ class Split:
         """Raises UserError where the file is damaged."""
         try:
             parts = json.loads(path.read_text())
-            return cls(*(np.array(parts[name], dtype=np.int64) for name in cls.__dataclass_fields__))
+            known = [name for name in cls.__dataclass_fields__ if name in parts]  # `copies` came later
+            return cls(**{name: np.array(parts[name], dtype=np.int64) for name in known})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: damaged split ({error}); delete its folder and run again") from error
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from medlat.config.build import make, naming, plain
 from medlat.core.machine import cores
 from medlat.core.store import Artifact, hash_of
-from medlat.data.duplicates import refuse_leaks
+from medlat.data.duplicates import refuse_leaks, without_copies
 from medlat.data.image_store import Preparation, prepare
 from medlat.data.splits import split as divide
 from medlat.steps import builders
@@ -51,13 +51,16 @@ class Images(Step):
 
 
 class Division(Step):
-    """Leaves the indices of training, validation and test images, after a look for images that stand in two of them."""
+    """Leaves the indices of training, validation and test images, after a look for images that stand in two of them:
+    those are refused, or left out where that was asked for.
+    """
 
     name = "split"
     needs = ("images",)
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
-        return plain(config.data.split)
+        drops = {"duplicates": "drop"} if config.data.duplicates == "drop" else {}
+        return plain(config.data.split) | drops
 
     def run(self, context: Context, out: Path) -> None:
         opened = context.images
@@ -65,6 +68,9 @@ class Division(Step):
         section = context.config.data.split
         with naming(section):
             parts = divide(opened.patient, opened.columns["position_mm"], **plain(section), given=given)
+        if context.config.data.duplicates == "drop":
+            parts = without_copies(opened.images, parts)
+            log.info("split: %d images left out that stand in a later part too, pixel for pixel", len(parts.copies))
         with naming(context.config.data):
             refuse_leaks(opened, parts, context.source)
         parts.save(out / "split.json")

@@ -53,7 +53,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             tracker.result({f"{step.name}/{key}": value for key, value in read_numbers(own).items()})
     asked: dict[str, Any] = {
         "title": f"{config.name}: {'what the classifier looks at' if explained else 'what the latent directions mean'}",
-        "warnings": _warnings(config, info) + _training_warnings(training),
+        "warnings": _warnings(config, info, len(context.split.copies)) + _training_warnings(training),
         "controls": [method.name for method in context.methods if method.role == "control"],
         "chance": chance_of(config, context.methods),
         "measurements": measurements,
@@ -146,7 +146,7 @@ def _run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[
     }
 
 
-def _warnings(config: DictConfig, info: Mapping[str, Any]) -> list[str]:
+def _warnings(config: DictConfig, info: Mapping[str, Any], copies: int) -> list[str]:
     found = []
     patients = len(info["patients"])
     if "phantom" in str(config.data.source["_target_"]):
@@ -161,6 +161,8 @@ def _warnings(config: DictConfig, info: Mapping[str, Any]) -> list[str]:
         found.append("Training and held-out slices are of the same patients: the results flatter.")
     if info["damaged"]:
         found.append(f"{info['damaged']} damaged files were left out.")
+    if copies:
+        found.append(f"{copies} images were left out that stand in a later part of the split too, pixel for pixel.")
     return found
 
 

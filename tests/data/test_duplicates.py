@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medlat.core.errors import UserError
-from medlat.data.duplicates import leaks, named, refuse_leaks
+from medlat.data.duplicates import leaks, named, refuse_leaks, without_copies
 from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.modality import GREY
 from medlat.data.pictures.image_folder import Picture
@@ -37,6 +37,17 @@ def test_a_copy_in_all_parts_and_several_in_one():
     images = noise(6)
     images[1:] = images[0]
     assert leaks(images, parts([4, 5], [2, 3], [0, 1])) == [(0, 2), (0, 4), (2, 4)]
+
+
+def test_every_copy_is_left_out_of_the_earlier_parts():
+    images = noise(10)
+    images[[1, 3, 6]] = images[0]  # twice in training, in validation, in test
+    images[4] = images[2]  # in training and validation
+    images[8] = images[7]  # in test alone
+    left = without_copies(images, parts([0, 1, 2, 9], [3, 4], [5, 6, 7, 8]))
+    assert (left.train.tolist(), left.validation.tolist(), left.test.tolist()) == ([9], [4], [5, 6, 7, 8])
+    assert left.copies.tolist() == [0, 1, 2, 3]
+    assert leaks(images, left) == []
 
 
 def test_empty_images_do_not_count_and_one_grey_level_does():

@@ -1,10 +1,13 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from medlat.classifiers.black_box import disagreement
 from medlat.core.errors import UserError
 from medlat.core.similarity import psnr
 from medlat.core.spaces import ImageSpec, decode_in_parts, missing_parts
-from medlat.generators.dae.module import DiffusionAutoencoderModule
+from medlat.generators.dae.module import ClassifierGuidedDiffusionAutoencoderModule, DiffusionAutoencoderModule
 from medlat.generators.dae.networks import DiffusionAutoencoder
 from medlat.training import settings
 from medlat.training.optimisation import Optimisation
@@ -165,28 +168,45 @@ def test_codes_can_be_differentiated(wild):
     assert float(codes.grad.abs().min()) > 0.0
 
 
-def trained(steps=200, batch=32):
+def trained(images_at, steps=200, batch=32, **guided):
+    """The result of a training on images_at(step), [batch, 1, 16, 16], and its losses. guided: classifier, weight."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = small(spec(16), steps=4)
-    module = DiffusionAutoencoderModule(model, 0, steps, Optimisation(3e-3, ema_decay=0.98))
-    module.log = module.log_dict = lambda *_, **__: None
+    kind = ClassifierGuidedDiffusionAutoencoderModule if guided else DiffusionAutoencoderModule
+    module = kind(model, seed=0, steps=steps, optimisation=Optimisation(3e-3, ema_decay=0.98), **guided)
+    logged = []
+    module.log = lambda *_, **__: None
+    module.log_dict = lambda values, **_: logged.append(float(values["train/loss"]))
+    module._trainer = SimpleNamespace(global_step=0, global_rank=0)
     adam = module.configure_optimizers()["optimizer"]
-    losses = []
     for step in range(steps):
-        images = drawn(batch, seed=step)[0]
-        found, wanted = model(images, *module._draw(batch, torch.Generator().manual_seed(step)))
-        loss = (found - wanted).square().mean()
+        module._trainer.global_step = step
         adam.zero_grad()
-        loss.backward()
+        module.training_step(images_at(step), step).backward()
         adam.step()
         module.averaged.update_parameters(model)
-        losses.append(loss.item())
-    return module.result.eval().requires_grad_(False), losses
+    return module.result.eval().requires_grad_(False), logged
+
+
+class SeesADot:
+    """Whether a dot of 2 x 2 pixels in the corner is bright."""
+
+    task, outputs, differentiable = "binary", ("dot",), True
+
+    def __call__(self, images):
+        return torch.sigmoid(10.0 * (images[:, :, :2, :2].mean((2, 3)) + 0.8))
+
+
+def dotted(n, seed):
+    """Noisy discs, and in the corner of each second one a dot: fainter than what else varies."""
+    images = drawn(n, seed=seed)[0]
+    images[::2, :, :2, :2] += 0.4
+    return images
 
 
 def test_what_it_learns():
-    model, losses = trained()
+    model, losses = trained(lambda step: drawn(32, seed=step)[0])
     assert losses[-1] < 0.5 * losses[0]
     images, factors = drawn(64, seed=10**6)
     codes = model.encode(images)
@@ -199,3 +219,13 @@ def test_what_it_learns():
     residual = factors - design @ torch.linalg.lstsq(design, factors).solution
     r2 = 1.0 - residual.var(0) / factors.var(0)
     assert float(r2[0]) > 0.8, "the code holds the brightness"
+
+
+def test_asked_to_it_keeps_what_a_classifier_sees():
+    images, seen = dotted(64, 10**6), SeesADot()
+    agreement = []
+    for guided in ({}, {"classifier": seen, "weight": 0.3}):
+        model, _ = trained(lambda step: dotted(32, step), 120, **guided)
+        agreement.append(float(disagreement(seen, seen(model.decode(model.encode(images))), seen(images))))
+    assert agreement[1] < 0.5 * agreement[0]
+    assert agreement[0] > 0.1, "there is something to keep"

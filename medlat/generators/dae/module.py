@@ -4,8 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medlat.classifiers.black_box import BlackBox, disagreement
+from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
-from medlat.core.ranges import Count, Seed
+from medlat.core.ranges import Count, NotNegative, Seed
 from medlat.core.similarity import psnr
 from medlat.generators.dae.networks import DiffusionAutoencoder
 from medlat.training.averaged import AveragedModule
@@ -28,10 +30,20 @@ class DiffusionAutoencoderModule(AveragedModule, GeneratorModule):
 
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
         generator = generator_for(self.seed, "noise", self.global_step, self.global_rank)
-        found, wanted = self.network(images, *self._draw(len(images), generator))
-        loss = self.finite({"loss": F.mse_loss(found, wanted)})
-        self.log("train/loss", loss.detach(), batch_size=len(images))
+        noise, time, blur = self._draw(len(images), generator)
+        found, wanted = self.network(images, noise, time, blur)
+        # What the image would be if it went on straight from where it is: x(t) - t·v, where x(t) = x + t·(noise - x).
+        ahead = images + time[:, None, None, None] * (wanted - found)
+        terms = self.terms(images, F.mse_loss(found, wanted), ahead)
+        loss = self.finite(terms)
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(images))
         return loss
+
+    def terms(self, images: Tensor, error: Tensor, ahead: Tensor) -> dict[str, Tensor]:
+        """`loss`, which is minimised, and what it is made of. images, ahead: [N, C, H, W], real ones and what the
+        velocities found lead to; error: of the velocities.
+        """
+        return {"loss": error}
 
     def validation_step(self, images: Tensor, batch_idx: int) -> None:
         model = self.result
@@ -46,3 +58,32 @@ class DiffusionAutoencoderModule(AveragedModule, GeneratorModule):
         time = (torch.rand(1, generator=generator) + torch.arange(n) / n) % 1.0
         blur = torch.randn(n, *self.network.spaces["z"].shape, generator=generator)
         return noise.to(self.device), time.to(self.device), blur.to(self.device)
+
+
+class ClassifierGuidedDiffusionAutoencoderModule(DiffusionAutoencoderModule):
+    """Adds weight · disagreement of a classifier on what velocities lead to and the image, at all times alike: where
+    noise has covered what the classifier looks at, only the code can say it (after StylEx, Lang et al. 2021,
+    arXiv 2104.13369, its classifier loss).
+
+    classifier: with gradients in the images; no part of the module's state. weight: in nats. Others as above.
+    """
+
+    def __init__(
+        self,
+        network: DiffusionAutoencoder,
+        classifier: BlackBox,
+        seed: Seed,
+        steps: Count,
+        optimisation: Optimisation,
+        weight: NotNegative = 0.05,
+    ) -> None:
+        super().__init__(network, seed, steps, optimisation)
+        if weight < 0.0:
+            raise ArgumentError("weight", "expected a number of at least 0", weight)
+        self.classifier, self.weight = classifier, weight
+
+    def terms(self, images: Tensor, error: Tensor, ahead: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            wanted = self.classifier(images)
+        prediction = disagreement(self.classifier, self.classifier(ahead.clamp(-1.0, 1.0)), wanted)
+        return {"loss": error + self.weight * prediction, "velocity": error, "prediction": prediction}
