@@ -1,8 +1,9 @@
 """What the code of a diffusion autoencoder holds, and what an image's noise:
 `python experiments/knees/code_and_noise.py RUN`, of a finished run with generator=dae and a binary classifier.
 
-Held-out images that the run explains: how well they come back by solver steps, and whether the classifier says the same
-of what code and noise are decoded to, alone and together. Writes code_and_noise.csv beside this file.
+Held-out images that the run explains: what solver steps change, how much of the prediction a line through the codes
+tells, and whether the classifier says the same of what code and noise are decoded to, alone and together. Writes
+code_and_noise.csv beside this file.
 """
 
 import sys
@@ -15,11 +16,13 @@ from torch import Tensor
 
 import medlat
 from medlat.core.similarity import ms_ssim, psnr
-from medlat.core.statistics import grouped_mean
+from medlat.core.statistics import grouped_mean, ridge_with_intercept
 from medlat.core.tables import write_table
 from medlat.data.image_store import ImageStore
 
-STEPS = (2, 3, 4, 6, 8, 12)
+STEPS = (2, 4, 6, 8, 12, 16)
+MANY = 64  # steps whose error does not count
+FAR = 3.0  # σ that codes are moved, along a random direction each
 THRESHOLD = 0.5
 
 
@@ -27,38 +30,57 @@ def main(folder: str) -> None:
     run = medlat.load(folder)
     store = ImageStore.open(run.artifacts["images"].path)
     with np.load(run.artifacts["inversion"].path / "inversion.npz") as arrays:
-        rows = arrays["explained_rows"]
+        rows, fit_rows = arrays["explained_rows"], arrays["fit_rows"]
     images, groups = store.fetch(rows, run.image), store.patient[rows]
     print(f"{len(images)} held-out images of {len(np.unique(groups))} people\n")
-    table = [*by_steps(run, images), *by_part(run, images, groups)]
-    write_table(Path(__file__).with_name("code_and_noise.csv"), table)
+    table = [*by_steps(run, images), by_line(run, images, store.fetch(fit_rows, run.image), groups)]
+    write_table(Path(__file__).with_name("code_and_noise.csv"), [*table, *by_part(run, images, groups)])
 
 
 def by_steps(run: medlat.Run, images: Tensor) -> list[dict]:
-    """How well images come back by the number of solver steps, and what it costs."""
+    """What more solver steps change, and what they cost. An image comes back whatever their number: what differs is the
+    image of a moved code with the image's own noise, and of a code with the common noise.
+    """
     model, own = run.generator, run.generator.steps
-    print("| solver steps | PSNR, dB | MS-SSIM | of the code alone, dB | s an image, there and back |")
-    print("| ---: | ---: | ---: | ---: | ---: |")
-    found, codes = [], run.encode(images)
-    for steps in STEPS:
-        model.steps, begin = steps, time.perf_counter()
-        back = run.decode(codes, noise=run.noise(images, codes))
+    codes = run.encode(images)
+    moves = torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
+    moved = codes + FAR * torch.nn.functional.normalize(moves, dim=1)
+
+    def decoded() -> tuple[Tensor, Tensor, Tensor]:
+        noise = run.noise(images, codes)
+        return run.decode(codes, noise=noise), run.decode(moved, noise=noise), run.decode(codes)
+
+    model.steps = MANY
+    _, moved_well, alone_well = decoded()
+    print("| solver steps | back, dB | moved, to 64 steps, dB | code alone, to 64 steps, dB | and to the image | s an image |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    found = []
+    for model.steps in STEPS:
+        begin = time.perf_counter()
+        run.noise(images, codes)
         seconds = (time.perf_counter() - begin) / len(images)
-        row = {
-            "what": f"{steps} steps",
-            "psnr": float(psnr(back, images).mean()),
-            "ms_ssim": float(ms_ssim(back, images).mean()),
-            "psnr_alone": float(psnr(run.decode(codes), images).mean()),
-            "seconds": seconds,
-        }
-        found.append(row)
-        mark = " (chosen)" if steps == own else ""
-        print(
-            f"| {steps}{mark} | {row['psnr']:.1f} | {row['ms_ssim']:.4f} | {row['psnr_alone']:.1f} | {seconds:.3f} |",
-            flush=True,
-        )
+        back, there, alone = decoded()
+        pairs = {"back": (back, images), "moved": (there, moved_well), "alone": (alone, alone_well)}
+        row: dict = {"what": f"{model.steps} steps"}
+        row |= {name: float(psnr(*pair).mean()) for name, pair in pairs.items()}
+        row |= {"to_image": float(psnr(alone, images).mean()), "ms_ssim": float(ms_ssim(back, images).mean())}
+        found.append(row | {"seconds": seconds})
+        values = " | ".join(f"{row[name]:.1f}" for name in ("back", "moved", "alone", "to_image"))
+        print(f"| {model.steps}{' (the default)' if model.steps == own else ''} | {values} | {seconds:.3f} |", flush=True)
     model.steps = own
     return found
+
+
+def by_line(run: medlat.Run, images: Tensor, training: Tensor, groups: np.ndarray) -> dict:
+    """How much of the prediction a ridge through the codes of training images tells of held-out ones."""
+    x, y = run.encode(training).numpy(), run.predict(training)[:, 0].logit(eps=1e-4).numpy()
+    weights = ridge_with_intercept(x.astype(np.float64), y.astype(np.float64), 1e-2)
+    told = run.encode(images).numpy() @ weights[:-1] + weights[-1]
+    said = run.predict(images)[:, 0]
+    r = float(np.corrcoef(told, said.logit(eps=1e-4).numpy())[0, 1])
+    mean, low, high = grouped_mean(((told > 0) == (said > THRESHOLD).numpy()).astype(float), groups)
+    print(f"\na line through the codes: r {r:.2f} of the logit, the side in {mean:.0%} [{low:.0%}, {high:.0%}]")
+    return {"what": "a line through the codes", "side_kept": mean, "low": low, "high": high, "correlation": r}
 
 
 def by_part(run: medlat.Run, images: Tensor, groups: np.ndarray) -> list[dict]:
