@@ -52,7 +52,8 @@ def by_steps(run: medlat.Run, images: Tensor) -> list[dict]:
 
     model.steps = MANY
     _, moved_well, alone_well = decoded()
-    print("| solver steps | back, dB | moved, to 64 steps, dB | code alone, to 64 steps, dB | and to the image | s an image |")
+    print("dB to what stands in brackets:\n")
+    print("| solver steps | back (image) | moved (64 steps) | code (64 steps) | code (image) | s an image |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
     found = []
     for model.steps in STEPS:
@@ -66,7 +67,8 @@ def by_steps(run: medlat.Run, images: Tensor) -> list[dict]:
         row |= {"to_image": float(psnr(alone, images).mean()), "ms_ssim": float(ms_ssim(back, images).mean())}
         found.append(row | {"seconds": seconds})
         values = " | ".join(f"{row[name]:.1f}" for name in ("back", "moved", "alone", "to_image"))
-        print(f"| {model.steps}{' (the default)' if model.steps == own else ''} | {values} | {seconds:.3f} |", flush=True)
+        mark = " (the default)" if model.steps == own else ""
+        print(f"| {model.steps}{mark} | {values} | {seconds:.3f} |", flush=True)
     model.steps = own
     return found
 

@@ -1,11 +1,11 @@
 """Does the joint space move with the prediction as it does with the grade in real knees?
 `python experiments/knees/joint_space.py RUN`, of a finished run of `knee_dae_linear`.
 
-Every held-out knee that the run explains is moved along the main direction, and along 200 random directions that images
-vary along as much (each with the sign that raises the prediction), with its own noise. Its joint space is measured at each step,
-and a line fitted: widths, in % of the tibia, for each unit of the prediction (a grade of an ordinal classifier, else a
-logit). Beside it the same slope over real held-out knees, by their prediction and by their grade. Intervals resample people.
-Writes joint_space.csv beside this file.
+Every held-out knee that the run explains is moved along the main direction, and some along each of 200 random ones that
+are drawn as codes are (with the sign that raises the prediction), all with their own noise. Joint spaces are measured
+at each step, and a line fitted: widths, in % of the tibia, for each unit of the prediction (a grade of an ordinal
+classifier, else a logit). Beside it the same slope over real held-out knees, by their prediction and by their grade.
+Intervals resample people. Writes joint_space.csv beside this file.
 """
 
 import sys
@@ -41,7 +41,8 @@ def main(folder: str) -> None:
     write_table(Path(__file__).with_suffix(".csv"), table)
     print("| what | width | % of the tibia | 95% | n |\n| --- | --- | ---: | --- | ---: |")
     for row in table:
-        print(f"| {row['what']} | {row['width']} | {row['value']:.3f} | {row['low']:.3f} to {row['high']:.3f} | {row['n']} |")
+        value, low, high = (f"{row[name]:.3f}" for name in ("value", "low", "high"))
+        print(f"| {row['what']} | {row['width']} | {value} | {low} to {high} | {row['n']} |")
 
 
 def real(run: medlat.Run, store: ImageStore, target: Target, unit: str) -> list[dict]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import medlat
 from medlat.data.image_store import ImageStore
-from medlat.report.style import INK, MUTED, new_figure, save_figure, styled
+from medlat.report.style import DIVERGING, INK, MUTED, new_figure, save_figure, styled
 
 PEOPLE = 8
 STEPS = (4.0, 2.0, 0.0, -2.0, -4.0)  # σ
@@ -37,7 +37,7 @@ def main(folder: str) -> None:
 
 @styled
 def strip(shown: np.ndarray, predictions: np.ndarray) -> Figure:
-    """Images [N, S, H, W] in [-1, 1] and predictions [S, N]: a column for each person; last what the whole way changes."""
+    """Images [N, S, H, W] in [-1, 1] and predictions [S, N]: a column for each person, last what the way changes."""
     change = shown[:, 0] - shown[:, -1]
     figure = new_figure(9.0, 6.9)
     grid = figure.subplots(len(STEPS) + 1, PEOPLE, gridspec_kw={"wspace": 0.04, "hspace": 0.22})
@@ -49,7 +49,7 @@ def strip(shown: np.ndarray, predictions: np.ndarray) -> Figure:
         what = "the knee itself" if step == 0 else f"{step:+.0f} σ".replace("-", "−")
         grid[row, 0].set_ylabel(what, fontsize=8)
     for column in range(PEOPLE):
-        drawn = grid[-1, column].imshow(change[column], cmap="RdBu_r", vmin=-CHANGE, vmax=CHANGE, interpolation="bicubic")
+        drawn = grid[-1, column].imshow(change[column], cmap=DIVERGING, vmin=-CHANGE, vmax=CHANGE)
     grid[-1, 0].set_ylabel("difference", fontsize=8)
     for axes in grid.flat:
         axes.set_xticks([])

@@ -4,8 +4,8 @@
         [--generators dae vae] [--images 130000]
 
 Each generator is trained on the same split, and held-out images are put into its latent space in several ways: how like
-themselves they come back, and whether a classifier that was trained on the labels says the same of them. Adds its rows to
-results.csv beside this file; rows of the same set, generator and inversion are replaced.
+themselves they come back, and whether a classifier that was trained on the labels says the same of them. Adds its rows
+to results.csv beside this file; rows of the same set, generator and inversion are replaced.
 """
 
 import argparse
@@ -90,8 +90,9 @@ def measured(name: str, generator: str, overrides: list[str]) -> Iterator[dict[s
     for inversion in INVERSIONS[generator]:
         found = inverted(context, composed([*overrides, f"inversion={inversion}"]), real)
         row: dict[str, Any] = {"set": name, "generator": generator, "inversion": inversion}
-        row |= {"images": len(rows), "groups": len(np.unique(groups)), "training_images": config.generator.training.images}
-        row |= {"training_minutes": minutes, "seconds": found.seconds}
+        row |= {"images": len(rows), "groups": len(np.unique(groups))}
+        row |= {"training_images": config.generator.training.images, "training_minutes": minutes}
+        row |= {"seconds": found.seconds}
         for score in ("psnr", "ms_ssim"):
             mean, low, high = grouped_mean(getattr(found, score).double().numpy(), groups)
             row |= {score: mean, f"{score}_low": low, f"{score}_high": high}
@@ -142,7 +143,8 @@ def side(context: Context, real: Tensor, decoded: Tensor, rows: np.ndarray) -> d
     with torch.no_grad():
         after = torch.cat([target(part.to(context.device)).cpu() for part in decoded.split(BATCH)])
     same = ((before > threshold) == (after > threshold)).double().numpy()
-    return dict(zip(("side_kept", "side_low", "side_high"), grouped_mean(same, context.images.patient[rows]), strict=True))
+    interval = grouped_mean(same, context.images.patient[rows])
+    return dict(zip(("side_kept", "side_low", "side_high"), interval, strict=True))
 
 
 def add(rows: list[dict[str, Any]]) -> None:

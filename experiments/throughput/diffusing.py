@@ -1,5 +1,5 @@
-"""What a diffusion autoencoder costs: a training step, encoding, decoding and inversion by solver steps, each beside the
-floor; and a step of MONAI's U-Net of the same task beside ours, where `einops` is installed (`pip install einops`).
+"""What a diffusion autoencoder costs: a training step, encoding, decoding and inversion by solver steps, each beside
+its floor; and a step of MONAI's U-Net of the same task beside ours, where `einops` is installed (`pip install einops`).
 
     python experiments/throughput/diffusing.py [--seconds 3]
 
@@ -63,7 +63,7 @@ def training(side: int, seconds: float) -> list[dict]:
 
 
 def forward_and_backward(model: DiffusionAutoencoder, images: Tensor) -> int:
-    with torch.autocast("cpu", FAST, enabled=FAST == torch.bfloat16):
+    with torch.autocast("cpu", FAST, enabled=torch.bfloat16 == FAST):
         features = model.encoder(images)
         model.velocity(images, torch.rand(len(images)), features).sum().backward()
     return len(images)
@@ -77,7 +77,7 @@ def using(side: int, seconds: float) -> list[dict]:
     codes = model.encode(images)
 
     def evaluation() -> int:
-        with torch.autocast("cpu", FAST, enabled=FAST == torch.bfloat16):
+        with torch.autocast("cpu", FAST, enabled=torch.bfloat16 == FAST):
             model.velocity(images, torch.rand(n), codes)
         return n
 
@@ -99,7 +99,7 @@ def using(side: int, seconds: float) -> list[dict]:
 
 
 def beside_monai(side: int, seconds: float) -> list[dict]:
-    """Forward and backward of MONAI's U-Net, with its pixels in blocks and channels as ours, and as its tutorial has it."""
+    """Forward and backward of MONAI's U-Net, with pixels in blocks as ours has them, and on pixels as its tutorial."""
     from monai.networks.nets import DiffusionModelUNet
 
     ours, widths, what = network(side).velocity, WIDTHS[side], f"U-Net, forward and backward, {side}²"
@@ -112,7 +112,7 @@ def beside_monai(side: int, seconds: float) -> list[dict]:
         x = torch.randn(BATCH, channels, wide, wide).contiguous(memory_format=torch.channels_last)
 
         def step() -> int:
-            with torch.autocast("cpu", FAST, enabled=FAST == torch.bfloat16):
+            with torch.autocast("cpu", FAST, enabled=torch.bfloat16 == FAST):
                 model(x, torch.rand(BATCH), *further).sum().backward()
             return BATCH
 
@@ -136,7 +136,8 @@ def main() -> None:
     rows = using(64, seconds) + using(128, seconds) + training(64, seconds) + training(128, seconds)
     if importlib.util.find_spec("einops"):
         rows += beside_monai(64, seconds)
-    print(f"{CORES} cores, torch {torch.__version__}\n\n| what | part | value | of the first |\n| --- | --- | ---: | ---: |")
+    print(f"{CORES} cores, torch {torch.__version__}\n")
+    print("| what | part | value | of the first |\n| --- | --- | ---: | ---: |")
     for r in rows:
         ratio = "" if r["ratio"] is None else f"{r['ratio']:.3f}x"
         print(f"| {r['what']} | {r['part']} | {r['value']:,.0f} {r['unit']} | {ratio} |")

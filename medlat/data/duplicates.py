@@ -41,7 +41,8 @@ def leaks(images: Any, parts: Split) -> list[tuple[int, int]]:
     """Pairs of rows with identical pixels in two different parts of the split, sorted; the lower row comes first. Of
     several copies in one part the first is named. images: as of `copies`.
     """
-    part, pairs = _part_of(images, parts), []
+    part = _part_of(images, parts)
+    pairs: list[tuple[int, int]] = []
     for same in copies(images, parts):
         first = {int(part[row]): row for row in reversed(same)}
         pairs += combinations(sorted(first.values()), 2)
@@ -52,11 +53,12 @@ def without_copies(images: Any, parts: Split) -> Split:
     """The split without the images that stand in a later part too: training images that are held out as well, and
     validation images that are tested on. Those are its `copies`. images: as of `copies`.
     """
-    part, left = _part_of(images, parts), []
+    part = _part_of(images, parts)
+    left: list[int] = []
     for same in copies(images, parts):
         left += [row for row in same if part[row] < part[same].max()]
-    kept = (np.setdiff1d(getattr(parts, name), left, assume_unique=True) for name in PARTS)
-    return Split(*kept, np.array(sorted(left), dtype=np.int64))
+    kept = {name: np.setdiff1d(getattr(parts, name), left, assume_unique=True) for name in PARTS}
+    return Split(**kept, copies=np.array(sorted(left), dtype=np.int64))
 
 
 def _part_of(images: Any, parts: Split) -> np.ndarray:

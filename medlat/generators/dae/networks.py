@@ -3,7 +3,8 @@ that says the rest.
 
 An encoder gives the code z; a rectified flow (Liu et al. 2023, arXiv 2209.03003), conditioned on z, carries noise to
 images along the ordinary differential equation dx/dt = v(x, t, z), from t = 1 to 0. The same equation backwards carries
-an image to the noise that belongs to it; with that noise a moved code changes what z decides and leaves the rest.
+an image to the noise that belongs to it; with that noise a moved code changes what z decides and leaves the rest. That
+the image comes back is the solver's doing and no merit of the training: it holds for any weights.
 """
 
 import math
@@ -75,7 +76,8 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
     patch:            side of the pixel blocks that its first features stand for: 1, 2 or 4 (cheaper each time).
     encoder_capacity: channels of the encoder's first feature map.
     spread:           σ of the noise that is added to features while it trains: what is nearer than that is one code.
-    steps:            of the solver, from noise to image or back; each has two evaluations (midpoint rule).
+    steps:            of the solver, from noise to image or back, one evaluation each. An image with its own noise comes
+                      back whatever their number; images of moved codes are the nearer to the equation's, the more.
     """
 
     def __init__(
@@ -126,7 +128,8 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
 
     def decode_with(self, codes: Tensor, noise: Tensor, space: str = "z") -> Tensor:
         """Codes [N, D] and the noise [N, 2C, H, W] that belongs to each -> images [N, C, H, W] in [-1, 1]."""
-        return self._flow(*noise.chunk(2, dim=1), self._features(codes), TO_IMAGE)[0].clamp(-1.0, 1.0)
+        x, probe = noise.chunk(2, dim=1)
+        return self._flow(x, probe, self._features(codes), TO_IMAGE)[0].clamp(-1.0, 1.0)
 
     def invert(self, images: Tensor, codes: Tensor, space: str = "z") -> Tensor:
         """Images [N, C, H, W] in [-1, 1] and codes [N, D] -> the noise [N, 2C, H, W] from which these codes are decoded
