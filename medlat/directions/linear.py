@@ -19,13 +19,14 @@ class Linear:
 
     model:  "ridge" on logits (or values); "logistic" on whether the prediction lies above the threshold.
     space:  name of the latent space; null: that of the inverted images.
-    origin: codes to learn from: those of "real" training images, "samples" of the generator, or "both".
+    origin: codes to learn from: those of "real" training images, "samples" of the generator, or "both"; None: both,
+            but real ones alone where images keep the noise that belongs to them, which samples have none of.
     """
 
     needs = frozenset({"supervision"})
 
     def __init__(
-        self, model: Literal["ridge", "logistic"] = "ridge", space: str | None = None, origin: Origin = "both"
+        self, model: Literal["ridge", "logistic"] = "ridge", space: str | None = None, origin: Origin | None = None
     ) -> None:
         self.model, self.space, self.origin = model, space, origin
         self.name = "linear" if model == "ridge" else "logistic"
@@ -48,7 +49,7 @@ class SVM:
     name = "svm"
     needs = frozenset({"supervision"})
 
-    def __init__(self, space: str | None = None, origin: Origin = "both") -> None:
+    def __init__(self, space: str | None = None, origin: Origin | None = None) -> None:
         self.space, self.origin = space, origin
 
     def find(self, model: LatentModel, supervision: Supervision) -> Directions:

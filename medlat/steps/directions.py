@@ -118,7 +118,7 @@ def supervision_for(context: Context, finder: Any, model: LatentModel, classifie
     rows = load_codes(context.artifacts["inversion"])[1]["fit_rows"]
     real = predicted(target, opened, rows, spec, device)
     asked = target_range(config, target, real)
-    origin = getattr(finder, "origin", "both")
+    origin = getattr(finder, "origin", None) or ("real" if kept else "both")
     codes, images, groups = [], [], []
     if origin != "samples":
         codes.append(real_codes(context, model, space, "fit")[0])
