@@ -1,11 +1,14 @@
 """Lightning data module over a slice store."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytorch_lightning as pl
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from medlat.core.spaces import ImageSpec
-from medlat.data.batches import Augment, ShuffledBatches, Slices
+from medlat.data.batches import Augment, ShuffledBatches, Slices, in_batches
 from medlat.data.image_store import ImageStore
 from medlat.data.splits import Split
 
@@ -19,6 +22,7 @@ class SliceData(pl.LightningDataModule):
     """
 
     VALIDATION_IMAGES = 256
+    KNOWN_IMAGES = 8192  # that are enough to know what holds for all training images
 
     def __init__(
         self,
@@ -40,6 +44,12 @@ class SliceData(pl.LightningDataModule):
         size = self.batch_size // world
         batches = ShuffledBatches(self.split.train, size, self.steps, self.seed, self.start, rank, world)
         return DataLoader(Slices(self.store, self.spec, self.augment, self.targets), sampler=batches, batch_size=None)
+
+    def as_they_are(self) -> Iterator[Tensor]:
+        """Batches [N, C, H, W] of training images, evenly spaced, without augmentation."""
+        rows = self.split.train
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), self.KNOWN_IMAGES)).astype(int))]
+        return (self.store.fetch(part, self.spec) for part in in_batches(rows, self.VALIDATION_IMAGES))
 
     def val_dataloader(self) -> DataLoader | list:
         """Evenly spaced validation slices, the same each time; nothing where the split has none."""

@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,11 @@ class TrainedModule(pl.LightningModule, ABC):
     @abstractmethod
     def result(self) -> Any:
         """The network that the training is for."""
+
+    def settle(self, images: Iterable[Tensor]) -> None:
+        """Called when the training has ended, before the result is kept: for what is known of all images, and not of
+        batches. images: batches [N, C, H, W] of training images as they are, without augmentation.
+        """
 
     def compile_networks(self) -> None:
         """Let torch.compile make it faster; overridden where `compiles`."""
@@ -138,6 +143,8 @@ def train(
         raise
     except (torch.OutOfMemoryError, MemoryError, ProcessException, RuntimeError) as error:
         raise _explained(error, module, schedule) from error
+    if isinstance(data, SliceData):
+        module.settle(data.as_they_are())
     if first:
         (folder / nodes.MEETING).unlink(missing_ok=True)
 

@@ -149,17 +149,31 @@ def test_codes_are_white_and_samples_have_their_covariance():
     assert torch.allclose(torch.cov(samples.T), torch.cov(codes.T), atol=0.08)
 
 
-def test_what_varies_less_than_the_noise_of_training_stays_small():
-    model = small(spec(16), latent_dim=3, spread=0.1)
+def test_what_varies_less_than_the_noise_of_training_is_left_out():
+    model = small(spec(16), latent_dim=3, spread=0.1).eval()
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0]
     model.encoder.correlation.copy_(turn * torch.tensor([2.0, 1.0, 1e-4]) @ turn.T)
+    assert model.dimensions == 2
     samples = model.sample(20_000, generator=torch.Generator().manual_seed(1))
-    along = (samples @ turn).std(0)
-    assert along.tolist() == pytest.approx([1.0, 1.0, 0.1], rel=0.05)
+    assert (samples @ turn).std(0).tolist() == pytest.approx([1.0, 1.0, 0.0], rel=0.05, abs=1e-5)
     features = model._features(samples)
-    assert (features @ turn).std(0).tolist() == pytest.approx([2.0**0.5, 1.0, 0.01], rel=0.05)
+    assert (features @ turn).std(0).tolist() == pytest.approx([2.0**0.5, 1.0, 0.0], rel=0.05, abs=1e-5)
     weight = model.velocity.of_code.weight
     assert torch.allclose(samples @ model.latent_affines("z")[0].T, features @ weight.T, atol=1e-4)
+    assert (model.encode(drawn(8)[0]) @ turn)[:, 2].abs().max() < 1e-5
+    dead = turn[:, 2].expand(2, -1)
+    assert torch.allclose(model.decode(3.0 * dead), model.decode(0.0 * dead), atol=1e-5), "it decides nothing"
+
+
+def test_a_training_that_has_ended_knows_the_codes_of_all_images():
+    model = small(spec(16), latent_dim=3)
+    module = DiffusionAutoencoderModule(model, seed=0, steps=1, optimisation=Optimisation(1e-3))
+    images = drawn(96)[0]
+    module.settle(images.split(40))
+    codes = module.result.eval().encode(images)
+    assert module.result.dimensions == 3
+    assert torch.allclose(codes.mean(0), torch.zeros(3), atol=1e-4)
+    assert torch.allclose(torch.cov(codes.T, correction=0), torch.eye(3), atol=1e-3), "white, not about so"
 
 
 def test_codes_can_be_differentiated(wild):

@@ -1,5 +1,8 @@
 """Training of a diffusion autoencoder as a LightningModule."""
 
+import logging
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +16,8 @@ from medlat.generators.dae.networks import DiffusionAutoencoder
 from medlat.training.averaged import AveragedModule
 from medlat.training.loop import GeneratorModule
 from medlat.training.optimisation import Optimisation
+
+log = logging.getLogger(__name__)
 
 
 class DiffusionAutoencoderModule(AveragedModule, GeneratorModule):
@@ -51,6 +56,14 @@ class DiffusionAutoencoderModule(AveragedModule, GeneratorModule):
         decoded = model.decode(model.encode(images))
         values = {"validation/loss": F.mse_loss(found, wanted), "validation/psnr": psnr(decoded, images).mean()}
         self.log_dict(values, on_epoch=True, on_step=False, batch_size=len(images), prog_bar=True)
+
+    def settle(self, images: Iterable[Tensor]) -> None:
+        model = self.result
+        device = model.noise.device
+        was = model.training
+        model.eval().encoder.settle(batch.to(device) for batch in images)
+        model.train(was)
+        log.info("codes use %d of %d dimensions", model.dimensions, model.spaces["z"].size)
 
     def _draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Noise [n, C, H, W], times [n] spread evenly over [0, 1] (Kingma et al. 2021, appendix I.1), blur [n, D]."""

@@ -8,7 +8,7 @@ the image comes back is the solver's doing and no merit of the training: it hold
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -53,21 +53,41 @@ class SemanticEncoder(nn.Module):
         self.correlation: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
-        h = self.blocks(F.leaky_relu(self.stem(images), 0.2))
+        raw = self._raw(images)
         with torch.autocast(images.device.type, enabled=False):
-            features = self.standardise(self.head(h.flatten(1).float()))
+            features = self.standardise(raw)
             if self.training:
                 self.correlation.lerp_(features.detach().T @ features.detach() / len(features), MOMENTUM)
         return features
+
+    def _raw(self, images: Tensor) -> Tensor:
+        """[N, D] float32, before they are standardised."""
+        h = self.blocks(F.leaky_relu(self.stem(images), 0.2)).flatten(1).float()
+        with torch.autocast(images.device.type, enabled=False):
+            return self.head(h)
+
+    @torch.no_grad()
+    def settle(self, batches: Iterable[Tensor]) -> None:
+        """Standardise over these images [N, C, H, W], and know the correlation over them: what was known so far are
+        running estimates over batches, which themselves were standardised one by one.
+        """
+        raw = torch.cat([self._raw(images).double() for images in batches])
+        norm, mean, variance = self.standardise, raw.mean(0), raw.var(0, correction=0)
+        features = (raw - mean) * (variance + norm.eps).rsqrt()
+        assert norm.running_mean is not None and norm.running_var is not None
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        self.correlation.copy_(features.T @ features / len(features))
 
 
 class DiffusionAutoencoder(LatentModel, nn.Module):
     """A `LatentModel` with the one space `z`; it encodes, and inverts exactly.
 
-    Codes are the encoder's features whitened: uncorrelated over real images, each coordinate of variance 1, but for
-    what varies by less than the noise of the training, which decides nothing. So a linear classifier's weights are the
-    direction in which images differ (the pattern of Haufe et al. 2014; of raw features they are not), and a random
-    direction is one that images take. Samples are drawn from the Gaussian with the codes' covariance.
+    Codes are the encoder's features whitened, and without what varies by less than the noise of the training, which
+    decides nothing: over real images they have variance 1 in every direction of the subspace that is left. So a linear
+    classifier's weights are the direction in which images differ (the pattern of Haufe et al. 2014; of raw features
+    they are not: their smallest differences may tell the most, and moved along those an image hardly changes). Samples
+    are drawn from the Gaussian with the codes' covariance.
 
     image:            what the images are; sides must be multiples of `patch`.
     latent_dim:       D, length of a code.
@@ -75,7 +95,7 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
     depth:            its blocks at each resolution, on either side.
     patch:            side of the pixel blocks that its first features stand for: 1, 2 or 4 (cheaper each time).
     encoder_capacity: channels of the encoder's first feature map.
-    spread:           σ of the noise that is added to features while it trains: what is nearer than that is one code.
+    spread:           σ of the noise that is added to features while it trains, in their standard deviations.
     steps:            of the solver, from noise to image or back, one evaluation each. An image with its own noise comes
                       back whatever their number; images of moved codes are the nearer to the equation's, the more.
     """
@@ -105,21 +125,24 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
 
     def encode(self, images: Tensor, space: str = "z") -> Tensor:
         """Images [N, C, H, W] in [-1, 1] -> codes [N, D] float32."""
-        return _product(self.encoder(images), self._symmetric(lambda variance: self._floor(variance).rsqrt()))
+        return _product(self.encoder(images), self._power(-0.5))
 
     def _features(self, codes: Tensor) -> Tensor:
         """Codes [N, D] -> the features that the U-Net takes."""
-        return _product(codes, self._symmetric(lambda variance: self._floor(variance).sqrt()))
+        return _product(codes, self._power(0.5))
 
-    def _symmetric(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """[D, D]: the function of the features' correlation, by its eigenvalues. With the inverse root it whitens
-        (ZCA, Kessy et al. 2018), and turns features as little as can be.
+    def _power(self, exponent: float) -> Tensor:
+        """[D, D]: a power of the features' correlation, by its eigenvalues; 0 for those below the noise of training.
+        With -1/2 it whitens (ZCA, Kessy et al. 2018), and turns features as little as can be.
         """
         values, vectors = torch.linalg.eigh(self.encoder.correlation.double())
-        return (vectors * function(values)) @ vectors.T
+        used = values > max(self.spread, SMALLEST_SPREAD) ** 2
+        return (vectors[:, used] * values[used] ** exponent) @ vectors[:, used].T
 
-    def _floor(self, variance: Tensor) -> Tensor:
-        return variance.clamp_min(max(self.spread, SMALLEST_SPREAD) ** 2)
+    @property
+    def dimensions(self) -> int:
+        """That codes use, of D."""
+        return round(float(self._power(0.0).trace()))
 
     def decode(self, codes: Tensor, space: str = "z") -> Tensor:
         """Codes [N, D] -> images [N, C, H, W] in [-1, 1], all from the same noise."""
@@ -163,13 +186,11 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
     def sample(self, n: int, space: str = "z", generator: torch.Generator | None = None) -> Tensor:
         """n codes, [n, D], from the Gaussian with the covariance of real images' codes."""
         normal = torch.randn(n, *self.spaces[space].shape, generator=generator).to(self.noise.device)
-        return _product(
-            normal, self._symmetric(lambda variance: (variance.clamp_min(0.0) / self._floor(variance)).sqrt())
-        )
+        return _product(normal, self._power(0.0))
 
     def latent_affines(self, space: str = "z") -> list[Tensor]:
         """The one weight matrix [E, D] that codes enter through."""
-        return [_product(self.velocity.of_code.weight, self._symmetric(lambda variance: self._floor(variance).sqrt()))]
+        return [_product(self.velocity.of_code.weight, self._power(0.5))]
 
 
 def _product(rows: Tensor, matrix: Tensor) -> Tensor:
