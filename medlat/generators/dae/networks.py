@@ -74,9 +74,8 @@ class SemanticEncoder(nn.Module):
         raw = torch.cat([self._raw(images).double() for images in batches])
         norm, mean, variance = self.standardise, raw.mean(0), raw.var(0, correction=0)
         features = (raw - mean) * (variance + norm.eps).rsqrt()
-        assert norm.running_mean is not None and norm.running_var is not None
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
+        norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+        norm.running_var.copy_(variance)  # type: ignore[union-attr]
         self.correlation.copy_(features.T @ features / len(features))
 
 
