@@ -184,7 +184,12 @@ def test_directions_that_do_not_fit_the_generator_are_refused_before_data_are_re
 
 
 @pytest.mark.parametrize(
-    ("generator", "module"), [("vae", "ClassifierGuidedVAEModule"), ("stylegan2", "ClassifierGuidedStyleGAN2Module")]
+    ("generator", "module"),
+    [
+        ("vae", "ClassifierGuidedVAEModule"),
+        ("stylegan2", "ClassifierGuidedStyleGAN2Module"),
+        ("dae", "ClassifierGuidedDiffusionAutoencoderModule"),
+    ],
 )
 @pytest.mark.parametrize(
     ("classifier", "words"),
@@ -209,14 +214,15 @@ def test_the_key_of_a_generator_holds_the_classifier_only_where_it_asks_one(tmp_
 
     (tmp_path / "slices.json").write_text('{"digest": "d"}')
     found = {}
-    for generator in ("vae", "vae_fine", "vae_classifier_guided", "dcgan", "stylegan2", "stylegan2_classifier_guided"):
+    guided = [f"{generator}_classifier_guided" for generator in ("vae", "stylegan2", "dae")]
+    for generator in ("vae", "vae_fine", "dcgan", "stylegan2", "dae", *guided):
         asked = plan(composed("scale=tiny", f"generator={generator}", "classifier=densenet", f"store={tmp_path}"))
         for step in asked.steps:
             if step.name in ("images", "split", "classifier"):
                 asked.context.add(step, Artifact(step.name, f"key of {step.name}", tmp_path))
             elif step.name == "generator":
                 found[generator] = step.recipe(asked.context).inputs
-    for explaining in ("vae_classifier_guided", "stylegan2_classifier_guided"):
+    for explaining in guided:
         assert found.pop(explaining) == found["vae"] | {"classifier": "key of classifier"}
     assert all(inputs == {"images": "d", "split": "key of split"} for inputs in found.values())
 

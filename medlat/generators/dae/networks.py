@@ -135,8 +135,9 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
         With -1/2 it whitens (ZCA, Kessy et al. 2018), and turns features as little as can be.
         """
         values, vectors = torch.linalg.eigh(self.encoder.correlation.double())
-        used = values > max(self.spread, SMALLEST_SPREAD) ** 2
-        return (vectors[:, used] * values[used] ** exponent) @ vectors[:, used].T
+        noise = max(self.spread, SMALLEST_SPREAD) ** 2
+        powers = torch.where(values > noise, values.clamp_min(noise) ** exponent, 0.0)
+        return (vectors * powers) @ vectors.T
 
     @property
     def dimensions(self) -> int:
