@@ -104,11 +104,22 @@ def measured(name: str, generator: str, overrides: list[str]) -> Iterator[dict[s
         yield row
 
 
+class Nobody:
+    """Whom the curves are told to, which the store keeps too."""
+
+    def replay(self, records: list) -> None: ...
+
+    def image(self, *_: Any) -> None: ...
+
+    def result(self, *_: Any) -> None: ...
+
+
 def made(config: Any) -> tuple[Context, float]:
     """A context in which all is made that is measured, and how many minutes the generator's training took; NaN where it
     was in the store.
     """
     context, minutes = plan(config).context, float("nan")
+    context.tracker = Nobody()
     labels = [Classifier("classifier")] if config.classifier is not None else []
     for step in (Images(), Division(), *labels, Generator(config), TrainedEncoder()):
         exists, began = context.store.find(step.recipe(context)) is not None, time.monotonic()
