@@ -23,6 +23,7 @@ NotNegative = Annotated[float, Ge(0.0), Le(1e9)]
 Share = Annotated[float, Ge(0.0), Le(1.0)]
 ShareBelowOne = Annotated[float, Ge(0.0), Lt(1.0)]
 Name = Annotated[str, MinLen(1)]
+Patterns = list[Name] | Name | None  # of files
 
 
 def low_below_high(pair: Sequence[float]) -> Sequence[float]:

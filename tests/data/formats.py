@@ -16,7 +16,7 @@ from pydicom import uid
 
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.lidc import LIDC
-from medlat.data.ct.nifti import CTNifti
+from medlat.data.ct.volumes import CTVolumes
 from medlat.data.histology.pcam import PatchCamelyon
 from medlat.data.histology.slides import Slides
 from medlat.data.image_store import Preparation, prepare
@@ -109,7 +109,7 @@ RGB = np.stack(list(HU.astype(np.uint8)), -1)
 DEEP = (HU[0] + 1000).astype(np.uint16) * 32
 STEM = "camelyonpatch_level_2_split_train"
 DICOM, NIFTI, PICTURES, ARRAYS, TILES, SLIDES = (
-    partial(_prepared, source) for source in (CTDicom, CTNifti, ImageFolder, MedMNIST, PatchCamelyon, Slides)
+    partial(_prepared, source) for source in (CTDicom, CTVolumes, ImageFolder, MedMNIST, PatchCamelyon, Slides)
 )
 IMAGES = {
     "dicom": Format(DICOM, _dicom, "bad.dcm"),
