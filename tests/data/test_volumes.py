@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from composed import composed
 from data.dicom_files import write_slice
 from data.volume_files import write_meta, write_nrrd
 
@@ -17,6 +18,7 @@ from medlat.data.ct.volumes import CTVolumes
 from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.patterns import fits, pattern_for
 from medlat.data.source import Damaged, LeftOut, Scan, Slice
+from medlat.steps import builders
 
 HU = (np.arange(4 * 5 * 6).reshape(4, 5, 6) * 10 - 1000).astype(np.int16)  # [x, y, z]: to the left, the back, up
 LABELS = (np.indices((12, 12, 6)).sum(axis=0) // 8).astype(np.uint8)  # 0 to 3
@@ -252,6 +254,14 @@ def test_patterns_choose_files_before_they_are_read(tmp_path: Path, picked, capl
     assert (unused in caplog.text) == ("nobody" in str(picked))
 
 
+def test_the_command_line_takes_patterns(tmp_path: Path) -> None:
+    """As a shell passes on what the messages and the documentation write."""
+    kits(tmp_path)
+    for word in ("exclude=segmentation.nii.gz", "exclude=*segm*", "exclude=[none,*seg*]", "include=*imag*"):
+        config = composed("data=ct_volumes", f"data.root={tmp_path}", f"data.source.{word}")
+        assert len(builders.source(config).scan(in_order).chunks) == 3
+
+
 def test_a_folder_without_a_file_that_is_included_says_so(tmp_path: Path) -> None:
     kits(tmp_path)
     with pytest.raises(UserError, match=r"no CT volume .* found: 6 not included$"):
@@ -376,5 +386,5 @@ def test_slope_and_intercept_come_after_the_files_own_scaling(tmp_path: Path) ->
     np.testing.assert_allclose(
         [one.pixels.T for one in read(tmp_path, slope=0.5, intercept=-100.0)], np.moveaxis(expected, 2, 0)
     )
-    with pytest.raises(UserError, match=r"^slope=0: expected a number other than 0"):
+    with pytest.raises(UserError, match=r"^slope=0: expected a number above 0; 1 leaves values as they are$"):
         CTVolumes(str(tmp_path), slope=0.0)

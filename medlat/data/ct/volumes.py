@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError, key_in
-from medlat.core.ranges import Patterns
+from medlat.core.ranges import Offset, Patterns, Positive
 from medlat.data.ct import metaimage, nifti, nrrd
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found, other_kind
 from medlat.data.ct.plausible import LABELS, hu_doubt, is_label_map
@@ -42,7 +42,7 @@ class CTVolumes:
     Label maps (few distinct whole numbers) beside the images are `LeftOut`, unless `include` names them. Files that are
     no volume of three dimensions of plain numbers are skipped and counted; broken ones, and those that claim what no CT
     has (`medlat.data.ct.plausible`), are `Damaged`. A volume is memory-mapped, a compressed one from a temporary file:
-    memory does not grow with it. Raises UserError where the root is missing or no folder, or the slope is 0.
+    memory does not grow with it. Raises UserError where the root is missing or no folder, or the slope not above 0.
     """
 
     modality = CT
@@ -52,11 +52,11 @@ class CTVolumes:
         root: str,
         include: Patterns = None,
         exclude: Patterns = None,
-        slope: float = 1.0,
-        intercept: float = 0.0,
+        slope: Positive = 1.0,
+        intercept: Offset = 0.0,
     ) -> None:
-        if slope == 0 or not math.isfinite(slope):
-            raise ArgumentError("slope", "expected a number other than 0; 1 leaves values as they are", slope)
+        if not 0 < slope < math.inf:
+            raise ArgumentError("slope", "expected a number above 0; 1 leaves values as they are", slope)
         self.root = root
         self.folder = checked_root(root)
         self.picked = Picked.of(include, exclude)
