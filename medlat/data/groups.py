@@ -25,6 +25,7 @@ EXPECTED = (
     "expected null (what the data say themselves), a folder level (1: the first below the root), folder, study, a "
     "pattern with one group in parentheses, e.g. '(patient_[0-9]+)', or a CSV with the columns path and group"
 )
+NO_FILES = "these data are not files below a folder, whose paths could tell; expected null"
 
 
 def is_table(group: str | int) -> bool:
@@ -51,9 +52,7 @@ class Grouped:
         self.source, self.group = source, group
         self.pattern = None if isinstance(group, int) or group in WORDS or is_table(group) else _pattern(group)
         if group != "study" and not hasattr(source, "folder"):
-            raise ArgumentError(
-                "group", "these data are not files below a folder, whose paths could tell; expected null", group
-            )
+            raise ArgumentError("group", NO_FILES, group)
         if isinstance(group, int) and group < 1:
             raise ArgumentError("group", EXPECTED, group)
 
@@ -75,7 +74,9 @@ class Grouped:
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """What the source finds, its chunks divided anew so that each is of one group."""
         scan = self.source.scan(parallel_map)
-        paths = sorted({item.path for chunk in scan.chunks for item in chunk.items if hasattr(item, "path")})
+        if not all(hasattr(item, "path") for chunk in scan.chunks for item in chunk.items):
+            raise ArgumentError("group", NO_FILES, self.group, of=self)
+        paths = sorted({item.path for chunk in scan.chunks for item in chunk.items})
         find = self._finder(scan.studies)
         groups = {path: find(path) for path in paths}
         if unknown := [self._below(path) for path in paths if not groups[path]]:

@@ -17,6 +17,7 @@ from medlat.data.modality import GREY
 from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.source import Chunk, Scan, Slice
 from medlat.steps import builders
+from medlat.steps.data import Images
 
 
 class Files:
@@ -153,6 +154,23 @@ def test_a_source_without_files_cannot_be_grouped_by_them() -> None:
     source = builders.source(composed("data=ct_phantom"))
     with pytest.raises(UserError, match=r"^group=folder: these data are not files below a folder.*expected null$"):
         Grouped(source, "folder")
+
+
+def test_items_without_a_path_cannot_be_grouped_by_it(tmp_path) -> None:
+    source = Files(tmp_path)
+    source.scan = lambda parallel_map: Scan([Chunk("p", ((1, 2),), {"position_mm": np.zeros(1)})])
+    with pytest.raises(UserError, match=r"^group=study: these data are not files below a folder.*expected null$"):
+        Grouped(source, "study").scan(in_order)
+
+
+def test_the_rule_belongs_to_the_key_of_the_images_and_a_table_does_by_its_content(tmp_path) -> None:
+    base = ("+experiment=ct_vae_sefa", "data=ct_volumes", f"data.root={tmp_path}")
+    plain, level, table = (
+        Images().settings(composed(*base, f"data.group={group}")) for group in ("null", "1", f"{tmp_path}/who.csv")
+    )
+    assert "group" not in plain
+    assert level == plain | {"group": 1}
+    assert table == plain | {"group": "CSV"}
 
 
 def test_the_groups_reach_the_store_and_every_image_keeps_its_place(tmp_path) -> None:

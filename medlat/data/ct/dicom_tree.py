@@ -92,12 +92,14 @@ def walk(root: Path, skipped: Counter[str] | None = None) -> Iterator[os.DirEntr
 
 def listed(root: Path, skipped: Counter[str], picked: Picked) -> list[str]:
     """The files below the root that are picked, sorted; others are counted. Patterns that fit no file are said."""
+    if not any(picked):
+        return sorted(entry.path for entry in walk(root, skipped))
     paths = {os.path.relpath(entry.path, root).replace(os.sep, "/"): entry.path for entry in walk(root, skipped)}
-    reasons = {path: picked.refuses(path) for path in paths} if any(picked) else {}
+    reasons = {path: picked.refuses(path) for path in paths}
     skipped.update(reason for reason in reasons.values() if reason)
     for pattern in picked.unused(paths):
         log.warning("data.source: the pattern '%s' of include or exclude fits none of %d files", pattern, len(paths))
-    return sorted(whole for path, whole in paths.items() if not reasons.get(path))
+    return sorted(whole for path, whole in paths.items() if reasons[path] is None)
 
 
 def other_kind(path: str) -> str:

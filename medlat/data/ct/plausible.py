@@ -1,6 +1,7 @@
 """What no CT image has: sizes, spacings, scalings and values that somebody got wrong, or that are a file's damage."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -59,17 +60,20 @@ def is_label_map(slices: Iterable[np.ndarray]) -> bool:
     return low_or_few and background and len(found) * VOXELS_A_LABEL <= count
 
 
-def hu_doubt(slices: Sequence[np.ndarray], advice: str) -> Doubt | None:
+def hu_doubt(slices: Iterable[np.ndarray], advice: str) -> Doubt | None:
     """That values lie where those of a CT volume in Hounsfield units cannot all lie, or None.
 
-    slices: some of a volume; what is no number or below -1024 (padding) does not count.
+    slices: some of a volume, of which no more are asked for than it takes to know; what is no number or below -1024
+            (padding) does not count.
     """
-    ranges = [(known.min(), known.max()) for values in slices if len(known := values[values >= CT.low])]
-    if not ranges:
+    low, high = math.inf, -math.inf
+    for values in slices:
+        known = values[values >= CT.low]
+        low, high = min(low, float(known.min(initial=math.inf))), max(high, float(known.max(initial=-math.inf)))
+        if low <= AIR_HU <= high:
+            return None
+    if low > high:
         return Doubt("no value of at least -1024 HU, so all becomes air", advice=advice)
-    low, high = float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
     if low > AIR_HU:
         return Doubt("no value below -200 HU, as air has: are these Hounsfield units?", low, high, advice)
-    if high < AIR_HU:
-        return Doubt("no value above -200 HU, as tissue has: are these Hounsfield units?", low, high, advice)
-    return None
+    return Doubt("no value above -200 HU, as tissue has: are these Hounsfield units?", low, high, advice)

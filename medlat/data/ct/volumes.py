@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -112,7 +112,7 @@ class CTVolumes:
         if not named and is_label_map(volume.values(stored, level) for level in middle_first):
             yield from [LeftOut(path, LABELS)] * count
             return
-        doubt = self._doubt(volume, [self._hounsfield(volume, stored, level) for level in middle_first])
+        doubt = self._doubt(volume, (self._hounsfield(volume, stored, level) for level in middle_first))
         for item in chunk.items:
             values = np.nan_to_num(self._hounsfield(volume, stored, item.level), nan=CT.fill, copy=False)
             forget_pages(mapped)
@@ -123,7 +123,7 @@ class CTVolumes:
         with np.errstate(over="ignore", invalid="ignore"):
             return volume.values(stored, level) * self.slope + self.intercept
 
-    def _doubt(self, volume: Volume, slices: list[np.ndarray]) -> Doubt | None:
+    def _doubt(self, volume: Volume, slices: Iterable[np.ndarray]) -> Doubt | None:
         """What is odd about a volume that is read all the same."""
         keys = f"{key_in(self, 'slope')} and {key_in(self, 'intercept')}"
         advice = f"HU = value · slope + intercept, for every volume alike, by {keys}"
