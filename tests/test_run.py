@@ -502,7 +502,7 @@ def test_dicom_with_bad_files_among_good_ones(medlat, tmp_path):
 
 def test_nifti(medlat, tmp_path):
     write_nifti_volumes(tmp_path / "volumes", phantom())
-    code, _, err = medlat(*TINY, *CHEAP, "data=ct_nifti", f"data.root={tmp_path / 'volumes'}")
+    code, _, err = medlat(*TINY, *CHEAP, "data=ct_volumes", f"data.root={tmp_path / 'volumes'}")
     assert code == 0, err
     info = json.loads(next(tmp_path.glob("store/images/*/slices.json")).read_text())
     assert (info["slices"], len(info["patients"])) == (12, 4)

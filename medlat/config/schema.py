@@ -73,6 +73,7 @@ class Data:
     salt: str | None  # for hashing patient identities
     augment: Component | None  # what training images pass through
     duplicates: Literal["stop", "drop"]  # of images that stand in two parts of the split
+    group: Annotated[int, Ge(1), Le(100)] | Name | None  # how the patient of a file is found by its path
     split: Split
 
 

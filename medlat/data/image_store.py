@@ -34,7 +34,9 @@ from medlat.core.progress import track
 from medlat.core.spaces import ImageSpec, pictures
 from medlat.core.store import IMAGES, RECIPE
 from medlat.core.terminal import printable
+from medlat.data.groups import joined
 from medlat.data.modality import Modality
+from medlat.data.remarks import Remarks
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice, SliceSource
 
 if TYPE_CHECKING:
@@ -143,9 +145,12 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
     with worker_pool(how.workers) as parallel_map:
         scan = source.scan(parallel_map)
         scan.chunks = in_order(scan.chunks)
-        spacing, damaged = _fill_images(source, scan, how, folder, parallel_map)
-    damaged = scan.damaged + damaged
-    _report_damage(damaged, scan, how)
+        spacing, remarks = _fill_images(source, scan, how, folder, parallel_map)
+    remarks.say(scan, getattr(source, "folder", None))
+    damaged = scan.damaged + remarks.damaged
+    _report_damage(damaged, scan, how, len(remarks.left_out))
+    if not scan.patients_known:
+        scan.chunks = joined(scan.chunks, np.load(folder / IMAGES, mmap_mode="r"), np.flatnonzero(~np.isnan(spacing)))
     _write_index(source.modality, scan, spacing, how, folder, damaged)
 
 
@@ -215,20 +220,20 @@ def _begin_worker() -> None:
 
 def _fill_images(
     source: SliceSource, scan: Scan, how: Preparation, folder: Path, parallel_map: ParallelMap
-) -> tuple[np.ndarray, list[Damaged]]:
-    """Read all chunks into images.npy. Returns the spacing of each row (NaN: damaged) and the damaged files."""
+) -> tuple[np.ndarray, Remarks]:
+    """Read all chunks into images.npy. Returns the spacing of each row (NaN: no image), and what there is to say."""
     starts = np.cumsum([0, *(len(chunk.items) for chunk in scan.chunks)])
     shape = (int(starts[-1]), source.modality.channels, how.image_size, how.image_size)
     path = folder / IMAGES
     _allocate(path, shape, source.modality)
     read = partial(_read_chunk, source, how.image_size, how.field_of_view_mm, str(path))
     spacing = np.full(shape[0], np.nan)
-    damaged: list[Damaged] = []
+    remarks = Remarks()
     jobs = list(zip(scan.chunks, starts[:-1].tolist(), strict=True))
-    for start, (rows, bad) in zip(starts, parallel_map(read, jobs, "reading slices"), strict=False):
+    for start, (rows, said) in zip(starts, parallel_map(read, jobs, "reading slices"), strict=False):
         spacing[start : start + len(rows)] = rows
-        damaged += bad
-    return spacing, damaged
+        remarks.add(said)
+    return spacing, remarks
 
 
 def _allocate(path: Path, shape: tuple[int, ...], modality: Modality) -> None:
@@ -242,24 +247,28 @@ def _allocate(path: Path, shape: tuple[int, ...], modality: Modality) -> None:
 
 def _read_chunk(
     source: SliceSource, size: int, field_of_view_mm: float | None, path: str, job: tuple[Chunk, int]
-) -> tuple[np.ndarray, list[Damaged]]:
-    """Write a chunk to its rows of images.npy. Returns the spacing of each slice (NaN: damaged), and the damage."""
+) -> tuple[np.ndarray, Remarks]:
+    """Write a chunk to its rows of images.npy. Returns the spacing of each slice (NaN: no image), and what there is to
+    say.
+    """
     from medlat.data.resample import ToGrid
 
     chunk, start = job
     grid = ToGrid(size, field_of_view_mm, source.modality)
     images = np.lib.format.open_memmap(path, mode="r+")
     spacing = np.full(len(chunk.items), np.nan)
-    damaged = []
+    remarks = Remarks()
     for i, (item, result) in enumerate(zip(chunk.items, source.read(chunk), strict=True)):
-        image = result if isinstance(result, Damaged) else _on_grid(grid, item, result)
-        if isinstance(image, Damaged):
-            damaged.append(image)
-            images[start + i] = source.modality.fill
-        else:
+        image = _on_grid(grid, item, result) if isinstance(result, Slice) else result
+        if isinstance(result, Slice) and isinstance(image, np.ndarray):
             images[start + i] = image
             spacing[i] = _pixel_mm(result, size, field_of_view_mm)
-    return spacing, damaged
+            remarks.doubt(item, result)
+        else:
+            assert not isinstance(image, np.ndarray)
+            images[start + i] = source.modality.fill
+            remarks.note(image)
+    return spacing, remarks
 
 
 def _on_grid(grid: "ToGrid", item: Any, image: Slice) -> np.ndarray | Damaged:
@@ -276,14 +285,14 @@ def _on_grid(grid: "ToGrid", item: Any, image: Slice) -> np.ndarray | Damaged:
     return Damaged(getattr(item, "path", "an image without a file"), reason)
 
 
-def _pixel_mm(item: Any, size: int, field_of_view_mm: float | None) -> float:
+def _pixel_mm(item: Slice, size: int, field_of_view_mm: float | None) -> float:
     if field_of_view_mm is not None:
         return field_of_view_mm / size
     extents = [n * mm for n, mm in zip(item.pixels.shape[:2], item.spacing_mm, strict=True)]
     return float(max(extents)) / size
 
 
-def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None:
+def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation, left_out: int) -> None:
     for reason, count in sorted(scan.skipped.items()):
         log.info("skipped %d: %s", count, reason)
     if not damaged:
@@ -297,7 +306,7 @@ def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None
         print(f"  ... {len(lines) - shown} not shown; data.damaged_list=FILE lists all", file=sys.stderr)
     if how.damaged_list:
         _write_list(how, how.damaged_list, lines)
-    total = sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged)
+    total = sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged) - left_out
     if len(damaged) > how.max_damaged * total:
         reasons = ", ".join(f"{n} x {reason}" for reason, n in Counter(d.reason for d in damaged).most_common(3))
         raise ArgumentError(
@@ -335,6 +344,7 @@ def _write_index(
         "spacing_mm": float(np.median(spacing[rows])),
         "slices": len(rows),
         "patients": [pseudonym(identities[i], how.salt) for i in kept],
+        "studies": len(set(scan.studies.values()) - {""}),
         "damaged": len(damaged),
         "skipped": scan.skipped,
         "classes": scan.classes,

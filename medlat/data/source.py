@@ -6,6 +6,7 @@ drives it: scan once, order the patients, read every chunk in parallel into one 
 Adding a source = one class with a modality and these methods, one YAML in `conf/data/`, one test.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -29,11 +30,21 @@ def check_installed(library: str, packages: str) -> None:
         raise UserError(f"data: {library} is not installed; pip install {packages}") from error
 
 
+class Doubt(NamedTuple):
+    """What is odd about the values of a file that is read all the same: said in a warning, once for all such files."""
+
+    problem: str  # in fixed words
+    low: float = math.nan  # the range of values found, where that is the point
+    high: float = math.nan
+    advice: str = ""
+
+
 class Slice(NamedTuple):
     """One image as its reader sees it: of an axial slice, row 0 is anterior and column 0 the patient's right."""
 
     pixels: np.ndarray  # [H, W] float32 in the modality's unit, or [H, W, 3] uint8 or float32 (RGB, 0 to 255)
     spacing_mm: tuple[float, float]  # distance between rows, between columns
+    doubt: Doubt | None = None
 
 
 class Damaged(NamedTuple):
@@ -43,13 +54,22 @@ class Damaged(NamedTuple):
     reason: str
 
 
+class LeftOut(NamedTuple):
+    """A file that can be read and holds no images of the kind that is wanted, as its values show: left out, counted
+    and named on the terminal; no damage.
+    """
+
+    path: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Slices of one patient that one worker reads in one go.
 
-    patient: the identity as the source has it; it is hashed before anything is written.
+    patient: the identity as the source has it, or as `data.group` finds it; it is hashed before anything is written.
     items:   one picklable item per slice, whatever the source's `read` wants; its attribute `path`, where it has one,
-             names the file where the image turns out to be unusable.
+             names the file where the image turns out to be unusable, and tells `data.group` where that lies.
     columns: numbers known per slice before it is read, each [len(items)] float64. `position_mm` (along the
              patient axis, feet to head; 0 where there is no such thing) is always there; known factors are
              `factor.<name>`, labels `label.<name>` (a class by its number), and `split` is the part that whoever
@@ -68,6 +88,8 @@ class Scan:
     skipped: counts what is not meant to be read, by reason ("not DICOM": 3).
     classes: label -> names of its classes, in the order of their numbers; a label that is not here is a quantity.
     units:   factor -> its unit.
+    studies: path -> the examination that the file belongs to, where the source knows it.
+    patients_known: False where nothing says who images are of, and each file is taken for a patient of its own.
     """
 
     chunks: list[Chunk] = field(default_factory=list)
@@ -75,12 +97,15 @@ class Scan:
     skipped: dict[str, int] = field(default_factory=dict)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    studies: dict[str, str] = field(default_factory=dict)
+    patients_known: bool = True
 
 
 class SliceSource(Protocol):
     """Where slices come from. Constructor arguments are explicit and typed, and are checked there (UserError).
 
     modality: what the images are; an attribute of the class or of the object.
+    folder:   optional: the folder that it reads files below, as a path. `data.group` needs it.
     """
 
     modality: Modality
@@ -97,6 +122,6 @@ class SliceSource(Protocol):
         """Find the slices. Raises UserError where there is nothing to read."""
         ...
 
-    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
+    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged | LeftOut]:
         """One result per item of the chunk, in order. Runs in a worker process; never raises for a bad file."""
         ...

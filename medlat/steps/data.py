@@ -11,7 +11,9 @@ from medlat.config.build import make, naming, plain
 from medlat.core.machine import cores
 from medlat.core.store import Artifact, hash_of
 from medlat.data.duplicates import refuse_leaks, without_copies
+from medlat.data.groups import is_table
 from medlat.data.image_store import Preparation, prepare
+from medlat.data.splits import check_undivided
 from medlat.data.splits import split as divide
 from medlat.steps import builders
 from medlat.steps.step import Context, Step, without
@@ -27,11 +29,14 @@ class Images(Step):
     """
 
     name = "images"
+    version = 2
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         data = plain(config.data)
         found = {"source": without(data["source"], *PATHS), "salt": data["salt"] and hash_of(data["salt"])}
         found |= {name: data[name] for name in ("image_size", "field_of_view_mm")}
+        if data["group"] is not None:  # of a CSV the fingerprint tells the content
+            found["group"] = "CSV" if is_table(data["group"]) else data["group"]
         return found | {"modality": builders.modality(config).to_dict()}
 
     def inputs(self, context: Context) -> dict[str, str]:
@@ -67,12 +72,16 @@ class Division(Step):
         given = opened.columns.get("split")
         section = context.config.data.split
         with naming(section):
-            parts = divide(opened.patient, opened.columns["position_mm"], **plain(section), given=given)
+            known = {"given": given, "studies": opened.info["studies"]}
+            parts = divide(opened.patient, opened.columns["position_mm"], **plain(section), **known)
         if context.config.data.duplicates == "drop":
             parts = without_copies(opened.images, parts)
             log.info("split: %d images left out that stand in a later part too, pixel for pixel", len(parts.copies))
         with naming(context.config.data):
             refuse_leaks(opened, parts, context.source)
+        with naming(section):
+            if section.by == "given":
+                check_undivided(opened.patient, parts)
         parts.save(out / "split.json")
         sizes = (len(parts.train), len(parts.validation), len(parts.test))
         log.info("split: %d training, %d validation, %d test slices", *sizes)

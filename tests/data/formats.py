@@ -11,12 +11,13 @@ import numpy as np
 from damage import Format
 from data.dicom_files import write_enhanced, write_slice
 from data.gdcm_files import write_compressed
+from data.volume_files import write_meta, write_nrrd
 from PIL import Image
 from pydicom import uid
 
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.lidc import LIDC
-from medlat.data.ct.nifti import CTNifti
+from medlat.data.ct.volumes import CTVolumes
 from medlat.data.histology.pcam import PatchCamelyon
 from medlat.data.histology.slides import Slides
 from medlat.data.image_store import Preparation, prepare
@@ -68,6 +69,16 @@ def _nifti(root: Path, name: str = "bad.nii") -> dict[str, Any]:
     return {"root": str(root)}
 
 
+def _nifti_pair(root: Path) -> dict[str, Any]:
+    nibabel.save(nibabel.Nifti1Pair(HU.T.astype(np.int16), np.diag([1.0, 1.5, 3.0, 1.0])), root / "bad.hdr")
+    return _nifti(root, "other.nii")
+
+
+def _volume(name: str, write: Callable[..., Path], root: Path) -> dict[str, Any]:
+    write(root / name, HU.T.astype(np.int16), packed=True)
+    return _nifti(root, "other.nii")
+
+
 def _picture(root: Path, name: str, pixels: np.ndarray) -> dict[str, Any]:
     Image.fromarray(HU[2].astype(np.uint8)).save(root / "good.png")
     Image.fromarray(pixels).save(root / name)
@@ -108,8 +119,8 @@ def _slide(root: Path) -> dict[str, Any]:
 RGB = np.stack(list(HU.astype(np.uint8)), -1)
 DEEP = (HU[0] + 1000).astype(np.uint16) * 32
 STEM = "camelyonpatch_level_2_split_train"
-DICOM, NIFTI, PICTURES, ARRAYS, TILES, SLIDES = (
-    partial(_prepared, source) for source in (CTDicom, CTNifti, ImageFolder, MedMNIST, PatchCamelyon, Slides)
+DICOM, VOLUMES, PICTURES, ARRAYS, TILES, SLIDES = (
+    partial(_prepared, source) for source in (CTDicom, CTVolumes, ImageFolder, MedMNIST, PatchCamelyon, Slides)
 )
 IMAGES = {
     "dicom": Format(DICOM, _dicom, "bad.dcm"),
@@ -125,8 +136,15 @@ IMAGES = {
     "dicom_jpeg_2000": Format(DICOM, lambda root: _dicom(root, uid.JPEG2000Lossless), "bad.dcm"),
     "dicom_enhanced": Format(DICOM, _enhanced, "bad.dcm"),
     "lidc_xml": Format(partial(_prepared, LIDC), _lidc, "bad.xml"),
-    "nifti": Format(NIFTI, _nifti, "bad.nii"),
-    "nifti_gz": Format(NIFTI, lambda root: _nifti(root, "bad.nii.gz"), "bad.nii.gz"),
+    "nifti": Format(VOLUMES, _nifti, "bad.nii"),
+    "nifti_gz": Format(VOLUMES, lambda root: _nifti(root, "bad.nii.gz"), "bad.nii.gz"),
+    "mha": Format(VOLUMES, partial(_volume, "bad.mha", write_meta), "bad.mha"),
+    "mhd": Format(VOLUMES, partial(_volume, "bad.mhd", write_meta), "bad.mhd"),
+    "mhd_values": Format(VOLUMES, partial(_volume, "bad.mhd", write_meta), "bad.zraw"),
+    "nrrd": Format(VOLUMES, partial(_volume, "bad.nrrd", write_nrrd), "bad.nrrd"),
+    "nhdr": Format(VOLUMES, partial(_volume, "bad.nhdr", write_nrrd), "bad.nhdr"),
+    "nhdr_values": Format(VOLUMES, partial(_volume, "bad.nhdr", write_nrrd), "bad.raw.gz"),
+    "nifti_pair": Format(VOLUMES, _nifti_pair, "bad.hdr"),
     "png": Format(PICTURES, lambda root: _picture(root, "bad.png", RGB), "bad.png"),
     "png_16": Format(PICTURES, lambda root: _picture(root, "bad.png", DEEP), "bad.png"),
     "jpeg": Format(PICTURES, lambda root: _picture(root, "bad.jpg", RGB), "bad.jpg"),

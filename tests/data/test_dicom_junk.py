@@ -1,6 +1,7 @@
 """Everything that lies among CT slices and is none, or none any more; what is said about it, and what must not be."""
 
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -252,8 +253,11 @@ def test_a_root_without_ct_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(b"x")
     (tmp_path / "b.jpg").write_bytes(b"x")
     (tmp_path / "c.dcm").touch()
-    expected = "2 not DICOM, 1 empty file, 1 localizer, 1 not axial; the 1 NIfTI files are read by data=ct_nifti"
-    with pytest.raises(UserError, match=expected):
+    expected = (
+        "2 not DICOM, 1 empty file, 1 localizer, 1 not axial; volumes (NIfTI, MetaImage, NRRD: 1) are read by "
+        "data=ct_volumes"
+    )
+    with pytest.raises(UserError, match=re.escape(expected)):
         scan(tmp_path)
 
 

@@ -68,7 +68,7 @@ def test_blocks_make_no_difference(monkeypatch):
     images[40:50] = images[:10]
     split = parts(range(20), range(20, 30), range(30, 50))
     whole = leaks(images, split)
-    monkeypatch.setattr("medlat.data.duplicates.BLOCK_BYTES", 100)
+    monkeypatch.setattr("medlat.data.equal.BLOCK_BYTES", 100)
     assert leaks(images, split) == whole == [(i, i + 40) for i in range(10)]
 
 

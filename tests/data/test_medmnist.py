@@ -63,10 +63,10 @@ def test_into_the_slice_store_with_its_split(tmp_path):
     assert store.info["spacing_mm"] == 2.0
 
 
-def test_that_nothing_tells_patients_apart_is_said(tmp_path, caplog):
-    with caplog.at_level("INFO"):
-        write(tmp_path / "a.npz").scan(in_order)
-    assert "each image is a group of its own" in caplog.text
+def test_nothing_tells_patients_apart(tmp_path):
+    scan = write(tmp_path / "a.npz").scan(in_order)
+    assert not scan.patients_known
+    assert len({chunk.patient for chunk in scan.chunks}) == 10
 
 
 objects = np.array([{"a": 1}] * 5, dtype=object)

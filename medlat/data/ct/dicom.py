@@ -10,11 +10,12 @@ from os.path import dirname, relpath
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError
-from medlat.core.ranges import Tilt
+from medlat.core.ranges import Patterns, Tilt
 from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
 from medlat.data.ct.dicom_headers import CODECS, DEFLATED, Found, Frame, codec_missing, quiet, read_header
-from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
+from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found
 from medlat.data.modality import CT
+from medlat.data.patterns import Picked
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 
 CHUNK = 32  # slices one worker reads in one go
@@ -26,6 +27,7 @@ class CTDicom:
 
     root:         the folder; `~` is expanded.
     max_tilt_deg: slices whose plane is tilted further from axial are skipped, 0 to 45 degrees.
+    include, exclude: which files, as of `medlat.data.patterns.Picked`; None: all, none.
 
     What is read. Each file is judged by its content, never by its name: CT images of one or several frames (enhanced
     CT), in any transfer syntax that pydicom can decode here. Localizers, other modalities, secondary captures, colour
@@ -54,12 +56,15 @@ class CTDicom:
 
     modality = CT
 
-    def __init__(self, root: str, max_tilt_deg: Tilt = 30.0) -> None:
+    def __init__(
+        self, root: str, max_tilt_deg: Tilt = 30.0, include: Patterns = None, exclude: Patterns = None
+    ) -> None:
         if not 0 <= max_tilt_deg <= 45:
             raise ArgumentError("max_tilt_deg", f"found {max_tilt_deg}, expected 0 to 45 degrees, e.g. 30")
         self.root = root
         self.max_tilt_deg = max_tilt_deg
         self.folder = checked_root(root)
+        self.picked = Picked.of(include, exclude)
 
     def fingerprint(self) -> str:
         """sha256 over path below the root, size and time of change of every file."""
@@ -67,7 +72,7 @@ class CTDicom:
 
     def expected(self) -> int:
         """Files that may hold a slice: all of them, as only their headers tell."""
-        return sum(1 for _ in walk(self.folder))
+        return len(listed(self.folder, Counter(), self.picked))
 
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """Read every header and sort the slices into chunks of one series each, patient by patient, feet to head.
@@ -76,7 +81,7 @@ class CTDicom:
         can be read, with what was found instead.
         """
         skipped: Counter[str] = Counter()
-        paths = sorted(entry.path for entry in walk(self.folder, skipped))
+        paths = listed(self.folder, skipped, self.picked)
         damaged: list[Damaged] = []
         found: list[Found] = []
         read = partial(read_header, max_tilt_deg=self.max_tilt_deg)
@@ -90,7 +95,8 @@ class CTDicom:
             raise self._nothing_found(paths, skipped, damaged)
         kept = _without_copies(found)
         skipped["duplicate"] = len(found) - len(kept)
-        return Scan(_chunks(kept, str(self.folder)), damaged, dict(+skipped))
+        studies = {one.frame.path: one.study for one in kept}
+        return Scan(_chunks(kept, str(self.folder)), damaged, dict(+skipped), studies=studies)
 
     def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
         """Decode the chunk's slices, in order: float32 HU of at least -1024; a file that fails is `Damaged`."""
@@ -106,8 +112,8 @@ class CTDicom:
                 f"all {len(damaged)} CT files below '{self.root}' are compressed ({names}) and no codec for "
                 f"that is installed: {CODECS}",
             )
-        volumes = sum(path.lower().endswith((".nii", ".nii.gz")) for path in paths)
-        hint = f"; the {volumes} NIfTI files are read by data=ct_nifti" if volumes else ""
+        volumes = sum(path.lower().endswith((".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")) for path in paths)
+        hint = f"; volumes (NIfTI, MetaImage, NRRD: {volumes}) are read by data=ct_volumes" if volumes else ""
         return nothing_found(self.root, "axial CT slice (DICOM)", skipped + reasons, hint)
 
 

@@ -1,6 +1,7 @@
 """Folders of image files as users have them: checking the root, listing what is below it, and its fingerprint."""
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -8,6 +9,25 @@ from pathlib import Path
 
 from medlat.core.errors import ArgumentError, UserError, nearest
 from medlat.core.machine import logged_to_a_file
+from medlat.data.patterns import Picked
+
+log = logging.getLogger(__name__)
+
+KINDS = {  # where in a file which bytes stand, and what it is
+    (0, b"PK\x03\x04"): "zip archive: unpack it",
+    (0, b"Rar!"): "rar archive: unpack it",
+    (0, b"7z\xbc\xaf"): "7z archive: unpack it",
+    (257, b"ustar"): "tar archive: unpack it",
+    (0, b"\x1f\x8b"): "gzip file: unpack it",
+    (0, b"BZh"): "bzip2 file: unpack it",
+    (0, b"\xfd7zXZ"): "xz file: unpack it",
+    (0, b"\x89PNG"): "picture",
+    (0, b"\xff\xd8\xff"): "picture",
+    (0, b"II*\0"): "picture",
+    (0, b"MM\0*"): "picture",
+    (0, b"\x89HDF"): "HDF5 file",
+    (0, b"\x93NUMPY"): "NumPy file",
+}
 
 
 def checked_root(root: str) -> Path:
@@ -68,6 +88,32 @@ def walk(root: Path, skipped: Counter[str] | None = None) -> Iterator[os.DirEntr
                 yield entry
             else:
                 skipped["broken link or special file"] += 1
+
+
+def listed(root: Path, skipped: Counter[str], picked: Picked) -> list[str]:
+    """The files below the root that are picked, sorted; others are counted. Patterns that fit no file are said."""
+    if not any(picked):
+        return sorted(entry.path for entry in walk(root, skipped))
+    paths = {os.path.relpath(entry.path, root).replace(os.sep, "/"): entry.path for entry in walk(root, skipped)}
+    reasons = {path: picked.refuses(path) for path in paths}
+    skipped.update(reason for reason in reasons.values() if reason)
+    for pattern in picked.unused(paths):
+        log.warning("data.source: the pattern '%s' of include or exclude fits none of %d files", pattern, len(paths))
+    return sorted(whole for path, whole in paths.items() if reasons[path] is None)
+
+
+def other_kind(path: str) -> str:
+    """What a file is that nobody expects below the root, and what to do with it, in fixed words."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError:
+        return "file that cannot be opened"
+    if not start:
+        return "empty file"
+    if start[128:132] == b"DICM":
+        return "DICOM file"
+    return next((kind for (at, magic), kind in KINDS.items() if start[at:].startswith(magic)), "file of another kind")
 
 
 def fingerprint(root: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from medlat.core.errors import ArgumentError
-from medlat.core.ranges import Tilt
+from medlat.core.ranges import Patterns, Tilt
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.dicom_headers import quiet
 from medlat.data.ct.dicom_tree import walk
@@ -31,13 +31,20 @@ class LIDC(CTDicom):
     nothing is known of them.
 
     root: the folder that the NBIA Data Retriever made, LIDC-IDRI-0001/... with DICOM and XML files.
-    nodules: read the marks. readers: how many must agree, 1 to 4.
+    nodules: read the marks. readers: how many must agree, 1 to 4. include, exclude: which images; marks are read from
+    all files.
     """
 
     def __init__(
-        self, root: str, max_tilt_deg: Tilt = 30.0, nodules: bool = False, readers: Literal[1, 2, 3, 4] = 1
+        self,
+        root: str,
+        max_tilt_deg: Tilt = 30.0,
+        nodules: bool = False,
+        readers: Literal[1, 2, 3, 4] = 1,
+        include: Patterns = None,
+        exclude: Patterns = None,
     ) -> None:
-        super().__init__(root, max_tilt_deg)
+        super().__init__(root, max_tilt_deg, include, exclude)
         if not 1 <= readers <= READERS:
             raise ArgumentError("readers", f"expected 1 to {READERS}, the readers who must agree", readers)
         self.nodules, self.readers = nodules, readers

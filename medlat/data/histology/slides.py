@@ -13,11 +13,12 @@ import numpy as np
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import derive_seed
-from medlat.core.ranges import Count, Positive, PositiveShare, Seed, Share, Width
-from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
+from medlat.core.ranges import Count, Patterns, Positive, PositiveShare, Seed, Share, Width
+from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found, walk
 from medlat.data.histology.asap import AsapAnnotation
 from medlat.data.histology.tissue import shares, tissue_mask
 from medlat.data.modality import HISTOLOGY
+from medlat.data.patterns import Picked
 from medlat.data.pictures.files import some
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice, check_installed
 
@@ -71,6 +72,7 @@ class Slides:
                   outlines touch with less are neither, and left out.
     slide_mpp:    micrometres per level-0 pixel, for slides that do not say it (or say it wrongly). None: they say it.
     seed:         of the draw of tiles.
+    include, exclude: which slides, as of `medlat.data.patterns.Picked`; None: all, none.
 
     A slide is a group: its identity is its path below the root without the suffix. Tiles lie on a grid from the upper
     left corner. `position_mm` is 0.
@@ -94,6 +96,8 @@ class Slides:
         tumour_share: PositiveShare = 0.5,
         slide_mpp: Positive | None = None,
         seed: Seed = 0,
+        include: Patterns = None,
+        exclude: Patterns = None,
     ) -> None:
         for name, value in (("mpp", mpp), ("slide_mpp", slide_mpp)):
             if value is not None and not LIKELY_MPP[0] <= value <= LIKELY_MPP[1]:
@@ -110,6 +114,7 @@ class Slides:
         self.root, self.folder = root, checked_root(root)
         self.mpp, self.tile_px, self.slide_mpp = mpp, tile_px, slide_mpp
         self.min_tissue, self.max_tiles, self.tumour_share, self.seed = min_tissue, max_tiles, tumour_share, seed
+        self.picked = Picked.of(include, exclude)
         self.annotated = None if annotations is None else _annotation_folder(annotations)
 
     def fingerprint(self) -> str:
@@ -123,12 +128,12 @@ class Slides:
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """Find the tissue of every slide and its tiles, slide by slide. Raises UserError where there is none."""
         skipped: Counter[str] = Counter()
-        paths = sorted(entry.path for entry in walk(self.folder, skipped))
+        paths = listed(self.folder, skipped, self.picked)
         slides = [path for path in paths if path.lower().endswith(SUFFIXES) and not Path(path).stem.endswith("_mask")]
         skipped["not a slide"] += len(paths) - len(slides)
         jobs = self._with_outlines(slides, skipped)
         plans: list[Plan] = []
-        scan = Scan(classes={"tumour": ("normal", "tumour")} if self.annotated else {})
+        scan = Scan(classes={"tumour": ("normal", "tumour")} if self.annotated else {}, patients_known=False)
         bad: dict[str, list[str]] = {NO_TISSUE: [], NO_MPP: []}
         for (path, _), result in zip(jobs, parallel_map(partial(_plan, self), jobs, "finding tissue"), strict=True):
             if isinstance(result, Plan):

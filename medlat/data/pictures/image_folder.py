@@ -1,7 +1,6 @@
 """A folder of pictures with a CSV of labels and groups: histology tiles, radiographs, photographs."""
 
 import hashlib
-import logging
 import math
 import os
 import stat
@@ -18,8 +17,6 @@ from medlat.data.ct.dicom_tree import checked_root, fingerprint
 from medlat.data.modality import HISTOLOGY, RADIOGRAPH
 from medlat.data.pictures.files import MISSING, Table, below, number, read_picture, read_table, some
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
-
-log = logging.getLogger(__name__)
 
 CHUNK = 32  # pictures one worker reads in one go
 MOST_CLASSES = 100
@@ -106,12 +103,10 @@ class ImageFolder:
             raise ArgumentError(
                 "labels", f"{len(problems)} problem{'s' * (len(problems) > 1)} in '{self.labels}':{lines}"
             )
-        if self.group_column is None:
-            log.info("%s=null: each of the %d files is a group of its own", key_in(self, "group_column"), len(pictures))
         groups: defaultdict[str, list[Picture]] = defaultdict(list)
         for one in pictures:
             groups[one.group].append(one)
-        scan = Scan(classes={self.label_column: names} if names else {})
+        scan = Scan(classes={self.label_column: names} if names else {}, patients_known=self.group_column is not None)
         scan.skipped = dict(+Counter({"listed twice": len(table.rows) - len(pictures)}))
         for group, members in groups.items():
             parts = [members[i : i + CHUNK] for i in range(0, len(members), CHUNK)]

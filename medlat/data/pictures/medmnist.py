@@ -1,7 +1,6 @@
 """MedMNIST: small standardised medical images, one `.npz` file a data set (Yang et al. 2023, Sci. Data 10, 41)."""
 
 import hashlib
-import logging
 import math
 import os
 import zipfile
@@ -16,8 +15,6 @@ from medlat.core.errors import ArgumentError, UserError, did_you_mean
 from medlat.data.modality import GREY, HISTOLOGY, Modality
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.data.unpacked import unpacked
-
-log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
 ONE_MM = (1.0, 1.0)
@@ -40,9 +37,9 @@ class MedMNIST:
     path: the `.npz` file; `~` is expanded. It holds train_images, val_images and test_images, [N, H, W] or [N, H, W, 3]
           uint8, and train_labels, val_labels and test_labels, [N, 1] whole numbers.
 
-    The files name neither patients nor classes nor pixel sizes: each image is a group of its own, classes are called by
-    their numbers, and a pixel counts as 1 mm. A reading process unpacks the images of a part to a temporary file
-    without a name, so that memory does not grow with the data.
+    The files name neither patients nor classes nor pixel sizes: each image is a group of its own (with those of the
+    same pixels), classes are called by their numbers, and a pixel counts as 1 mm. A reading process unpacks the images
+    of a part to a temporary file without a name, so that memory does not grow with the data.
 
     Raises UserError where there is no such file, and, once it is opened, where it is no such data set.
     """
@@ -79,8 +76,7 @@ class MedMNIST:
             raise ArgumentError(
                 "path", f"every image in '{self.path}' has the same label, expected at least two classes"
             )
-        log.info("MedMNIST names no patients: each image is a group of its own")
-        scan = Scan(classes={"label": tuple(str(n) for n in numbers.tolist())})
+        scan = Scan(classes={"label": tuple(str(n) for n in numbers.tolist())}, patients_known=False)
         for number, part in enumerate(PARTS):
             for row, label in enumerate(np.searchsorted(numbers, labels[part])):
                 columns = {"position_mm": 0.0, "label.label": float(label), "split": float(number)}
