@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".dcm", ".dicom", ".ima")
 PREFIX = 132
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+WITHOUT_IMAGE = {"AU", "DOC", "ECG", "KO", "PLAN", "REG", "RTPLAN", "RTRECORD", "RTSTRUCT", "SR"}  # modalities
+DICOMDIR = "1.2.840.10008.1.3.10"
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 UNCOMPRESSED = {(True, True): "1.2.840.10008.1.2", (False, True): "1.2.840.10008.1.2.1"}  # implicit?, little-endian?
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -52,9 +54,11 @@ def read_identity(path: str) -> Header:
         with quiet():
             tags = _opened(path, pixels=False)
             patient, study = (str(tags.get(name) or "").strip(" \0") for name in ("PatientID", "StudyInstanceUID"))
-            has_pixels = tags.get("Rows") and tags.get("Columns")
-            kind = "presentation state, which is not applied" if tags.get("Modality") == "PR" else "DICOM without image"
-            return Header(patient, study, None if has_pixels else kind)
+            modality, kind = tags.get("Modality"), str(tags.file_meta.get("MediaStorageSOPClassUID", ""))
+            if modality == "PR":
+                return Header(patient, study, "presentation state, which is not applied")
+            is_other = modality in WITHOUT_IMAGE or kind == DICOMDIR
+            return Header(patient, study, "DICOM without image" if is_other else None)
     except Exception:  # whatever pydicom meets in a broken file; `read_dicom` says it
         return Header("", "", None)
 
