@@ -167,6 +167,7 @@ SAID = [
     (ramp(0, 1000), {"white": 65535.0}, "hold values from 0 to 1000, where 0 is taken as black and 65535 as white; b"),
     (ramp(0, 120, np.uint8), {}, None),
     (ramp(0, 40000), {}, None),
+    (ramp(0, 0), {}, None),
 ]
 
 

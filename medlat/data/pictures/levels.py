@@ -19,6 +19,7 @@ MOST_LOOKED_AT = 256  # pictures, evenly spread over the set
 DARK, DIM = 0.25, 0.5  # shares of the range; what uses less of it is refused, or said
 COMMON_WHITES = tuple(2.0**bits - 1 for bits in (8, 10, 12, 14, 15, 16, 24, 31, 32))
 FEW_FILES = 0.1  # share of the pictures looked at, for which the others are not refused
+MOST_COMPARED = 1 << 16  # values of a picture
 FEW = 8  # values of a picture that may be a mask
 
 
@@ -55,7 +56,7 @@ def _levels(kind: str, values: np.ndarray, black: float, white: float | None) ->
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if finite.size == 0:
         return None
-    few = len(np.unique(finite[:: max(1, len(finite) // 512)])) <= FEW
+    few = len(np.unique(finite.reshape(-1)[:: max(1, finite.size // MOST_COMPARED)])) <= FEW
     return Levels(kind, float(finite.min()), float(finite.max()), black, white, few)
 
 
@@ -85,6 +86,8 @@ def _check_kind(source: Any, found: list[Levels], looked_at: int) -> None:
     """Of the pictures that store one kind of numbers."""
     kind, _, _, black, white, _ = found[0]
     low, high = min(one.low for one in found), max(one.high for one in found)
+    if low == high:  # blank
+        return
     is_given = source.white is not None or source.black is not None
     black = black if source.black is None else source.black
     white = white if source.white is None else source.white
