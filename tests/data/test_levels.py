@@ -178,6 +178,29 @@ def test_a_doubtful_range_is_said(tmp_path, caplog, values, arguments, said):
     assert (said or "") in caplog.text
 
 
+def test_colours_of_12_bits_in_16_are_said(tmp_path, caplog):
+    deep = np.stack([ramp(0, 4095)] * 3, -1)
+    for i, values in enumerate((deep, deep[::-1])):
+        tifffile.imwrite(tmp_path / f"{i}.tif", values, photometric="rgb")
+    (tmp_path / "labels.csv").write_text("path,label,group\n0.tif,x,1\n1.tif,y,2\n")
+    ImageFolder(str(tmp_path)).scan(in_order)
+    assert caplog.messages == ["the 16-bit colour pictures look nearly black: 15 of 255 is the brightest of 2"]
+    tifffile.imwrite(tmp_path / "1.tif", deep * 16, photometric="rgb")
+    caplog.clear()
+    ImageFolder(str(tmp_path)).scan(in_order)
+    assert caplog.messages == []
+
+
+def test_files_of_several_images_are_said_and_smaller_copies_are_none(tmp_path, caplog):
+    tifffile.imwrite(tmp_path / "0.tif", np.stack([GREY] * 3), photometric="minisblack")
+    with tifffile.TiffWriter(tmp_path / "1.tif") as file:
+        file.write(GREY, photometric="minisblack", metadata=None)
+        file.write(GREY[:1, :1], photometric="minisblack", metadata=None)
+    (tmp_path / "labels.csv").write_text("path,label,group\n0.tif,x,1\n1.tif,y,2\n")
+    ImageFolder(str(tmp_path), colour=False).scan(in_order)
+    assert caplog.messages == ["1 of 2 pictures looked at hold several images, of which the first is read"]
+
+
 def test_a_few_dark_files_among_many_of_another_kind_are_said(tmp_path, caplog):
     source = of(tmp_path, ramp(0, 4095), *[ramp(0, 255, np.uint8)] * 19)
     assert len(source.scan(in_order).chunks) == 20

@@ -124,16 +124,39 @@ def read_picture(
     raise ValueError(problem)
 
 
-def read_values(path: str | os.PathLike[str]) -> tuple[Stored, np.ndarray] | None:
-    """What a greyscale file stores, [H, W], and of which kind; None of files that hold colours or fewer than 8 bits,
-    and of those that `read_picture` cannot decode.
+class Look(NamedTuple):
+    """At one file, for what shows in a set of them.
+
+    values:  what a greyscale file stores, [H, W], and of colours of 16 bits their upper 8, [H, W, 3]; None of others.
+    what:    the kind of a greyscale file's numbers.
+    several: whether a second image of the same size follows the one that is read.
     """
+
+    values: np.ndarray | None
+    what: Stored | None
+    several: bool
+
+
+def look(path: str | os.PathLike[str]) -> Look | None:
+    """None of a file that `read_picture` cannot decode."""
     try:
         with opened(path) as image:
-            what = stored(image)
-            return None if what is None or _problem(image) else (what, what.values(np.asarray(image)))
+            if _problem(image):
+                return None
+            what, is_deep = stored(image), image.mode in ("RGB", "RGBA") and ";16" in str(getattr(image, "tile", ""))
+            values = what.values(np.asarray(image)) if what else np.asarray(image)[..., :3] if is_deep else None
+            return Look(values, what, _is_followed(image))
     except Exception:  # decoders raise anything on damaged files
         return None
+
+
+def _is_followed(image: "PIL.Image.Image") -> bool:
+    size = image.size
+    try:
+        image.seek(1)
+    except Exception:  # where there is none, or decoders raise anything on a damaged one
+        return False
+    return image.size == size
 
 
 def _problem(image: "PIL.Image.Image") -> str | None:

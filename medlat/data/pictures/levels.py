@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medlat.core.errors import ArgumentError, key_in
-from medlat.data.pictures.decode import read_values
+from medlat.data.pictures.decode import look
 from medlat.data.pictures.dicom import is_dicom, read_unwindowed
 from medlat.data.source import ParallelMap
 
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 MOST_LOOKED_AT = 256  # pictures, evenly spread over the set
 DARK, DIM = 0.25, 0.5  # shares of the range; what uses less of it is refused, or said
 COMMON_WHITES = tuple(2.0**bits - 1 for bits in (8, 10, 12, 14, 15, 16, 24, 31, 32))
+DEEP_COLOUR = "16-bit colour"
 FEW_FILES = 0.1  # share of the pictures looked at, for which the others are not refused
 MOST_COMPARED = 1 << 16  # values of a picture
 FEW = 8  # values of a picture that may be a mask
@@ -36,20 +37,25 @@ class Levels(NamedTuple):
     few: bool
 
 
-def levels(path: str) -> Levels | None:
-    """Of a picture or a DICOM file; None of colours, of what cannot be read, and of DICOM that says what is white."""
+class Looked(NamedTuple):
+    """At one file: its levels, where it is greyscale or of 16-bit colours, and whether it holds several images."""
+
+    levels: Levels | None
+    several: bool = False
+
+
+def looked_at(path: str) -> Looked:
+    """A picture or a DICOM file; without levels where it cannot be read, or is DICOM that says what is white."""
     if is_dicom(path):
         found = read_unwindowed(path)
-        if found is None:
-            return None
-        values, black, white = found
-        return _levels("DICOM", values, black, white)
-    read = read_values(path)
-    if read is None:
-        return None
-    what, values = read
-    words = {"u": "", "i": " signed", "f": " floating-point"}[what.kind]
-    return _levels(f"{what.bits}-bit{words}", values, 0.0, what.white)
+        return Looked(None if found is None else _levels("DICOM", *found))
+    read = look(path)
+    if read is None or read.values is None:
+        return Looked(None, read is not None and read.several)
+    if read.what is None:
+        return Looked(_levels(DEEP_COLOUR, read.values, 0.0, 255.0), read.several)
+    words = {"u": "", "i": " signed", "f": " floating-point"}[read.what.kind]
+    return Looked(_levels(f"{read.what.bits}-bit{words}", read.values, 0.0, read.what.white), read.several)
 
 
 def _levels(kind: str, values: np.ndarray, black: float, white: float | None) -> Levels | None:
@@ -69,9 +75,13 @@ def check_levels(source: Any, paths: Sequence[str], parallel_map: ParallelMap) -
     count = min(len(paths), MOST_LOOKED_AT)
     picked = [paths[i] for i in np.linspace(0, len(paths) - 1, count).astype(int)] if count else []
     kinds: defaultdict[tuple, list[Levels]] = defaultdict(list)
-    for one in parallel_map(levels, picked, "looking at the range of values"):
+    several = 0
+    for one, is_several in parallel_map(looked_at, picked, "looking at the range of values"):
+        several += is_several
         if one is not None:
             kinds[one.kind, one.black, one.white].append(one)
+    if several:
+        log.warning("%d of %d pictures looked at hold several images, of which the first is read", several, count)
     for found in kinds.values():
         _check_kind(source, found, len(picked))
     masks = sum(one.few for found in kinds.values() for one in found)
@@ -87,6 +97,10 @@ def _check_kind(source: Any, found: list[Levels], looked_at: int) -> None:
     kind, _, _, black, white, _ = found[0]
     low, high = min(one.low for one in found), max(one.high for one in found)
     if low == high:  # blank
+        return
+    if kind == DEEP_COLOUR:
+        if high <= DARK * 255:
+            log.warning("the %s pictures look nearly black: %g of 255 is the brightest of %d", kind, high, len(found))
         return
     is_given = source.white is not None or source.black is not None
     black = black if source.black is None else source.black
