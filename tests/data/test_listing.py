@@ -70,6 +70,15 @@ def test_a_link_to_the_root_is_the_root(tmp_path):
     assert levels(source, source.scan(in_order)) == {"1": 10, "2": 30}
 
 
+def test_paths_may_begin_with_the_name_of_the_root(tmp_path):
+    root = tmp_path / "CheXpert-small"
+    source = data_set(root, "CheXpert-small/train/a.png,x,1\ntrain/b.png,y,2\n", "train/a.png", "train/b.png")
+    assert levels(source, source.scan(in_order)) == {"1": 10, "2": 30}
+    (root / "CheXpert-small" / "train").mkdir(parents=True)
+    Image.fromarray(np.full((4, 4), 99, np.uint8)).save(root / "CheXpert-small" / "train" / "a.png")
+    assert levels(source, source.scan(in_order)) == {"1": 99, "2": 30}
+
+
 @pytest.mark.parametrize("cell", ["{root}x/a.png", "{root}/../a.png", "{root}", "/a.png"])
 def test_absolute_paths_beside_the_root_leave_it(tmp_path, cell):
     (tmp_path / "in").mkdir()

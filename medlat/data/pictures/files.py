@@ -89,7 +89,8 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
 class Tree:
     """The files below a folder, found by what a table calls them.
 
-    A cell is a path relative to the root, with either slash, or an absolute one below it. Where no such file is there,
+    A cell is a path relative to the root, or to the folder that it lies in, with either slash, or an absolute one
+    below the root. Where no such file is there,
     it is looked for in all folders below the root by the end of its path; then in another spelling (case, or another
     Unicode form of the same letters); then without its suffix, which tables of DICOM files leave out. It counts as
     found where one file fits; `ways` counts how often each of these ways was needed.
@@ -109,6 +110,9 @@ class Tree:
         relative = PureWindowsPath(cell)
         if relative.is_absolute() or relative.anchor or ".." in relative.parts or not relative.parts:
             return None
+        name = self.root.name
+        if len(relative.parts) > 1 and relative.parts[0] == name and not os.path.isdir(self.root / name):
+            relative = relative.relative_to(name)
         return self.root / relative.as_posix()
 
     def find(self, path: Path) -> tuple[Path, str | None]:
