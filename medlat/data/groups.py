@@ -14,7 +14,7 @@ import numpy as np
 from medlat.core.errors import ArgumentError, did_you_mean, key_in
 from medlat.data.equal import equal_pixels
 from medlat.data.modality import Modality
-from medlat.data.pictures.files import MISSING, below, read_table, some
+from medlat.data.pictures.files import MISSING, Tree, read_table, some
 from medlat.data.source import Chunk, Damaged, LeftOut, ParallelMap, Scan, Slice, SliceSource
 
 log = logging.getLogger(__name__)
@@ -140,8 +140,9 @@ class Grouped:
             table.check_column(key, column)
         found: dict[str, str] = {}
         twice, outside, empty = [], [], []
+        tree = Tree(root)
         for row in table.rows:
-            path = below(root, row["path"])
+            path = tree.place(row["path"])
             if path is None:
                 outside.append(row["path"])
                 continue

@@ -145,7 +145,11 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
     with worker_pool(how.workers) as parallel_map:
         scan = source.scan(parallel_map)
         scan.chunks = in_order(scan.chunks)
+        if _are_too_many(scan.damaged, scan, how):  # known before an hour of reading
+            _report_damage(scan.damaged, scan, how, 0)
         spacing, remarks = _fill_images(source, scan, how, folder, parallel_map)
+        if hasattr(source, "compare"):
+            _read_again(source, scan, how, folder, spacing, parallel_map)
     remarks.say(scan, getattr(source, "folder", None))
     damaged = scan.damaged + remarks.damaged
     _report_damage(damaged, scan, how, len(remarks.left_out))
@@ -285,6 +289,17 @@ def _on_grid(grid: "ToGrid", item: Any, image: Slice) -> np.ndarray | Damaged:
     return Damaged(getattr(item, "path", "an image without a file"), reason)
 
 
+def _read_again(
+    source: Any, scan: Scan, how: Preparation, folder: Path, spacing: np.ndarray, parallel_map: ParallelMap
+) -> None:
+    """Replace the images that the source, having seen all of them, wants read in another way."""
+    path = folder / IMAGES
+    again = source.compare(np.load(path, mmap_mode="r"), np.flatnonzero(~np.isnan(spacing)), scan)
+    read = partial(_read_chunk, source, how.image_size, how.field_of_view_mm, str(path))
+    for _ in parallel_map(read, [(Chunk("", (item,), {}), row) for row, item in again.items()], "reading again"):
+        pass
+
+
 def _pixel_mm(item: Slice, size: int, field_of_view_mm: float | None) -> float:
     if field_of_view_mm is not None:
         return field_of_view_mm / size
@@ -306,8 +321,8 @@ def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation, left_ou
         print(f"  ... {len(lines) - shown} not shown; data.damaged_list=FILE lists all", file=sys.stderr)
     if how.damaged_list:
         _write_list(how, how.damaged_list, lines)
-    total = sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged) - left_out
-    if len(damaged) > how.max_damaged * total:
+    if _are_too_many(damaged, scan, how, left_out):
+        total = _total(scan) - left_out
         reasons = ", ".join(f"{n} x {reason}" for reason, n in Counter(d.reason for d in damaged).most_common(3))
         raise ArgumentError(
             "max_damaged",
@@ -315,6 +330,14 @@ def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation, left_ou
             how.max_damaged,
             of=how,
         )
+
+
+def _total(scan: Scan) -> int:
+    return sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged)
+
+
+def _are_too_many(damaged: list[Damaged], scan: Scan, how: Preparation, left_out: int = 0) -> bool:
+    return len(damaged) > how.max_damaged * (_total(scan) - left_out)
 
 
 def _write_list(how: Preparation, path: str, lines: list[str]) -> None:
@@ -347,6 +370,7 @@ def _write_index(
         "studies": len(set(scan.studies.values()) - {""}),
         "damaged": len(damaged),
         "skipped": scan.skipped,
+        "noted": scan.noted,
         "classes": scan.classes,
         "units": scan.units,
         "digest": _digest(folder / IMAGES, index, modality),

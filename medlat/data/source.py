@@ -86,6 +86,7 @@ class Scan:
     """What a source found.
 
     skipped: counts what is not meant to be read, by reason ("not DICOM": 3).
+    noted:   counts what was kept and is worth saying ("negative": 3).
     classes: label -> names of its classes, in the order of their numbers; a label that is not here is a quantity.
     units:   factor -> its unit.
     studies: path -> the examination that the file belongs to, where the source knows it.
@@ -95,6 +96,7 @@ class Scan:
     chunks: list[Chunk] = field(default_factory=list)
     damaged: list[Damaged] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    noted: dict[str, int] = field(default_factory=dict)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     studies: dict[str, str] = field(default_factory=dict)
@@ -106,6 +108,11 @@ class SliceSource(Protocol):
 
     modality: what the images are; an attribute of the class or of the object.
     folder:   optional: the folder that it reads files below, as a path. `data.group` needs it.
+
+    A source may also have `has_labels`, False where its images get none, and
+    `compare(images, rows, scan) -> {row: item}`, called once when all images are on the grid ([M, C, S, S],
+    memory-mapped; rows: those that hold one): it may add to `scan.noted`, and returns items to be read in place of
+    others, for what only shows when images are seen beside each other.
     """
 
     modality: Modality

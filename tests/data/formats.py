@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import nibabel
 import numpy as np
+import tifffile
 from damage import Format
 from data.dicom_files import write_enhanced, write_slice
 from data.gdcm_files import write_compressed
@@ -86,6 +87,22 @@ def _picture(root: Path, name: str, pixels: np.ndarray) -> dict[str, Any]:
     return {"root": str(root), "colour": pixels.ndim == 3}
 
 
+def _tiff(root: Path, pixels: np.ndarray) -> dict[str, Any]:
+    """WhiteIsZero, whatever the numbers."""
+    found = _picture(root, "bad.tif", DEEP)
+    tifffile.imwrite(root / "bad.tif", pixels, photometric="miniswhite")
+    return found | {"white": 65535.0}
+
+
+def _radiograph(root: Path, **tags: object) -> dict[str, Any]:
+    """One that no row of a CSV names."""
+    write_slice(root / "good.dcm", HU[0], Modality="DX", WindowCenter=0, WindowWidth=2000)
+    marks = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": -2000, "SOPInstanceUID": "2.25.8"}
+    marks |= {"BitsStored": 12, "HighBit": 11}
+    write_slice(root / "bad.dcm", HU[1], Modality="DX", **(marks | tags))
+    return {"root": str(root), "labels": None, "colour": False}
+
+
 def _medmnist(root: Path, save: Callable[..., None] = np.savez_compressed) -> dict[str, Any]:
     arrays = {}
     for part in ("train", "val", "test"):
@@ -149,6 +166,10 @@ IMAGES = {
     "png_16": Format(PICTURES, lambda root: _picture(root, "bad.png", DEEP), "bad.png"),
     "jpeg": Format(PICTURES, lambda root: _picture(root, "bad.jpg", RGB), "bad.jpg"),
     "tiff": Format(PICTURES, lambda root: _picture(root, "bad.tif", DEEP), "bad.tif"),
+    "tiff_white_is_zero": Format(PICTURES, lambda root: _tiff(root, DEEP), "bad.tif"),
+    "tiff_float": Format(PICTURES, lambda root: _tiff(root, DEEP.astype(np.float32)), "bad.tif"),
+    "radiograph": Format(PICTURES, lambda root: _radiograph(root, WindowCenter=100, WindowWidth=500), "bad.dcm"),
+    "radiograph_unwindowed": Format(PICTURES, _radiograph, "bad.dcm"),
     "bmp": Format(PICTURES, lambda root: _picture(root, "bad.bmp", RGB), "bad.bmp"),
     "csv": Format(
         partial(_prepared, ImageFolder), lambda root: _picture(root, "bad.png", RGB), "labels.csv", alone=True

@@ -26,7 +26,7 @@ from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.volumes import CTVolumes
 from medlat.data.histology.pcam import PatchCamelyon
 from medlat.data.histology.slides import Slides, region
-from medlat.data.pictures.files import read_picture
+from medlat.data.pictures.decode import read_picture
 from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.pictures.medmnist import MedMNIST
 from medlat.data.unpacked import unpacked

@@ -7,7 +7,7 @@ from medlat.core.errors import UserError
 from medlat.data.duplicates import leaks, named, refuse_leaks, without_copies
 from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.modality import GREY
-from medlat.data.pictures.image_folder import Picture
+from medlat.data.pictures.listing import Picture
 from medlat.data.source import Chunk, Damaged, Scan, Slice
 from medlat.data.splits import Split
 

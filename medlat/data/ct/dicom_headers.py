@@ -107,7 +107,7 @@ def read_header(path: str, max_tilt_deg: float) -> list[Found | Damaged | str]:
             size = os.fstat(file.fileno()).st_size
             if problem := _not_dicom(path, file.read(132), size):
                 return [problem]
-            if _inflates_too_far(file):
+            if inflates_too_far(file):
                 return [Damaged(path, "inflates to more than 256 MB")]
             file.seek(0)
             dataset, contents = _read_tags(file, size)
@@ -171,7 +171,7 @@ def _not_dicom(path: str, start: bytes, size: int) -> Damaged | str | None:
     return None
 
 
-def _inflates_too_far(file: Any) -> bool:
+def inflates_too_far(file: Any) -> bool:
     """Whether this is a deflated file that would fill the memory: pydicom inflates all of it, even for the header.
 
     The file stands after its prefix; what is inflated here is only counted.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError, key_in
-from medlat.core.ranges import Offset, Patterns, Positive
+from medlat.core.ranges import Finite, Patterns, Positive
 from medlat.data.ct import metaimage, nifti, nrrd
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found, other_kind
 from medlat.data.ct.plausible import LABELS, hu_doubt, is_label_map
@@ -53,7 +53,7 @@ class CTVolumes:
         include: Patterns = None,
         exclude: Patterns = None,
         slope: Positive = 1.0,
-        intercept: Offset = 0.0,
+        intercept: Finite = 0.0,
     ) -> None:
         if not 0 < slope < math.inf:
             raise ArgumentError("slope", "expected a number above 0; 1 leaves values as they are", slope)
