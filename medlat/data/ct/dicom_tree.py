@@ -9,6 +9,8 @@ from pathlib import Path
 from medlat.core.errors import ArgumentError, UserError, nearest
 from medlat.core.machine import logged_to_a_file
 
+ARCHIVES = {"zip": b"PK\x03\x04", "7z": b"7z\xbc\xaf\x27\x1c", "rar": b"Rar!", "xz": b"\xfd7zXZ", "bzip2": b"BZh"}
+
 
 def checked_root(root: str) -> Path:
     """The folder the user named, absolute; `~` is expanded and a relative path is relative to the working directory.
@@ -81,6 +83,17 @@ def fingerprint(root: Path) -> str:
         lines.append(b"%s\0%d\0%d\n" % (os.fsencode(entry.path), status.st_size, status.st_mtime_ns))
     start = len(os.fsencode(str(root)))
     return hashlib.sha256(b"".join(sorted(line[start:] for line in lines))).hexdigest()
+
+
+def packed_kind(path: str, start: bytes) -> str | None:
+    """What kind of archive a file is that may hold images, by its first bytes and, of one packed file, its name; None
+    of other files.
+    """
+    if start.startswith(b"\x1f\x8b"):
+        tar = path.lower().endswith((".tar.gz", ".tgz"))
+        inner = os.path.splitext(os.path.splitext(path)[0])[1].lower()
+        return "tar archive: unpack it" if tar else None if inner == ".nii" else "gzip file: unpack it"
+    return next((f"{name} archive: unpack it" for name, magic in ARCHIVES.items() if start.startswith(magic)), None)
 
 
 def nothing_found(root: str, expected: str, reasons: Mapping[str, int], hint: str = "") -> UserError:

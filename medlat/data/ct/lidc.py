@@ -73,7 +73,8 @@ class LIDC(CTDicom):
 
         try:
             with quiet():
-                header = dcmread(chunk.items[0].path, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
+                path, tags = chunk.items[0].path, ["SeriesInstanceUID"]
+                header = dcmread(path, specific_tags=tags, stop_before_pixels=True, force=True)  # prefix or none
                 return str(header.get("SeriesInstanceUID", ""))
         except Exception:  # changed since it was found; pydicom's message may quote tags
             return ""

@@ -3,7 +3,7 @@
 from medlat.data.modality import CT
 
 MOST_PIXELS = 4096 * 4096  # of a slice: a decoder takes some twenty bytes for each, so about 0.3 GB
-LIKELY_MM = (0.01, 100.0)  # between pixels; less are metres, more are micrometres
+LIKELY_MM = (0.02, 20.0)  # between pixels; less are metres, more are micrometres
 RANGE_HU = CT.high - CT.low
 
 
@@ -15,7 +15,7 @@ def size_problem(rows: int, columns: int) -> str | None:
 def spacing_problem(spacing_mm: tuple[float, float]) -> str | None:
     """Why a distance between pixels cannot be one of a CT image, or None."""
     likely = all(LIKELY_MM[0] <= mm <= LIKELY_MM[1] for mm in spacing_mm)
-    return None if likely else "pixel spacing outside 0.01 to 100 mm"
+    return None if likely else "pixel spacing outside {:g} to {:g} mm".format(*LIKELY_MM)
 
 
 def scaling_problem(slope: float, intercept: float, bits: int) -> str | None:
