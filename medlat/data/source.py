@@ -43,6 +43,14 @@ class Damaged(NamedTuple):
     reason: str
 
 
+class Remark(NamedTuple):
+    """What the user should know of a file that is whole: it is read all the same (`kept`), or left out."""
+
+    path: str  # as of `Damaged`
+    reason: str  # in fixed words: it is counted by it, where paths may not stand
+    kept: bool
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Slices of one patient that one worker reads in one go.
@@ -66,6 +74,7 @@ class Scan:
     """What a source found.
 
     skipped: counts what is not meant to be read, by reason ("not DICOM": 3).
+    remarks: on single files; those that are left out are not among `skipped`.
     classes: label -> names of its classes, in the order of their numbers; a label that is not here is a quantity.
     units:   factor -> its unit.
     """
@@ -73,6 +82,7 @@ class Scan:
     chunks: list[Chunk] = field(default_factory=list)
     damaged: list[Damaged] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
 

@@ -18,7 +18,13 @@ from medlat.steps.step import Context, Step, without
 
 log = logging.getLogger(__name__)
 
-PATHS = ("root", "path", "labels", "annotations")  # of a source's files, whose content its fingerprint tells
+PATHS = (
+    "root",
+    "path",
+    "labels",
+    "annotations",
+    "mpp_table",
+)  # of a source's files, whose content its fingerprint tells
 
 
 class Images(Step):
