@@ -497,7 +497,10 @@ def test_dicom_with_bad_files_among_good_ones(medlat, tmp_path):
     assert "empty.dcm" in err
     assert len(listing.read_text().splitlines()) == 2
     info = json.loads(next(tmp_path.glob("store/images/*/slices.json")).read_text())
-    assert (info["slices"], info["damaged"], info["skipped"]) == (11, 2, {"not DICOM": 1})
+    assert info["slices"] == 11
+    lines = [["damaged", 1, "empty file"], ["damaged", 1, "truncated"], ["left out", 1, "not DICOM"]]
+    assert info["account"] == lines
+    assert "damaged          1  truncated" in err
 
 
 def test_nifti(medlat, tmp_path):

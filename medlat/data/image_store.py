@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -29,11 +28,10 @@ from threadpoolctl import threadpool_limits
 from medlat.core.digests import CheckedRows, DamagedFile
 from medlat.core.errors import ArgumentError
 from medlat.core.files import read_json
-from medlat.core.machine import logged_to_a_file
 from medlat.core.progress import track
 from medlat.core.spaces import ImageSpec, pictures
 from medlat.core.store import IMAGES, RECIPE
-from medlat.core.terminal import printable
+from medlat.data.account import account, account_of, refuse_damage, show_paths
 from medlat.data.modality import Modality
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice, SliceSource
 
@@ -145,8 +143,11 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
         scan.chunks = in_order(scan.chunks)
         spacing, damaged = _fill_images(source, scan, how, folder, parallel_map)
     damaged = scan.damaged + damaged
-    _report_damage(damaged, scan, how)
-    _write_index(source.modality, scan, spacing, how, folder, damaged)
+    show_paths(scan, damaged, how.damaged_list, of=how)
+    refuse_damage(scan, damaged, how.max_damaged, of=how)
+    info = _write_index(source.modality, scan, spacing, how, folder, damaged)
+    counted = f"{info['slices']:,} {source.modality.nouns} of {len(info['patients']):,} patients (groups)"
+    log.info("%s", "\n  ".join([f"data: {counted}", *map(str, account_of(info, copies=0))]))
 
 
 def pseudonym(patient: str, salt: str) -> str:
@@ -283,42 +284,10 @@ def _pixel_mm(item: Any, size: int, field_of_view_mm: float | None) -> float:
     return float(max(extents)) / size
 
 
-def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None:
-    for reason, count in sorted(scan.skipped.items()):
-        log.info("skipped %d: %s", count, reason)
-    if not damaged:
-        return
-    lines = list(dict.fromkeys(f"{item.path}: {item.reason}" for item in damaged))  # a volume is named once
-    # Paths hold patients' names: they go to the terminal and, where the user asked, to a file; never to a log.
-    shown = 0 if logged_to_a_file() else 20
-    said = [printable(line.replace("\n", "\\n")) for line in lines[:shown]]
-    print(f"{len(lines)} damaged file{'s' * (len(lines) > 1)}:", *said, sep="\n  ", file=sys.stderr)
-    if len(lines) > shown:
-        print(f"  ... {len(lines) - shown} not shown; data.damaged_list=FILE lists all", file=sys.stderr)
-    if how.damaged_list:
-        _write_list(how, how.damaged_list, lines)
-    total = sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged)
-    if len(damaged) > how.max_damaged * total:
-        reasons = ", ".join(f"{n} x {reason}" for reason, n in Counter(d.reason for d in damaged).most_common(3))
-        raise ArgumentError(
-            "max_damaged",
-            f"{len(damaged)} of {total} slices cannot be read ({reasons}); mend or remove the files, or allow more",
-            how.max_damaged,
-            of=how,
-        )
-
-
-def _write_list(how: Preparation, path: str, lines: list[str]) -> None:
-    try:
-        with open(os.path.expanduser(path), "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(f"{line}\n" for line in lines)
-    except (OSError, ValueError) as error:
-        raise ArgumentError("damaged_list", f"'{path}' cannot be written ({type(error).__name__})", of=how) from error
-
-
 def _write_index(
     modality: Modality, scan: Scan, spacing: np.ndarray, how: Preparation, folder: Path, damaged: list[Damaged]
-) -> None:
+) -> dict[str, Any]:
+    """Leaves index.npz and slices.json; returns what stands in the latter."""
     order: dict[str, int] = {}
     patient = np.concatenate([[order.setdefault(c.patient, len(order))] * len(c.items) for c in scan.chunks])
     names = set.intersection(*(set(chunk.columns) for chunk in scan.chunks))
@@ -335,13 +304,13 @@ def _write_index(
         "spacing_mm": float(np.median(spacing[rows])),
         "slices": len(rows),
         "patients": [pseudonym(identities[i], how.salt) for i in kept],
-        "damaged": len(damaged),
-        "skipped": scan.skipped,
+        "account": account(scan, damaged),
         "classes": scan.classes,
         "units": scan.units,
         "digest": _digest(folder / IMAGES, index, modality),
     }
     (folder / "slices.json").write_text(json.dumps(info, indent=2) + "\n")
+    return info
 
 
 def _digest(images: Path, index: dict[str, np.ndarray], modality: Modality) -> str:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from medlat.config.build import make, naming, plain
 from medlat.core.machine import cores
 from medlat.core.store import Artifact, hash_of
+from medlat.data.account import copy_lines
 from medlat.data.duplicates import refuse_leaks, without_copies
 from medlat.data.image_store import Preparation, prepare
 from medlat.data.splits import split as divide
@@ -33,6 +34,7 @@ class Images(Step):
     """
 
     name = "images"
+    version = 2
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         data = plain(config.data)
@@ -76,7 +78,7 @@ class Division(Step):
             parts = divide(opened.patient, opened.columns["position_mm"], **plain(section), given=given)
         if context.config.data.duplicates == "drop":
             parts = without_copies(opened.images, parts)
-            log.info("split: %d images left out that stand in a later part too, pixel for pixel", len(parts.copies))
+            log.info("%s", "\n  ".join(["split:", *map(str, copy_lines(len(parts.copies)))]))
         with naming(context.config.data):
             refuse_leaks(opened, parts, context.source)
         parts.save(out / "split.json")
