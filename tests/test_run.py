@@ -511,6 +511,20 @@ def test_nifti(medlat, tmp_path):
     assert (info["slices"], len(info["patients"])) == (12, 4)
 
 
+def test_a_datalist_of_monai(medlat, tmp_path):
+    write_nifti_volumes(tmp_path / "volumes", phantom())
+    files = sorted((tmp_path / "volumes").rglob("*.nii*"))
+    items = [{"image": str(path.relative_to(tmp_path)), "patient": path.name} for path in files]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": items}))
+    code, _, err = medlat(
+        *TINY, *CHEAP, "data=monai", f"data.root={tmp_path / 'dataset.json'}", "data.group_key=patient"
+    )
+    assert code == 0, err
+    info = json.loads(next(tmp_path.glob("store/images/*/slices.json")).read_text())
+    assert (info["slices"], len(info["patients"]), info["account"]) == (12, 4, [])
+    assert info["modality"]["name"] == "chest CT"
+
+
 @pytest.mark.slow
 def test_one_patient_by_slabs(medlat, tmp_path):
     code, _, err = medlat(
