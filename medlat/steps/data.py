@@ -78,7 +78,8 @@ class Division(Step):
             parts = divide(opened.patient, opened.columns["position_mm"], **plain(section), given=given)
         if context.config.data.duplicates == "drop":
             parts = without_copies(opened.images, parts)
-            log.info("%s", "\n  ".join(["split:", *map(str, copy_lines(len(parts.copies)))]))
+            for line in copy_lines(len(parts.copies)):
+                log.info("split: %s", line)
         with naming(context.config.data):
             refuse_leaks(opened, parts, context.source)
         parts.save(out / "split.json")
