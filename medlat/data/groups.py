@@ -11,26 +11,50 @@ from typing import Any
 
 import numpy as np
 
-from medlat.core.errors import ArgumentError, did_you_mean, key_in
+from medlat.core.errors import ArgumentError, did_you_mean, key_in, nearest
 from medlat.data.equal import equal_pixels
 from medlat.data.modality import Modality
 from medlat.data.pictures.files import MISSING, Tree, read_table, some
-from medlat.data.source import Chunk, Damaged, LeftOut, ParallelMap, Scan, Slice, SliceSource
+from medlat.data.source import Chunk, Damaged, ParallelMap, Remark, Scan, Slice, SliceSource
 
 log = logging.getLogger(__name__)
 
 WORDS = ("folder", "study")
 TABLES = (".csv", ".tsv")
-EXPECTED = (
+OTHERWISE = (
     "expected null (what the data say themselves), a folder level (1: the first below the root), folder, study, a "
     "pattern with one group in parentheses, e.g. '(patient_[0-9]+)', or a CSV with the columns path and group"
 )
+COLUMN = "group"  # of the CSV of pictures, unless the user names another
 NO_FILES = "these data are not files below a folder, whose paths could tell; expected null"
 
 
 def is_table(group: str | int) -> bool:
     """Whether `data.group` names a CSV file."""
     return isinstance(group, str) and group.lower().endswith(TABLES)
+
+
+def rule(source: SliceSource, group: str | int | None) -> str | int | None:
+    """What `Grouped` is to go by; None where the source finds its groups itself.
+
+    group: as `data.group`: the name of a column, where the source has a table (`ImageFolder.columns`), which it then
+           reads itself; anything else as of `Grouped`. Raises ArgumentError of `group` where it is no column and cannot
+           be anything else.
+    """
+    if group is None or not hasattr(source, "columns"):
+        return group
+    columns = source.columns()
+    if isinstance(group, str) and not is_table(group):
+        if group in columns or (group == COLUMN and not columns):
+            return None
+        if columns and group not in WORDS and "(" not in group:
+            near = nearest(group, [*columns, *WORDS])
+            hint = f"did you mean '{near}'? " if near else ""
+            raise ArgumentError(
+                "group", f"no column of the CSV, which has {', '.join(columns)}; {hint}{OTHERWISE}", group
+            )
+    source.group_column = None  # type: ignore[attr-defined]
+    return group
 
 
 class Grouped:
@@ -51,10 +75,11 @@ class Grouped:
     def __init__(self, source: SliceSource, group: str | int) -> None:
         self.source, self.group = source, group
         self.pattern = None if isinstance(group, int) or group in WORDS or is_table(group) else _pattern(group)
-        if group != "study" and not hasattr(source, "folder"):
+        self.folder = getattr(source, "folder", None)
+        if group != "study" and self.folder is None:
             raise ArgumentError("group", NO_FILES, group)
         if isinstance(group, int) and group < 1:
-            raise ArgumentError("group", EXPECTED, group)
+            raise ArgumentError("group", OTHERWISE, group)
 
     @property
     def modality(self) -> Modality:
@@ -85,14 +110,21 @@ class Grouped:
         if is_table(self.group):
             self._say_unread(paths)
         scan.chunks = [part for chunk in scan.chunks for part in _divided(chunk, groups)]
-        scan.patients_known = True
         return scan
 
-    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged | LeftOut]:
+    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged | Remark]:
         return self.source.read(chunk)
 
+    @property
+    def has_labels(self) -> bool:
+        return getattr(self.source, "has_labels", True)
+
+    def compare(self, images: Any, rows: np.ndarray, scan: Scan) -> dict[int, Any]:
+        """As the source's, where it has it."""
+        return self.source.compare(images, rows, scan) if hasattr(self.source, "compare") else {}
+
     def _below(self, path: str) -> str:
-        return os.path.relpath(path, self.source.folder).replace(os.sep, "/")  # type: ignore[attr-defined]
+        return os.path.relpath(path, self.folder or "").replace(os.sep, "/")
 
     def _finder(self, studies: Mapping[str, str]) -> Callable[[str], str | None]:
         """path -> its group; None or empty where it has none."""
@@ -130,11 +162,11 @@ class Grouped:
 
     @property
     def _table_path(self) -> Path:
-        return Path(self.source.folder) / os.path.expanduser(str(self.group))  # type: ignore[attr-defined]
+        return Path(self.folder or "") / os.path.expanduser(str(self.group))
 
     def _table(self) -> dict[str, str]:
         """Path below the root, of a file or a folder -> group."""
-        key, root = key_in(self, "group"), Path(self.source.folder)  # type: ignore[attr-defined]
+        key, root = key_in(self, "group"), Path(self.folder or "")
         table = read_table(key, self._table_path)
         for column in ("path", "group"):
             table.check_column(key, column)
@@ -165,7 +197,7 @@ class Grouped:
 def _pattern(group: str) -> re.Pattern[str]:
     if "(" not in group:
         near = did_you_mean(group, WORDS)
-        raise ArgumentError("group", (f"{near[2:]} " if "mean" in near else "") + EXPECTED, group)
+        raise ArgumentError("group", (f"{near[2:]} " if "mean" in near else "") + OTHERWISE, group)
     try:
         pattern = re.compile(group)
     except re.error as error:
@@ -193,18 +225,19 @@ def _divided(chunk: Chunk, groups: Mapping[str, str | None]) -> Iterator[Chunk]:
         members.setdefault(groups[item.path] or "", []).append(index)
     for group, indices in members.items():
         columns = {name: values[indices] for name, values in chunk.columns.items()}
-        yield replace(chunk, patient=group, items=tuple(chunk.items[i] for i in indices), columns=columns)
+        yield replace(chunk, patient=group, known=True, items=tuple(chunk.items[i] for i in indices), columns=columns)
 
 
 def joined(chunks: Sequence[Chunk], images: Any, rows: np.ndarray) -> list[Chunk]:
-    """The same chunks, of files that nothing says whose they are; those that share an image, pixel for pixel, are one
-    patient.
+    """The same chunks; of files that nothing says whose they are, those that share an image with another one, pixel for
+    pixel, are one patient with it. Patients that are named stay apart.
 
     images: [N, C, H, W], the items of all chunks in order; rows: of `images` that hold one, rising.
     """
     if len(rows) == 0:
         return list(chunks)
     owner = [chunk.patient for chunk in chunks for _ in chunk.items]
+    alone = {chunk.patient for chunk in chunks if not chunk.known}
     first: dict[str, str] = {}
 
     def of(patient: str) -> str:
@@ -215,11 +248,13 @@ def joined(chunks: Sequence[Chunk], images: Any, rows: np.ndarray) -> list[Chunk
     log.info(
         "nothing says who the images are of: each of %d files counts as a patient of its own; data.group=... says "
         "which belong together",
-        len({owner[row] for row in rows.tolist()}),
+        len({owner[row] for row in rows.tolist()} & alone),
     )
     for same in equal_pixels(images, rows):
-        for row in same[1:]:
-            first[of(owner[row])] = of(owner[same[0]])
+        of_whom = next((owner[row] for row in same if owner[row] not in alone), owner[same[0]])
+        for one in {owner[row] for row in same} & alone:
+            if of(one) != of(of_whom):
+                first[of(one)] = of(of_whom)
     if merged := len({patient for patient in owner if of(patient) != patient}):
         log.info("%d files hold an image of another one, pixel for pixel: they count as one patient with it", merged)
     return [replace(chunk, patient=of(chunk.patient)) for chunk in chunks]

@@ -6,7 +6,6 @@ drives it: scan once, order the patients, read every chunk in parallel into one 
 Adding a source = one class with a modality and these methods, one YAML in `conf/data/`, one test.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -30,23 +29,6 @@ def check_installed(library: str, packages: str) -> None:
         raise UserError(f"data: {library} is not installed; pip install {packages}") from error
 
 
-class Doubt(NamedTuple):
-    """What is odd about the values of a file that is read all the same: said in a warning, once for all such files."""
-
-    problem: str  # in fixed words
-    low: float = math.nan  # the range of values found, where that is the point
-    high: float = math.nan
-    advice: str = ""
-
-
-class Slice(NamedTuple):
-    """One image as its reader sees it: of an axial slice, row 0 is anterior and column 0 the patient's right."""
-
-    pixels: np.ndarray  # [H, W] float32 in the modality's unit, or [H, W, 3] uint8 or float32 (RGB, 0 to 255)
-    spacing_mm: tuple[float, float]  # distance between rows, between columns
-    doubt: Doubt | None = None
-
-
 class Damaged(NamedTuple):
     """A file that should have held slices and could not be read."""
 
@@ -54,13 +36,22 @@ class Damaged(NamedTuple):
     reason: str
 
 
-class LeftOut(NamedTuple):
-    """A file that can be read and holds no images of the kind that is wanted, as its values show: left out, counted
-    and named on the terminal; no damage.
-    """
+class Remark(NamedTuple):
+    """What the user should know of a file that is whole: it is read all the same (`kept`), or left out."""
 
-    path: str
-    reason: str
+    path: str  # as of `Damaged`
+    reason: str  # in fixed words: it is counted by it, where paths may not stand
+    kept: bool
+    values: tuple[float, float] | None = None  # the range that was found, where that is the point
+    advice: str = ""  # what to do about it: said in a warning, once for all such files
+
+
+class Slice(NamedTuple):
+    """One image as its reader sees it: of an axial slice, row 0 is anterior and column 0 the patient's right."""
+
+    pixels: np.ndarray  # [H, W] float32 in the modality's unit, or [H, W, 3] uint8 or float32 (RGB, 0 to 255)
+    spacing_mm: tuple[float, float]  # distance between rows, between columns
+    remark: Remark | None = None  # on its file, which is read all the same
 
 
 @dataclass(frozen=True)
@@ -74,11 +65,13 @@ class Chunk:
              patient axis, feet to head; 0 where there is no such thing) is always there; known factors are
              `factor.<name>`, labels `label.<name>` (a class by its number), and `split` is the part that whoever
              published the data gave a slice to: 0 training, 1 validation, 2 test.
+    known:   False where nothing says who they are of, and a file is taken for a patient of its own.
     """
 
     patient: str
     items: tuple[Any, ...]
     columns: dict[str, np.ndarray]
+    known: bool = True
 
 
 @dataclass
@@ -86,21 +79,19 @@ class Scan:
     """What a source found.
 
     skipped: counts what is not meant to be read, by reason ("not DICOM": 3).
-    noted:   counts what was kept and is worth saying ("negative": 3).
+    remarks: on single files; those that are left out are not among `skipped`.
     classes: label -> names of its classes, in the order of their numbers; a label that is not here is a quantity.
     units:   factor -> its unit.
     studies: path -> the examination that the file belongs to, where the source knows it.
-    patients_known: False where nothing says who images are of, and each file is taken for a patient of its own.
     """
 
     chunks: list[Chunk] = field(default_factory=list)
     damaged: list[Damaged] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
-    noted: dict[str, int] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     studies: dict[str, str] = field(default_factory=dict)
-    patients_known: bool = True
 
 
 class SliceSource(Protocol):
@@ -111,7 +102,7 @@ class SliceSource(Protocol):
 
     A source may also have `has_labels`, False where its images get none, and
     `compare(images, rows, scan) -> {row: item}`, called once when all images are on the grid ([M, C, S, S],
-    memory-mapped; rows: those that hold one): it may add to `scan.noted`, and returns items to be read in place of
+    memory-mapped; rows: those that hold one): it may add to `scan.remarks`, and returns items to be read in place of
     others, for what only shows when images are seen beside each other.
     """
 
@@ -129,6 +120,6 @@ class SliceSource(Protocol):
         """Find the slices. Raises UserError where there is nothing to read."""
         ...
 
-    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged | LeftOut]:
+    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged | Remark]:
         """One result per item of the chunk, in order. Runs in a worker process; never raises for a bad file."""
         ...

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 def source(config: DictConfig) -> "SliceSource":
     """Where slices come from, and who they are of."""
-    from medlat.data.groups import Grouped
+    from medlat.data.groups import Grouped, rule
 
-    found, group = build(config.data.source), config.data.group
+    found = build(config.data.source)
+    with naming(config.data):
+        group = rule(found, config.data.group)
     return found if group is None else make(Grouped, config.data, source=found, group=group)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from medlat.core.errors import UserError
 from medlat.data.ct.dicom import CTDicom
-from medlat.data.groups import Grouped
+from medlat.data.groups import Grouped, joined, rule
 from medlat.data.image_store import ImageStore, Preparation, prepare, pseudonym
 from medlat.data.modality import GREY
 from medlat.data.pictures.image_folder import ImageFolder
@@ -36,9 +36,9 @@ class Files:
 
     def scan(self, parallel_map) -> Scan:
         items = [Item(str(self.folder / name)) for name in self.names]
-        chunks = [Chunk("all", tuple(items), {"position_mm": np.arange(len(items), dtype=float)})]
+        chunks = [Chunk("all", tuple(items), {"position_mm": np.arange(len(items), dtype=float)}, known=False)]
         studies = {item.path: f"1.2.{i % 2}" for i, item in enumerate(items)}
-        return Scan(chunks, studies=studies, patients_known=False)
+        return Scan(chunks, studies=studies)
 
     def read(self, chunk):
         for item in chunk.items:
@@ -164,7 +164,7 @@ def test_items_without_a_path_cannot_be_grouped_by_it(tmp_path) -> None:
 
 
 def test_the_rule_belongs_to_the_key_of_the_images_and_a_table_does_by_its_content(tmp_path) -> None:
-    base = ("+experiment=ct_vae_sefa", "data=ct_volumes", f"data.root={tmp_path}")
+    base = ("+experiment=ct_vae_sefa", "data=ct_nifti", f"data.root={tmp_path}")
     plain, level, table = (
         Images().settings(composed(*base, f"data.group={group}")) for group in ("null", "1", f"{tmp_path}/who.csv")
     )
@@ -188,15 +188,69 @@ def test_the_groups_reach_the_store_and_every_image_keeps_its_place(tmp_path) ->
 def test_the_command_line_takes_a_pattern_and_names_its_own_key(tmp_path) -> None:
     """As the documentation writes it in a shell: data.group='"(train_[0-9]+)"'."""
     write_pictures(tmp_path, train_0_a=10, train_0_b=20, train_1_a=30)
-    base = ("data=radiographs", f"data.root={tmp_path}", "data.group_column=null")
+    base = ("data=radiographs", f"data.root={tmp_path}")
     for pattern in (r"(train_[0-9]+)_", r"(train_\d+)_"):
         source = builders.source(composed(*base, f'data.group="{pattern}"'))
         assert sorted({chunk.patient for chunk in source.scan(in_order).chunks}) == ["train_0", "train_1"]
     source = builders.source(composed(*base, r'data.group="(train_1)_"'))
     with pytest.raises(UserError, match=r"^data\.group=\(train_1\)_: 2 of 3 files do not match it"):
         source.scan(in_order)
-    with pytest.raises(UserError, match=r"^data\.group=nobody: expected null"):
-        builders.source(composed(*base, "data.group=nobody"))
+    said = r"^data\.group=pth: no column of the CSV, which has path, label; did you mean 'path'\? expected null"
+    with pytest.raises(UserError, match=said):
+        builders.source(composed(*base, "data.group=pth"))
+
+
+@pytest.mark.parametrize(
+    ("word", "patients"),
+    [
+        ("group", ["ada", "bob"]),
+        ("who", ["eve"]),
+        ("null", ["p1/a.png", "p1/b.png", "p2/c.png"]),
+        ("1", ["p1", "p2"]),
+        ("folder", ["p1", "p2"]),
+        ('"(.).png"', ["a", "b", "c"]),
+        ("own.csv", ["all"]),
+    ],
+)
+def test_pictures_have_their_groups_from_a_column_or_as_any_other_files(tmp_path, word, patients) -> None:
+    for name in ("p1", "p2"):
+        (tmp_path / name).mkdir()
+    for i, name in enumerate(("p1/a.png", "p1/b.png", "p2/c.png")):
+        Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * (i + 2)).save(tmp_path / name)
+    rows = "p1/a.png,0,ada,eve\np1/b.png,1,ada,eve\np2/c.png,1,bob,eve\n"
+    (tmp_path / "labels.csv").write_text("path,label,group,who\n" + rows)
+    (tmp_path / "own.csv").write_text("path,group\np1,all\np2,all\n")
+    base = ("+experiment=ct_vae_sefa", "data=radiographs", f"data.root={tmp_path}")
+    config = composed(*base, f"data.group={word}")
+    chunks = builders.source(config).scan(in_order).chunks
+    assert sorted({chunk.patient for chunk in chunks}) == patients
+    assert {chunk.known for chunk in chunks} == {word != "null"}
+    settings = Images().settings(config)
+    assert settings.get("group") == {"null": None, "1": 1, '"(.).png"': "(.).png", "own.csv": "CSV"}.get(word, word)
+    assert "group_column" not in settings["source"]
+
+
+def test_without_a_csv_no_column_is_asked_for_but_one_that_the_user_names_is(tmp_path) -> None:
+    source = ImageFolder(str(tmp_path), labels=None)
+    assert rule(source, "group") is None
+    assert rule(source, "folder") == "folder"
+    with pytest.raises(UserError, match=r"^group=patient: expected null"):
+        Grouped(source, rule(source, "patient"))
+
+
+def test_negatives_are_turned_about_whoever_they_are_of(tmp_path) -> None:
+    source = ImageFolder(str(tmp_path), labels=None, colour=False, polarity="mended")
+    source.compare = lambda images, rows, scan: {1: "again"}
+    whole = Grouped(source, "folder")
+    assert whole.compare(None, np.arange(2), Scan()) == {1: "again"}
+    assert not whole.has_labels
+
+
+def test_files_that_name_nobody_join_a_patient_who_is_named_and_those_stay_apart() -> None:
+    images = np.array([1, 1, 1, 2, 2])[:, None, None, None] * np.eye(4)
+    names = {"ada": True, "bob": True, "a.png": False, "b.png": False, "c.png": False}
+    chunks = [Chunk(name, (name,), {}, known) for name, known in names.items()]
+    assert [c.patient for c in joined(chunks, images, np.arange(5))] == ["ada", "bob", "ada", "b.png", "b.png"]
 
 
 def write_pictures(folder: Path, **values: int) -> None:

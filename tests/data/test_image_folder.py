@@ -94,7 +94,7 @@ def test_a_quantity_stays_a_number(tmp_path):
 def test_without_groups_each_file_is_one(tmp_path):
     scan = ImageFolder(str(folder(tmp_path, GOOD)), group_column=None).scan(in_order)
     assert [c.patient for c in scan.chunks] == ["a.png", "b.png", "c.png", "d.png"]
-    assert not scan.patients_known
+    assert not any(c.known for c in scan.chunks)
 
 
 def test_a_published_split_is_kept(tmp_path):

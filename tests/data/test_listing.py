@@ -114,8 +114,9 @@ def test_rows_without_a_label_count_as_damaged_within_the_limit(tmp_path, capsys
     rows = f"a.png,x,1\nb.png,y,2\nc.png,{blank},3\nd.png,y,4\n"
     source = data_set(tmp_path, rows, "a.png", "b.png", "c.png", "d.png")
     store = prepared(source, tmp_path / "out")
-    assert (len(store), store.info["damaged"], store.info["skipped"]) == (3, 1, {})
-    assert "c.png: without a label, which unlabelled=drop leaves out" in capsys.readouterr().err
+    reason = "without a label, which unlabelled=drop leaves out"
+    assert (len(store), store.info["account"]) == (3, [["damaged", 1, reason]])
+    assert f"c.png: {reason}" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"max_damaged=0.2: 1 of 4 slices cannot be read \(1 x without a label, which"):
         prepared(source, tmp_path / "again", 0.2)
 
@@ -131,7 +132,7 @@ def test_too_many_absent_files_are_told_before_any_is_read(tmp_path):
 def test_any_number_of_rows_without_a_label_is_dropped_where_that_was_asked_for(tmp_path):
     data_set(tmp_path, "a.png,x,1\nb.png,y,2\nc.png,,3\nd.png,nan,4\n", "a.png", "b.png", "c.png", "d.png")
     store = prepared(ImageFolder(str(tmp_path), colour=False, unlabelled="drop"), tmp_path / "out", 0.0)
-    assert (len(store), store.info["damaged"], store.info["skipped"]) == (2, 0, {"without a label": 2})
+    assert (len(store), store.info["account"]) == (2, [["left out", 2, "without a label"]])
 
 
 @pytest.mark.parametrize("unlabelled", ["stop", "drop"])
@@ -218,7 +219,7 @@ def test_without_a_csv_every_picture_is_read(tmp_path, caplog):
     assert levels(source, scan) == {"a.png": 10, "x/b.JPG": 30, "x/c.tiff": 50}
     assert (scan.classes, scan.skipped) == ({}, {"hidden": 1, "no picture": 2})
     assert all(set(chunk.columns) == {"position_mm"} for chunk in scan.chunks)
-    assert "3 of 3 files name no patient; each is a group of its own" in caplog.text
+    assert not any(chunk.known for chunk in scan.chunks)
     assert source.expected() == 3
     assert not source.has_labels
     assert len(source.fingerprint()) == 64
@@ -263,4 +264,20 @@ def test_pictures_of_few_values_beside_images_may_be_masks(tmp_path, caplog):
         Image.fromarray(noise + i).save(tmp_path / f"{i}.png")
         Image.fromarray((noise > 200).astype(np.uint8)).save(tmp_path / f"{i}_mask.png")
     ImageFolder(str(tmp_path), labels=None, colour=False).scan(in_order)
-    assert "4 of 8 pictures looked at hold at most 8 different values, as masks do; a CSV (labels) names" in caplog.text
+    said = "4 of 8 pictures looked at hold at most 8 different values, as masks do; exclude=PATTERN leaves files out"
+    assert said in caplog.text
+    caplog.clear()
+    scan = ImageFolder(str(tmp_path), labels=None, colour=False, exclude="*_mask*").scan(in_order)
+    assert (len(scan.chunks), scan.skipped) == (4, {"excluded": 4})
+    assert "as masks do" not in caplog.text
+
+
+def test_patterns_choose_among_the_files_of_a_csv_too(tmp_path):
+    rows = "a.png,x,1\nb.png,y,2\nold/c.png,x,3\nold/gone.png,y,4\n"
+    data_set(tmp_path, rows, "a.png", "b.png", "old/c.png")
+    source = ImageFolder(str(tmp_path), colour=False, exclude="old")
+    scan = source.scan(in_order)
+    assert levels(source, scan) == {"1": 10, "2": 30}
+    assert (scan.skipped, scan.damaged) == ({"excluded": 2}, [])
+    with pytest.raises(UserError, match=r"\n  include and exclude leave none of the 4 files listed$"):
+        ImageFolder(str(tmp_path), colour=False, include="*.tif").scan(in_order)

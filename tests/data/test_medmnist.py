@@ -65,7 +65,7 @@ def test_into_the_slice_store_with_its_split(tmp_path):
 
 def test_nothing_tells_patients_apart(tmp_path):
     scan = write(tmp_path / "a.npz").scan(in_order)
-    assert not scan.patients_known
+    assert not any(c.known for c in scan.chunks)
     assert len({chunk.patient for chunk in scan.chunks}) == 10
 
 

@@ -47,22 +47,23 @@ def ramp() -> np.ndarray:
     return (np.arange(128).reshape(8, 8, 2) * 15 - 1000).astype(np.int16)
 
 
-@pytest.mark.parametrize("mm", [0.0007, 1e-30, 700.0, 1e30])
+@pytest.mark.parametrize("mm", [0.0007, 0.01, 1e-30, 700.0, 1e30])
 def test_a_spacing_in_metres_or_micrometres_is_damage(tmp_path, capsys, mm):
     write_slice(tmp_path / "in" / "a.dcm")
     write_slice(tmp_path / "in" / "b.dcm", PixelSpacing=[mm, mm], SOPInstanceUID="2.25.9")
     count, said = made(CTDicom(str(tmp_path / "in")), tmp_path / "out", capsys, 32.0)
     assert count == 1
-    assert "b.dcm: pixel spacing outside 0.01 to 100 mm" in said
+    assert "b.dcm: pixel spacing outside 0.02 to 20 mm" in said
 
 
-def test_a_volume_in_metres_is_damage(tmp_path, capsys):
+@pytest.mark.parametrize("bad", [0.0007, 0.01, 700.0])
+def test_a_volume_in_metres_or_micrometres_is_damage(tmp_path, capsys, bad):
     (tmp_path / "in").mkdir()
-    for name, mm in (("a.nii", 1.0), ("b.nii", 0.0007)):
+    for name, mm in (("a.nii", 1.0), ("b.nii", bad)):
         nibabel.save(nibabel.Nifti1Image(ramp(), np.diag([mm, mm, 1, 1])), tmp_path / "in" / name)
     count, said = made(CTVolumes(str(tmp_path / "in")), tmp_path / "out", capsys)
     assert count == 2
-    assert "b.nii: pixel spacing outside 0.01 to 100 mm" in said
+    assert "b.nii: pixel spacing outside 0.02 to 20 mm" in said
 
 
 UNUSABLE = [

@@ -112,10 +112,10 @@ def test_checked_says_it_and_changes_nothing_mended_turns_them_about(tmp_path, c
         store_of(tmp_path / "in", tmp_path / polarity, polarity) for polarity in ("as_stored", "checked", "mended")
     )
     every = np.arange(40)
-    assert [s.info["noted"] for s in (stored, checked, mended)] == [
-        {},
-        {"negative": 4},
-        {"negative, turned about": 4},
+    assert [s.info["account"] for s in (stored, checked, mended)] == [
+        [],
+        [["read", 4, "negative"]],
+        [["read", 4, "negative, turned about"]],
     ]
     assert caplog.messages == [
         "4 of 40 images are negatives of what the others look like; polarity=mended turns them about",
@@ -134,7 +134,7 @@ def test_too_many_to_tell_which_are_wrong(tmp_path):
     radiographs(tmp_path / "in", 0.45)
     with pytest.raises(UserError, match=r"polarity=mended: 18 of 40 images are negatives .*: too many to tell which"):
         store_of(tmp_path / "in", tmp_path / "out", "mended")
-    assert store_of(tmp_path / "in", tmp_path / "again", "checked").info["noted"] == {"negative": 18}
+    assert store_of(tmp_path / "in", tmp_path / "again", "checked").info["account"] == [["read", 18, "negative"]]
 
 
 def test_that_nothing_can_be_said_is_said(tmp_path, caplog):
@@ -142,7 +142,7 @@ def test_that_nothing_can_be_said_is_said(tmp_path, caplog):
     for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (25, 16, 16), dtype=np.uint8)):
         Image.fromarray(image).save(tmp_path / "in" / f"{i}.png")
     with caplog.at_level("INFO"):
-        assert store_of(tmp_path / "in", tmp_path / "out", "mended").info["noted"] == {}
+        assert store_of(tmp_path / "in", tmp_path / "out", "mended").info["account"] == []
     assert "polarity: images too different from each other to tell negatives (r 0." in caplog.text
 
 
@@ -150,13 +150,13 @@ def test_knees(real_data, tmp_path):
     """Those that were found by eye to be dark bone: 84 of 6,604."""
     source = ImageFolder(str(real_data / "knee_oa"), colour=False, polarity="checked")
     prepare(source, Preparation(32, None, 0.0, "salt", 2), tmp_path)
-    assert ImageStore.open(tmp_path).info["noted"] == {"negative": 84}
+    assert ImageStore.open(tmp_path).info["account"] == [["read", 84, "negative"]]
 
 
 def test_no_false_alarm_among_tiles(real_data, tmp_path):
     source = ImageFolder(str(real_data / "histology_lc25000"), colour=False, polarity="checked")
     prepare(source, Preparation(32, None, 0.0, "salt", 2), tmp_path)
-    assert ImageStore.open(tmp_path).info["noted"] == {}
+    assert ImageStore.open(tmp_path).info["account"] == []
 
 
 def test_no_false_alarm_among_chest_radiographs(real_data):

@@ -10,6 +10,7 @@ from pydicom import Dataset, Sequence, uid
 from pydicom.uid import DigitalXRayImageStorageForPresentation, SecondaryCaptureImageStorage, generate_uid
 
 from medlat.core.errors import UserError
+from medlat.data.groups import Grouped
 from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.pictures.dicom import is_dicom, read_dicom, read_identity
 from medlat.data.pictures.image_folder import ImageFolder
@@ -165,8 +166,8 @@ REFUSED = [
     ({"Rows": None}, "DICOM without an image"),
     ({"Rows": 9000, "Columns": 9000}, "more than 67 million pixels, or 9 million of JPEG 2000"),
     ({"PixelData": b"\0\0"}, "corrupt DICOM file"),
-    ({"PixelSpacing": [0.00014, 0.00014]}, "pixel spacing outside 0.01 to 100 mm"),
-    ({"PixelSpacing": [140, 140]}, "pixel spacing outside 0.01 to 100 mm"),
+    ({"PixelSpacing": [0.00014, 0.00014]}, "pixel spacing outside 0.02 to 20 mm"),
+    ({"PixelSpacing": [140, 140]}, "pixel spacing outside 0.02 to 20 mm"),
     ({"WindowCenter": 60000, "WindowWidth": 10}, "a window beside all values of the image"),
     ({"RescaleSlope": 0, "RescaleIntercept": 0}, "rescale slope is 0, or a rescale that is no finite number"),
     ({"PresentationLUTSequence": table([2, 0, 8], [0, 255])}, "a presentation LUT, which is not read"),
@@ -218,7 +219,7 @@ def test_patients_are_told_by_the_files_where_no_column_does(tmp_path, caplog):
     with caplog.at_level("INFO"):
         scan = source.scan(in_order)
     assert {chunk.patient: len(chunk.items) for chunk in scan.chunks} == {"X1": 2, "X2": 1, "2.25.9": 1, "e.png": 1}
-    assert "1 of 5 files name no patient" in caplog.text
+    assert [chunk.patient for chunk in scan.chunks if not chunk.known] == ["e.png"]
     assert "X1" not in caplog.text
 
 
@@ -234,18 +235,18 @@ def test_without_a_csv_into_the_store(tmp_path):
     store = ImageStore.open(tmp_path / "out")
     assert (len(store), len(store.patients)) == (2, 2)
     assert not any("X" in name for name in store.patients)
-    assert store.info["skipped"] == {
-        "DICOM without image": 1,
-        "presentation state, which is not applied": 1,
-    }
+    reasons = ("DICOM without image", "presentation state, which is not applied")
+    assert store.info["account"] == [["left out", 1, reason] for reason in reasons]
 
 
-def test_one_identity_for_all_is_said(tmp_path, caplog):
+def test_studies_that_share_one_identity_can_be_told_apart(tmp_path):
     for i in range(3):
         write(tmp_path / f"{i}.dcm", PatientID="ANONYMOUS", StudyInstanceUID=f"2.25.{i}")
-    ImageFolder(str(tmp_path), labels=None, colour=False).scan(in_order)
-    assert "all DICOM files have one PatientID, in 3 studies: one patient, or taken out?" in caplog.text
-    assert "ANONYMOUS" not in caplog.text
+    scan = ImageFolder(str(tmp_path), labels=None, colour=False).scan(in_order)
+    assert {chunk.patient for chunk in scan.chunks if chunk.known} == {"ANONYMOUS"}
+    assert scan.studies == {str(tmp_path / f"{i}.dcm"): f"2.25.{i}" for i in range(3)}
+    apart = Grouped(ImageFolder(str(tmp_path), labels=None, colour=False), "study").scan(in_order)
+    assert sorted(chunk.patient for chunk in apart.chunks) == ["2.25.0", "2.25.1", "2.25.2"]
 
 
 def test_an_identity_is_no_more_than_that(tmp_path):

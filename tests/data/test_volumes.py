@@ -17,7 +17,7 @@ from medlat.data.ct.lidc import LIDC
 from medlat.data.ct.volumes import CTVolumes
 from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.patterns import fits, pattern_for
-from medlat.data.source import Damaged, LeftOut, Scan, Slice
+from medlat.data.source import Damaged, Remark, Scan, Slice
 from medlat.steps import builders
 
 HU = (np.arange(4 * 5 * 6).reshape(4, 5, 6) * 10 - 1000).astype(np.int16)  # [x, y, z]: to the left, the back, up
@@ -32,7 +32,7 @@ def scan(root: Path, **arguments) -> Scan:
     return CTVolumes(str(root), **arguments).scan(in_order)
 
 
-def read(root: Path, **arguments) -> list[Slice | Damaged | LeftOut]:
+def read(root: Path, **arguments) -> list[Slice | Damaged | Remark]:
     source = CTVolumes(str(root), **arguments)
     chunks = source.scan(in_order).chunks
     return [one for chunk in chunks for one in source.read(pickle.loads(pickle.dumps(chunk)))]
@@ -109,7 +109,7 @@ def test_nrrd_that_says_its_spacing_alone_is_read_and_that_is_said(tmp_path: Pat
     write_nrrd(tmp_path / "a.nrrd", HU, space="", space_directions="", space_origin="", spacings="1 2 3")
     slices = read(tmp_path)
     assert slices[0].spacing_mm == (2.0, 1.0)
-    assert slices[0].doubt.problem == "no orientation: taken as LPS"
+    assert slices[0].remark == Remark(str(tmp_path / "a.nrrd"), "no orientation: taken as LPS", True)
     np.testing.assert_array_equal(slices[1].pixels, HU[:, :, 1].T)
 
 
@@ -149,7 +149,7 @@ def test_what_is_no_plain_volume_is_skipped_and_counted(tmp_path: Path, write, n
 
 BROKEN = [
     (write_meta, "a.mha", {"ElementSpacing": ""}, "no pixel spacing"),
-    (write_meta, "a.mha", {"ElementSpacing": "0.0007 0.0007 1"}, "pixel spacing outside 0.01 to 100 mm"),
+    (write_meta, "a.mha", {"ElementSpacing": "0.0007 0.0007 1"}, "pixel spacing outside 0.02 to 20 mm"),
     (write_meta, "a.mha", {"DimSize": "4 5 7"}, "truncated"),
     (write_meta, "a.mha", {"DimSize": "4 5"}, "corrupt"),
     (write_meta, "a.mha", {"DimSize": "4 5 99999999999"}, "truncated"),
@@ -233,15 +233,15 @@ def kits(root: Path) -> None:
 def test_label_maps_beside_images_are_left_out_counted_and_named(tmp_path: Path, caplog, capsys) -> None:
     kits(tmp_path / "in")
     store = prepared(tmp_path / "in", tmp_path / "out")
-    assert (len(store), len(store.patients), store.info["damaged"]) == (18, 3, 0)
+    assert (len(store), len(store.patients)) == (18, 3)
     reason = "few distinct whole numbers: a label map, not an image"
-    assert store.info["skipped"] == {reason: 3}
+    assert store.info["account"] == [["left out", 3, reason]]
     assert store.images[np.arange(18)].min() < -900
     assert f"3 of 6 files left out: {reason}; data.source.exclude=PATTERN leaves such files out" in caplog.text
     assert "case_" not in caplog.text
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'in' / 'case_0' / 'segmentation.nii.gz'}\n" in said
-    assert "data.source.exclude='segmentation.nii.gz' fits these and no other file" in said
+    assert f"{tmp_path / 'in' / 'case_0' / 'segmentation.nii.gz'}: {reason}\n" in said
+    assert "data.source.exclude='segmentation.nii.gz' fits 3 of these and no file that is read" in said
 
 
 @pytest.mark.parametrize("picked", [{"exclude": "*segm*"}, {"exclude": ["nobody", "segm*.gz"]}, {"include": "imag*"}])
@@ -258,7 +258,7 @@ def test_the_command_line_takes_patterns(tmp_path: Path) -> None:
     """As a shell passes on what the messages and the documentation write."""
     kits(tmp_path)
     for word in ("exclude=segmentation.nii.gz", "exclude=*segm*", "exclude=[none,*seg*]", "include=*imag*"):
-        config = composed("data=ct_volumes", f"data.root={tmp_path}", f"data.source.{word}")
+        config = composed("data=ct_nifti", f"data.root={tmp_path}", f"data.source.{word}")
         assert len(builders.source(config).scan(in_order).chunks) == 3
 
 
@@ -299,7 +299,7 @@ IMAGES = {
 @pytest.mark.parametrize("name", NOT_IMAGES)
 def test_few_distinct_whole_numbers_are_no_image_unless_the_user_says_so(tmp_path: Path, name: str) -> None:
     path = write_nifti(tmp_path / "a.nii", NOT_IMAGES[name].astype(np.float32))
-    assert {type(one) for one in read(tmp_path)} == {LeftOut}
+    assert {type(one) for one in read(tmp_path)} == {Remark}
     assert {one.path for one in read(tmp_path)} == {str(path)}
     assert {type(one) for one in read(tmp_path, include="a.nii")} == {Slice}
 
@@ -373,9 +373,9 @@ def test_padding_and_no_numbers_hide_nothing(tmp_path: Path) -> None:
     values[0] = -3024
     values[1] = np.nan
     write_nifti(tmp_path / "a.nii", values)
-    doubt = read(tmp_path)[0].doubt
-    assert doubt.problem == "no value below -200 HU, as air has: are these Hounsfield units?"
-    assert (doubt.low, doubt.high) == (24.0, 1214.0)
+    remark = read(tmp_path)[0].remark
+    assert remark.reason == "no value below -200 HU, as air has: are these Hounsfield units?"
+    assert remark.values == (24.0, 1214.0)
 
 
 def test_slope_and_intercept_come_after_the_files_own_scaling(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from medlat.data.modality import CT
-from medlat.data.source import Doubt
+from medlat.data.source import Remark
 
 MOST_PIXELS = 4096 * 4096  # of a slice: a decoder takes some twenty bytes for each, so about 0.3 GB
-LIKELY_MM = (0.01, 100.0)  # between pixels; less are metres, more are micrometres
+LIKELY_MM = (0.02, 20.0)  # between pixels; less are metres, more are micrometres
 RANGE_HU = CT.high - CT.low
 LABELS = "few distinct whole numbers: a label map, not an image"
 MOST_LABELS = 128  # of a label map: TotalSegmentator has 117 classes; a CT slice holds many hundred values
@@ -26,7 +26,7 @@ def size_problem(rows: int, columns: int) -> str | None:
 def spacing_problem(spacing_mm: tuple[float, float]) -> str | None:
     """Why a distance between pixels cannot be one of a CT image, or None."""
     likely = all(LIKELY_MM[0] <= mm <= LIKELY_MM[1] for mm in spacing_mm)
-    return None if likely else "pixel spacing outside 0.01 to 100 mm"
+    return None if likely else "pixel spacing outside {:g} to {:g} mm".format(*LIKELY_MM)
 
 
 def scaling_problem(slope: float, intercept: float, bits: int) -> str | None:
@@ -60,8 +60,8 @@ def is_label_map(slices: Iterable[np.ndarray]) -> bool:
     return low_or_few and background and len(found) * VOXELS_A_LABEL <= count
 
 
-def hu_doubt(slices: Iterable[np.ndarray], advice: str) -> Doubt | None:
-    """That values lie where those of a CT volume in Hounsfield units cannot all lie, or None.
+def hu_doubt(path: str, slices: Iterable[np.ndarray], advice: str) -> Remark | None:
+    """That values of a file lie where those of a CT volume in Hounsfield units cannot all lie, or None.
 
     slices: some of a volume, of which no more are asked for than it takes to know; what is no number or below -1024
             (padding) does not count.
@@ -73,7 +73,6 @@ def hu_doubt(slices: Iterable[np.ndarray], advice: str) -> Doubt | None:
         if low <= AIR_HU <= high:
             return None
     if low > high:
-        return Doubt("no value of at least -1024 HU, so all becomes air", advice=advice)
-    if low > AIR_HU:
-        return Doubt("no value below -200 HU, as air has: are these Hounsfield units?", low, high, advice)
-    return Doubt("no value above -200 HU, as tissue has: are these Hounsfield units?", low, high, advice)
+        return Remark(path, "no value of at least -1024 HU, so all becomes air", True, advice=advice)
+    lacks = "below -200 HU, as air has" if low > AIR_HU else "above -200 HU, as tissue has"
+    return Remark(path, f"no value {lacks}: are these Hounsfield units?", True, (low, high), advice)

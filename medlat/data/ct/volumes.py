@@ -17,11 +17,15 @@ from medlat.data.ct.plausible import LABELS, hu_doubt, is_label_map
 from medlat.data.ct.volume import Implausible, Unfit, Volume
 from medlat.data.modality import CT
 from medlat.data.patterns import Picked
-from medlat.data.source import Chunk, Damaged, Doubt, LeftOut, ParallelMap, Scan, Slice
+from medlat.data.source import Chunk, Damaged, ParallelMap, Remark, Scan, Slice
 from medlat.data.unpacked import forget_pages
 
 READERS = {suffix: kind.read_header for kind in (nifti, metaimage, nrrd) for suffix in kind.SUFFIXES}
 VALUES = (".img", ".img.gz", ".raw", ".zraw", ".raw.gz", ".raw.bz2")  # beside a header
+WHICH = (
+    "data.source.exclude=PATTERN leaves such files out before they are read, "
+    "data.source.include=PATTERN says which are images"
+)
 LOOKED_AT = 16  # slices of a volume, for what its values are
 
 
@@ -39,7 +43,7 @@ class CTVolumes:
     What is below -1024 HU or no number becomes -1024, air. `position_mm` is the plane's place along its normal, in mm
     of the file's space; `series` numbers the volumes.
 
-    Label maps (few distinct whole numbers) beside the images are `LeftOut`, unless `include` names them. Files that are
+    Label maps (few distinct whole numbers) beside the images are left out, unless `include` names them. Files that are
     no volume of three dimensions of plain numbers are skipped and counted; broken ones, and those that claim what no CT
     has (`medlat.data.ct.plausible`), are `Damaged`. A volume is memory-mapped, a compressed one from a temporary file:
     memory does not grow with it. Raises UserError where the root is missing or no folder, or the slope not above 0.
@@ -75,7 +79,7 @@ class CTVolumes:
         paths = listed(self.folder, skipped, self.picked)
         volumes = [path for path in paths if _suffix(path)]
         skipped.update(_others(paths))
-        scan = Scan(patients_known=False)
+        scan = Scan()
         for path, result in zip(volumes, parallel_map(_header, volumes, "reading headers"), strict=True):
             if isinstance(result, str):
                 skipped[result] += 1
@@ -93,7 +97,7 @@ class CTVolumes:
         scan.skipped = dict(+skipped)
         return scan
 
-    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged | LeftOut]:
+    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged | Remark]:
         """The chunk's slices, in order: float32 HU of at least -1024; all of a damaged volume are `Damaged`."""
         path, count = chunk.items[0].path, len(chunk.items)
         try:
@@ -110,25 +114,25 @@ class CTVolumes:
         middle_first = sorted(looked_at.tolist(), key=lambda level: abs(level - volume.count // 2))
         named = bool(self.picked.include)  # as images by the user, who knows better
         if not named and is_label_map(volume.values(stored, level) for level in middle_first):
-            yield from [LeftOut(path, LABELS)] * count
+            yield from [Remark(path, LABELS, False, advice=WHICH)] * count
             return
-        doubt = self._doubt(volume, (self._hounsfield(volume, stored, level) for level in middle_first))
+        remark = self._remark(path, volume, (self._hounsfield(volume, stored, level) for level in middle_first))
         for item in chunk.items:
             values = np.nan_to_num(self._hounsfield(volume, stored, item.level), nan=CT.fill, copy=False)
             forget_pages(mapped)
             clipped = np.ascontiguousarray(np.maximum(values, np.float32(CT.fill)))
-            yield Slice(clipped, volume.spacing_mm, doubt)
+            yield Slice(clipped, volume.spacing_mm, remark)
 
     def _hounsfield(self, volume: Volume, stored: np.ndarray, level: int) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
             return volume.values(stored, level) * self.slope + self.intercept
 
-    def _doubt(self, volume: Volume, slices: Iterable[np.ndarray]) -> Doubt | None:
+    def _remark(self, path: str, volume: Volume, slices: Iterable[np.ndarray]) -> Remark | None:
         """What is odd about a volume that is read all the same."""
         keys = f"{key_in(self, 'slope')} and {key_in(self, 'intercept')}"
         advice = f"HU = value · slope + intercept, for every volume alike, by {keys}"
         assumed = volume.header.assumed
-        return hu_doubt(slices, advice) or (Doubt(assumed) if assumed else None)
+        return hu_doubt(path, slices, advice) or (Remark(path, assumed, True) if assumed else None)
 
 
 class VolumeSlice(NamedTuple):
@@ -159,7 +163,7 @@ def _header(path: str) -> Chunk | Damaged | str:
     except Exception as error:
         return Damaged(path, _reason(error))
     items = tuple(VolumeSlice(path, level) for level in range(volume.count))
-    return Chunk("", items, {"position_mm": volume.positions})
+    return Chunk("", items, {"position_mm": volume.positions}, known=False)
 
 
 def _others(paths: list[str]) -> Counter[str]:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
-from medlat.data.ct.dicom_headers import DEFLATED, codec_problem, inflates_too_far, quiet
+from medlat.data.ct.dicom_headers import codec_problem, quiet
+from medlat.data.ct.dicom_start import DEFLATED, PREFIX, inflates_too_far, is_bare
 from medlat.data.ct.plausible import spacing_problem
 from medlat.data.pictures.decode import MOST_PIXELS, TOO_MANY
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-SUFFIXES = (".dcm", ".dicom", ".ima")
-PREFIX = 132
+START = 132  # bytes, with the prefix
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 WITHOUT_IMAGE = {"AU", "DOC", "ECG", "KO", "PLAN", "REG", "RTPLAN", "RTRECORD", "RTSTRUCT", "SR"}  # modalities
 DICOMDIR = "1.2.840.10008.1.3.10"
@@ -42,10 +42,10 @@ def is_dicom(path: str | os.PathLike[str]) -> bool:
     """By the first bytes: the prefix, or where files lack it, a first element of the groups that they begin with."""
     try:
         with open(path, "rb") as file:
-            start = file.read(PREFIX)
+            start = file.read(START)
     except (OSError, ValueError):
         return False
-    return start[128:] == b"DICM" or (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00")
+    return start[128:] == PREFIX or is_bare(start)
 
 
 def read_identity(path: str) -> Header:
@@ -126,10 +126,10 @@ def _opened(path: str, pixels: bool) -> "Dataset":
     from pydicom import dcmread
 
     with open(path, "rb") as file:
-        is_whole = file.read(PREFIX)[128:] == b"DICM"
-        if is_whole and inflates_too_far(file):
+        start = file.read(START)
+        if inflates_too_far(file, start):
             raise _NoImage("inflates to more than 256 MB")
-    tags = dcmread(path, stop_before_pixels=not pixels, force=not is_whole)
+    tags = dcmread(path, stop_before_pixels=not pixels, force=start[128:] != PREFIX)
     if "TransferSyntaxUID" not in tags.file_meta:
         tags.file_meta.TransferSyntaxUID = UNCOMPRESSED.get(tags.original_encoding, BIG_ENDIAN)
     return tags

@@ -11,16 +11,18 @@ from typing import Any, Literal
 import numpy as np
 
 from medlat.core.errors import ArgumentError, key_in
-from medlat.core.ranges import Finite, Positive
-from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
+from medlat.core.ranges import Finite, Patterns, Positive
+from medlat.data.ct.dicom_start import SUFFIXES
+from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found
 from medlat.data.modality import HISTOLOGY, RADIOGRAPH
+from medlat.data.patterns import Picked
 from medlat.data.pictures import decode, dicom
 from medlat.data.pictures.files import Table, read_table
 from medlat.data.pictures.labels import Kind, classes_of, plain, quantities
 from medlat.data.pictures.levels import check_levels
 from medlat.data.pictures.listing import Listing, Picture, below, refuse
 from medlat.data.pictures.polarity import FEWEST, Polarity, inverted_among
-from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.source import Chunk, Damaged, ParallelMap, Remark, Scan, Slice
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class ImageFolder:
     unlabelled:   rows without a label: "stop" counts them as damaged, "drop" leaves out any number of them.
     polarity:     greyscale images among the others that are negatives: "as_stored" does not look, "checked" counts
                   them, "mended" turns them about (`medlat.data.pictures.polarity`).
+    include, exclude: which files, as of `medlat.data.patterns.Picked`; None: all, none.
 
     Raises UserError where an argument is wrong; the CSV is checked by `scan`, which names all that is wrong with it.
     """
@@ -72,6 +75,8 @@ class ImageFolder:
         kind: Kind = "class",
         unlabelled: Literal["stop", "drop"] = "stop",
         polarity: Polarity = "as_stored",
+        include: Patterns = None,
+        exclude: Patterns = None,
     ) -> None:
         if not 0 < mpp < math.inf:
             raise ArgumentError("mpp", "expected more than 0 micrometres per pixel, e.g. 0.5", mpp)
@@ -102,6 +107,7 @@ class ImageFolder:
         self.classes = [plain(str(name)) for name in classes] if classes is not None else None
         self.colour, self.mpp, self.white, self.black = colour, mpp, white, black
         self.kind, self.unlabelled, self.polarity = kind, unlabelled, polarity
+        self.picked = Picked.of(include, exclude)
 
     @property
     def has_labels(self) -> bool:
@@ -134,11 +140,10 @@ class ImageFolder:
         groups: defaultdict[str, list[Picture]] = defaultdict(list)
         for one in pictures:
             groups[one.group].append(one)
-        own = [self.group_column is None and one.group == below(self.folder, one.path) for one in pictures]
-        scan.patients_known = not any(own)
         for group, members in groups.items():
+            known = self.group_column is not None or group != below(self.folder, members[0].path)
             parts = [members[i : i + CHUNK] for i in range(0, len(members), CHUNK)]
-            scan.chunks += [Chunk(group, tuple(part), self._columns(part, value_of)) for part in parts]
+            scan.chunks += [Chunk(group, tuple(part), self._columns(part, value_of), known) for part in parts]
         return scan
 
     def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
@@ -167,14 +172,15 @@ class ImageFolder:
         if len(picked) == 0:
             return {}
         count = f"{len(picked)} of {len(rows)} images are negatives of what the others look like"
-        scan.noted["negative" if self.polarity == "checked" else "negative, turned about"] = len(picked)
+        items = [item for chunk in scan.chunks for item in chunk.items]
+        reason = "negative" if self.polarity == "checked" else "negative, turned about"
+        scan.remarks += [Remark(items[row].path, reason, True) for row in picked]
         if self.polarity == "checked":
             log.warning("%s; %s=mended turns them about", count, key)
             return {}
         if len(picked) > MOST_INVERTED * len(rows):
             raise ArgumentError("polarity", f"{count}: too many to tell which ones are wrong", "mended", of=self)
         log.warning("%s, and were turned about (%s=mended)", count, key)
-        items = [item for chunk in scan.chunks for item in chunk.items]
         return {int(row): items[row]._replace(inverted=True) for row in picked}
 
     def _pixels(self, path: str) -> tuple[np.ndarray, tuple[float, float]]:
@@ -184,11 +190,18 @@ class ImageFolder:
             return pixels, spacing or (mm, mm)
         return decode.read_picture(path, self.colour, self.white, self.black), (mm, mm)
 
-    def _table(self) -> Table:
+    def columns(self) -> tuple[str, ...]:
+        """The names of the CSV's columns, one of which may name the groups (`group_column`); none without a CSV."""
+        return () if self.labels is None else self._read_table().columns
+
+    def _read_table(self) -> Table:
         assert self.labels is not None
         key = key_in(self, "labels")
         hint = f"; {key}=null reads all pictures below '{self.root}', without labels"
-        table = read_table(key, self.labels, hint)
+        return read_table(key, self.labels, hint)
+
+    def _table(self) -> Table:
+        table = self._read_table()
         for argument in ("path_column", "label_column", "group_column", "split_column"):
             if (name := getattr(self, argument)) is not None:
                 table.check_column(key_in(self, argument), name)
@@ -197,13 +210,12 @@ class ImageFolder:
     def _paths(self, skipped: Counter[str]) -> list[str]:
         """Every file below the root that may be a picture: by its name, or as DICOM."""
         found = []
-        for entry in walk(self.folder, skipped):
-            is_picture = entry.name.lower().endswith((*decode.SUFFIXES, *dicom.SUFFIXES))
-            if is_picture or dicom.is_dicom(entry.path):
-                found.append(entry.path)
+        for path in listed(self.folder, skipped, self.picked):
+            if path.lower().endswith((*decode.SUFFIXES, *SUFFIXES)) or dicom.is_dicom(path):
+                found.append(path)
             else:
                 skipped["no picture"] += 1
-        return sorted(found)
+        return found
 
     def _all(self, scan: Scan, parallel_map: ParallelMap) -> list[Picture]:
         """Every picture below the root."""
@@ -221,9 +233,7 @@ class ImageFolder:
         scan.skipped = dict(+skipped)
         return pictures
 
-    def _owners(
-        self, paths: Sequence[str], scan: Scan, parallel_map: ParallelMap
-    ) -> list[tuple[str, str | None]]:
+    def _owners(self, paths: Sequence[str], scan: Scan, parallel_map: ParallelMap) -> list[tuple[str, str | None]]:
         """Of each file the patient, "" where it does not say, and why it holds no image, None where it may. Studies are
         added to the scan.
         """

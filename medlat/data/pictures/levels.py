@@ -87,8 +87,8 @@ def check_levels(source: Any, paths: Sequence[str], parallel_map: ParallelMap) -
     masks = sum(one.few for found in kinds.values() for one in found)
     if source.labels is None and masks > FEW_FILES * count:
         log.warning(
-            "%d of %d pictures looked at hold at most %d different values, as masks do; a CSV (%s) names the images",
-            *(masks, count, FEW, key_in(source, "labels")),
+            "%d of %d pictures looked at hold at most %d different values, as masks do; %s=PATTERN leaves files out",
+            *(masks, count, FEW, key_in(source, "exclude")),
         )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medlat.core.errors import ArgumentError, key_in
+from medlat.data.ct.dicom_tree import picked_among
 from medlat.data.pictures.files import Table, Tree, some
 from medlat.data.pictures.labels import PARTS, is_blank, whole
-from medlat.data.source import Damaged, Scan
+from medlat.data.source import Damaged, Remark, Scan
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +75,8 @@ class Listing:
 
     def _rows(self) -> list[tuple[str, dict[str, str]]]:
         """The rows whose file is there, each with it. Others are damaged; it is a problem where all are."""
-        tree, rows, outside = Tree(self.source.folder), [], []
-        absent: dict[str, Damaged] = {}
+        tree, outside = Tree(self.source.folder), []
+        places: list[tuple[str, str | None, dict[str, str]]] = []
         for row in self.table.rows:
             cell = row[self.source.path_column]
             place = tree.place(cell)
@@ -83,13 +84,19 @@ class Listing:
                 outside.append(cell)
                 continue
             path, reason = tree.find(place)
-            if reason is None:
-                rows.append((str(path), row))
-            else:
-                absent[cell] = Damaged(str(path), reason)
+            places.append((str(path), reason, row))
+        skipped: Counter[str] = Counter()
+        paths = dict.fromkeys(path for path, _, _ in places)
+        picked = set(picked_among(self.source.folder, list(paths), skipped, self.source.picked))
+        self.scan.skipped |= skipped
+        rows = [(path, row) for path, reason, row in places if reason is None and path in picked]
+        column = self.source.path_column
+        absent = {row[column]: Damaged(path, reason) for path, reason, row in places if reason and path in picked}
         root = self.source.root
         if outside:
             self.problems.append(f"{len(outside)} paths that leave the root: {some(outside)}")
+        if places and not picked:
+            self.problems.append(f"include and exclude leave none of the {len(paths)} files listed")
         if absent and not rows:
             self.problems.append(f"none of the {len(absent)} files listed is below '{root}': {some(absent)}")
         for way, count in tree.ways.items():
@@ -119,7 +126,7 @@ class Listing:
         """Files without a label: counted as skipped, or as damaged."""
         source = self.source
         if source.unlabelled == "drop" and blank:
-            self.scan.skipped[f"without a {source.label_column}"] = len(blank)
+            self.scan.remarks += [Remark(path, f"without a {source.label_column}", False) for path in blank]
         elif blank:
             reason = f"without a {source.label_column}, which {key_in(source, 'unlabelled')}=drop leaves out"
             self.scan.damaged += [Damaged(path, reason) for path in blank]

@@ -89,7 +89,7 @@ class MedMNIST:
             raise ArgumentError(
                 "path", f"the parts of '{self.path}' differ in their number of labels: {sorted(counts)}"
             )
-        scan, columns = Scan(patients_known=False), {}
+        scan, columns = Scan(), {}
         for number, name in self._chosen(counts.pop()):
             classes = np.unique(np.concatenate([found[:, number] for found in labels.values()]))
             if len(classes) < 2:
@@ -100,7 +100,7 @@ class MedMNIST:
             for row in range(self._shapes[part][0]):
                 arrays = {"position_mm": np.zeros(1), "split": np.array([float(number)])}
                 arrays |= {name: values[part][row : row + 1] for name, values in columns.items()}
-                scan.chunks.append(Chunk(f"{part} {row}", (Entry(str(self.file), part, row),), arrays))
+                scan.chunks.append(Chunk(f"{part} {row}", (Entry(str(self.file), part, row),), arrays, known=False))
         return scan
 
     def _chosen(self, count: int) -> list[tuple[int, str]]:
