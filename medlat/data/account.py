@@ -95,8 +95,8 @@ def show_paths(scan: Scan, listing: str | None, folder: str | os.PathLike[str] |
 
     folder: the root, where there is one: a pattern that fits just the files left out is offered too.
     """
-    remarked = [f"{one.path}: {one.reason}" for one in scan.remarks]
-    lines = list(dict.fromkeys(f"{one.path}: {one.reason}" for one in scan.damaged))  # a volume is named once
+    remarked = sorted(f"{one.path}: {one.reason}" for one in scan.remarks)
+    lines = sorted({f"{one.path}: {one.reason}" for one in scan.damaged})  # a volume is named once
     _show(lines, f"damaged file{'s' * (len(lines) > 1)}")
     _show(remarked, f"file{'s' * (len(remarked) > 1)} left out or read with a remark")
     if folder is not None and not logged_to_a_file():

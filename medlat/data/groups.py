@@ -228,11 +228,12 @@ def _divided(chunk: Chunk, groups: Mapping[str, str | None]) -> Iterator[Chunk]:
         yield replace(chunk, patient=group, known=True, items=tuple(chunk.items[i] for i in indices), columns=columns)
 
 
-def joined(chunks: Sequence[Chunk], images: Any, rows: np.ndarray) -> list[Chunk]:
+def joined(chunks: Sequence[Chunk], images: Any, rows: np.ndarray, are_files: bool = True) -> list[Chunk]:
     """The same chunks; of files that nothing says whose they are, those that share an image with another one, pixel for
     pixel, are one patient with it. Patients that are named stay apart.
 
-    images: [N, C, H, W], the items of all chunks in order; rows: of `images` that hold one, rising.
+    images: [N, C, H, W], the items of all chunks in order; rows: of `images` that hold one, rising;
+    are_files: whether they are of files below a folder, so that `data.group` could say more.
     """
     if len(rows) == 0:
         return list(chunks)
@@ -246,15 +247,15 @@ def joined(chunks: Sequence[Chunk], images: Any, rows: np.ndarray) -> list[Chunk
         return patient
 
     log.info(
-        "nothing says who the images are of: each of %d files counts as a patient of its own; data.group=... says "
-        "which belong together",
+        "nothing says who the images are of: each of %d %s counts as a patient of its own%s",
         len({owner[row] for row in rows.tolist()} & alone),
+        "files" if are_files else "images",
+        "; data.group=... says which belong together" if are_files else "",
     )
     for same in equal_pixels(images, rows):
-        of_whom = next((owner[row] for row in same if owner[row] not in alone), owner[same[0]])
-        for one in {owner[row] for row in same} & alone:
-            if of(one) != of(of_whom):
-                first[of(one)] = of(of_whom)
+        whose = [of(owner[row]) for row in same]
+        of_whom = next((one for one in whose if one not in alone), whose[0])
+        first |= {one: of_whom for one in whose if one in alone and one != of_whom}
     if merged := len({patient for patient in owner if of(patient) != patient}):
-        log.info("%d files hold an image of another one, pixel for pixel: they count as one patient with it", merged)
+        log.info("%d of them hold an image of another one, pixel for pixel, and count as one patient with it", merged)
     return [replace(chunk, patient=of(chunk.patient)) for chunk in chunks]

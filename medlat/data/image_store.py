@@ -152,7 +152,8 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
     left_out = sum(isinstance(one, Remark) and not one.kept for one in said)
     _settle(scan, images - left_out, how, source)
     if not all(chunk.known for chunk in scan.chunks):
-        scan.chunks = joined(scan.chunks, np.load(folder / IMAGES, mmap_mode="r"), np.flatnonzero(~np.isnan(spacing)))
+        stored, rows = np.load(folder / IMAGES, mmap_mode="r"), np.flatnonzero(~np.isnan(spacing))
+        scan.chunks = joined(scan.chunks, stored, rows, are_files=hasattr(source, "folder"))
     info = _write_index(source.modality, scan, spacing, how, folder)
     counted = f"{info['slices']:,} {source.modality.nouns} of {len(info['patients']):,} patients (groups)"
     log.info("%s", "\n  ".join([f"data: {counted}", *map(str, account_of(info, copies=0))]))

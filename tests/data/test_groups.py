@@ -279,7 +279,7 @@ def test_where_nobody_is_named_files_are_patients_and_equal_pixels_one(tmp_path,
     }
     said = "nothing says who the images are of: each of 6 files counts as a patient of its own; data.group=... says"
     assert said in caplog.text
-    assert "3 files hold an image of another one, pixel for pixel: they count as one patient with it" in caplog.text
+    assert "3 of them hold an image of another one, pixel for pixel, and count as one patient with it" in caplog.text
     assert str(tmp_path) not in caplog.text
 
 
