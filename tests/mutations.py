@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,24 @@ from medlat.core.errors import UserError
 SECONDS = 10  # that a file may take
 BYTES = 1 << 30  # of memory that it may take
 FORMATS: dict[str, Format] = IMAGES | WEIGHTS
+WHOLE = b"whole" * 20
+
+
+def _faulty(fail: Callable[[], Any]) -> Format:
+    """A format whose damaged files are a fault: for a test of the tests."""
+
+    def make(root: Path) -> Path:
+        (root / "bad").write_bytes(WHOLE)
+        return root / "bad"
+
+    return Format(lambda path, out: None if path.read_bytes() == WHOLE else fail(), make, "bad")
+
+
+def _raise() -> None:
+    raise RuntimeError("damaged")
+
+
+FAULTY = {"raises": _faulty(_raise), "ends": _faulty(lambda: os._exit(3)), "well": _faulty(lambda: None)}
 
 
 def write(name: str, number: int, folder: Path) -> Any:
@@ -37,13 +56,20 @@ def damage(path: Path, content: bytes, name: str, number: int) -> None:
     path.write_bytes(mutated(content, np.random.default_rng([zlib.crc32(name.encode()), number])))
 
 
+def run_each(names: list[str], first: int, count: int, folder: Path) -> None:
+    """`run` of several formats one after the other; of the first of them, files from the `first` on."""
+    for name in names:
+        run(name, range(first if name == names[0] else 0, count), folder)
+
+
 def run(name: str, numbers: range, folder: Path) -> None:
     """Run the program on the damaged files, in a process of its own: it ends by SIGALRM where one takes too long.
 
-    Writes beside each other what number is at work, and a line for each fault.
+    Writes beside each other which format and number is at work, and a line for each fault.
     """
+    (folder / "at").write_text(json.dumps([name, -1]))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries and the list of damaged files
-    kind, root, out = FORMATS[name], folder / "data", folder / "out"
+    kind, root, out = (FORMATS | FAULTY)[name], folder / "data", folder / "out"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
     given = kind.make(root)
@@ -51,7 +77,7 @@ def run(name: str, numbers: range, folder: Path) -> None:
     assert outcome(kind, given, out) == ""  # and all is imported before memory is looked at
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in numbers:
-        (folder / "at").write_text(str(number))
+        (folder / "at").write_text(json.dumps([name, number]))
         damage(root / kind.damaged, whole, name, number)
         signal.alarm(SECONDS)
         said = outcome(kind, given, out)

@@ -29,6 +29,8 @@ def folder(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for patient in range(12):
         np.save(tmp_path / "my_arrays" / f"{patient}.npy", rng.uniform(0.0, 2.0, (2, 32, 32)))
+    (tmp_path / "my_task").mkdir()
+    (tmp_path / "my_task" / "dataset.json").write_text('{"training": [{"image": "a.nii.gz", "patient": "p1"}]}')
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in MODULES:

@@ -44,6 +44,19 @@ def run(finished):
 # --- a whole run ------------------------------------------------------------------------------------------------
 
 
+def test_its_images_are_a_data_module(run):
+    data = run.data
+    assert data.spec == run.image
+    assert data.augment is not None or run.config.data.augment is None
+    batch = next(iter(data.test_dataloader()))
+    assert batch["image"].shape[1:] == run.image.shape
+    assert -1.0 <= batch["image"].min() < batch["image"].max() <= 1.0
+    groups = [set(data.store.patient[getattr(data.split, part)]) for part in ("train", "validation", "test")]
+    assert not groups[0] & groups[2]
+    assert set(batch["group"].tolist()) <= groups[2]
+    assert run.encode(batch["image"]).shape == (len(batch["row"]), *run.space.shape)
+
+
 def test_its_numbers_are_found_again(run, finished):
     opened = ImageStore.open(run.artifacts["images"].path)
     parts, spec = Split.load(run.artifacts["split"].path / "split.json"), opened.spec((-1000.0, 2000.0))
@@ -369,7 +382,7 @@ def test_the_readmes_lines(finished, tmp_path, monkeypatch):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = re.search(r"\n## From Python\n(.*?)\n## ", text, re.DOTALL)[1]
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     named = {node.value for b in blocks for node in ast.walk(ast.parse(b)) if isinstance(node, ast.Constant)}
     folder = next(value for value in named if isinstance(value, str) and value.startswith("outputs/"))
     (tmp_path / folder).parent.mkdir(parents=True)
@@ -380,4 +393,5 @@ def test_the_readmes_lines(finished, tmp_path, monkeypatch):
         exec(block, known)
     assert known["moved"].shape == (7, 1, 32, 32)
     assert known["hu"].min() >= -1000.0
+    assert known["values"].shape[1:] == (1, 32, 32)
     assert known["strongest"]["share"] <= 1.0

@@ -497,7 +497,10 @@ def test_dicom_with_bad_files_among_good_ones(medlat, tmp_path):
     assert "empty.dcm" in err
     assert len(listing.read_text().splitlines()) == 2
     info = json.loads(next(tmp_path.glob("store/images/*/slices.json")).read_text())
-    assert (info["slices"], info["damaged"], info["skipped"]) == (11, 2, {"not DICOM": 1})
+    assert info["slices"] == 11
+    lines = [["damaged", 1, "empty file"], ["damaged", 1, "truncated"], ["left out", 1, "not DICOM"]]
+    assert info["account"] == lines
+    assert "damaged          1  truncated" in err
 
 
 def test_nifti(medlat, tmp_path):
@@ -506,6 +509,20 @@ def test_nifti(medlat, tmp_path):
     assert code == 0, err
     info = json.loads(next(tmp_path.glob("store/images/*/slices.json")).read_text())
     assert (info["slices"], len(info["patients"])) == (12, 4)
+
+
+def test_a_datalist_of_monai(medlat, tmp_path):
+    write_nifti_volumes(tmp_path / "volumes", phantom())
+    files = sorted((tmp_path / "volumes").rglob("*.nii*"))
+    items = [{"image": str(path.relative_to(tmp_path)), "patient": path.name} for path in files]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": items}))
+    code, _, err = medlat(
+        *TINY, *CHEAP, "data=monai", f"data.root={tmp_path / 'dataset.json'}", "data.group_key=patient"
+    )
+    assert code == 0, err
+    info = json.loads(next(tmp_path.glob("store/images/*/slices.json")).read_text())
+    assert (info["slices"], len(info["patients"]), info["account"]) == (12, 4, [])
+    assert info["modality"]["name"] == "chest CT"
 
 
 @pytest.mark.slow

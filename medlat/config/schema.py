@@ -69,10 +69,11 @@ class Data:
     )  # square cut out about the image's centre; null: the whole slice
     intensity_range: Interval | None  # values that the network sees as [-1, 1]; null: the modality's
     max_damaged: Share  # share of unreadable slices above which the run stops
-    damaged_list: Name | None  # a file for the paths of damaged files
+    damaged_list: Name | None  # a file for the paths of what is damaged, left out or remarked on
     salt: str | None  # for hashing patient identities
     augment: Component | None  # what training images pass through
     duplicates: Literal["stop", "drop"]  # of images that stand in two parts of the split
+    group: Annotated[int, Ge(1), Le(100)] | Name | None  # how the patient of a file is found by its path
     split: Split
 
 

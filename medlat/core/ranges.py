@@ -19,10 +19,12 @@ Count = Annotated[int, Ge(1), Le(10**9)]
 Number = Annotated[int, Ge(0), Le(10**9)]  # of things that there may be none of
 Width = Annotated[int, Ge(1), Le(65_536)]  # of layers, batches, latent spaces
 Positive = Annotated[float, Gt(0.0), Le(1e9)]
+Finite = Annotated[float, Ge(-1e12), Le(1e12)]
 NotNegative = Annotated[float, Ge(0.0), Le(1e9)]
 Share = Annotated[float, Ge(0.0), Le(1.0)]
 ShareBelowOne = Annotated[float, Ge(0.0), Lt(1.0)]
 Name = Annotated[str, MinLen(1)]
+Patterns = list[Name] | Name | None  # of files
 
 
 def low_below_high(pair: Sequence[float]) -> Sequence[float]:

@@ -1,6 +1,5 @@
 """Images that stand in two parts of a split, pixel for pixel: what was trained on must not be tested on."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from itertools import combinations
@@ -10,11 +9,11 @@ import numpy as np
 
 from medlat.core.errors import ArgumentError
 from medlat.core.machine import cores
+from medlat.data.equal import equal_pixels
 from medlat.data.image_store import ImageStore, in_order, worker_pool
 from medlat.data.source import SliceSource
 from medlat.data.splits import Split
 
-BLOCK_BYTES = 1 << 24
 SHOWN = 5
 PARTS = ("train", "validation", "test")
 
@@ -22,19 +21,10 @@ PARTS = ("train", "validation", "test")
 def copies(images: Any, parts: Split) -> list[list[int]]:
     """Rows with identical pixels that stand in two parts of the split or more: a list for each such image, sorted.
 
-    images: [N, C, H, W], memory-mapped: read once, in blocks. Images of a single value (std 0: glass, air) do not
-            count.
+    images: [N, C, H, W], memory-mapped, as of `equal_pixels`.
     """
     part = _part_of(images, parts)
-    rows = np.flatnonzero(part >= 0)
-    found: dict[bytes, list[int]] = {}
-    step = max(1, BLOCK_BYTES // max(1, int(np.prod(images.shape[1:])) * 2))
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step]
-        for row, image in zip(block.tolist(), np.ascontiguousarray(images[block]), strict=True):
-            if image.min() < image.max():
-                found.setdefault(hashlib.blake2b(image, digest_size=16).digest(), []).append(row)
-    return sorted(same for same in found.values() if len(set(part[same])) > 1)
+    return [same for same in equal_pixels(images, np.flatnonzero(part >= 0)) if len(set(part[same])) > 1]
 
 
 def leaks(images: Any, parts: Split) -> list[tuple[int, int]]:

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -29,13 +28,13 @@ from threadpoolctl import threadpool_limits
 from medlat.core.digests import CheckedRows, DamagedFile
 from medlat.core.errors import ArgumentError
 from medlat.core.files import read_json
-from medlat.core.machine import logged_to_a_file
 from medlat.core.progress import track
 from medlat.core.spaces import ImageSpec, pictures
 from medlat.core.store import IMAGES, RECIPE
-from medlat.core.terminal import printable
+from medlat.data.account import account, account_of, add, is_too_damaged, refuse_damage, show_paths, warn
+from medlat.data.groups import joined
 from medlat.data.modality import Modality
-from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice, SliceSource
+from medlat.data.source import Chunk, Damaged, ParallelMap, Remark, Scan, Slice, SliceSource
 
 if TYPE_CHECKING:
     from medlat.data.resample import ToGrid
@@ -143,10 +142,28 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
     with worker_pool(how.workers) as parallel_map:
         scan = source.scan(parallel_map)
         scan.chunks = in_order(scan.chunks)
-        spacing, damaged = _fill_images(source, scan, how, folder, parallel_map)
-    damaged = scan.damaged + damaged
-    _report_damage(damaged, scan, how)
-    _write_index(source.modality, scan, spacing, how, folder, damaged)
+        images = sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged)
+        if is_too_damaged(scan, images, how.max_damaged):  # known before an hour of reading
+            _settle(scan, images, how, source)
+        spacing, said = _fill_images(source, scan, how, folder, parallel_map)
+        add(scan, said)
+        if hasattr(source, "compare"):
+            _read_again(source, scan, how, folder, spacing, parallel_map)
+    left_out = sum(isinstance(one, Remark) and not one.kept for one in said)
+    _settle(scan, images - left_out, how, source)
+    if not all(chunk.known for chunk in scan.chunks):
+        stored, rows = np.load(folder / IMAGES, mmap_mode="r"), np.flatnonzero(~np.isnan(spacing))
+        scan.chunks = joined(scan.chunks, stored, rows, are_files=hasattr(source, "folder"))
+    info = _write_index(source.modality, scan, spacing, how, folder)
+    counted = f"{info['slices']:,} {source.modality.nouns} of {len(info['patients']):,} patients (groups)"
+    log.info("%s", "\n  ".join([f"data: {counted}", *map(str, account_of(info, copies=0))]))
+
+
+def _settle(scan: Scan, images: int, how: Preparation, source: SliceSource) -> None:
+    """Say what is damaged, left out or remarked on. Raises UserError where too much is damaged."""
+    warn(scan)
+    show_paths(scan, how.damaged_list, getattr(source, "folder", None), of=how)
+    refuse_damage(scan, images, how.max_damaged, of=how)
 
 
 def pseudonym(patient: str, salt: str) -> str:
@@ -215,20 +232,22 @@ def _begin_worker() -> None:
 
 def _fill_images(
     source: SliceSource, scan: Scan, how: Preparation, folder: Path, parallel_map: ParallelMap
-) -> tuple[np.ndarray, list[Damaged]]:
-    """Read all chunks into images.npy. Returns the spacing of each row (NaN: damaged) and the damaged files."""
+) -> tuple[np.ndarray, list[Damaged | Remark]]:
+    """Read all chunks into images.npy. Returns the spacing of each row (NaN: no image), and what there is to say: one
+    for each row without an image, and those on files that are read.
+    """
     starts = np.cumsum([0, *(len(chunk.items) for chunk in scan.chunks)])
     shape = (int(starts[-1]), source.modality.channels, how.image_size, how.image_size)
     path = folder / IMAGES
     _allocate(path, shape, source.modality)
     read = partial(_read_chunk, source, how.image_size, how.field_of_view_mm, str(path))
     spacing = np.full(shape[0], np.nan)
-    damaged: list[Damaged] = []
+    found: list[Damaged | Remark] = []
     jobs = list(zip(scan.chunks, starts[:-1].tolist(), strict=True))
-    for start, (rows, bad) in zip(starts, parallel_map(read, jobs, "reading slices"), strict=False):
+    for start, (rows, said) in zip(starts, parallel_map(read, jobs, "reading slices"), strict=False):
         spacing[start : start + len(rows)] = rows
-        damaged += bad
-    return spacing, damaged
+        found += said
+    return spacing, found
 
 
 def _allocate(path: Path, shape: tuple[int, ...], modality: Modality) -> None:
@@ -242,24 +261,30 @@ def _allocate(path: Path, shape: tuple[int, ...], modality: Modality) -> None:
 
 def _read_chunk(
     source: SliceSource, size: int, field_of_view_mm: float | None, path: str, job: tuple[Chunk, int]
-) -> tuple[np.ndarray, list[Damaged]]:
-    """Write a chunk to its rows of images.npy. Returns the spacing of each slice (NaN: damaged), and the damage."""
+) -> tuple[np.ndarray, list[Damaged | Remark]]:
+    """Write a chunk to its rows of images.npy. Returns the spacing of each slice (NaN: no image), and what there is to
+    say.
+    """
     from medlat.data.resample import ToGrid
 
     chunk, start = job
     grid = ToGrid(size, field_of_view_mm, source.modality)
     images = np.lib.format.open_memmap(path, mode="r+")
     spacing = np.full(len(chunk.items), np.nan)
-    damaged = []
+    without: list[Damaged | Remark] = []
+    remarks: dict[Remark, None] = {}
     for i, (item, result) in enumerate(zip(chunk.items, source.read(chunk), strict=True)):
-        image = result if isinstance(result, Damaged) else _on_grid(grid, item, result)
-        if isinstance(image, Damaged):
-            damaged.append(image)
-            images[start + i] = source.modality.fill
-        else:
+        image = _on_grid(grid, item, result) if isinstance(result, Slice) else result
+        if isinstance(result, Slice) and isinstance(image, np.ndarray):
             images[start + i] = image
             spacing[i] = _pixel_mm(result, size, field_of_view_mm)
-    return spacing, damaged
+            if result.remark is not None:
+                remarks[result.remark] = None
+        else:
+            assert not isinstance(image, np.ndarray)
+            images[start + i] = source.modality.fill
+            without.append(image)
+    return spacing, [*without, *remarks]
 
 
 def _on_grid(grid: "ToGrid", item: Any, image: Slice) -> np.ndarray | Damaged:
@@ -276,49 +301,26 @@ def _on_grid(grid: "ToGrid", item: Any, image: Slice) -> np.ndarray | Damaged:
     return Damaged(getattr(item, "path", "an image without a file"), reason)
 
 
-def _pixel_mm(item: Any, size: int, field_of_view_mm: float | None) -> float:
+def _read_again(
+    source: Any, scan: Scan, how: Preparation, folder: Path, spacing: np.ndarray, parallel_map: ParallelMap
+) -> None:
+    """Replace the images that the source, having seen all of them, wants read in another way."""
+    path = folder / IMAGES
+    again = source.compare(np.load(path, mmap_mode="r"), np.flatnonzero(~np.isnan(spacing)), scan)
+    read = partial(_read_chunk, source, how.image_size, how.field_of_view_mm, str(path))
+    for _ in parallel_map(read, [(Chunk("", (item,), {}), row) for row, item in again.items()], "reading again"):
+        pass
+
+
+def _pixel_mm(item: Slice, size: int, field_of_view_mm: float | None) -> float:
     if field_of_view_mm is not None:
         return field_of_view_mm / size
     extents = [n * mm for n, mm in zip(item.pixels.shape[:2], item.spacing_mm, strict=True)]
     return float(max(extents)) / size
 
 
-def _report_damage(damaged: list[Damaged], scan: Scan, how: Preparation) -> None:
-    for reason, count in sorted(scan.skipped.items()):
-        log.info("skipped %d: %s", count, reason)
-    if not damaged:
-        return
-    lines = list(dict.fromkeys(f"{item.path}: {item.reason}" for item in damaged))  # a volume is named once
-    # Paths hold patients' names: they go to the terminal and, where the user asked, to a file; never to a log.
-    shown = 0 if logged_to_a_file() else 20
-    said = [printable(line.replace("\n", "\\n")) for line in lines[:shown]]
-    print(f"{len(lines)} damaged file{'s' * (len(lines) > 1)}:", *said, sep="\n  ", file=sys.stderr)
-    if len(lines) > shown:
-        print(f"  ... {len(lines) - shown} not shown; data.damaged_list=FILE lists all", file=sys.stderr)
-    if how.damaged_list:
-        _write_list(how, how.damaged_list, lines)
-    total = sum(len(chunk.items) for chunk in scan.chunks) + len(scan.damaged)
-    if len(damaged) > how.max_damaged * total:
-        reasons = ", ".join(f"{n} x {reason}" for reason, n in Counter(d.reason for d in damaged).most_common(3))
-        raise ArgumentError(
-            "max_damaged",
-            f"{len(damaged)} of {total} slices cannot be read ({reasons}); mend or remove the files, or allow more",
-            how.max_damaged,
-            of=how,
-        )
-
-
-def _write_list(how: Preparation, path: str, lines: list[str]) -> None:
-    try:
-        with open(os.path.expanduser(path), "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(f"{line}\n" for line in lines)
-    except (OSError, ValueError) as error:
-        raise ArgumentError("damaged_list", f"'{path}' cannot be written ({type(error).__name__})", of=how) from error
-
-
-def _write_index(
-    modality: Modality, scan: Scan, spacing: np.ndarray, how: Preparation, folder: Path, damaged: list[Damaged]
-) -> None:
+def _write_index(modality: Modality, scan: Scan, spacing: np.ndarray, how: Preparation, folder: Path) -> dict[str, Any]:
+    """Leaves index.npz and slices.json; returns what stands in the latter."""
     order: dict[str, int] = {}
     patient = np.concatenate([[order.setdefault(c.patient, len(order))] * len(c.items) for c in scan.chunks])
     names = set.intersection(*(set(chunk.columns) for chunk in scan.chunks))
@@ -335,13 +337,14 @@ def _write_index(
         "spacing_mm": float(np.median(spacing[rows])),
         "slices": len(rows),
         "patients": [pseudonym(identities[i], how.salt) for i in kept],
-        "damaged": len(damaged),
-        "skipped": scan.skipped,
+        "studies": len(set(scan.studies.values()) - {""}),
+        "account": account(scan),
         "classes": scan.classes,
         "units": scan.units,
         "digest": _digest(folder / IMAGES, index, modality),
     }
     (folder / "slices.json").write_text(json.dumps(info, indent=2) + "\n")
+    return info
 
 
 def _digest(images: Path, index: dict[str, np.ndarray], modality: Modality) -> str:

@@ -45,6 +45,7 @@ def split(
     seed: int,
     by: By = "patient",
     given: np.ndarray | None = None,
+    studies: int = 1,
 ) -> Split:
     """Divide slices.
 
@@ -54,11 +55,13 @@ def split(
     by:       "patient", or "slab": of each patient the slices in the middle test, a gap on either side is left out, the
               rest train. For a single patient; its slices resemble each other, so the result flatters. "given": the
               parts that the data were published in.
-    given:    [N] 0 training, 1 validation, 2 test, where the data have such parts.
-    Raises UserError where there are too few patients or slices, or where a given split divides a patient.
+    given:    [N] 0 training, 1 validation, 2 test, where the data have such parts: `check_undivided` looks whether they
+              divide a patient.
+    studies:  examinations that the data are of, as far as they say so; for a message.
+    Raises UserError where there are too few patients or slices.
     """
     if by == "given":
-        return _as_given(patient, given)
+        return _as_given(given)
     for name, share in (("test", test), ("validation", validation)):
         if not 0.0 <= share < 1.0:
             raise ArgumentError(name, "expected a share from 0 to below 1", share)
@@ -68,10 +71,15 @@ def split(
         return _by_slab(patient, position, test)
     numbers = np.unique(patient)
     if len(numbers) < 2:
+        shared = (
+            f": {studies} studies share one patient's identity; data.group=study tells them apart"
+            if studies > 1
+            else ""
+        )
         raise ArgumentError(
             "by",
-            "the data hold one patient only, and results count on held-out patients; add patients, or set it to slab "
-            "to hold out a slab of this one (flatters the result)",
+            f"the data hold one patient only{shared}. Results count on held-out patients: add patients, say by "
+            f"data.group who they are, or set it to slab to hold out a slab of this one (flatters the result)",
             "patient",
         )
     order = np.random.default_rng(seed).permutation(numbers)
@@ -82,7 +90,7 @@ def split(
     return Split(trained, validated, tested)
 
 
-def _as_given(patient: np.ndarray, given: np.ndarray | None) -> Split:
+def _as_given(given: np.ndarray | None) -> Split:
     if given is None:
         raise ArgumentError("by", "these data are not published in parts; expected patient", "given")
     parts = [np.flatnonzero(given == number) for number in range(3)]
@@ -92,7 +100,16 @@ def _as_given(patient: np.ndarray, given: np.ndarray | None) -> Split:
             f"the given parts hold {len(parts[0])} training and {len(parts[2])} test images; expected some of each",
             "given",
         )
-    of_part = np.stack([np.isin(np.arange(patient.max() + 1), patient[part]) for part in parts])
+    return Split(*parts)
+
+
+def check_undivided(patient: np.ndarray, parts: Split) -> None:
+    """Raises UserError where a patient stands in two parts of a split or more, as in one that was given.
+
+    patient: [N], as of `split`.
+    """
+    everybody = np.arange(patient.max() + 1)
+    of_part = np.stack([np.isin(everybody, patient[part]) for part in (parts.train, parts.validation, parts.test)])
     if (divided := int((of_part.sum(axis=0) > 1).sum())) > 0:
         raise ArgumentError(
             "by",
@@ -100,7 +117,6 @@ def _as_given(patient: np.ndarray, given: np.ndarray | None) -> Split:
             f"resemble training ones; mend the split, or set it to patient",
             "given",
         )
-    return Split(*parts)
 
 
 def _by_slab(patient: np.ndarray, position: np.ndarray, test: float) -> Split:

@@ -44,6 +44,7 @@ class Inputs:
     measurements: (name, unit, known factor that it reads) as measured.
     look:       how images are shown; directions, gifs: shown of each method; pdf: whether figures are left as PDF too.
     title, run, warnings: for the page.
+    account:    of the data: (what, count, reason).
     explanation, explained, classifier: folders of an explained classifier, where there is one: of all methods, of the
                 main one, of the classifier (`explained.Explanation.load`).
     """
@@ -63,6 +64,7 @@ class Inputs:
     title: str
     run: Mapping[str, str]
     warnings: Sequence[str] = ()
+    account: Sequence[tuple[str, int, str]] = ()
     pdf: bool = True
     explanation: Path | None = None
     explained: Path | None = None
@@ -108,6 +110,7 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     _meaning(work, traversals)
     _generator(work)
     _training(work)
+    _data(work)
     explained = None
     if inputs.explanation is not None and inputs.explained is not None:
         explained = Explanation.load(inputs.explanation, inputs.explained, inputs.classifier)
@@ -293,6 +296,17 @@ def _training(work: _Work) -> None:
         pictures.append(Picture.saved(paths, "The same codes as the training went on"))
     if pictures:
         work.sections.append(Section("Training", "", pictures))
+
+
+def _data(work: _Work) -> None:
+    """What of the data is not among the images, or is with a remark."""
+    if not work.inputs.account:
+        return
+    table = Table("What is left out, and what is remarked", ["what", "count", "why"], list(work.inputs.account))
+    text = (
+        "Damaged: cannot be read. Copy: left out of the training. Read: among the images. Files are named nowhere here."
+    )
+    work.sections.append(Section("Data", text, tables=[table]))
 
 
 def _readout(work: _Work) -> list[Table]:

@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 
 
 def source(config: DictConfig) -> "SliceSource":
-    """Where slices come from."""
-    return build(config.data.source)
+    """Where slices come from, and who they are of."""
+    from medlat.data.groups import Grouped, rule
+
+    found = build(config.data.source)
+    with naming(config.data):
+        group = rule(found, config.data.group)
+    return found if group is None else make(Grouped, config.data, source=found, group=group)
 
 
 def network(config: DictConfig, image: "ImageSpec") -> "nn.Module":
@@ -243,7 +248,7 @@ def modality(config: DictConfig) -> "Modality":
     """What the source's images are. Raises UserError where it does not say so."""
     from medlat.data.modality import Modality
 
-    found = getattr(made := source(config), "modality", None)
+    found = getattr(made := build(config.data.source), "modality", None)
     if not isinstance(found, Modality):
         raise UserError(
             f"data.source: {type(made).__name__}.modality is {found!r}, expected a medlat.data.modality.Modality"

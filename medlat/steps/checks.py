@@ -128,7 +128,8 @@ def _classifier_checks(config: DictConfig, is_made: bool) -> list[Callable[[], A
         return [partial(_check_own_classifier, config)]
     if is_made:
         return []
-    return [partial(_classifier_check, config), *(partial(build, s) for s in _parts(config.classifier))]
+    parts = [partial(build, section) for section in _parts(config.classifier)]
+    return [partial(_check_labels, config), partial(_classifier_check, config), *parts]
 
 
 def _check_methods(config: DictConfig) -> None:
@@ -173,6 +174,15 @@ def _check_explain(config: DictConfig) -> None:
     for name in ("images", "codes", "control_directions", "shown"):
         if asked[name] < (10 if name == "codes" else 1):
             raise UserError(f"explain.{name}={asked[name]}: expected at least {10 if name == 'codes' else 1}")
+
+
+def _check_labels(config: DictConfig) -> None:
+    """Whether there will be something to train a classifier on, as far as the source knows."""
+    if not getattr(source(config), "has_labels", True):
+        raise UserError(
+            "classifier: it is trained on labels, and data.label or data.labels is null; expected a CSV (data.labels) "
+            "with a column of labels (data.label), or an experiment without a classifier, e.g. +experiment=ct_vae_sefa"
+        )
 
 
 def _check_own_classifier(config: DictConfig) -> None:

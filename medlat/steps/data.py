@@ -10,15 +10,18 @@ from omegaconf import DictConfig
 from medlat.config.build import make, naming, plain
 from medlat.core.machine import cores
 from medlat.core.store import Artifact, hash_of
+from medlat.data.account import copy_lines
 from medlat.data.duplicates import refuse_leaks, without_copies
+from medlat.data.groups import is_table
 from medlat.data.image_store import Preparation, prepare
+from medlat.data.splits import check_undivided
 from medlat.data.splits import split as divide
 from medlat.steps import builders
 from medlat.steps.step import Context, Step, without
 
 log = logging.getLogger(__name__)
 
-PATHS = ("root", "path", "labels", "annotations")  # of a source's files, whose content its fingerprint tells
+PATHS = ("root", "path", "labels", "annotations", "mpp_table", "datalist")  # whose content the fingerprint tells
 
 
 class Images(Step):
@@ -27,11 +30,17 @@ class Images(Step):
     """
 
     name = "images"
+    version = 2
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         data = plain(config.data)
-        found = {"source": without(data["source"], *PATHS), "salt": data["salt"] and hash_of(data["salt"])}
+        source = without(data["source"], *PATHS)
+        if source.get("group_column") == data["group"]:  # it is said once, below
+            source.pop("group_column", None)
+        found = {"source": source, "salt": data["salt"] and hash_of(data["salt"])}
         found |= {name: data[name] for name in ("image_size", "field_of_view_mm")}
+        if data["group"] is not None:  # of a CSV the fingerprint tells the content
+            found["group"] = "CSV" if is_table(data["group"]) else data["group"]
         return found | {"modality": builders.modality(config).to_dict()}
 
     def inputs(self, context: Context) -> dict[str, str]:
@@ -67,12 +76,17 @@ class Division(Step):
         given = opened.columns.get("split")
         section = context.config.data.split
         with naming(section):
-            parts = divide(opened.patient, opened.columns["position_mm"], **plain(section), given=given)
+            known = {"given": given, "studies": opened.info["studies"]}
+            parts = divide(opened.patient, opened.columns["position_mm"], **plain(section), **known)
         if context.config.data.duplicates == "drop":
             parts = without_copies(opened.images, parts)
-            log.info("split: %d images left out that stand in a later part too, pixel for pixel", len(parts.copies))
+            for line in copy_lines(len(parts.copies)):
+                log.info("split: %s", line)
         with naming(context.config.data):
             refuse_leaks(opened, parts, context.source)
+        with naming(section):
+            if section.by == "given":
+                check_undivided(opened.patient, parts)
         parts.save(out / "split.json")
         sizes = (len(parts.train), len(parts.validation), len(parts.test))
         log.info("split: %d training, %d validation, %d test slices", *sizes)

@@ -17,6 +17,7 @@ import medlat
 from medlat.core.files import copy_whole
 from medlat.core.records import read_records
 from medlat.core.store import Recipe, hash_of
+from medlat.data.account import Line, account_of
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.report.delivery import deliver, leave_no_page
 from medlat.report.rendering import Look
@@ -44,6 +45,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     generator = context.artifacts["generator"]
     training = [vars(record) for record in read_records(curves(generator))]
     info = json.loads((context.folder("images") / "slices.json").read_text())
+    lines = account_of(info, len(context.split.copies))
     measurements = [(m.name, m.unit, m.factor) for m in builders.measurements(config).measurements]
     explained = context.folder("explanation") if "explanation" in context.artifacts else None
     if explained is not None:
@@ -53,7 +55,8 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             tracker.result({f"{step.name}/{key}": value for key, value in read_numbers(own).items()})
     asked: dict[str, Any] = {
         "title": f"{config.name}: {'what the classifier looks at' if explained else 'what the latent directions mean'}",
-        "warnings": _warnings(config, info, len(context.split.copies)) + _training_warnings(training),
+        "warnings": _warnings(config, info, lines) + _training_warnings(training),
+        "account": lines,
         "controls": [method.name for method in context.methods if method.role == "control"],
         "chance": chance_of(config, context.methods),
         "measurements": measurements,
@@ -146,7 +149,7 @@ def _run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[
     }
 
 
-def _warnings(config: DictConfig, info: Mapping[str, Any], copies: int) -> list[str]:
+def _warnings(config: DictConfig, info: Mapping[str, Any], lines: Sequence[Line]) -> list[str]:
     found = []
     patients = len(info["patients"])
     if "phantom" in str(config.data.source["_target_"]):
@@ -159,10 +162,7 @@ def _warnings(config: DictConfig, info: Mapping[str, Any], copies: int) -> list[
         found.append(f"Only {config.evaluation.base_codes} base codes: the intervals of effects are rough.")
     if config.data.split.by == "slab":
         found.append("Training and held-out slices are of the same patients: the results flatter.")
-    if info["damaged"]:
-        found.append(f"{info['damaged']} damaged files were left out.")
-    if copies:
-        found.append(f"{copies} images were left out that stand in a later part of the split too, pixel for pixel.")
+    found += [f"Data: {line.number:,} {line.what}: {line.reason}." for line in lines if line.what != "left out"]
     return found
 
 

@@ -22,6 +22,9 @@ from medlat.core.randomness import generator_for
 from medlat.core.spaces import PIXELS_AT_ONCE, Directions, ImageSpec, LatentModel, LatentSpace, decode_in_parts
 from medlat.core.store import IMAGES, RECIPE, Artifact
 from medlat.core.tables import read_table
+from medlat.data.image_store import ImageStore
+from medlat.data.module import ImageData
+from medlat.data.splits import Split
 from medlat.evaluation.traversal import latent_sigma, traverse
 from medlat.inversion.encode import own_encoder
 from medlat.inversion.mapping import map_codes, map_directions
@@ -121,6 +124,18 @@ class Run:
         if "classifier" not in self.artifacts:
             return None
         return load_black_box(self.config, self._artifact("classifier"), self.image)
+
+    @cached_property
+    def data(self) -> ImageData:
+        """The images that the run was made with, in its own training, validation and test parts: a LightningDataModule
+        for a training of one's own. See `ImageData`; its `batch_size`, `workers` and `augment` may be set.
+
+        Raises UserError where the run has no images, or the store has a damaged file.
+        """
+        store = ImageStore.open(self._artifact("images").path)
+        parts = Split.load(self._artifact("split").path / "split.json")
+        spec = store.spec(builders.intensity_range(self.config))
+        return ImageData(store, parts, spec, augment=builders.augment(self.config))
 
     @cached_property
     def metrics(self) -> dict[str, float]:

@@ -36,6 +36,7 @@ ALLOWED = {
     "probes": (0,),  # none: the encoder's code is the start
     "oversampling": (0,),
     "gifs": (0,),  # none is drawn
+    "intercept": (-1, 0, -1.0, 0.0),
     "max_damaged": (0, 0.0),  # not one damaged file
     "validation": (0, 0.0),  # none is held out for curves
     "active_kl": (0, 0.0),
@@ -150,7 +151,7 @@ def test_values_that_make_no_sense_are_refused_by_type(every_leaf: dict) -> None
                 assert "\n" not in line
             elif bad not in ALLOWED.get(name, ()) and (who, name) not in BUILT:
                 accepted.append((who, name, bad))
-    texts = {"space", "annotations", "published_split", "group"}  # null here, and text where they are given
+    texts = {"space", "annotations", "published_split"}  # null here, and text where they are given
     assert [found for found in accepted if found[1] not in texts | {"low", "high"}] == []
 
 
@@ -237,12 +238,23 @@ NET = "classifier=python classifier.function=toy_models:brightness classifier.ta
             "oracle.module.blur=-1: expected a number of pixels",
         ),
         ("generator=vae_classifier_guided classifier=densenet scale.image_size=17", "scale.image_size=17"),
+        (
+            "data=radiographs data.root=. data.labels=null classifier=densenet",
+            "classifier: it is trained on labels, and data.label or data.labels is null; expected a CSV (data.labels)",
+        ),
+        ("data=image_folder data.root=. data.label=null classifier=resnet", "classifier: it is trained on labels"),
+        ("data=radiographs data.root=. data.white=10 data.black=20", "data.white=10: expected a stored value above"),
     ],
 )
 def test_what_objects_refuse_together(overrides: str, words: str) -> None:
     with pytest.raises(ConfigErrors) as caught:
         checks.check_values(composed(*overrides.split()))
     assert any(line.startswith(words) for line in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize("override", ["data.labels=null", "data.label=null"])
+def test_pictures_need_no_labels_where_nothing_reads_them(override: str) -> None:
+    checks.check_values(composed("data=radiographs", "data.root=.", override, "classifier=none"))
 
 
 def test_a_list_of_damaged_files_is_tried_and_not_left(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.dicom_files import ct_dataset, positions, read, save, scan, write_enhanced, write_slice
-from pydicom import uid
+from pydicom import dcmwrite, uid
 
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.source import Slice
@@ -42,6 +42,29 @@ def test_every_syntax_gives_the_same_hounsfield_units(tmp_path: Path, syntax: st
     np.testing.assert_array_equal(pixels, hu)
 
 
+@pytest.mark.parametrize("name", ["IM1.dcm", "IM00002"])
+@pytest.mark.parametrize("syntax", SYNTAXES[:3], ids=lambda syntax: syntax.name)
+def test_a_file_without_the_prefix_is_read(tmp_path: Path, syntax: str, name: str) -> None:
+    """As old archives hold them: the data set alone, without a word on how it is written."""
+    hu = np.arange(12 * 16).reshape(12, 16) * 11 - 1000
+    dataset = ct_dataset(hu)
+    if not syntax.is_little_endian:
+        dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
+    dataset["PixelData"].VR = "OW"
+    implicit, little = syntax.is_implicit_VR, syntax.is_little_endian
+    dcmwrite(tmp_path / name, dataset, implicit_vr=implicit, little_endian=little, enforce_file_format=False)
+    assert (tmp_path / name).read_bytes()[128:132] != b"DICM"
+    np.testing.assert_array_equal(read_one(tmp_path), hu)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
+def test_a_file_without_the_prefix_may_still_say_how_it_is_written(tmp_path: Path, syntax: str) -> None:
+    hu = np.arange(12 * 16).reshape(12, 16) * 11 - 1000
+    content = write_slice(tmp_path / "a", hu, syntax).read_bytes()
+    (tmp_path / "a").write_bytes(content[132:])
+    np.testing.assert_array_equal(read_one(tmp_path), hu)
+
+
 RESCALES = [  # tags, signed, stored value, HU
     ({"RescaleSlope": 1, "RescaleIntercept": -1024}, True, 1064, 40),
     ({"RescaleSlope": 1, "RescaleIntercept": -1024}, False, 1064, 40),
@@ -55,18 +78,24 @@ RESCALES = [  # tags, signed, stored value, HU
     ({"PixelPaddingValue": 63536}, False, 63536, -1024),  # 62512 HU
     ({}, False, 63536, 62512),
     ({"PixelPaddingValue": 1064}, True, 1064, 40),  # declared padding that tissue has too
+    ({"PixelPaddingValue": 65535, "PixelPaddingRangeLimit": 65534}, False, 65534, -1024),
+    ({"PixelPaddingValue": 65000, "PixelPaddingRangeLimit": 65535}, False, 65200, -1024),
+    ({"PixelPaddingValue": 65000, "PixelPaddingRangeLimit": 65535}, False, 64999, 63975),
+    ({"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 65535}, False, 5000, 3976),  # a range that is all there is
+    ({"PixelPaddingValue": None, "PixelPaddingRangeLimit": 65534}, False, 65534, 64510),  # of no value
 ]
 
 
 @pytest.mark.parametrize(("tags", "signed", "stored", "expected"), RESCALES)
 def test_rescale_and_padding(tmp_path: Path, tags: dict, signed: bool, stored: int, expected: float) -> None:
-    dataset = ct_dataset(**{name: tags[name] for name in tags if name != "PixelPaddingValue"})
+    dataset = ct_dataset(**{name: tags[name] for name in tags if not name.startswith("PixelPadding")})
     values = np.full((16, 16), stored)
     values[0, 0] = 1
     dataset.PixelData = values.astype(np.int32).astype(np.uint16).tobytes()
     dataset.PixelRepresentation = int(signed)
-    if "PixelPaddingValue" in tags:
-        dataset.add_new("PixelPaddingValue", "SS" if signed else "US", tags["PixelPaddingValue"])
+    for name, value in tags.items():
+        if name.startswith("PixelPadding") and value is not None:
+            dataset.add_new(name, "SS" if signed else "US", value)
     save(dataset, tmp_path / "a")
     assert read_one(tmp_path)[1:].min() == read_one(tmp_path)[1:].max() == expected
 

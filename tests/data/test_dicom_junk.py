@@ -1,6 +1,7 @@
 """Everything that lies among CT slices and is none, or none any more; what is said about it, and what must not be."""
 
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydicom import uid
 
 from medlat.core.errors import UserError
 from medlat.data.ct.dicom import CTDicom
+from medlat.data.ct.dicom_start import is_bare
 from medlat.data.source import Damaged, Slice
 
 # what else lies in the folder
@@ -30,6 +32,9 @@ SKIPPED = [
     ({"SOPClassUID": SECONDARY}, "secondary capture"),
     ({"SOPClassUID": uid.MultiFrameTrueColorSecondaryCaptureImageStorage}, "secondary capture"),
     ({"RescaleType": "MGML"}, "not in Hounsfield units"),
+    ({"ImageType": ["DERIVED", "PRIMARY", "PERFUSION", "RCBF"], "RescaleType": "US"}, "not in Hounsfield units"),
+    ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "EFF_ATOMIC_NUM"]}, "not in Hounsfield units"),
+    ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "NONE"], "PixelPresentation": "COLOR"}, "not in Hounsfield units"),
     ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "colour image"),
     ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour image"),
     ({"PixelData": None}, "no pixel data"),
@@ -53,6 +58,8 @@ KEPT = [
     {"ImageType": None},
     {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]},
     {"RescaleType": "HU"},
+    {"ImageType": ["ORIGINAL", "PRIMARY", "PERFUSION", "NONE"]},  # what a map of perfusion is computed of
+    {"PixelPresentation": "MONOCHROME"},
     {"PhotometricInterpretation": None, "SamplesPerPixel": 1},
     {"InstanceNumber": None},
     {"PatientName": None},
@@ -81,6 +88,51 @@ def test_junk_is_skipped_at_any_depth_and_names_do_not_matter(tmp_path: Path) ->
     assert positions(tmp_path) == [0, 1]
     assert found.damaged == []
     assert found.skipped == {"not DICOM": 7, "hidden": 2, "broken link or special file": 1}
+
+
+ARCHIVES = {
+    "study.zip": (b"PK\x03\x04", "zip archive: unpack it"),
+    "a.dcm.gz": (b"\x1f\x8b\x08\0", "gzip file: unpack it"),
+    "a.tar.gz": (b"\x1f\x8b\x08\0", "tar archive: unpack it"),
+    "a.7z": (b"7z\xbc\xaf\x27\x1c", "7z archive: unpack it"),
+    "a.dcm": (b"PK\x03\x04", "zip archive: unpack it"),
+    "ct.nii.gz": (b"\x1f\x8b\x08\0", "not DICOM"),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_an_archive_is_named(tmp_path: Path, name: str) -> None:
+    start, reason = ARCHIVES[name]
+    write_slice(tmp_path / "good.dcm")
+    (tmp_path / name).write_bytes(start + bytes(200))
+    assert scan(tmp_path).skipped == {reason: 1}
+    (tmp_path / "good.dcm").unlink()
+    with pytest.raises(UserError, match=rf"found: 1 {reason}"):
+        scan(tmp_path)
+
+
+BARE = [b"\x08\0\x05\0CS\x0a\0ISO_IR 100", b"\x08\0\x05\0\x0a\0\0\0ISO_IR 100", b"\x02\0\0\0UL\x04\0\x07\0\0\0"]
+NOT_BARE = [
+    b"",
+    b"\x08\0",
+    b"\x08\0\x05\0\xff\xff\xff\0",
+    b"\x08\0\x05\x01CS",
+    b"\x0a\0\x05\0CS",
+    b"GIF89a",
+    b"\0\x08ab",
+]
+
+
+@pytest.mark.parametrize(("start", "expected"), [*((b, True) for b in BARE), *((b, False) for b in NOT_BARE)])
+def test_a_data_set_without_prefix_is_known_by_its_first_tag(start: bytes, expected: bool) -> None:
+    assert is_bare(start) is expected
+
+
+def test_what_only_begins_like_dicom_is_none(tmp_path: Path) -> None:
+    write_slice(tmp_path / "good.dcm")
+    (tmp_path / "notes").write_bytes(b"\x08\0\x05\0CS\x0a\0" + np.random.default_rng(0).bytes(400))
+    found = scan(tmp_path)
+    assert (found.damaged, found.skipped) == ([], {"not DICOM": 1})
 
 
 # damage
@@ -157,6 +209,17 @@ def test_a_damaged_frame_leaves_those_before_it(tmp_path: Path) -> None:
     path = write_enhanced(tmp_path / "a", np.zeros((3, 16, 16)), [0, 1, 2], [-1024] * 3, uid.RLELossless)
     path.write_bytes(path.read_bytes()[:-40])
     assert [type(one) for one in read(tmp_path)] == [Slice, Slice, Damaged]
+
+
+def test_one_slice_in_other_units_than_its_series_is_damage(tmp_path: Path) -> None:
+    """0.07 for 0.7 mm: a spacing that a CT may have, where the slices beside it have another."""
+    for k, mm in enumerate((0.7, 0.7, 0.07, 0.7)):
+        write_slice(tmp_path / f"{k}.dcm", PixelSpacing=[mm, mm], ImagePositionPatient=[0, 0, k])
+    write_slice(tmp_path / "zoom.dcm", PixelSpacing=[0.3, 0.3], ImagePositionPatient=[0, 0, 9])
+    write_slice(tmp_path / "other.dcm", PixelSpacing=[0.07, 0.07], SeriesInstanceUID="2.25.77")
+    found = scan(tmp_path)
+    assert found.damaged == [Damaged(str(tmp_path / "2.dcm"), "pixel spacing unlike the rest of its series")]
+    assert sum(len(chunk.items) for chunk in found.chunks) == 5
 
 
 def test_a_file_removed_after_the_scan_is_damaged(tmp_path: Path) -> None:
@@ -252,8 +315,11 @@ def test_a_root_without_ct_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(b"x")
     (tmp_path / "b.jpg").write_bytes(b"x")
     (tmp_path / "c.dcm").touch()
-    expected = "2 not DICOM, 1 empty file, 1 localizer, 1 not axial; the 1 NIfTI files are read by data=ct_nifti"
-    with pytest.raises(UserError, match=expected):
+    expected = (
+        "2 not DICOM, 1 empty file, 1 localizer, 1 not axial; volumes (NIfTI, MetaImage, NRRD: 1) are read by "
+        "data=ct_nifti"
+    )
+    with pytest.raises(UserError, match=re.escape(expected)):
         scan(tmp_path)
 
 

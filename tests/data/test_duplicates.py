@@ -7,7 +7,7 @@ from medlat.core.errors import UserError
 from medlat.data.duplicates import leaks, named, refuse_leaks, without_copies
 from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.modality import GREY
-from medlat.data.pictures.image_folder import Picture
+from medlat.data.pictures.listing import Picture
 from medlat.data.source import Chunk, Damaged, Scan, Slice
 from medlat.data.splits import Split
 
@@ -68,7 +68,7 @@ def test_blocks_make_no_difference(monkeypatch):
     images[40:50] = images[:10]
     split = parts(range(20), range(20, 30), range(30, 50))
     whole = leaks(images, split)
-    monkeypatch.setattr("medlat.data.duplicates.BLOCK_BYTES", 100)
+    monkeypatch.setattr("medlat.data.equal.BLOCK_BYTES", 100)
     assert leaks(images, split) == whole == [(i, i + 40) for i in range(10)]
 
 

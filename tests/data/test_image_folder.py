@@ -11,7 +11,7 @@ from PIL import Image
 from medlat.core.errors import UserError
 from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.modality import HISTOLOGY, RADIOGRAPH
-from medlat.data.pictures.files import read_picture
+from medlat.data.pictures.decode import read_picture
 from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.source import Damaged, Slice
 
@@ -24,7 +24,7 @@ def in_order(function, items, description: str) -> Iterator:
 
 def folder(root: Path, text: str, files: str = "a b c d") -> Path:
     for i, name in enumerate(files.split()):
-        Image.fromarray(np.full((4, 4, 3), 10 * i, np.uint8)).save(root / f"{name}.png")
+        Image.fromarray(np.full((4, 4, 3), 10 * i % 256, np.uint8)).save(root / f"{name}.png")
     (root / "labels.csv").write_text(text)
     return root
 
@@ -91,12 +91,10 @@ def test_a_quantity_stays_a_number(tmp_path):
     assert [c.columns["label.age"][0] for c in scan.chunks] == [61.5, -2.0]
 
 
-def test_without_groups_each_file_is_one_and_that_is_said(tmp_path, caplog):
-    with caplog.at_level("INFO"):
-        scan = ImageFolder(str(folder(tmp_path, GOOD)), group_column=None).scan(in_order)
+def test_without_groups_each_file_is_one(tmp_path):
+    scan = ImageFolder(str(folder(tmp_path, GOOD)), group_column=None).scan(in_order)
     assert [c.patient for c in scan.chunks] == ["a.png", "b.png", "c.png", "d.png"]
-    assert "each of the 4 files is a group of its own" in caplog.text
-    assert str(tmp_path) not in caplog.text
+    assert not any(c.known for c in scan.chunks)
 
 
 def test_a_published_split_is_kept(tmp_path):
@@ -120,16 +118,13 @@ def test_the_fingerprint_is_of_pictures_and_table(tmp_path):
 
 
 PROBLEMS = [
-    ("e.png,normal,5\nf.png,normal,5\n", ["2 listed but not there", "'e.png', 'f.png'"]),
     ("../a.png,normal,5\n", ["1 paths that leave the root", "'../a.png'"]),
     ("/etc/passwd,normal,5\n", ["leave the root", "/etc/passwd"]),
     ("C:\\a.png,normal,5\n", ["leave the root"]),
     ("a.png,tumour,2\n", ["1 listed twice with different label, group or part: 'a.png'"]),
     ("a.png,normal,1\n", ["listed twice with different label"]),
-    ("e.png,,5\n", ["1 without a label: 'e.png'"]),
-    ("e.png,NaN,5\n", ["1 without a label"]),
-    ("e.png,normal,\n", ["1 without a group"]),
-    ("e.png,,5\n../b.png,normal,5\n", ["3 problems", "1 without a label", "leave the root", "not there"]),
+    ("d.png,tumour,\n", ["1 without a group: 'd.png'"]),
+    ("d.png,tumour,\n../b.png,normal,5\n", ["3 problems", "1 without a group", "leave the root", "listed twice"]),
 ]
 
 
@@ -142,7 +137,7 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path, rows, words):
 
 
 ARGUMENTS = [
-    ({"classes": ["normal", "tumor"]}, r"not among data.classes.*'tumour'; did you mean 'tumor'"),
+    ({"classes": ["normal", "tumor"]}, r"not among classes .*'tumour'; did you mean 'tumor'"),
     ({"label_column": "lable"}, r"label_column: the CSV has no column 'lable'; did you mean 'label'"),
     ({"path_column": "file"}, r"path_column: .*no column 'file'"),
     ({"group_column": "groups"}, r"group_column: .*did you mean 'group'"),
@@ -152,7 +147,12 @@ ARGUMENTS = [
     ({"kind": "quantity"}, r"2 labels that are no numbers: 'normal', 'tumour'"),
     ({"kind": "klass"}, r"kind=klass"),
     ({"mpp": 0.0}, r"mpp=0"),
-    ({"white": -1.0}, r"white=-1"),
+    ({"white": -1.0}, r"white=-1: expected a stored value above black \(0\), e.g. 4095"),
+    ({"white": 31000.0, "black": 31768.0}, r"white=31000: expected a stored value above black \(31768\)"),
+    ({"unlabelled": "skip"}, r"unlabelled=skip: expected stop or drop"),
+    ({"polarity": "fix", "colour": False}, r"polarity=fix: expected as_stored, checked or mended"),
+    ({"polarity": "mended"}, r"polarity=mended: colours have none; expected as_stored"),
+    ({"labels": None, "split_column": "part"}, r"split_column=part: a column of a CSV, and labels=null says"),
 ]
 
 
@@ -166,11 +166,6 @@ TABLES = [
     ("", "has no rows"),
     ("path,label,group\n", "has no rows"),
     ("path,label,group\na.png,x\n", "line 2 of .* has 2 values"),
-    ("path,label,group\na.png,x,1\nb.png,x,2\n", "every label is 'x', expected at least two classes"),
-    (
-        "path,label,group\n" + "".join(f"x{i}.png,{i}.5,1\n" for i in range(101)),
-        "(?s)101 different labels.*data.kind=quantity",
-    ),
 ]
 
 
@@ -178,6 +173,21 @@ TABLES = [
 def test_tables_that_do_not_do(tmp_path, text, words):
     with pytest.raises(UserError, match=words):
         ImageFolder(str(folder(tmp_path, text))).scan(in_order)
+
+
+def test_more_labels_than_classes_are_quantities(tmp_path):
+    names = " ".join(f"x{i}" for i in range(101))
+    text = "path,label,group\n" + "".join(f"x{i}.png,{i}.5,1\n" for i in range(101))
+    with pytest.raises(UserError, match=r"101 different labels, expected at most 100 classes; .* by kind=quantity"):
+        ImageFolder(str(folder(tmp_path, text, names))).scan(in_order)
+
+
+@pytest.mark.parametrize("kind", ["class", "quantity"])
+def test_one_label_for_all_is_said_and_no_fault(tmp_path, caplog, kind):
+    text = "path,label,group\na.png,7,1\nb.png,7,2\n"
+    scan = ImageFolder(str(folder(tmp_path, text, "a b")), kind=kind).scan(in_order)
+    assert len(scan.chunks) == 2
+    assert "every label is '7': there is nothing to learn from it" in caplog.text
 
 
 def test_a_table_that_is_no_text(tmp_path):
@@ -245,7 +255,7 @@ def test_what_cannot_be_decoded_is_damaged(tmp_path):
     assert all(isinstance(one, Damaged) for one in results)
     reasons = [one.reason for one in results]
     assert reasons[:2] == ["corrupt", "corrupt"]
-    assert "data.white" in reasons[2]
+    assert reasons[2] == "floating-point pixels of which nothing says what is white"
     assert reasons[3] == "no such file"
 
 

@@ -70,6 +70,51 @@ def test_slices_are_labelled_where_enough_readers_agree(delivered, readers, labe
     assert found.skipped["slice without a reading"] == 4
 
 
+@pytest.mark.parametrize(("readers", "labels"), [(1, [0, 1, 1, 0]), (2, [0, 1, 0, 0])])
+def test_a_file_that_is_there_twice_has_no_more_readers(delivered, readers, labels):
+    """As where the XML files were had from both downloads: the second copy is laid out in another way."""
+    (marks,) = delivered.rglob("*.xml")
+    (delivered / "tcia-lidc-xml").mkdir()
+    text = marks.read_text().replace("<roi>", "\n  <roi>").replace('<?xml version="1.0"?>', "")
+    (delivered / "tcia-lidc-xml" / "069.xml").write_text(text)
+    found = scan(delivered, nodules=True, readers=readers)
+    assert found.chunks[0].columns["label.nodule"].tolist() == labels
+    assert found.skipped["reading that another file has too"] == 3
+
+
+def test_readers_who_agree_in_every_point_are_two(delivered):
+    (marks,) = delivered.rglob("*.xml")
+    write_xml(marks, "2.25.1", roi(-5.0), roi(-5.0))
+    assert scan(delivered, nodules=True, readers=2).chunks[0].columns["label.nodule"].tolist() == [0, 1, 0, 0]
+
+
+def test_readers_of_one_series_may_stand_in_two_files(delivered):
+    (marks,) = delivered.rglob("*.xml")
+    write_xml(marks, "2.25.1", roi(-5.0))
+    write_xml(marks.with_name("b.xml"), "2.25.1", roi(-5.0) + roi(-2.5))
+    found = scan(delivered, nodules=True, readers=2)
+    assert found.chunks[0].columns["label.nodule"].tolist() == [0, 1, 0, 0]
+    assert "reading that another file has too" not in found.skipped
+
+
+LAYOUTS = {
+    "cdata": lambda text: text.replace("2.25.1<", "<![CDATA[2.25.1]]><").replace("-5.000000", "<![CDATA[ -5.0 ]]>"),
+    "ct": lambda text: text.replace("SeriesInstanceUid", "CTSeriesInstanceUid"),
+    "free text": lambda text: text.replace("<roi>", "<freeText><![CDATA[a <roi> & more]]></freeText><roi>"),
+    "comments": lambda text: text.replace("-5.000000", "<!-- mm -->-5.0"),
+    "no namespace": lambda text: text.replace(' xmlns="http://www.nih.gov"', ""),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_file_may_be_laid_out_otherwise(delivered, name):
+    (marks,) = delivered.rglob("*.xml")
+    changed = LAYOUTS[name](marks.read_text())
+    assert changed != marks.read_text()
+    marks.write_text(changed)
+    assert scan(delivered, nodules=True).chunks[0].columns["label.nodule"].tolist() == [0, 1, 1, 0]
+
+
 def test_other_xml_is_passed_over(tmp_path):
     for text in ("<IdriReadMessage/>", "no xml", '<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>'):
         (tmp_path / "a.xml").write_text(text)

@@ -63,17 +63,17 @@ def test_into_the_slice_store_with_its_split(tmp_path):
     assert store.info["spacing_mm"] == 2.0
 
 
-def test_that_nothing_tells_patients_apart_is_said(tmp_path, caplog):
-    with caplog.at_level("INFO"):
-        write(tmp_path / "a.npz").scan(in_order)
-    assert "each image is a group of its own" in caplog.text
+def test_nothing_tells_patients_apart(tmp_path):
+    scan = write(tmp_path / "a.npz").scan(in_order)
+    assert not any(c.known for c in scan.chunks)
+    assert len({chunk.patient for chunk in scan.chunks}) == 10
 
 
 objects = np.array([{"a": 1}] * 5, dtype=object)
 BAD = [
     ({"train_images": objects}, "train_images .* holds Python objects, which are refused"),
     ({"train_labels": objects}, "train_labels .*Python objects are refused"),
-    ({"val_labels": np.zeros((2, 14), np.uint8)}, r"14 labels per image \(multi-label\), expected one class"),
+    ({"val_labels": np.zeros((2, 14), np.uint8)}, r"the parts of '.*' differ in their number of labels: \[1, 14\]"),
     ({"val_images": None}, "has no val_images, found train_images"),
     ({"test_labels": None}, "has no test_labels"),
     (
@@ -84,7 +84,7 @@ BAD = [
     ({"test_images": np.zeros((3, 7, 7), np.uint8)}, "differ in the shape"),
     ({"test_labels": np.zeros((4, 1), np.uint8)}, r"uint8 of shape \(4, 1\), expected whole numbers of shape \(3, 1\)"),
     ({"test_labels": np.zeros((3, 1), np.float32)}, "float32"),
-    ({f"{part}_labels": np.ones((n, 1), np.uint8) for part, n in COUNTS.items()}, "every image .* the same label"),
+    ({"test_labels": np.zeros((3, 1, 1, 2), np.uint8)[:2]}, r"uint8 of shape \(2, 1, 1, 2\), expected whole numbers"),
 ]
 
 
@@ -93,6 +93,47 @@ def test_files_that_are_no_such_data_set(tmp_path, changes, words):
     source = write(tmp_path / "a.npz", **changes)
     with pytest.raises(UserError, match=words):
         source.scan(in_order)
+
+
+def several(count: int, parts: dict[str, int] = COUNTS) -> dict[str, np.ndarray]:
+    """Label j of image i is the j-th bit of i + 1."""
+    return {
+        f"{p}_labels": ((np.arange(n)[:, None] + 1) >> np.arange(count) & 1).astype(np.uint8) for p, n in parts.items()
+    }
+
+
+def test_of_several_labels_all_are_kept_or_the_one_that_is_asked_for(tmp_path):
+    source = write(tmp_path / "chestmnist.npz", **several(14))
+    scan = source.scan(in_order)
+    assert list(scan.classes)[:3] == ["atelectasis", "cardiomegaly", "effusion"]
+    assert len(scan.classes) == 14
+    assert (scan.classes["effusion"], scan.classes["hernia"]) == (("0", "1"), ("0",))
+    rows = [chunk.columns for chunk in scan.chunks]
+    assert [row["label.cardiomegaly"].tolist() for row in rows[:5]] == [[0.0], [1.0], [1.0], [0.0], [0.0]]
+    for label in (1, "1", "cardiomegaly"):
+        one = MedMNIST(str(tmp_path / "chestmnist.npz"), label).scan(in_order)
+        assert one.classes == {"cardiomegaly": ("0", "1")}
+        assert [set(chunk.columns) for chunk in one.chunks] == [{"position_mm", "split", "label.cardiomegaly"}] * 10
+        assert [c.columns["label.cardiomegaly"][0] for c in one.chunks[:5]] == [0.0, 1.0, 1.0, 0.0, 0.0]
+
+
+def test_labels_of_another_file_are_called_by_their_numbers(tmp_path):
+    write(tmp_path / "a.npz", **several(3))
+    assert list(MedMNIST(str(tmp_path / "a.npz")).scan(in_order).classes) == ["0", "1", "2"]
+    assert list(MedMNIST(str(tmp_path / "a.npz"), 2).scan(in_order).classes) == ["2"]
+
+
+@pytest.mark.parametrize("label", [3, "edema"])
+def test_a_label_that_there_is_not(tmp_path, label):
+    write(tmp_path / "a.npz", **several(3))
+    with pytest.raises(UserError, match=rf"label={label}: '.*a.npz' has 3 labels per image; choose from 0, 1, 2"):
+        MedMNIST(str(tmp_path / "a.npz"), label).scan(in_order)
+
+
+def test_one_label_for_all_is_said_and_no_fault(tmp_path, caplog):
+    same = {f"{part}_labels": np.ones((n, 1), np.uint8) for part, n in COUNTS.items()}
+    assert write(tmp_path / "a.npz", **same).scan(in_order).classes == {"label": ("1",)}
+    assert "every image has the same label: there is nothing to learn from it" in caplog.text
 
 
 def test_a_missing_file_and_a_folder(tmp_path):

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from medlat.core.errors import UserError
-from medlat.data.ct.nifti import CTNifti
+from medlat.data.ct.volumes import CTVolumes
 from medlat.data.source import Damaged, Scan, Slice
 
 
 def scan(root: Path) -> Scan:
-    return CTNifti(str(root)).scan(lambda f, items, description: map(f, items))
+    return CTVolumes(str(root)).scan(lambda f, items, description: map(f, items))
 
 
 def read(root: Path) -> list[Slice | Damaged]:
-    source = CTNifti(str(root))
+    source = CTVolumes(str(root))
     return [one for chunk in scan(root).chunks for one in source.read(pickle.loads(pickle.dumps(chunk)))]
 
 
@@ -27,7 +27,7 @@ def write(
     path: Path, values: np.ndarray | None = None, affine: np.ndarray | None = None, kind=nibabel.Nifti1Image
 ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = np.zeros((4, 5, 6), np.int16) if values is None else values
+    values = (np.arange(120).reshape(4, 5, 6) * 10 - 1000).astype(np.int16) if values is None else values
     nibabel.save(kind(values, np.eye(4) if affine is None else affine), path)
     return path
 
@@ -121,7 +121,7 @@ def test_what_is_no_volume_is_skipped_and_counted(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / ".hidden.nii").write_text("x")
     found = scan(tmp_path)
-    expected = {"4D": 1, "2D": 1, "not plain numbers (colour or complex)": 2, "not NIfTI": 1, "hidden": 1}
+    expected = {"4D": 1, "2D": 1, "not plain numbers (colour or complex)": 2, "file of another kind": 1, "hidden": 1}
     assert found.skipped == expected
     assert found.damaged == []
     assert len(found.chunks) == 1
@@ -178,17 +178,17 @@ def test_damage_is_reported_and_never_raised(tmp_path: Path, name: str, damage) 
 
 
 def test_a_root_without_a_volume_says_what_it_holds(tmp_path: Path) -> None:
-    (tmp_path / "a.dcm").touch()
+    (tmp_path / "a.dcm").write_bytes(b"\0" * 128 + b"DICM")
     (tmp_path / "b.nii").touch()
-    expected = r"no CT volume \(.nii, .nii.gz\) below .*: 1 empty file, 1 not NIfTI; DICOM is read by data=ct_dicom"
+    expected = r"no CT volume \(.nii, .*\) below .*: 1 DICOM file, 1 empty file; DICOM is read by data=ct_dicom"
     with pytest.raises(UserError, match=expected):
         scan(tmp_path)
     with pytest.raises(UserError, match="no folder"):
-        CTNifti(str(tmp_path / "missing"))
+        CTVolumes(str(tmp_path / "missing"))
 
 
 def test_the_fingerprint_follows_the_files(tmp_path: Path) -> None:
     path = write(tmp_path / "a.nii")
-    first = CTNifti(str(tmp_path)).fingerprint()
+    first = CTVolumes(str(tmp_path)).fingerprint()
     os.utime(path, ns=(0, 1))
-    assert CTNifti(str(tmp_path)).fingerprint() != first
+    assert CTVolumes(str(tmp_path)).fingerprint() != first

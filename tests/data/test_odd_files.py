@@ -20,7 +20,7 @@ from PIL import Image
 from medlat.core.errors import UserError
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.lidc import LIDC, readings
-from medlat.data.ct.nifti import CTNifti
+from medlat.data.ct.volumes import CTVolumes
 from medlat.data.histology.asap import AsapAnnotation
 from medlat.data.histology.pcam import PatchCamelyon
 from medlat.data.histology.slides import Slides
@@ -42,24 +42,28 @@ def made(source: SliceSource, out: Path, capsys: pytest.CaptureFixture, fov: flo
 # sizes and spacings
 
 
-@pytest.mark.parametrize("mm", [0.0007, 1e-30, 700.0, 1e30])
+def ramp() -> np.ndarray:
+    """A volume whose values are all different, from -1000."""
+    return (np.arange(128).reshape(8, 8, 2) * 15 - 1000).astype(np.int16)
+
+
+@pytest.mark.parametrize("mm", [0.0007, 0.01, 1e-30, 700.0, 1e30])
 def test_a_spacing_in_metres_or_micrometres_is_damage(tmp_path, capsys, mm):
     write_slice(tmp_path / "in" / "a.dcm")
     write_slice(tmp_path / "in" / "b.dcm", PixelSpacing=[mm, mm], SOPInstanceUID="2.25.9")
     count, said = made(CTDicom(str(tmp_path / "in")), tmp_path / "out", capsys, 32.0)
     assert count == 1
-    assert "b.dcm: pixel spacing outside 0.01 to 100 mm" in said
+    assert "b.dcm: pixel spacing outside 0.02 to 20 mm" in said
 
 
-def test_a_volume_in_metres_is_damage(tmp_path, capsys):
+@pytest.mark.parametrize("bad", [0.0007, 0.01, 700.0])
+def test_a_volume_in_metres_or_micrometres_is_damage(tmp_path, capsys, bad):
     (tmp_path / "in").mkdir()
-    for name, mm in (("a.nii", 1.0), ("b.nii", 0.0007)):
-        nibabel.save(
-            nibabel.Nifti1Image(np.zeros((8, 8, 2), np.int16), np.diag([mm, mm, 1, 1])), tmp_path / "in" / name
-        )
-    count, said = made(CTNifti(str(tmp_path / "in")), tmp_path / "out", capsys)
+    for name, mm in (("a.nii", 1.0), ("b.nii", bad)):
+        nibabel.save(nibabel.Nifti1Image(ramp(), np.diag([mm, mm, 1, 1])), tmp_path / "in" / name)
+    count, said = made(CTVolumes(str(tmp_path / "in")), tmp_path / "out", capsys)
     assert count == 2
-    assert "b.nii: pixel spacing outside 0.01 to 100 mm" in said
+    assert "b.nii: pixel spacing outside 0.02 to 20 mm" in said
 
 
 UNUSABLE = [
@@ -148,21 +152,21 @@ def test_names_that_are_no_text(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for i, name in enumerate((b"\xff\xfe.nii", b"good.nii", b"\xffbad.nii")):
         path = os.fsencode(tmp_path / "in") + b"/" + name
-        nibabel.save(nibabel.Nifti1Image(np.full((8, 8, 2), i, np.int16), np.eye(4)), tmp_path / "x.nii")
+        nibabel.save(nibabel.Nifti1Image(ramp() + i, np.eye(4)), tmp_path / "x.nii")
         os.rename(os.fsencode(tmp_path / "x.nii"), path)
         if b"bad" in name:
             Path(os.fsdecode(path)).write_bytes(b"")
     (tmp_path / "out").mkdir()
     listed = tmp_path / "list.txt"
     how = Preparation(16, None, 0.6, "salt", 1, damaged_list=str(listed))
-    prepare(CTNifti(str(tmp_path / "in")), how, tmp_path / "out")
+    prepare(CTVolumes(str(tmp_path / "in")), how, tmp_path / "out")
     assert len(ImageStore.open(tmp_path / "out").patients) == 2
     assert b"\xffbad.nii: empty file" in listed.read_bytes()
 
 
 EMPTY = [
     lambda text, there: CTDicom(text),
-    lambda text, there: CTNifti(text),
+    lambda text, there: CTVolumes(text),
     lambda text, there: ImageFolder(text),
     lambda text, there: MedMNIST(text),
     lambda text, there: PatchCamelyon(text),
@@ -282,16 +286,17 @@ def test_a_volume_with_a_scaling_that_makes_no_sense_is_damage(tmp_path, slope, 
     for name, scaling in (("a.nii", (1.0, -1000.0)), ("b.nii", (slope, inter))):
         image.header.set_slope_inter(*scaling)
         nibabel.save(image, tmp_path / name)
-    scan = CTNifti(str(tmp_path)).scan(lambda f, items, _: map(f, items))
+    scan = CTVolumes(str(tmp_path)).scan(lambda f, items, _: map(f, items))
     assert [one.reason.split(" is ")[-1] for one in scan.damaged] == ["absurd"]
 
 
 @pytest.mark.parametrize("slope", [0.0, float("nan")])
 def test_a_volume_may_say_that_it_is_not_scaled(tmp_path, slope):
-    nibabel.save(nibabel.Nifti1Image(np.full((8, 8, 1), 7, np.int16), np.eye(4)), tmp_path / "a.nii")
+    nibabel.save(nibabel.Nifti1Image(ramp(), np.diag([-1, -1, 1, 1])), tmp_path / "a.nii")
     content = bytearray((tmp_path / "a.nii").read_bytes())
     content[112:116] = struct.pack("<f", slope)
     (tmp_path / "a.nii").write_bytes(content)
-    source = CTNifti(str(tmp_path))
+    source = CTVolumes(str(tmp_path))
     (chunk,) = source.scan(lambda f, items, _: map(f, items)).chunks
-    assert all((one.pixels == 7).all() for one in source.read(chunk))
+    for level, one in enumerate(source.read(chunk)):
+        np.testing.assert_array_equal(one.pixels.T, ramp()[:, :, level])

@@ -125,7 +125,20 @@ def test_files_that_do_not_do(tmp_path, what, words):
 
 def test_packed_files_are_to_be_unpacked(tmp_path):
     (tmp_path / f"{STEM}train_x.h5.gz").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no PatchCamelyon file .*unpack the 1 .h5.gz files first"):
+    with pytest.raises(UserError, match=r"no PatchCamelyon file .*; unpack the 1 .h5.gz files first \(gunzip\)$"):
+        PatchCamelyon(str(tmp_path)).scan(in_order)
+
+
+@pytest.mark.parametrize("packed", [("x.h5",), ("y.h5",), ("x.h5", "y.h5")])
+def test_packed_files_are_to_be_unpacked_whatever_lies_beside_them(tmp_path, packed):
+    """As they are delivered: the lists of slides are not packed."""
+    write(tmp_path, meta=True)
+    for part in COUNTS:
+        for name in packed:
+            path = tmp_path / f"{STEM}{part}_{name}"
+            path.rename(f"{path}.gz")
+    lacks = " and no ".join(f"..._train_{name}" for name in packed)
+    with pytest.raises(UserError, match=rf"part 'train' .* has no {lacks}; unpack the {3 * len(packed)} .h5.gz files"):
         PatchCamelyon(str(tmp_path)).scan(in_order)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from medlat.core.errors import UserError
 from medlat.data.ct.dicom import CTDicom
-from medlat.data.ct.nifti import CTNifti
+from medlat.data.ct.volumes import CTVolumes
 from medlat.data.source import Chunk, Slice, SliceSource
 from medlat.phantoms.ct.canvas import Tissue
 from medlat.phantoms.ct.export import write_dicom_series, write_nifti_volumes
@@ -256,7 +256,7 @@ def test_nifti_export_is_read_back(tmp_path: Path):
     original = chunks(source)[0]
     position = original.columns["position_mm"]
     assert volume.header.get_zooms() == pytest.approx((400 / 48, 400 / 48, (position[0] - position[-1]) / 4), rel=1e-5)
-    reader = CTNifti(str(tmp_path))
+    reader = CTVolumes(str(tmp_path))
     chunk = reader.scan(in_process).chunks[0]
     assert chunk.columns["position_mm"][0] == pytest.approx(position[-1], abs=1e-3)
     for image, truth in zip(images(reader, chunk), reversed(images(source, original)), strict=True):

@@ -74,7 +74,7 @@ def test_damaged_slices_are_counted_listed_and_left_out(tmp_path, capsys):
     store = opened(tmp_path / "out", Levels(bad=(1, 5)), how)
     assert len(store) == 10
     assert sorted(store.images[np.arange(10)][:, 0, 0, 0]) == [0, 2, 3, 4, 6, 7, 8, 9, 10, 11]
-    assert store.info["damaged"] == 2
+    assert store.info["account"] == [["damaged", 2, "truncated"], ["left out", 2, "not DICOM"]]
     assert "secret/5: truncated" in capsys.readouterr().err
     assert (
         listing.read_text().splitlines() == ["secret/1: truncated", "secret/5: truncated"]

@@ -1,5 +1,6 @@
 """Small pyramidal slides, written here, and one real slide."""
 
+import io
 import pickle
 import sys
 import time
@@ -8,15 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from data.dicom_files import write_slice
 from openslide import OpenSlide
+from PIL import Image
+from pydicom import Dataset, Sequence, uid
+from pydicom.encaps import encapsulate
 
 from medlat.core.errors import UserError
 from medlat.data.histology.asap import AsapAnnotation
 from medlat.data.histology.pcam import PatchCamelyon
+from medlat.data.histology.slide_files import named_as_tumour
 from medlat.data.histology.slides import Slides, low_resolution, region
 from medlat.data.histology.tissue import colour, otsu, shares, tissue_mask
 from medlat.data.image_store import ImageStore, Preparation, prepare
-from medlat.data.source import Chunk, Damaged, Scan
+from medlat.data.source import Chunk, Damaged, Remark, Scan
 
 PINK = (220, 150, 190)
 
@@ -176,10 +182,153 @@ def test_of_many_tiles_a_seed_draws_some_and_half_are_tumour(tmp_path):
 def test_a_slide_that_does_not_say_its_resolution(tmp_path):
     write(tmp_path / "a.tif", picture(), mpp=None)
     write(tmp_path / "dpi.tif", picture(), mpp=25400 / 72)  # what any TIFF says
-    with pytest.raises(UserError, match=r"slide_mpp: 2 slides without .*a number.*a.tif.*dpi.tif"):
+    words = r"slide_mpp: 2 slides without .* pixel, expected a number for those, .*\(mpp_table\): .*a.tif.*dpi.tif"
+    with pytest.raises(UserError, match=words):
         Slides(str(tmp_path), 0.5, 64).scan(in_order)
     assert len(places(Slides(str(tmp_path), 0.5, 64, slide_mpp=0.5).scan(in_order))) == 64
     assert len(places(Slides(str(tmp_path), 0.5, 64, slide_mpp=0.25).scan(in_order))) == 16
+
+
+def sides(scan: Scan) -> dict[str, int]:
+    """Slide -> level-0 pixels along a tile."""
+    return {chunk.patient: chunk.items[0].side for chunk in scan.chunks}
+
+
+def test_a_resolution_is_taken_where_a_slide_says_none(tmp_path):
+    for name, mpp in (("a", 0.25), ("b", 0.5), ("c", None)):
+        write(tmp_path / f"{name}.tif", picture(), mpp)
+    scan = Slides(str(tmp_path), 0.5, 64, slide_mpp=0.25).scan(in_order)
+    assert sides(scan) == {"a": 128, "b": 64, "c": 128}
+    assumed = "slide that does not say its micrometres per pixel: slide_mpp taken"
+    assert scan.remarks == [Remark(str(tmp_path / "c.tif"), assumed, True)]
+
+
+def test_a_table_says_the_resolution_of_single_slides(tmp_path):
+    for name, mpp in (("a", 0.25), ("deep/b", 0.5), ("c", None), ("d", None)):
+        write(tmp_path / f"{name}.tif", picture(), mpp)
+    (tmp_path / "mpp.csv").write_text("slide,mpp\nc,0.25\ndeep/b.tif,1.0\n")
+    source = Slides(str(tmp_path), 0.5, 64, slide_mpp=0.5, mpp_table="mpp.csv")
+    assert sides(source.scan(in_order)) == {"a": 128, "deep/b": 32, "c": 128, "d": 64}
+    first = source.fingerprint()
+    (tmp_path / "mpp.csv").write_text("slide,mpp\nc,0.25\ndeep/b.tif,0.5\n")
+    assert source.fingerprint() != first
+
+
+TABLES = [
+    ("slide,mpp\nz,0.25\n", r"mpp_table=mpp.csv: 1 rows name no slide: 'z'; expected slides below the root"),
+    ("slide,mpp\na,353\n", r"1 rows name no micrometres per pixel: 'a: 353'"),
+    ("slide,mpp\na,\n", r"1 rows name no micrometres per pixel: 'a: '"),
+    ("slide,mpp\nb,0.5\n", r"1 rows name more than one slide: 'b'"),
+    ("name,mpp\na,0.5\n", r"mpp_table: the CSV has no column 'slide'"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), TABLES)
+def test_a_table_that_does_not_fit(tmp_path, text, words):
+    for name in ("a", "1/b", "2/b"):
+        write(tmp_path / f"{name}.tif", picture())
+    (tmp_path / "mpp.csv").write_text(text)
+    with pytest.raises(UserError, match=words):
+        Slides(str(tmp_path), mpp_table="mpp.csv").scan(in_order)
+
+
+def aperio(path: Path, power: str) -> Path:
+    """As an Aperio scanner writes it, without the resolution."""
+    words = f"Aperio Image Library v11.2.1\r\n1024x1024 (128x128) JPEG/RGB Q=70|AppMag = {power}"
+    with tifffile.TiffWriter(path) as file:
+        file.write(picture(), tile=(128, 128), photometric="rgb", description=words, metadata=None)
+    return path
+
+
+def test_the_magnification_that_a_slide_says_is_a_hint(tmp_path):
+    aperio(tmp_path / "a.svs", "40")
+    with pytest.raises(UserError, match=r"^slide_mpp: 1 slide without .* pixel \(1 say 40x: about 0.25\), expected a"):
+        Slides(str(tmp_path), 0.5, 64).scan(in_order)
+    aperio(tmp_path / "b.svs", "20")
+    with pytest.raises(UserError, match=r"2 slides .* \(1 say 40x: about 0.25\) \(1 say 20x: about 0.5\), expected"):
+        Slides(str(tmp_path), 0.5, 64).scan(in_order)
+
+
+def test_what_openslide_knows_is_a_slide_whatever_its_name(tmp_path):
+    write(tmp_path / "a.tif", picture()).rename(tmp_path / "IM0001")
+    write(tmp_path / "b.tif", picture()).rename(tmp_path / "b.bin")
+    (tmp_path / "notes.dat").write_bytes(b"no slide")
+    scan = Slides(str(tmp_path), 0.5, 64).scan(in_order)
+    assert sorted({chunk.patient for chunk in scan.chunks}) == ["IM0001", "b"]
+    assert (scan.damaged, scan.skipped) == ([], {"not a slide": 1})
+
+
+def test_a_slide_in_dicom_is_read_once(tmp_path):
+    """Each of its levels is a file; OpenSlide finds the others from any of them."""
+    for number, side in enumerate((512, 256)):
+        write_wsi(tmp_path / "slide" / f"level{number}.dcm", side, 0.5 * 512 / side, number)
+    write_slice(tmp_path / "ct.dcm")
+    source = Slides(str(tmp_path), 0.5, 64)
+    scan = source.scan(in_order)
+    assert {chunk.patient for chunk in scan.chunks} == {"slide/level0"}
+    assert sorted(places(scan)) == [(x, y) for x in range(0, 512, 64) for y in range(0, 512, 64) if max(x, y) >= 256]
+    assert np.abs(next(source.read(scan.chunks[0])).pixels.astype(int) - PINK).max() <= 3
+    assert scan.skipped == {"not a slide": 1}
+
+
+def write_wsi(path: Path, side: int, mpp: float, number: int, tile: int = 64) -> None:
+    """One level of a slide in DICOM: pink, and glass in the upper left quarter."""
+    path.parent.mkdir(exist_ok=True)
+    pink, glass = io.BytesIO(), io.BytesIO()
+    for colour_of, stream in ((PINK, pink), ((245,) * 3, glass)):
+        Image.new("RGB", (tile, tile), colour_of).save(stream, "JPEG", quality=95)
+    frames = [glass if max(i, j) < side // 128 else pink for i in range(side // tile) for j in range(side // tile)]
+    tags = {"SOPClassUID": uid.VLWholeSlideMicroscopyImageStorage, "Modality": "SM", "SeriesInstanceUID": "2.25.5"}
+    tags |= {"ImageType": ["ORIGINAL" if number == 0 else "DERIVED", "PRIMARY", "VOLUME", "NONE"]}
+    tags |= {"Rows": tile, "Columns": tile, "TotalPixelMatrixRows": side, "TotalPixelMatrixColumns": side}
+    tags |= {"NumberOfFrames": (side // tile) ** 2, "DimensionOrganizationType": "TILED_FULL", "PlanarConfiguration": 0}
+    tags |= {"SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_FULL_422", "BitsAllocated": 8, "BitsStored": 8}
+    tags |= {"HighBit": 7, "PixelRepresentation": 0, "TotalPixelMatrixFocalPlanes": 1, "NumberOfOpticalPaths": 1}
+    measures, shared, optical = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, optical.OpticalPathIdentifier = [mpp / 1000, mpp / 1000], "1"
+    shared.PixelMeasuresSequence = Sequence([measures])
+    tags |= {"SharedFunctionalGroupsSequence": Sequence([shared]), "OpticalPathSequence": Sequence([optical])}
+    tags |= {"PixelData": encapsulate([frame.getvalue() for frame in frames])}
+    write_slice(path, syntax=uid.JPEGBaseline8Bit, **tags)
+
+
+NAMES = [
+    ("tumor_001", True),
+    ("Tumour-3", True),
+    ("patient_7_tumor", True),
+    ("TUMOR", True),
+    ("metastasis_2", True),
+    ("normal_001", False),
+    ("non_tumor_1", False),
+    ("no-tumour", False),
+    ("peritumoral_2", False),
+    ("test_001", False),
+]
+
+
+@pytest.mark.parametrize(("name", "expected"), NAMES)
+def test_a_slide_may_be_called_after_tumour(name, expected):
+    assert named_as_tumour(f"/data/tumor/{name}.tif") is expected
+
+
+def test_a_tumour_slide_without_its_annotation_is_refused(tmp_path):
+    for name in ("tumor_001", "tumor_002", "normal_001"):
+        write(tmp_path / f"{name}.tif", picture())
+    xml(tmp_path / "tumor_001.xml", ("Tumor", box(256, 256, 256, 512)))
+    words = r"annotations: 1 slide called after tumour .*tumor_002.tif'; .*\(unannotated=left_out\)"
+    with pytest.raises(UserError, match=words):
+        Slides(str(tmp_path), 0.5, 64, annotations=str(tmp_path)).scan(in_order)
+    scan = Slides(str(tmp_path), 0.5, 64, annotations=str(tmp_path), unannotated="left_out").scan(in_order)
+    assert {chunk.patient for chunk in scan.chunks} == {"tumor_001"}
+    left = [
+        Remark(str(tmp_path / f"{n}.tif"), "slide without an annotation", False) for n in ("normal_001", "tumor_002")
+    ]
+    assert scan.remarks == left
+    (tmp_path / "tumor_002.tif").unlink()
+    scan = Slides(str(tmp_path), 0.5, 64, annotations=str(tmp_path)).scan(in_order)
+    assert len(places(Scan([c for c in scan.chunks if c.patient == "normal_001"]))) == 64
+    words = "slide without an annotation: all its tissue is normal"
+    assert scan.remarks == [Remark(str(tmp_path / "normal_001.tif"), words, True)]
 
 
 def test_slides_without_tissue(tmp_path):
@@ -187,7 +336,8 @@ def test_slides_without_tissue(tmp_path):
     with pytest.raises(UserError, match=r"no tissue on any of the 1 slides .*empty.tif"):
         Slides(str(tmp_path), 0.5, 64).scan(in_order)
     write(tmp_path / "a.tif", picture())
-    assert Slides(str(tmp_path), 0.5, 64).scan(in_order).skipped["slide without tissue"] == 1
+    left = [Remark(str(tmp_path / "empty.tif"), "slide without tissue", False)]
+    assert Slides(str(tmp_path), 0.5, 64).scan(in_order).remarks == left
 
 
 def test_damaged_slides(tmp_path):
@@ -241,6 +391,8 @@ ARGUMENTS = [
     ({"min_tissue": 1.5}, "min_tissue=1.5"),
     ({"tumour_share": 0.0}, "tumour_share=0"),
     ({"max_tiles": 0}, "max_tiles=0"),
+    ({"unannotated": "x"}, "unannotated=x: expected normal or left_out"),
+    ({"mpp_table": " "}, "mpp_table: empty"),
     ({"annotations": "/nowhere/at/all"}, "annotations: there is no folder"),
 ]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medlat.core.errors import UserError
-from medlat.data.splits import Split, split
+from medlat.data.splits import Split, check_undivided, split
 
 PATIENT = np.repeat(np.arange(20), 5)
 POSITION = np.tile(np.arange(5.0), 20)
@@ -33,6 +33,25 @@ def test_seed_decides():
 def test_one_patient_is_refused_and_slab_offered():
     with pytest.raises(UserError, match=r"^by=patient: .*one patient only.*set it to slab"):
         split(PATIENT[:5], POSITION[:5], 0.2, 0.1, 0)
+
+
+def test_studies_that_share_one_patient_are_counted_and_the_way_out_is_named():
+    with pytest.raises(UserError) as refused:
+        split(PATIENT[:5], POSITION[:5], 0.2, 0.1, 0, studies=6)
+    assert str(refused.value).startswith(
+        "by=patient: the data hold one patient only: 6 studies share one patient's identity; data.group=study tells "
+        "them apart. Results count on held-out patients: "
+    )
+
+
+def test_a_given_split_that_divides_a_patient_is_refused():
+    patient, given = np.array([0, 0, 1, 2]), np.array([0.0, 0.0, 1.0, 2.0])
+    check_undivided(patient, split(patient, np.zeros(4), 0.2, 0.1, 0, by="given", given=given))
+    given[1] = 2.0
+    parts = split(patient, np.zeros(4), 0.2, 0.1, 0, by="given", given=given)
+    with pytest.raises(UserError, match=r"^by=given: 1 group \(patients\) stand in more than one part"):
+        check_undivided(patient, parts)
+    check_undivided(patient, Split(parts.train[:0], parts.validation, parts.test, copies=parts.train))
 
 
 def test_slab_leaves_gaps():

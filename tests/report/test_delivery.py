@@ -1,5 +1,7 @@
 """A drawn report in a run's folder, and what stands there where none was asked for."""
 
+import re
+
 import pytest
 from report import made
 
@@ -17,7 +19,7 @@ def drawn(tmp_path_factory):
         evaluation=found, fidelity=found, semantics={name: found / name for name in ("linear", "random")},
         chance="random", curves=[], grids={}, controls=["random"],
         measurements=[("heart", "mm", None)], look=made.LOOKS["HU"], directions=2, gifs=1, active_kl=0.1,
-        title="Why", run={}, pdf=False,
+        title="Why", run={}, pdf=False, account=[("damaged", 12, "truncated"), ("copy", 3, "stands later too")],
     )  # fmt: skip
     compile_report(inputs, folder)
     return folder
@@ -36,6 +38,13 @@ def test_a_page_says_what_was_run_though_it_was_drawn_before(drawn, tmp_path):
     assert "<dd>run seed=2</dd>" in pages[1]
     assert all(PLACE_OF_RUN not in page for page in pages)
     assert (one / "figures" / "purity.png").read_bytes() == (other / "figures" / "purity.png").read_bytes()
+
+
+def test_the_page_has_the_account_of_the_data(drawn):
+    page = (drawn / "report" / "index.html").read_text()
+    section = page[page.index("<h2>Data</h2>") :]
+    rows = re.findall(r"<td[^>]*>([^<]*)</td>", section[: section.index("</section>")])
+    assert rows == ["damaged", "12", "truncated", "copy", "3", "stands later too"]
 
 
 def test_nothing_to_tell_leaves_the_place():

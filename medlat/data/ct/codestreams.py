@@ -29,7 +29,7 @@ def sound_frames(path: str) -> int:
 
     tags = [Tag(name) for name in ("Rows", "Columns", "NumberOfFrames")]
     with open(path, "rb") as file:
-        header = read_partial(file, stop_when=lambda tag, *_: tag >> 16 == 0x7FE0, specific_tags=tags)
+        header = read_partial(file, stop_when=lambda tag, *_: tag >> 16 == 0x7FE0, specific_tags=tags, force=True)
         size = (header.Rows, header.Columns, 1)
         file.seek(12, 1)  # over the tag, the representation and the undefined length of the pixel data
         count = 0

@@ -10,14 +10,17 @@ from os.path import dirname, relpath
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError
-from medlat.core.ranges import Tilt
+from medlat.core.ranges import Patterns, Tilt
 from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
-from medlat.data.ct.dicom_headers import CODECS, DEFLATED, Found, Frame, codec_missing, quiet, read_header
-from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
+from medlat.data.ct.dicom_headers import CODECS, Found, Frame, codec_missing, quiet, read_header
+from medlat.data.ct.dicom_start import DEFLATED
+from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found
 from medlat.data.modality import CT
+from medlat.data.patterns import Picked
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 
 CHUNK = 32  # slices one worker reads in one go
+MOST_TIMES_USUAL = 3.0  # that pixels of one series may differ in size: parts of it are reconstructed finer
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
@@ -26,12 +29,14 @@ class CTDicom:
 
     root:         the folder; `~` is expanded.
     max_tilt_deg: slices whose plane is tilted further from axial are skipped, 0 to 45 degrees.
+    include, exclude: which files, as of `medlat.data.patterns.Picked`; None: all, none.
 
     What is read. Each file is judged by its content, never by its name: CT images of one or several frames (enhanced
-    CT), in any transfer syntax that pydicom can decode here. Localizers, other modalities, secondary captures, colour
-    images, maps in other units than HU, second copies of a file (same UIDs and position: the larger one is kept),
-    hidden files and files of other formats are skipped and counted; several reconstructions of one anatomy are all
-    kept. Damaged files never stop a scan or a read.
+    CT), in any transfer syntax that pydicom can decode here, with the DICOM prefix or without. Localizers, other
+    modalities, secondary captures, colour images, maps of anything but HU (perfusion, materials), second copies of a
+    file (same UIDs and position: the larger one is kept), hidden files and files of other formats are skipped and
+    counted, archives by their kind; several reconstructions of one anatomy are all kept. Damaged files never stop a
+    scan or a read.
 
     Patients are told apart by PatientID; where it is empty, by that of another slice of the same study, else by the
     StudyInstanceUID, else by the folder. A series is a patient's SeriesInstanceUID, else the folder.
@@ -42,24 +47,28 @@ class CTDicom:
 
     Pixels are Hounsfield units by each slice's own rescale slope and intercept. Where these are missing the slope is 1
     and the intercept 0 for signed pixels (taken as HU already), -1024 for unsigned ones; where they are there and make
-    no sense, the file is damaged. All below -1024 HU, and a PixelPaddingValue above 3071 HU, is outside the scanned
-    circle and becomes -1024, air. Rows and columns are flipped or swapped by ImageOrientationPatient to the nearest
-    quarter turn; a patient lying askew stays askew.
+    no sense, the file is damaged. All below -1024 HU, and what PixelPaddingValue (to PixelPaddingRangeLimit) says above
+    3071 HU, is outside the scanned circle and becomes -1024, air. Rows and columns are flipped or swapped by
+    ImageOrientationPatient to the nearest quarter turn; a patient lying askew stays askew.
 
     Files that claim what no CT has are damaged too (`medlat.data.ct.plausible`): slices of more than 4096² pixels,
-    pixels outside 0.01 to 100 mm, deflated files of more than 256 MB.
+    pixels outside 0.02 to 20 mm or three times as large or small as in the rest of the series, deflated files of more
+    than 256 MB.
 
     Raises UserError where the root is missing or no folder, or the tilt is out of range.
     """
 
     modality = CT
 
-    def __init__(self, root: str, max_tilt_deg: Tilt = 30.0) -> None:
+    def __init__(
+        self, root: str, max_tilt_deg: Tilt = 30.0, include: Patterns = None, exclude: Patterns = None
+    ) -> None:
         if not 0 <= max_tilt_deg <= 45:
             raise ArgumentError("max_tilt_deg", f"found {max_tilt_deg}, expected 0 to 45 degrees, e.g. 30")
         self.root = root
         self.max_tilt_deg = max_tilt_deg
         self.folder = checked_root(root)
+        self.picked = Picked.of(include, exclude)
 
     def fingerprint(self) -> str:
         """sha256 over path below the root, size and time of change of every file."""
@@ -67,7 +76,7 @@ class CTDicom:
 
     def expected(self) -> int:
         """Files that may hold a slice: all of them, as only their headers tell."""
-        return sum(1 for _ in walk(self.folder))
+        return len(listed(self.folder, Counter(), self.picked))
 
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """Read every header and sort the slices into chunks of one series each, patient by patient, feet to head.
@@ -76,7 +85,7 @@ class CTDicom:
         can be read, with what was found instead.
         """
         skipped: Counter[str] = Counter()
-        paths = sorted(entry.path for entry in walk(self.folder, skipped))
+        paths = listed(self.folder, skipped, self.picked)
         damaged: list[Damaged] = []
         found: list[Found] = []
         read = partial(read_header, max_tilt_deg=self.max_tilt_deg)
@@ -90,7 +99,10 @@ class CTDicom:
             raise self._nothing_found(paths, skipped, damaged)
         kept = _without_copies(found)
         skipped["duplicate"] = len(found) - len(kept)
-        return Scan(_chunks(kept, str(self.folder)), damaged, dict(+skipped))
+        kept, odd = _by_spacing(kept)
+        damaged += odd
+        studies = {one.frame.path: one.study for one in kept}
+        return Scan(_chunks(kept, str(self.folder)), damaged, dict(+skipped), studies=studies)
 
     def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
         """Decode the chunk's slices, in order: float32 HU of at least -1024; a file that fails is `Damaged`."""
@@ -106,8 +118,8 @@ class CTDicom:
                 f"all {len(damaged)} CT files below '{self.root}' are compressed ({names}) and no codec for "
                 f"that is installed: {CODECS}",
             )
-        volumes = sum(path.lower().endswith((".nii", ".nii.gz")) for path in paths)
-        hint = f"; the {volumes} NIfTI files are read by data=ct_nifti" if volumes else ""
+        volumes = sum(path.lower().endswith((".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")) for path in paths)
+        hint = f"; volumes (NIfTI, MetaImage, NRRD: {volumes}) are read by data=ct_nifti" if volumes else ""
         return nothing_found(self.root, "axial CT slice (DICOM)", skipped + reasons, hint)
 
 
@@ -123,6 +135,22 @@ def _without_copies(found: list[Found]) -> list[Found]:
         if key not in best or one.size > best[key].size:
             best[key] = one
     return list(best.values())
+
+
+def _by_spacing(found: list[Found]) -> tuple[list[Found], list[Damaged]]:
+    """The slices whose pixels are as large as in most of their series, and the others: they were written in cm, say."""
+    sizes: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for one in found:
+        sizes[one.patient, one.series].append(one.frame.spacing_mm[0])
+    usual = {key: float(np.median(mm)) for key, mm in sizes.items()}
+    kept, odd = [], []
+    for one in found:
+        times = one.frame.spacing_mm[0] / usual[one.patient, one.series]
+        if one.series and not 1 / MOST_TIMES_USUAL < times < MOST_TIMES_USUAL:
+            odd.append(Damaged(one.frame.path, "pixel spacing unlike the rest of its series"))
+        else:
+            kept.append(one)
+    return kept, odd
 
 
 def _chunks(found: list[Found], root: str) -> list[Chunk]:
@@ -177,7 +205,7 @@ def _decode(path: str, frames: list[Frame]) -> Iterator[np.ndarray]:
 
     indices = [frame.number for frame in frames]
     if frames[0].syntax == DEFLATED:  # iter_pixels does not inflate files by itself
-        yield from iter_pixels(dcmread(path), indices=indices)
+        yield from iter_pixels(dcmread(path, force=True), indices=indices)
         return
     sound = math.inf if frames[0].syntax in WITHOUT_CLAIMS else sound_frames(path)
     if readable := list(takewhile(lambda index: index < sound, indices)):
@@ -195,7 +223,8 @@ def _hounsfield(stored: np.ndarray, frame: Frame) -> np.ndarray:
     if stored.dtype.kind == "f":
         np.nan_to_num(values, copy=False, nan=CT.fill)
     if frame.padding is not None:
-        values[stored == frame.padding] = CT.fill
+        low, high = frame.padding
+        values[(stored >= low) & (stored <= high)] = CT.fill
     return frame.turn.apply(np.maximum(values, np.float32(CT.fill), out=values))
 
 

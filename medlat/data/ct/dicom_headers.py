@@ -7,14 +7,15 @@ pydicom's own errors and warnings quote values, so they are silenced and replace
 import logging
 import math
 import os
+import re
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from medlat.data.ct.dicom_start import DEFLATED, inflates_too_far, not_dicom, says_dicom
 from medlat.data.ct.plausible import scaling_problem, size_problem, spacing_problem
 from medlat.data.modality import CT
 from medlat.data.source import Damaged
@@ -27,20 +28,25 @@ CT_CLASSES = {  # CT image, enhanced CT image, legacy converted enhanced CT imag
     "1.2.840.10008.5.1.4.1.1.2.1",
     "1.2.840.10008.5.1.4.1.1.2.2",
 }
-DEFLATED = "1.2.840.10008.1.2.1.99"
-MOST_INFLATED = 1 << 28  # bytes of a deflated file: 500 frames of 512²; pydicom holds them in memory two or three times
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 OTHER_MODALITIES = (
     *("CR", "DOC", "DX", "ECG", "KO", "MG", "MR", "NM", "OT", "PR", "PT", "REG", "RF", "RTDOSE", "RTIMAGE", "RTPLAN"),
     *("RTRECORD", "RTSTRUCT", "SC", "SEG", "SM", "SR", "US", "XA"),
 )
 HOUNSFIELD = {"", "HU", "HU_MOD", "US"}  # RescaleType; US is "unspecified"
+# Words in the ImageType of what was computed of CT images and is none: blood flow and volume, times, effective atomic
+# number, shares of materials. Images that such maps are computed of may have the same words, and are ORIGINAL.
+MAPS = {"PERFUSION", "RCBF", "RCBV", "CBF", "CBV", "MTT", "RMTT", "TTP", "RTTP", "TTD", "TMAX", "PBV"}
+MAPS |= {"EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "QUANTITY", "STD_DEVIATION", "DIVISION", "MULTIPLICATION"}
+MAPS |= {"MAT_FRACTIONAL", "MAT_VALUE_BASED", "MAT_SPECIFIC", "PROPORTIONAL_MAP"}
 CODECS = "pip install python-gdcm"
 
 IDENTITY_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 KIND_TAGS = ["SOPClassUID", "Modality", "ImageType", "RescaleType", "SamplesPerPixel", "PhotometricInterpretation"]
+KIND_TAGS += ["PixelPresentation"]
 PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "InstanceNumber", "PixelSpacing"]
-VALUE_TAGS = ["RescaleSlope", "RescaleIntercept", "PixelRepresentation", "PixelPaddingValue", "BitsAllocated"]
+VALUE_TAGS = ["RescaleSlope", "RescaleIntercept", "PixelRepresentation", "BitsAllocated"]
+PADDING_TAGS = ["PixelPaddingValue", "PixelPaddingRangeLimit"]
 SIZE_TAGS = ["Rows", "Columns"]
 FRAME_TAGS = ["NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 FRAME_MACROS = [  # of the functional groups, those that hold the tags above
@@ -71,7 +77,7 @@ class Frame(NamedTuple):
     number:           of the frame in its file; 0 in a file with one.
     spacing_mm:       between rows and between columns, after the turn.
     slope, intercept: HU = stored · slope + intercept.
-    padding:          the stored value that means "outside", where it lies above the range of CT.
+    padding:          lowest and highest of the stored values that mean "outside", where they lie above the range of CT.
     """
 
     path: str
@@ -81,7 +87,7 @@ class Frame(NamedTuple):
     spacing_mm: tuple[float, float]
     slope: float
     intercept: float
-    padding: int | None
+    padding: tuple[int, int] | None
 
 
 class Found(NamedTuple):
@@ -102,25 +108,27 @@ class Found(NamedTuple):
 
 def read_header(path: str, max_tilt_deg: float) -> list[Found | Damaged | str]:
     """One entry per slice of the file: found, damaged, or the reason why it is not meant to be read."""
+    start = b""
     try:
         with quiet(), open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if problem := _not_dicom(path, file.read(132), size):
+            start = file.read(132)
+            if problem := not_dicom(path, start, size):
                 return [problem]
-            if _inflates_too_far(file):
+            if inflates_too_far(file, start):
                 return [Damaged(path, "inflates to more than 256 MB")]
             file.seek(0)
             dataset, contents = _read_tags(file, size)
             reason = _not_wanted(dataset)
             if contents == "truncated" and reason in (None, "not CT"):
-                return [Damaged(path, contents)]
+                return [Damaged(path, contents) if says_dicom(path, start) else "not DICOM"]
             if reason or contents == "no pixel data":
                 return [reason or contents]
             return list(_frames(path, dataset, size, max_tilt_deg))
     except PermissionError:
         return [Damaged(path, "permission denied")]
     except Exception:  # whatever pydicom meets in a broken file; its message may quote tags
-        return [Damaged(path, "unreadable header")]
+        return [Damaged(path, "unreadable header") if says_dicom(path, start) else "not DICOM"]
 
 
 @contextmanager
@@ -160,33 +168,6 @@ def codec_missing(syntax: str) -> bool:
     return any("gdcm" in needs for needs in get_decoder(syntax).missing_dependencies)
 
 
-def _not_dicom(path: str, start: bytes, size: int) -> Damaged | str | None:
-    """Files of another kind are no damage, unless their name says DICOM (or, where empty, says nothing else)."""
-    suffix = os.path.splitext(path)[1].lower()
-    named = suffix in (".dcm", ".dicom", ".ima")
-    if size == 0 and (named or not suffix[1:].isalpha()):
-        return Damaged(path, "empty file")
-    if start[128:] != b"DICM":
-        return Damaged(path, "named as DICOM, but is not (no DICM prefix)") if named else "not DICOM"
-    return None
-
-
-def _inflates_too_far(file: Any) -> bool:
-    """Whether this is a deflated file that would fill the memory: pydicom inflates all of it, even for the header.
-
-    The file stands after its prefix; what is inflated here is only counted.
-    """
-    from pydicom.filereader import read_dataset
-
-    about = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag >> 16 != 2)
-    if _text(about, "TransferSyntaxUID") != DEFLATED:
-        return False
-    inflate, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while count <= MOST_INFLATED and (packed := inflate.unconsumed_tail or file.read(1 << 16)):
-        count += len(inflate.decompress(packed, 1 << 20))
-    return count > MOST_INFLATED
-
-
 def _read_tags(file: Any, size: int) -> tuple["Dataset", Literal["whole", "truncated", "no pixel data"]]:
     """The tags we use, and what the file holds beside, as far as it shows without reading the pixels."""
     from pydicom.filereader import read_partial
@@ -200,8 +181,8 @@ def _read_tags(file: Any, size: int) -> tuple["Dataset", Literal["whole", "trunc
         at_pixels = tag >> 16 == 0x7FE0
         return at_pixels
 
-    names = IDENTITY_TAGS + KIND_TAGS + PLACE_TAGS + VALUE_TAGS + SIZE_TAGS + FRAME_TAGS
-    dataset = read_partial(file, stop_when=stop, specific_tags=[Tag(name) for name in names])
+    names = IDENTITY_TAGS + KIND_TAGS + PLACE_TAGS + VALUE_TAGS + PADDING_TAGS + SIZE_TAGS + FRAME_TAGS
+    dataset = read_partial(file, stop_when=stop, specific_tags=[Tag(name) for name in names], force=True)
     # a deflated file is unpacked in memory, so that the end of its elements says nothing about the file
     if (end > size and _syntax(dataset) != DEFLATED) or not (dataset or dataset.file_meta):
         return dataset, "truncated"
@@ -221,14 +202,19 @@ def _not_wanted(dataset: "Dataset") -> str | None:
     photometric = _text(dataset, "PhotometricInterpretation").upper() or "MONOCHROME2"
     if (_integer(dataset, "SamplesPerPixel") or 1) > 1 or not photometric.startswith("MONOCHROME"):
         return "colour image"
-    return _not_wanted_type(_text(dataset, "ImageType"))
+    return _not_wanted_type(dataset)
 
 
-def _not_wanted_type(image_type: str) -> str | None:
-    """By ImageType, or the FrameType of a frame."""
-    if "LOCALIZER" in image_type.upper():
+def _not_wanted_type(tags: "Dataset") -> str | None:
+    """By ImageType (of a frame its FrameType) and PixelPresentation, of the whole file or a frame."""
+    image_type = _text(tags, "ImageType").upper()
+    if "LOCALIZER" in image_type:
         return "localizer"
-    return "secondary capture" if "SCREEN SAVE" in image_type.upper() else None
+    if "SCREEN SAVE" in image_type:
+        return "secondary capture"
+    words = set(re.findall(r"\w+", image_type))
+    coloured = _text(tags, "PixelPresentation").upper() in ("COLOR", "TRUE_COLOR")
+    return "not in Hounsfield units" if coloured or ("DERIVED" in words and words & MAPS) else None
 
 
 def _frames(path: str, dataset: "Dataset", size: int, max_tilt_deg: float) -> Iterator[Found | Damaged | str]:
@@ -261,7 +247,9 @@ def _flat(dataset: "Dataset", groups: list["Dataset"]) -> "Dataset":
             if group.get(macro):
                 flat.update(group[macro].value[0])
         if group.get("CTImageFrameTypeSequence"):
-            flat.ImageType = group.CTImageFrameTypeSequence[0].get("FrameType", "")
+            kind = group.CTImageFrameTypeSequence[0]
+            flat.ImageType = kind.get("FrameType", "")
+            flat.PixelPresentation = kind.get("PixelPresentation", "")
     return flat
 
 
@@ -269,7 +257,7 @@ def _found(
     path: str, tags: "Dataset", size: int, syntax: str, index: int, max_tilt_deg: float
 ) -> Found | Damaged | str:
     """A slice from its tags, with the fallbacks that `CTDicom` documents."""
-    if reason := _not_wanted_type(_text(tags, "ImageType")):
+    if reason := _not_wanted_type(tags):
         return reason
     across, down, normal = _axes(_numbers(tags, "ImageOrientationPatient", 6))
     if abs(normal[2]) < math.cos(math.radians(max_tilt_deg)):
@@ -338,19 +326,21 @@ def _is_filled(tags: "Dataset", name: str) -> bool:
     return bool(value.strip(b" \0") if isinstance(value, bytes) else str(value or "").strip())
 
 
-def _padding(tags: "Dataset", slope: float, intercept: float) -> int | None:
-    """PixelPaddingValue where it is above the range of CT.
+def _padding(tags: "Dataset", slope: float, intercept: float) -> tuple[int, int] | None:
+    """The range from PixelPaddingValue to PixelPaddingRangeLimit (without that, the one value), where it lies above the
+    range of CT.
 
     Below that range every value becomes air anyway, and inside it scanners and converters often declare a value that
     tissue has too (0 in an image stored as HU would turn water into air).
     """
-    value = _integer(tags, "PixelPaddingValue")
-    if value is None:
+    found = [value for name in PADDING_TAGS if (value := _integer(tags, name)) is not None]
+    if "PixelPaddingValue" not in tags or not found:
         return None
     bits = _integer(tags, "BitsAllocated") or 16
-    if _integer(tags, "PixelRepresentation") == 1 and value >= 1 << (bits - 1):
-        value -= 1 << bits  # written as unsigned, as some scanners do
-    return value if value * slope + intercept > CT.high else None
+    if _integer(tags, "PixelRepresentation") == 1:  # some scanners write them as unsigned
+        found = [value - (1 << bits) if value >= 1 << (bits - 1) else value for value in found]
+    low, high = min(found), max(found)
+    return (low, high) if min(low * slope, high * slope) + intercept > CT.high else None
 
 
 def _syntax(dataset: "Dataset") -> str:

@@ -1,13 +1,35 @@
 """Folders of image files as users have them: checking the root, listing what is below it, and its fingerprint."""
 
 import hashlib
+import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from medlat.core.errors import ArgumentError, UserError, nearest
 from medlat.core.machine import logged_to_a_file
+from medlat.data.patterns import Picked
+
+log = logging.getLogger(__name__)
+
+PACKED = {  # where in a file which bytes stand, and what it is
+    (0, b"PK\x03\x04"): "zip archive",
+    (0, b"Rar!"): "rar archive",
+    (0, b"7z\xbc\xaf"): "7z archive",
+    (257, b"ustar"): "tar archive",
+    (0, b"\x1f\x8b"): "gzip file",
+    (0, b"BZh"): "bzip2 file",
+    (0, b"\xfd7zXZ"): "xz file",
+}
+KINDS = {
+    (0, b"\x89PNG"): "picture",
+    (0, b"\xff\xd8\xff"): "picture",
+    (0, b"II*\0"): "picture",
+    (0, b"MM\0*"): "picture",
+    (0, b"\x89HDF"): "HDF5 file",
+    (0, b"\x93NUMPY"): "NumPy file",
+}
 
 
 def checked_root(root: str) -> Path:
@@ -70,6 +92,37 @@ def walk(root: Path, skipped: Counter[str] | None = None) -> Iterator[os.DirEntr
                 skipped["broken link or special file"] += 1
 
 
+def listed(root: Path, skipped: Counter[str], picked: Picked) -> list[str]:
+    """The files below the root that are picked, sorted; others are counted."""
+    return picked_among(root, sorted(entry.path for entry in walk(root, skipped)), skipped, picked)
+
+
+def picked_among(root: Path, paths: Sequence[str], skipped: Counter[str], picked: Picked) -> list[str]:
+    """Those of some files below the root that are picked; others are counted. Patterns that fit no file are said."""
+    if not any(picked):
+        return list(paths)
+    below = {path: os.path.relpath(path, root).replace(os.sep, "/") for path in paths}
+    reasons = {path: picked.refuses(name) for path, name in below.items()}
+    skipped.update(reason for reason in reasons.values() if reason)
+    for pattern in picked.unused(below.values()):
+        log.warning("data.source: the pattern '%s' of include or exclude fits none of %d files", pattern, len(below))
+    return [path for path in paths if reasons[path] is None]
+
+
+def other_kind(path: str) -> str:
+    """What a file is that nobody expects below the root, and what to do with it, in fixed words."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError:
+        return "file that cannot be opened"
+    if not start:
+        return "empty file"
+    if start[128:132] == b"DICM":
+        return "DICOM file"
+    return packed_kind(path, start) or _kind(start, KINDS) or "file of another kind"
+
+
 def fingerprint(root: Path) -> str:
     """sha256 over the sorted (relative path, size in bytes, time of last change in ns) of the files below the root."""
     lines = []
@@ -81,6 +134,21 @@ def fingerprint(root: Path) -> str:
         lines.append(b"%s\0%d\0%d\n" % (os.fsencode(entry.path), status.st_size, status.st_mtime_ns))
     start = len(os.fsencode(str(root)))
     return hashlib.sha256(b"".join(sorted(line[start:] for line in lines))).hexdigest()
+
+
+def packed_kind(path: str, start: bytes) -> str | None:
+    """What a file is that may hold images once it is unpacked, by its first bytes and, of one packed file, its name;
+    None of other files, and of packed volumes, which are read as they are.
+    """
+    kind = _kind(start, PACKED)
+    if kind == "gzip file":
+        name = path.lower()
+        kind = "tar archive" if name.endswith((".tar.gz", ".tgz")) else None if name.endswith(".nii.gz") else kind
+    return f"{kind}: unpack it" if kind else None
+
+
+def _kind(start: bytes, kinds: Mapping[tuple[int, bytes], str]) -> str | None:
+    return next((kind for (at, magic), kind in kinds.items() if start[at:].startswith(magic)), None)
 
 
 def nothing_found(root: str, expected: str, reasons: Mapping[str, int], hint: str = "") -> UserError:

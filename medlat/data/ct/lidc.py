@@ -6,12 +6,12 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from medlat.core.errors import ArgumentError
-from medlat.core.ranges import Tilt
+from medlat.core.ranges import Patterns, Tilt
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.ct.dicom_headers import quiet
 from medlat.data.ct.dicom_tree import walk
@@ -19,7 +19,21 @@ from medlat.data.source import Chunk, Damaged, ParallelMap, Scan
 
 PLACE_MM = 0.05  # positions that differ by less are the same slice
 READERS = 4
+SERIES = ("SeriesInstanceUid", "CTSeriesInstanceUid")  # how a file calls the series that it is of
+AGAIN = "reading that another file has too"
 MOST_BYTES = 1 << 24  # of a file of marks: the largest of LIDC-IDRI has 0.6 MB
+
+
+class Reading(NamedTuple):
+    """What one reader said of a series.
+
+    positions: in mm, of the slices in which a nodule of 3 mm or more is outlined, rising.
+    said:      all that the reader's part of the file says: equal in two copies of it, however these are laid out.
+    """
+
+    series: str
+    positions: np.ndarray
+    said: tuple[str, ...]
 
 
 class LIDC(CTDicom):
@@ -27,17 +41,24 @@ class LIDC(CTDicom):
     many of the four readers outlined a nodule of 3 mm or more in the slice.
 
     A mark belongs to a slice by the series that its file names and the position along the patient axis, which holds
-    too where files were renamed. Slices of a series without a file of marks, or with a damaged one, are left out, as
-    nothing is known of them.
+    too where files were renamed. What a reader says in two copies of a file counts once. Slices of a series without a
+    file of marks, or with a damaged one, are left out, as nothing is known of them.
 
     root: the folder that the NBIA Data Retriever made, LIDC-IDRI-0001/... with DICOM and XML files.
-    nodules: read the marks. readers: how many must agree, 1 to 4.
+    nodules: read the marks. readers: how many must agree, 1 to 4. include, exclude: which images; marks are read from
+    all files.
     """
 
     def __init__(
-        self, root: str, max_tilt_deg: Tilt = 30.0, nodules: bool = False, readers: Literal[1, 2, 3, 4] = 1
+        self,
+        root: str,
+        max_tilt_deg: Tilt = 30.0,
+        nodules: bool = False,
+        readers: Literal[1, 2, 3, 4] = 1,
+        include: Patterns = None,
+        exclude: Patterns = None,
     ) -> None:
-        super().__init__(root, max_tilt_deg)
+        super().__init__(root, max_tilt_deg, include, exclude)
         if not 1 <= readers <= READERS:
             raise ArgumentError("readers", f"expected 1 to {READERS}, the readers who must agree", readers)
         self.nodules, self.readers = nodules, readers
@@ -47,7 +68,7 @@ class LIDC(CTDicom):
         found = super().scan(parallel_map)
         if not self.nodules:
             return found
-        marks = self._marks(found.damaged)
+        marks, again = self._marks(found.damaged)
         if not marks:
             raise ArgumentError(
                 "nodules",
@@ -64,7 +85,7 @@ class LIDC(CTDicom):
                 kept.append(replace(chunk, columns=chunk.columns | {"label.nodule": self._labels(chunk, places)}))
         if not kept:
             raise ArgumentError("nodules", f"no XML file below '{self.root}' is of a CT series found there", True)
-        skipped = dict(Counter(found.skipped) + Counter({"slice without a reading": left}))
+        skipped = dict(Counter(found.skipped) + Counter({"slice without a reading": left, AGAIN: again}))
         return replace(found, chunks=kept, skipped=skipped, classes={"nodule": ("none", "nodule")})
 
     def _series(self, chunk: Chunk) -> str:
@@ -73,7 +94,8 @@ class LIDC(CTDicom):
 
         try:
             with quiet():
-                header = dcmread(chunk.items[0].path, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
+                path, tags = chunk.items[0].path, ["SeriesInstanceUID"]
+                header = dcmread(path, specific_tags=tags, stop_before_pixels=True, force=True)  # prefix or none
                 return str(header.get("SeriesInstanceUID", ""))
         except Exception:  # changed since it was found; pydicom's message may quote tags
             return ""
@@ -84,36 +106,49 @@ class LIDC(CTDicom):
         agree = sum((np.abs(here - reader[None]) < PLACE_MM).any(axis=1).astype(int) for reader in places)
         return (np.asarray(agree) >= self.readers).astype(np.float64) * np.ones(len(here))
 
-    def _marks(self, damaged: list[Damaged]) -> dict[str, list[np.ndarray]]:
-        """Series -> for each reader the positions of the slices with outlines of nodules, in mm. Files of marks that
-        are damaged are added to those.
+    def _marks(self, damaged: list[Damaged]) -> tuple[dict[str, list[np.ndarray]], int]:
+        """Series -> for each reader the positions of the slices with outlines of nodules, in mm; and how many readings
+        stand in another file too. Files of marks that are damaged are added to those.
         """
-        found: defaultdict[str, list[np.ndarray]] = defaultdict(list)
+        found: defaultdict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
+        positions: dict[tuple[str, ...], np.ndarray] = {}
+        again = 0
         for entry in walk(self.folder):
-            if entry.name.lower().endswith(".xml"):
-                try:
-                    for series, positions in readings(Path(entry.path)):
-                        found[series].append(positions)
-                except ValueError as error:
-                    damaged.append(Damaged(entry.path, str(error)))
-        return dict(found)
+            if not entry.name.lower().endswith(".xml"):
+                continue
+            try:
+                here = readings(Path(entry.path))
+            except ValueError as error:
+                damaged.append(Damaged(entry.path, str(error)))
+                continue
+            positions |= {one.said: one.positions for one in here}
+            for series in {one.series for one in here}:
+                # two readers of one file may say the same; what two files say is of the same readers
+                of_file, known = Counter(one.said for one in here if one.series == series), found[series]
+                again += (of_file & known).total()
+                found[series] = known | of_file
+        return {series: [positions[said] for said in counts.elements()] for series, counts in found.items()}, again
 
 
-def readings(path: Path) -> list[tuple[str, np.ndarray]]:
-    """For each reader of a file: the series, and the positions in mm of the slices in which a nodule of 3 mm or more is
-    outlined. Nothing where the file is of another kind, as LIDC-IDRI's readings of radiographs are.
+def readings(path: Path) -> list[Reading]:
+    """The readings in a file, one for each reader; none where the file is of another kind, as LIDC-IDRI's readings of
+    radiographs are.
 
-    Such a nodule has outlines of several points; a smaller one is marked by a single point, what an outline excludes
-    (`inclusion` FALSE) is a hole. Raises ValueError, in fixed words, where a file of marks is damaged.
+    A nodule of 3 mm or more has outlines of several points; a smaller one is marked by a single point, what an outline
+    excludes (`inclusion` FALSE) is a hole. Raises ValueError, in fixed words, where a file of marks is damaged.
     """
     root = _parsed(path)
-    series = "" if root is None else root.findtext("{*}ResponseHeader/{*}SeriesInstanceUid", "").strip()
-    if root is None or not series:
+    if root is None:
+        return []
+    named = (root.findtext(f"{{*}}ResponseHeader/{{*}}{tag}", "").strip() for tag in SERIES)
+    series = next(filter(None, named), "")
+    if not series:
         return []
     found = []
     for session in root.iterfind("{*}readingSession"):
         outlines = session.iterfind("{*}unblindedReadNodule/{*}roi")
-        found.append((series, np.array(sorted({_position(o) for o in outlines if _is_outline(o)}), dtype=np.float64)))
+        positions = np.array(sorted({_position(o) for o in outlines if _is_outline(o)}), dtype=np.float64)
+        found.append(Reading(series, positions, tuple(filter(None, map(str.strip, session.itertext())))))
     return found
 
 

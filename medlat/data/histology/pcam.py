@@ -64,18 +64,17 @@ class PatchCamelyon:
         """Read the labels and, where they are there, the slides' names."""
         files, others = self._files()
         if not files:
-            packed = sum(path.endswith(".h5.gz") for path in others)
-            hint = f"; unpack the {packed} .h5.gz files first (gunzip)" if packed else ""
             expected = "PatchCamelyon file (camelyonpatch_level_2_split_train_x.h5, ...)"
-            raise nothing_found(self.root, expected, {"other files": len(others)} if others else {}, hint)
+            raise nothing_found(self.root, expected, {"other files": len(others)} if others else {}, _unpack(others))
         scan = Scan(
             classes={"tumour": ("normal", "tumour")}, skipped=dict(+Counter({"not PatchCamelyon": len(others)}))
         )
         for number, part in enumerate(PARTS):
             if part not in files:
                 continue
-            if missing := {"x.h5", "y.h5"} - set(files[part]):
-                raise ArgumentError("root", f"the part '{part}' below '{self.root}' has no ..._{part}_{missing.pop()}")
+            if missing := sorted({"x.h5", "y.h5"} - set(files[part])):
+                lacks = " and no ".join(f"..._{part}_{name}" for name in missing)
+                raise ArgumentError("root", f"the part '{part}' below '{self.root}' has no {lacks}{_unpack(others)}")
             labels = _labels(files[part]["x.h5"], files[part]["y.h5"])
             groups = _groups(files[part].get("meta.csv"), part, len(labels))
             scan.chunks += list(_chunks(files[part]["x.h5"], labels, groups, number))
@@ -117,6 +116,12 @@ class PatchCamelyon:
             else:
                 files[match[1]][match[2]] = path
         return files, others
+
+
+def _unpack(others: list[str]) -> str:
+    """What to do where files lie there packed, as they are delivered."""
+    packed = sum(path.lower().endswith(".h5.gz") for path in others)
+    return f"; unpack the {packed} .h5.gz files first (gunzip)" if packed else ""
 
 
 def _labels(images: str, labels: str) -> np.ndarray:

@@ -7,35 +7,44 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from medlat.core.errors import ArgumentError
+from medlat.core.errors import ArgumentError, key_in
 from medlat.core.randomness import derive_seed
-from medlat.core.ranges import Count, Positive, PositiveShare, Seed, Share, Width
-from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
+from medlat.core.ranges import Count, Patterns, Positive, PositiveShare, Seed, Share, Width
+from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found, walk
 from medlat.data.histology.asap import AsapAnnotation
+from medlat.data.histology.slide_files import (
+    LIKELY_MPP,
+    MPP_TIMES_POWER,
+    named_as_tumour,
+    objective_power,
+    own_mpp,
+    problem,
+    read_mpps,
+    slides_among,
+)
 from medlat.data.histology.tissue import shares, tissue_mask
 from medlat.data.modality import HISTOLOGY
-from medlat.data.pictures.files import some
-from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice, check_installed
+from medlat.data.patterns import Picked
+from medlat.data.pictures.files import read_table, some
+from medlat.data.source import Chunk, Damaged, ParallelMap, Remark, Scan, Slice, check_installed
 
 if TYPE_CHECKING:
     from openslide import OpenSlide
 
 CHUNK = 32  # tiles one worker reads in one go
-SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".svslide", ".bif")
-LIKELY_MPP = (0.05, 20.0)  # of a scanner; a TIFF file that says 72 dpi, as any does, has 353 µm
 FINEST_MASK_MPP, COARSEST_MASK_MPP = 2.0, 8.0
 MOST_MASK = 20_000_000  # pixels of the mask, some 40 bytes each: of 100,000 x 200,000 pixels a mask is this fine
 MOST_READ = 4096 * 4096  # pixels that are read at once
-MOST_TILE = 8192 * 8192  # pixels of a file's own tiles, which OpenSlide unpacks whole
-MOST_PIXELS = 1 << 38  # of a slide: 524,288 x 524,288
-MOST_PIXELS_A_BYTE = 10_000  # of a file: blank tiles take one byte for some hundred pixels
 MOST_TILES = 1 << 24  # of the grid on a slide
 MASK_BLOCK = 64  # pixels of the tissue mask that are read together: 2048² of a slide at 0.25 µm without other levels
-NO_TISSUE, NO_MPP = "slide without tissue", "slide without micrometres per pixel"
+NO_TISSUE = "slide without tissue"
+ASSUMED = "slide that does not say its micrometres per pixel: slide_mpp taken"
+UNANNOTATED = "slide without an annotation: all its tissue is normal"
+UNKNOWN = "slide without an annotation"
 EDGE = "tile at the edge of a tumour"
 
 
@@ -48,29 +57,54 @@ class Tile(NamedTuple):
     side: int
 
 
+class Job(NamedTuple):
+    """A slide, its outlines, and its micrometres per level-0 pixel where a table says them."""
+
+    path: str
+    outlines: AsapAnnotation | None
+    mpp: float | None
+
+
 class Plan(NamedTuple):
-    """What a slide gives: its tiles with their labels (NaN without annotations), and how many were left out."""
+    """What a slide gives: its tiles with their labels (NaN without annotations), and how many were left out.
+
+    assumed: whether its resolution is `slide_mpp`, as it does not say one.
+    """
 
     path: str
     tiles: tuple[Tile, ...]
     labels: np.ndarray
     edge: int
+    assumed: bool
+
+
+class NoMpp(NamedTuple):
+    """A slide that does not say its micrometres per pixel; power: the magnification that it says, if it does."""
+
+    path: str
+    power: float | None
 
 
 class Slides:
     """Square tiles of the tissue on every whole slide below a folder.
 
-    root:         the folder; `~` is expanded. Files that OpenSlide reads, by suffix; `*_mask.tif` are no slides.
+    root:         the folder; `~` is expanded. Every file that OpenSlide knows, whatever its name; `*_mask.tif` are no
+                  slides.
     mpp:          micrometres per pixel of the tiles, from 0.05 to 20. Read at the next finer level, averaged down.
     tile_px:      pixels along a side of a tile.
-    annotations:  a folder of ASAP's XML files, named as their slides, at any depth. Tiles then have `label.tumour`; a
-                  slide without a file is normal. None: no labels.
+    annotations:  a folder of ASAP's XML files, named as their slides, at any depth. Tiles then have `label.tumour`.
+                  None: no labels.
+    unannotated:  what a slide without such a file is: "normal" (one that is called after tumour is then refused), or
+                  "left_out".
     min_tissue:   share of a tile's area that must be tissue, 0 to 1.
     max_tiles:    of one slide, drawn at random; up to half of them are tumour where there is tumour. None: all.
     tumour_share: share of a tile's area inside the outlines from which on it is tumour, above 0 to 1. Tiles that
                   outlines touch with less are neither, and left out.
-    slide_mpp:    micrometres per level-0 pixel, for slides that do not say it (or say it wrongly). None: they say it.
+    slide_mpp:    micrometres per level-0 pixel of the slides that do not say it. None: all say it.
+    mpp_table:    a CSV, relative to the root, with columns `slide` and `mpp`: micrometres per level-0 pixel of the
+                  slides that it names, whatever these say. None: there is none.
     seed:         of the draw of tiles.
+    include, exclude: which slides, as of `medlat.data.patterns.Picked`; None: all, none.
 
     A slide is a group: its identity is its path below the root without the suffix. Tiles lie on a grid from the upper
     left corner. `position_mm` is 0.
@@ -93,7 +127,11 @@ class Slides:
         max_tiles: Count | None = None,
         tumour_share: PositiveShare = 0.5,
         slide_mpp: Positive | None = None,
+        mpp_table: str | None = None,
+        unannotated: Literal["normal", "left_out"] = "normal",
         seed: Seed = 0,
+        include: Patterns = None,
+        exclude: Patterns = None,
     ) -> None:
         for name, value in (("mpp", mpp), ("slide_mpp", slide_mpp)):
             if value is not None and not LIKELY_MPP[0] <= value <= LIKELY_MPP[1]:
@@ -106,15 +144,25 @@ class Slides:
             raise ArgumentError("tumour_share", "expected a share above 0 and up to 1", tumour_share)
         if max_tiles is not None and max_tiles < 1:
             raise ArgumentError("max_tiles", "expected at least 1, or null for all", max_tiles)
+        if unannotated not in ("normal", "left_out"):
+            raise ArgumentError("unannotated", "expected normal or left_out", unannotated)
+        if mpp_table is not None and not mpp_table.strip():
+            raise ArgumentError("mpp_table", "empty (an unset variable?), expected a CSV file")
         check_installed("openslide", "openslide-python openslide-bin")
         self.root, self.folder = root, checked_root(root)
-        self.mpp, self.tile_px, self.slide_mpp = mpp, tile_px, slide_mpp
+        self.mpp, self.tile_px, self.slide_mpp, self.mpp_table = mpp, tile_px, slide_mpp, mpp_table
+        self.unannotated = unannotated
         self.min_tissue, self.max_tiles, self.tumour_share, self.seed = min_tissue, max_tiles, tumour_share, seed
+        self.picked = Picked.of(include, exclude)
         self.annotated = None if annotations is None else _annotation_folder(annotations)
 
     def fingerprint(self) -> str:
         """sha256 over path below the root, size and time of change of every slide and annotation."""
         parts = [fingerprint(folder) for folder in (self.folder, self.annotated) if folder is not None]
+        if self.mpp_table is not None:
+            table = self.folder / os.path.expanduser(self.mpp_table)
+            read_table(key_in(self, "mpp_table"), table)
+            parts.append(hashlib.sha256(table.read_bytes()).hexdigest())
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
     def expected(self) -> None:
@@ -123,22 +171,26 @@ class Slides:
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """Find the tissue of every slide and its tiles, slide by slide. Raises UserError where there is none."""
         skipped: Counter[str] = Counter()
-        paths = sorted(entry.path for entry in walk(self.folder, skipped))
-        slides = [path for path in paths if path.lower().endswith(SUFFIXES) and not Path(path).stem.endswith("_mask")]
-        skipped["not a slide"] += len(paths) - len(slides)
-        jobs = self._with_outlines(slides, skipped)
-        plans: list[Plan] = []
+        paths = listed(self.folder, skipped, self.picked)
+        slides, more = slides_among(paths, parallel_map)
+        skipped["not a slide"] += len(paths) - len(slides) - more
         scan = Scan(classes={"tumour": ("normal", "tumour")} if self.annotated else {})
-        bad: dict[str, list[str]] = {NO_TISSUE: [], NO_MPP: []}
-        for (path, _), result in zip(jobs, parallel_map(partial(_plan, self), jobs, "finding tissue"), strict=True):
+        jobs = self._jobs(slides, skipped, scan)
+        plans: list[Plan] = []
+        empty: list[str] = []
+        unknown: list[NoMpp] = []
+        for job, result in zip(jobs, parallel_map(partial(_plan, self), jobs, "finding tissue"), strict=True):
             if isinstance(result, Plan):
                 plans.append(result)
             elif isinstance(result, Damaged):
                 scan.damaged.append(result)
+            elif isinstance(result, NoMpp):
+                unknown.append(result)
             else:
-                bad[result].append(path)
-        self._check(plans, bad, skipped, scan.damaged)
-        skipped[NO_TISSUE] += len(bad[NO_TISSUE])
+                empty.append(job.path)
+        self._check(plans, empty, unknown, skipped, scan.damaged)
+        scan.remarks += [Remark(plan.path, ASSUMED, True) for plan in plans if plan.assumed]
+        scan.remarks += [Remark(path, NO_TISSUE, False) for path in empty]
         skipped[EDGE] += sum(plan.edge for plan in plans)
         scan.skipped = dict(+skipped)
         scan.chunks = [chunk for plan in plans for chunk in self._chunks(plan)]
@@ -160,10 +212,13 @@ class Slides:
         if slide is not None:
             slide.close()
 
-    def _with_outlines(self, slides: list[str], skipped: Counter[str]) -> list[tuple[str, AsapAnnotation | None]]:
-        """Each slide and its outlines. Raises UserError where an annotation is malformed or none has a slide."""
+    def _jobs(self, slides: list[str], skipped: Counter[str], scan: Scan) -> list[Job]:
+        """What is done with each slide. Raises UserError where an annotation is malformed or none has a slide, where a
+        slide is called after tumour and has none, or where the table of resolutions is wrong.
+        """
+        mpps = {} if self.mpp_table is None else read_mpps(self, self.mpp_table, self.folder, slides)
         if self.annotated is None:
-            return [(path, None) for path in slides]
+            return [Job(path, None, mpps.get(path)) for path in slides]
         files = {Path(e.path).stem: Path(e.path) for e in walk(self.annotated) if e.path.lower().endswith(".xml")}
         there = {Path(path).stem for path in slides}
         if slides and not there & set(files):
@@ -173,19 +228,38 @@ class Slides:
                 f"one of the {len(slides)} slides, expected e.g. '{sorted(there)[0]}.xml'",
             )
         skipped["annotation without a slide"] += len(set(files) - there)
-        return [(path, AsapAnnotation(files[stem]) if (stem := Path(path).stem) in files else None) for path in slides]
+        without = [path for path in slides if Path(path).stem not in files]
+        kept = self.unannotated == "normal"
+        if kept and (tumour := [path for path in without if named_as_tumour(path)]):
+            raise ArgumentError(
+                "annotations",
+                f"{len(tumour)} slide{'s' * (len(tumour) > 1)} called after tumour without an XML file, whose tissue "
+                f"would all be normal: {some(tumour)}; add the files, or leave slides without one out "
+                f"({key_in(self, 'unannotated')}=left_out)",
+            )
+        scan.remarks += [Remark(path, UNANNOTATED if kept else UNKNOWN, kept) for path in without]
+        outlines = {path: AsapAnnotation(files[Path(path).stem]) for path in slides if path not in without}
+        return [Job(path, outlines.get(path), mpps.get(path)) for path in slides if kept or path in outlines]
 
     def _check(
-        self, plans: list[Plan], bad: dict[str, list[str]], skipped: Counter[str], damaged: list[Damaged]
+        self,
+        plans: list[Plan],
+        empty: list[str],
+        unknown: list[NoMpp],
+        skipped: Counter[str],
+        damaged: list[Damaged],
     ) -> None:
         """Raises UserError where slides do not say their resolution, or where no tile or no tumour is left."""
-        if unknown := bad[NO_MPP]:
+        if unknown:
+            powers = Counter(slide.power for slide in unknown if slide.power is not None)
+            said = [f" ({n} say {power:g}x: about {MPP_TIMES_POWER / power:.3g})" for power, n in powers.items()]
             raise ArgumentError(
                 "slide_mpp",
-                f"{len(unknown)} slide{'s' * (len(unknown) > 1)} without micrometres per "
-                f"pixel, expected a number, e.g. 0.25: {some(unknown)}",
+                f"{len(unknown)} slide{'s' * (len(unknown) > 1)} without micrometres per pixel{''.join(said)}, "
+                f"expected a number for those, e.g. 0.25, or a CSV of slides ({key_in(self, 'mpp_table')}): "
+                f"{some([slide.path for slide in unknown])}",
             )
-        if not plans and (empty := bad[NO_TISSUE]):
+        if not plans and empty:
             raise ArgumentError(
                 "root",
                 f"no tissue on any of the {len(empty)} slides (tiles of {self.tile_px} pixels at "
@@ -207,7 +281,7 @@ class Slides:
         for start in range(0, len(plan.tiles), CHUNK):
             tiles, labels = plan.tiles[start : start + CHUNK], plan.labels[start : start + CHUNK]
             columns = {"position_mm": np.zeros(len(tiles))}
-            yield Chunk(name, tiles, columns | ({"label.tumour": labels} if self.annotated else {}))
+            yield Chunk(name, tiles, columns | ({"label.tumour": labels} if self.annotated else {}), known=False)
 
 
 def _annotation_folder(annotations: str) -> Path:
@@ -217,17 +291,20 @@ def _annotation_folder(annotations: str) -> Path:
         raise ArgumentError("annotations", error.problem) from error
 
 
-def _plan(source: Slides, job: tuple[str, AsapAnnotation | None]) -> Plan | Damaged | str:
+def _plan(source: Slides, job: Job) -> Plan | Damaged | NoMpp | str:
     """The tiles of one slide, or why there are none."""
     from openslide import OpenSlide, OpenSlideError
 
-    path, outlines = job
+    path = job.path
     try:
         with OpenSlide(path) as slide:
-            if problem := _problem(slide, path):
-                return Damaged(path, problem)
-            own = _level_0_mpp(slide) if source.slide_mpp is None else source.slide_mpp
-            return NO_MPP if own is None else _tiles(source, slide, path, outlines, own)
+            if reason := problem(slide, path):
+                return Damaged(path, reason)
+            said = job.mpp or own_mpp(slide)
+            mpp = said or source.slide_mpp
+            if mpp is None:
+                return NoMpp(path, objective_power(slide))
+            return _tiles(source, slide, job, mpp, said is None)
     except PermissionError:
         return Damaged(path, "permission denied")
     except MemoryError:
@@ -236,23 +313,9 @@ def _plan(source: Slides, job: tuple[str, AsapAnnotation | None]) -> Plan | Dama
         return Damaged(path, "no slide that OpenSlide can read")
 
 
-def _problem(slide: "OpenSlide", path: str) -> str | None:
-    """Why a slide is not read, by what it claims."""
-    keys = [(f"openslide.level[{i}].tile-width", f"openslide.level[{i}].tile-height") for i in range(slide.level_count)]
-    if any(math.prod(int(slide.properties.get(key, 1)) for key in pair) > MOST_TILE for pair in keys):
-        return "tiles of more than 67 million pixels"
-    pixels = math.prod(slide.dimensions)
-    # of other formats the pixels lie in files beside the one that is opened
-    alone = not path.lower().endswith((".mrxs", ".vms", ".vmu"))
-    if pixels > MOST_PIXELS or (alone and pixels > os.path.getsize(path) * MOST_PIXELS_A_BYTE):
-        return "more pixels than it can hold"
-    return None
-
-
-def _tiles(
-    source: Slides, slide: "OpenSlide", path: str, outlines: AsapAnnotation | None, own: float
-) -> Plan | Damaged | str:
+def _tiles(source: Slides, slide: "OpenSlide", job: Job, own: float, assumed: bool) -> Plan | Damaged | str:
     """own: micrometres per level-0 pixel."""
+    path, outlines, _ = job
     side = source.tile_px * source.mpp / own  # of a tile, in level-0 pixels
     columns, rows = (int(n / side + 1e-6) for n in slide.dimensions)
     if columns * rows > MOST_TILES:
@@ -278,7 +341,7 @@ def _tiles(
     places = places[_drawn(labels[fits], source.max_tiles, derive_seed(source.seed, "tiles", name))]
     whole = max(1, round(side))
     tiles = tuple(Tile(path, round(column * side), round(row * side), whole) for row, column in places.tolist())
-    return Plan(path, tiles, labels[tuple(places.T)], edge)
+    return Plan(path, tiles, labels[tuple(places.T)], edge, assumed)
 
 
 def _drawn(labels: np.ndarray, most: int | None, seed: int) -> np.ndarray:
@@ -290,15 +353,6 @@ def _drawn(labels: np.ndarray, most: int | None, seed: int) -> np.ndarray:
     others = order[labels[order] != 1.0]
     count = max(most - len(others), min(len(tumour), most // 2))
     return np.sort(np.concatenate([tumour[:count], others[: most - count]]))
-
-
-def _level_0_mpp(slide: "OpenSlide") -> float | None:
-    """Micrometres per level-0 pixel, the mean of both axes; None where the file does not say a likely one."""
-    try:
-        mpp = (float(slide.properties["openslide.mpp-x"]) + float(slide.properties["openslide.mpp-y"])) / 2.0
-    except (KeyError, ValueError):
-        return None
-    return mpp if LIKELY_MPP[0] <= mpp <= LIKELY_MPP[1] else None
 
 
 def region(slide: "OpenSlide", corner: tuple[int, int], size: tuple[int, int], out: tuple[int, int]) -> np.ndarray:

@@ -1,83 +1,166 @@
-"""Picture files and tables as users have them: decoding PNG, JPEG, TIFF and BMP, and reading CSV files."""
+"""Tables of files as users have them: reading a CSV, and finding the files that it names below a folder."""
 
 import csv
-import errno
 import math
 import os
+import stat
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from medlat.core.errors import UserError, did_you_mean
-from medlat.data.modality import GREY, HISTOLOGY
+from medlat.data.ct.dicom_tree import walk
 
-if TYPE_CHECKING:
-    import PIL.Image
-
-SEPARATORS = ",;\t"
-WHITE_16_BIT = 65535.0
+SEPARATORS = ",;\t|"
 MISSING = {"", "nan", "na", "n/a", "null"}
-MOST_PIXELS = 8192 * 8192  # decoded, and then copied once: 0.6 GB
-MOST_OF_JPEG2000 = 3072 * 3072  # whose decoder takes eight times the time and twice the memory
-TOO_MANY = "more than 67 million pixels, or 9 million of JPEG 2000"
-STRIP = 1 << 20  # pixels that are converted together
-# What is read; the library knows others too, whose decoders start programs or need several times the memory
-FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-TIFF_TILE = (322, 323)  # width and length of a tile; a decoder allocates a whole one
+ABSENT = "listed but not there"
 
 
 class Table(NamedTuple):
-    """A CSV file: its column names, and its rows as text."""
+    """A CSV file: its column names, its rows as text, and the names that several columns with different values have."""
 
     columns: tuple[str, ...]
     rows: list[dict[str, str]]
+    ambiguous: frozenset[str] = frozenset()
 
     def check_column(self, key: str, name: str) -> None:
-        """Raises UserError where there is no column of that name; `key` is the configuration's word for it."""
+        """Raises UserError where there is no column of that name, or several; `key` is the configuration's word."""
         if name not in self.columns:
             raise UserError(f"{key}: the CSV has no column '{name}'{did_you_mean(name, self.columns)}")
+        if name in self.ambiguous:
+            count = self.columns.count(name)
+            raise UserError(f"{key}: the CSV has {count} columns '{name}' with different values; expected one")
 
 
-def read_table(key: str, path: Path) -> Table:
-    """A CSV file with a header, separated by comma, semicolon or tab, in UTF-8; blanks about a value are dropped.
+def read_table(key: str, path: Path, otherwise: str = "") -> Table:
+    """A CSV file with a header, separated by comma, semicolon, tab or |, in UTF-8. Blanks about a value are dropped,
+    and so are lines of blanks and a first line `sep=;` as Excel writes it.
 
-    Raises UserError, beginning with the configuration's key, where it is absent, unreadable or without rows.
+    Raises UserError, beginning with the configuration's key, where it is absent (`otherwise`: what to do then),
+    unreadable or without rows.
     """
     if not os.path.isfile(path):
         try:
             there = [name for name in os.listdir(path.parent) if name.endswith(".csv")]
         except OSError:
             there = []
-        raise UserError(f"{key}: there is no file '{path}'{did_you_mean(path.name, there)}")
+        raise UserError(f"{key}: there is no file '{path}'{did_you_mean(path.name, there)}{otherwise}")
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            separator = max(SEPARATORS, key=header.count)
-            file.seek(0)
-            lines = [[cell.strip() for cell in line] for line in csv.reader(file, delimiter=separator) if any(line)]
+        lines = _lines(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{key}: '{path}' cannot be read as a CSV file in UTF-8 ({type(error).__name__})") from error
     if len(lines) < 2:
         raise UserError(f"{key}: '{path}' has no rows, expected a line of column names and one line per image")
-    columns, uneven = lines[0], [i for i, line in enumerate(lines, 1) if len(line) != len(lines[0])]
-    if uneven:
-        raise UserError(
-            f"{key}: line {uneven[0]} of '{path}' has {len(lines[uneven[0] - 1])} values, "
-            f"expected one for each of the {len(columns)} columns"
-        )
-    return Table(tuple(columns), [dict(zip(columns, line, strict=True)) for line in lines[1:]])
+    (_, columns), rows = lines[0], lines[1:]
+    for number, cells in rows:
+        while len(cells) > len(columns) and not cells[-1]:
+            cells.pop()
+        if len(cells) != len(columns):
+            raise UserError(
+                f"{key}: line {number} of '{path}' has {len(cells)} values, "
+                f"expected one for each of the {len(columns)} columns"
+            )
+    named: defaultdict[str, list[int]] = defaultdict(list)
+    for place, name in enumerate(columns):
+        named[name].append(place)
+    ambiguous = (name for name, at in named.items() if any(len({cells[i] for i in at}) > 1 for _, cells in rows))
+    found = [dict(zip(columns, cells, strict=True)) for _, cells in rows]
+    return Table(tuple(columns), found, frozenset(ambiguous))
 
 
-def below(root: Path, cell: str) -> Path | None:
-    """The file that a cell of a table names, relative to the root and with either slash; None where it leaves the root
-    (`..`, or an absolute path).
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines that hold anything, each with its number in the file."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        header = file.readline()
+        said = header.strip().strip('"').lower()
+        if said.startswith("sep=") and len(said) == 5:
+            separator, before = said[4], 1
+        else:
+            separator, before = max(SEPARATORS, key=header.count), 0
+            file.seek(0)
+        reader = csv.reader(file, delimiter=separator)
+        cut = ((before + reader.line_num, [cell.strip() for cell in line]) for line in reader)
+        return [(number, cells) for number, cells in cut if any(cells)]
+
+
+class Tree:
+    """The files below a folder, found by what a table calls them.
+
+    A cell is a path relative to the root, or to the folder that it lies in, with either slash, or an absolute one
+    below the root. Where no such file is there,
+    it is looked for in all folders below the root by the end of its path; then in another spelling (case, or another
+    Unicode form of the same letters); then without its suffix, which tables of DICOM files leave out. It counts as
+    found where one file fits; `ways` counts how often each of these ways was needed.
     """
-    relative = PureWindowsPath(cell)
-    if relative.is_absolute() or relative.anchor or ".." in relative.parts or not relative.parts:
-        return None
-    return root / relative.as_posix()
+
+    WAYS = ("in another folder below the root", "in another spelling (case, or Unicode form)", "without the suffix")
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ways: Counter[str] = Counter()
+
+    def place(self, cell: str) -> Path | None:
+        """Where the file of a cell would lie; None where that is not below the root."""
+        for root in {str(self.root), os.path.realpath(self.root)}:
+            if cell.startswith(root.rstrip("/") + "/"):
+                cell = cell[len(root) :].lstrip("/")
+        relative = PureWindowsPath(cell)
+        if relative.is_absolute() or relative.anchor or ".." in relative.parts or not relative.parts:
+            return None
+        name = self.root.name
+        if len(relative.parts) > 1 and relative.parts[0] == name and not os.path.isdir(self.root / name):
+            relative = relative.relative_to(name)
+        return self.root / relative.as_posix()
+
+    def find(self, path: Path) -> tuple[Path, str | None]:
+        """The file of a place, and None; the place itself, and the reason, where none is there or several fit."""
+        if not is_missing(path):
+            return path, None
+        parts = path.relative_to(self.root).parts
+        folded = tuple(map(_folded, parts))
+        tails = [(one, one.parts[-len(parts) :]) for one in self._named.get(folded[-1], ())]
+        fitting = (
+            [one for one, tail in tails if tail == parts],
+            [one for one, tail in tails if tuple(map(_folded, tail)) == folded],
+            [one for one, tail in tails if (*map(_folded, tail[:-1]), _folded(Path(tail[-1]).stem)) == folded],
+        )
+        for way, found in zip(self.WAYS, fitting, strict=True):
+            if len(found) > 1:
+                return path, f"{ABSENT} (and {len(found)} files in other folders fit)"
+            if found:
+                self.ways[way] += 1
+                return self.root / found[0], None
+        return path, ABSENT
+
+    @cached_property
+    def _named(self) -> dict[str, list[Path]]:
+        """Every file below the root, relative to it, by its folded name with and without the suffix."""
+        named: defaultdict[str, list[Path]] = defaultdict(list)
+        for entry in walk(self.root):
+            one = Path(os.path.relpath(entry.path, self.root))
+            for name in {_folded(one.name), _folded(one.stem)}:
+                named[name].append(one)
+        return named
+
+
+def _folded(text: str) -> str:
+    """Without regard to case and to how Unicode writes a letter with its accent."""
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no such file. What cannot even be looked at (the name is too long for a disk, the folder may not
+    be entered) is left to whoever reads it, where it counts as damaged.
+    """
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # ValueError: the name holds a NUL
+        return False
 
 
 def some(names: Sequence[str] | Mapping[str, object], most: int = 3) -> str:
@@ -93,77 +176,3 @@ def number(cell: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def read_picture(path: str | os.PathLike[str], colour: bool, white: float | None = None) -> np.ndarray:
-    """The first image of a file, upright by its EXIF tag: [H, W, 3] uint8, or [H, W] float32 from 0 to 255.
-
-    colour: greyscale files become three equal channels; else colours become their luminance. What is transparent is
-            glass in colour, black in grey.
-    white:  the stored value of white in a greyscale file; None: 255 of 8 bits, 65535 of 16. Brighter ones are clipped.
-
-    Raises ValueError, in fixed words, where the file cannot be decoded (the messages of the library quote paths) or
-    has more than 8192² pixels.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            problem = _problem(image, white)
-            if problem is None:
-                ImageOps.exif_transpose(image, in_place=True)
-                return _converted(image, colour, white)
-    except Image.DecompressionBombError:
-        problem = TOO_MANY
-    except Exception as error:  # decoders raise anything on damaged files
-        problem = _reason(error)
-    raise ValueError(problem)
-
-
-def _problem(image: "PIL.Image.Image", white: float | None) -> str | None:
-    """Why a picture is not decoded, by what its header claims."""
-    tile = math.prod(int(getattr(image, "tag_v2", {}).get(tag, 1)) for tag in TIFF_TILE)
-    if max(math.prod(image.size), tile) > (MOST_OF_JPEG2000 if image.format == "JPEG2000" else MOST_PIXELS):
-        return TOO_MANY
-    if image.mode == "F" and white is None:
-        return "floating-point pixels; data.white says which value is white"
-    return None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR):
-        return "no name of a file"
-    return "more than fits into memory" if isinstance(error, MemoryError) else "corrupt"
-
-
-def _converted(image: "PIL.Image.Image", colour: bool, white: float | None) -> np.ndarray:
-    """As `read_picture` returns it, strip by strip: the library's own conversions are copies of the whole."""
-    width, height = image.size
-    deep = image.mode[0] in "IF"
-    grey = deep or (white is not None and image.mode == "L")
-    scale = np.float32(255.0 / (white or (WHITE_16_BIT if deep else 255.0)))
-    pixels = np.empty((height, width, 3), np.uint8) if colour else np.empty((height, width), np.float32)
-    rows = max(1, STRIP // max(1, width))
-    for top in range(0, height, rows):
-        strip = image.crop((0, top, width, min(top + rows, height)))
-        values = np.asarray(strip if grey else _opaque(strip, colour))
-        if grey:
-            with np.errstate(over="ignore"):
-                values = np.clip(np.nan_to_num(values.astype(np.float32)) * scale, 0.0, 255.0)
-        pixels[top : top + rows] = np.rint(values).astype(np.uint8)[:, :, None] if colour and grey else values
-    return pixels
-
-
-def _opaque(image: "PIL.Image.Image", colour: bool) -> "PIL.Image.Image":
-    """An image of mode RGB or L, over the modality's fill."""
-    from PIL import Image
-
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        fill = int(HISTOLOGY.fill if colour else GREY.fill)
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (fill, fill, fill, 255)), rgba)
-    return image.convert("RGB" if colour else "L")

@@ -4,224 +4,272 @@ import hashlib
 import logging
 import math
 import os
-import stat
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
-from medlat.core.errors import ArgumentError, key_in, nearest
-from medlat.core.ranges import Positive
-from medlat.data.ct.dicom_tree import checked_root, fingerprint
+from medlat.core.errors import ArgumentError, key_in
+from medlat.core.ranges import Finite, Patterns, Positive
+from medlat.data.ct.dicom_start import SUFFIXES
+from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found
 from medlat.data.modality import HISTOLOGY, RADIOGRAPH
-from medlat.data.pictures.files import MISSING, Table, below, number, read_picture, read_table, some
-from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.patterns import Picked
+from medlat.data.pictures import decode, dicom
+from medlat.data.pictures.files import Table, read_table
+from medlat.data.pictures.labels import Kind, classes_of, plain, quantities
+from medlat.data.pictures.levels import check_levels
+from medlat.data.pictures.listing import Listing, Picture, below, refuse
+from medlat.data.pictures.polarity import FEWEST, Polarity, inverted_among
+from medlat.data.source import Chunk, Damaged, ParallelMap, Remark, Scan, Slice
 
 log = logging.getLogger(__name__)
 
 CHUNK = 32  # pictures one worker reads in one go
-MOST_CLASSES = 100
-PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
-Kind = Literal["class", "quantity"]
-
-
-class Picture(NamedTuple):
-    """One row of the CSV: the file, its label as text, its group and its part of a published split."""
-
-    path: str
-    label: str
-    group: str
-    part: float
+MOST_INVERTED = 0.4  # share of a set above which nobody can tell which ones are
 
 
 class ImageFolder:
-    """The pictures (PNG, JPEG, TIFF, BMP) that a CSV below a folder lists, one row each, of at most 8192² pixels.
+    """Pictures (PNG, JPEG, TIFF, BMP, DICOM) below a folder, of at most 8192² pixels: those that a CSV lists, one row
+    each, or all.
 
     root:         the folder; `~` is expanded. Nothing outside of it is read.
-    labels:       the CSV, relative to the root, or its absolute path; separated by comma, semicolon or tab, UTF-8.
-    path_column:  names the picture, relative to the root.
-    label_column: the label. Columns of the slice store are named after it: `label.<label_column>`.
-    group_column: who it is of (patient, slide, original): a split never divides a group. None: each file is its own.
+    labels:       the CSV, relative to the root, or its absolute path; separated by comma, semicolon, tab or |, UTF-8.
+                  None: there is none; every picture below the root is read, without labels.
+    path_column:  names the picture, relative to the root (or absolute, below it). A name is looked for in all folders,
+                  and one without a suffix finds its file too (`medlat.data.pictures.files.Tree`).
+    label_column: the label. Columns of the image store are named after it: `label.<label_column>`. None: no label.
+    group_column: who it is of (patient, slide, original): a split never divides a group. None: the patient of a DICOM
+                  file (PatientID, else the study); any other file is its own.
     split_column: the part that whoever published the data gave it to: train, validation or test. None: there is none.
     classes:      the classes in their order (of an ordinal label: rising). None: all that occur, sorted, numbers as
                   numbers.
     colour:       RGB as of histology; else greyscale, as of radiographs.
-    mpp:          micrometres per pixel, above 0.
-    white:        the stored value that is white in greyscale files, e.g. 4095 of 12-bit radiographs in 16-bit files;
-                  None: 255 or 65535.
+    mpp:          micrometres per pixel, above 0, of files that do not say it themselves (all but DICOM).
+    white, black: the stored values that are white and black in greyscale files, e.g. 4095 of 12-bit radiographs in
+                  16-bit files; None: 0 and what the numbers of the file can hold (255, 65535, ...), or in DICOM what
+                  its VOI LUT or window says. White lies above black.
     kind:         "class", or "quantity": the label is a number to regress.
+    unlabelled:   rows without a label: "stop" counts them as damaged, "drop" leaves out any number of them.
+    polarity:     greyscale images among the others that are negatives: "as_stored" does not look, "checked" counts
+                  them, "mended" turns them about (`medlat.data.pictures.polarity`).
+    include, exclude: which files, as of `medlat.data.patterns.Picked`; None: all, none.
 
-    Raises UserError where root or mpp is wrong; the CSV is checked by `scan`, which names all that is wrong with it.
+    Raises UserError where an argument is wrong; the CSV is checked by `scan`, which names all that is wrong with it.
     """
 
     def __init__(
         self,
         root: str,
-        labels: str = "labels.csv",
+        labels: str | None = "labels.csv",
         path_column: str = "path",
-        label_column: str = "label",
-        group_column: str | None = "group",
+        label_column: str | int | None = "label",
+        group_column: str | int | None = "group",
         split_column: str | None = None,
         classes: list[str | int] | None = None,
         colour: bool = True,
         mpp: Positive = 0.5,
-        white: Positive | None = None,
+        white: Finite | None = None,
+        black: Finite | None = None,
         kind: Kind = "class",
+        unlabelled: Literal["stop", "drop"] = "stop",
+        polarity: Polarity = "as_stored",
+        include: Patterns = None,
+        exclude: Patterns = None,
     ) -> None:
         if not 0 < mpp < math.inf:
             raise ArgumentError("mpp", "expected more than 0 micrometres per pixel, e.g. 0.5", mpp)
-        if white is not None and not 0 < white < math.inf:
-            raise ArgumentError("white", "expected a stored value above 0, e.g. 4095, or null", white)
-        if kind not in ("class", "quantity"):
-            raise ArgumentError("kind", "expected class or quantity", kind)
+        if white is not None and not (black or 0.0) < white < math.inf:
+            raise ArgumentError("white", f"expected a stored value above black ({black or 0:g}), e.g. 4095", white)
+        for name, value, choices in (
+            ("kind", kind, ("class", "quantity")),
+            ("unlabelled", unlabelled, ("stop", "drop")),
+            ("polarity", polarity, ("as_stored", "checked", "mended")),
+        ):
+            if value not in choices:
+                raise ArgumentError(name, f"expected {', '.join(choices[:-1])} or {choices[-1]}", value)
+        if polarity != "as_stored" and colour:
+            raise ArgumentError("polarity", "colours have none; expected as_stored", polarity)
+        if labels is not None and not labels.strip():
+            raise ArgumentError("labels", "empty (an unset variable?), expected a CSV file, or null")
+        if labels is None and split_column is not None:
+            raise ArgumentError(
+                "split_column", "a column of a CSV, and labels=null says that there is none", split_column
+            )
         self.modality = HISTOLOGY if colour else RADIOGRAPH
         self.root, self.folder = root, checked_root(root)
-        if not labels.strip():
-            raise ArgumentError("labels", "empty (an unset variable?), expected a CSV file")
-        self.labels = self.folder / os.path.expanduser(labels)
-        self.path_column, self.label_column = path_column, label_column
-        self.group_column, self.split_column = group_column, split_column
-        self.classes = [_plain(str(name)) for name in classes] if classes is not None else None
-        self.colour, self.mpp, self.white, self.kind = colour, mpp, white, kind
+        self.labels = None if labels is None else self.folder / os.path.expanduser(labels)
+        self.path_column, self.split_column = path_column, split_column
+        has_labels = self.labels is not None and label_column is not None
+        self.label_column = str(label_column) if has_labels else None
+        self.group_column = None if group_column is None or self.labels is None else str(group_column)
+        self.classes = [plain(str(name)) for name in classes] if classes is not None else None
+        self.colour, self.mpp, self.white, self.black = colour, mpp, white, black
+        self.kind, self.unlabelled, self.polarity = kind, unlabelled, polarity
+        self.picked = Picked.of(include, exclude)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether images get a label."""
+        return self.label_column is not None
 
     def fingerprint(self) -> str:
         """sha256 over path below the root, size and time of change of every file, and the content of the CSV."""
-        self._table()
-        return hashlib.sha256(fingerprint(self.folder).encode() + self.labels.read_bytes()).hexdigest()
+        table = b""
+        if self.labels is not None:
+            self._table()
+            table = self.labels.read_bytes()
+        return hashlib.sha256(fingerprint(self.folder).encode() + table).hexdigest()
 
     def expected(self) -> int:
-        """Rows of the CSV."""
-        return len(self._table().rows)
+        """Rows of the CSV; without one, the pictures below the root."""
+        return len(self._table().rows) if self.labels is not None else len(self._paths(Counter()))
 
     def scan(self, parallel_map: ParallelMap) -> Scan:
-        """Read the CSV; chunks of one group each. Raises UserError with all that is wrong in it."""
-        table = self._table()
-        problems: list[str] = []
-        pictures = self._pictures(table, problems)
-        names, value_of = self._values(pictures, problems)
-        if problems:
-            lines = "".join(f"\n  {line}" for line in problems)
-            raise ArgumentError(
-                "labels", f"{len(problems)} problem{'s' * (len(problems) > 1)} in '{self.labels}':{lines}"
-            )
-        if self.group_column is None:
-            log.info("%s=null: each of the %d files is a group of its own", key_in(self, "group_column"), len(pictures))
+        """Find the pictures; chunks of one group each. Raises UserError with all that is wrong in the CSV, and where
+        stored values fill too little of their range.
+        """
+        scan = Scan()
+        pictures = self._all(scan, parallel_map) if self.labels is None else self._listed(scan, parallel_map)
+        value_of: dict[str, float] = {}
+        if self.label_column is not None:
+            names, value_of = self._values(pictures)
+            scan.classes = {self.label_column: names} if names else {}
+        check_levels(self, [one.path for one in pictures], parallel_map)
         groups: defaultdict[str, list[Picture]] = defaultdict(list)
         for one in pictures:
             groups[one.group].append(one)
-        scan = Scan(classes={self.label_column: names} if names else {})
-        scan.skipped = dict(+Counter({"listed twice": len(table.rows) - len(pictures)}))
         for group, members in groups.items():
+            known = self.group_column is not None or group != below(self.folder, members[0].path)
             parts = [members[i : i + CHUNK] for i in range(0, len(members), CHUNK)]
-            scan.chunks += [Chunk(group, tuple(part), self._columns(part, value_of)) for part in parts]
+            scan.chunks += [Chunk(group, tuple(part), self._columns(part, value_of), known) for part in parts]
         return scan
 
     def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
         """Decode the chunk's pictures, in order; a file that cannot be is `Damaged`."""
-        spacing = self.mpp / 1000.0
         for item in chunk.items:
             try:
-                yield Slice(read_picture(item.path, self.colour, self.white), (spacing, spacing))
+                pixels, spacing = self._pixels(item.path)
+                yield Slice(np.float32(255.0) - pixels if item.inverted else pixels, spacing)
             except ValueError as error:
                 yield Damaged(item.path, str(error))
 
+    def compare(self, images: Any, rows: np.ndarray, scan: Scan) -> dict[int, Picture]:
+        """The images that are negatives of most others: counted, and where `polarity` asks for it, to be read again.
+
+        images: [M, 1, S, S], as the chunks of the scan stand in the store; rows: those that hold an image.
+        Returns row -> what to read in its place. Raises UserError where so many are that nobody can tell which ones.
+        """
+        if self.polarity == "as_stored":
+            return {}
+        found, key = inverted_among(images, rows), key_in(self, "polarity")
+        if found.inverted is None:
+            if len(rows) >= FEWEST:
+                log.info("%s: images too different from each other to tell negatives (r %.2f)", key, found.alike)
+            return {}
+        picked = rows[found.inverted]
+        if len(picked) == 0:
+            return {}
+        count = f"{len(picked)} of {len(rows)} images are negatives of what the others look like"
+        items = [item for chunk in scan.chunks for item in chunk.items]
+        reason = "negative" if self.polarity == "checked" else "negative, turned about"
+        scan.remarks += [Remark(items[row].path, reason, True) for row in picked]
+        if self.polarity == "checked":
+            log.warning("%s; %s=mended turns them about", count, key)
+            return {}
+        if len(picked) > MOST_INVERTED * len(rows):
+            raise ArgumentError("polarity", f"{count}: too many to tell which ones are wrong", "mended", of=self)
+        log.warning("%s, and were turned about (%s=mended)", count, key)
+        return {int(row): items[row]._replace(inverted=True) for row in picked}
+
+    def _pixels(self, path: str) -> tuple[np.ndarray, tuple[float, float]]:
+        mm = self.mpp / 1000.0
+        if dicom.is_dicom(path):
+            pixels, spacing = dicom.read_dicom(path, self.colour, self.white, self.black)
+            return pixels, spacing or (mm, mm)
+        return decode.read_picture(path, self.colour, self.white, self.black), (mm, mm)
+
+    def columns(self) -> tuple[str, ...]:
+        """The names of the CSV's columns, one of which may name the groups (`group_column`); none without a CSV."""
+        return () if self.labels is None else self._read_table().columns
+
+    def _read_table(self) -> Table:
+        assert self.labels is not None
+        key = key_in(self, "labels")
+        hint = f"; {key}=null reads all pictures below '{self.root}', without labels"
+        return read_table(key, self.labels, hint)
+
     def _table(self) -> Table:
-        table = read_table(key_in(self, "labels"), self.labels)
-        table.check_column(key_in(self, "path_column"), self.path_column)
-        table.check_column(key_in(self, "label_column"), self.label_column)
-        if self.group_column is not None:
-            table.check_column(key_in(self, "group_column"), self.group_column)
-        if self.split_column is not None:
-            table.check_column(key_in(self, "split_column"), self.split_column)
+        table = self._read_table()
+        for argument in ("path_column", "label_column", "group_column", "split_column"):
+            if (name := getattr(self, argument)) is not None:
+                table.check_column(key_in(self, argument), name)
         return table
 
-    def _pictures(self, table: Table, problems: list[str]) -> list[Picture]:
-        """The rows, each file once; what is wrong with paths, labels, groups and parts is added to the problems."""
-        outside: list[str] = []
-        faults: dict[str, list[str]] = {
-            word: [] for word in ("no such file", "no label", "no group", "two rows", "part")
-        }
-        found: dict[str, Picture] = {}
-        for row in table.rows:
-            cell = row[self.path_column]
-            path = below(self.folder, cell)
-            if path is None:
-                outside.append(cell)
-                continue
-            group = row[self.group_column] if self.group_column else cell
-            part = PARTS.get(row[self.split_column].lower(), math.nan) if self.split_column else math.nan
-            one = Picture(str(path), row[self.label_column], group, part)
-            known = found.setdefault(one.path, one)
-            wrong = {
-                "no such file": known is one and _is_missing(path),
-                "no label": one.label.lower() in MISSING,
-                "no group": group.lower() in MISSING,
-                "two rows": known[:3] != one[:3] or str(known.part) != str(part),
-                "part": self.split_column is not None and math.isnan(part),
-            }
-            for word, is_so in wrong.items():
-                if is_so:
-                    faults[word].append(cell)
-        texts = {
-            "no such file": "listed but not there, below the root",
-            "no label": f"without a {self.label_column}",
-            "no group": f"without a {self.group_column}",
-            "two rows": "listed twice with different label, group or part",
-            "part": f"with a {self.split_column} that is none of train, validation, test",
-        }
-        if outside:
-            problems.append(f"{len(outside)} paths that leave the root: {some(outside)}")
-        problems += [f"{len(cells)} {texts[word]}: {some(cells)}" for word, cells in faults.items() if cells]
-        return list(found.values())
+    def _paths(self, skipped: Counter[str]) -> list[str]:
+        """Every file below the root that may be a picture: by its name, or as DICOM."""
+        found = []
+        for path in listed(self.folder, skipped, self.picked):
+            if path.lower().endswith((*decode.SUFFIXES, *SUFFIXES)) or dicom.is_dicom(path):
+                found.append(path)
+            else:
+                skipped["no picture"] += 1
+        return found
 
-    def _values(self, pictures: list[Picture], problems: list[str]) -> tuple[tuple[str, ...], dict[str, float]]:
+    def _all(self, scan: Scan, parallel_map: ParallelMap) -> list[Picture]:
+        """Every picture below the root."""
+        skipped: Counter[str] = Counter()
+        paths = self._paths(skipped)
+        owners = self._owners(paths, scan, parallel_map)
+        pictures = []
+        for path, (owner, reason) in zip(paths, owners, strict=True):
+            if reason is None:
+                pictures.append(Picture(path, "", owner or below(self.folder, path), math.nan))
+            else:
+                skipped[reason] += 1
+        if not pictures:
+            raise nothing_found(self.root, "picture (PNG, JPEG, TIFF, BMP, DICOM)", skipped)
+        scan.skipped = dict(+skipped)
+        return pictures
+
+    def _owners(self, paths: Sequence[str], scan: Scan, parallel_map: ParallelMap) -> list[tuple[str, str | None]]:
+        """Of each file the patient, "" where it does not say, and why it holds no image, None where it may. Studies are
+        added to the scan.
+        """
+        found = list(parallel_map(_owner, paths, "reading headers"))
+        scan.studies |= {path: study for path, (_, study, _) in zip(paths, found, strict=True) if study}
+        return [(patient or study, reason) for patient, study, reason in found]
+
+    def _listed(self, scan: Scan, parallel_map: ParallelMap) -> list[Picture]:
+        """Every picture that the CSV lists; the patient of a DICOM file where no column names it."""
+        found = Listing(self, self._table(), scan).pictures()
+        if self.group_column is None:
+            owners = self._owners([one.path for one in found], scan, parallel_map)
+            found = [one._replace(group=owner or one.group) for one, (owner, _) in zip(found, owners, strict=True)]
+        return found
+
+    def _values(self, pictures: list[Picture]) -> tuple[tuple[str, ...], dict[str, float]]:
         """The names of the classes (none of a quantity), and the number that each text of a label stands for."""
-        texts = sorted({one.label for one in pictures if one.label.lower() not in MISSING})
+        texts, problems, names = sorted({one.label for one in pictures}), list[str](), tuple[str, ...]()
+        kind_key = key_in(self, "kind")
         if self.kind == "quantity":
-            if words := [text for text in texts if number(text) is None]:
-                problems.append(f"{len(words)} labels that are no numbers: {some(words)}; data.kind=class takes names")
-            elif len(texts) == 1:
-                problems.append(f"every label is '{texts[0]}', expected a quantity that varies")
-            return (), {text: number(text) or 0.0 for text in texts}
-        name_of = {text: _plain(text) if all(number(t) is not None for t in texts) else text for text in texts}
-        occurring = sorted(set(name_of.values()), key=lambda name: (number(name) is None, number(name) or 0.0, name))
-        names = occurring if self.classes is None else self.classes
-        if unknown := [name for name in occurring if name not in names]:
-            near = nearest(unknown[0], names)
-            hint = f"; did you mean '{near}'?" if near else ""
-            problems.append(f"labels that are not among data.classes {names}: {some(unknown)}{hint}")
-        if len(occurring) == 1:
-            problems.append(f"every label is '{occurring[0]}', expected at least two classes")
-        if len(names) > MOST_CLASSES:
-            problems.append(
-                f"{len(names)} different labels, expected at most {MOST_CLASSES} classes; a number is read "
-                f"by data.kind=quantity"
-            )
-        return tuple(names), {text: float(names.index(name)) for text, name in name_of.items() if name in names}
+            values = quantities(texts, kind_key, problems)
+        else:
+            names, values = classes_of(texts, self.classes, (key_in(self, "classes"), kind_key), problems)
+        refuse(self, problems)
+        if len(set(values.values())) == 1:
+            log.warning("every %s is '%s': there is nothing to learn from it", self.label_column, texts[0])
+        return names, values
 
     def _columns(self, pictures: list[Picture], value_of: dict[str, float]) -> dict[str, np.ndarray]:
-        columns = {
-            "position_mm": np.zeros(len(pictures)),
-            f"label.{self.label_column}": np.array([value_of[one.label] for one in pictures]),
-        }
+        columns = {"position_mm": np.zeros(len(pictures))}
+        if self.label_column is not None:
+            columns[f"label.{self.label_column}"] = np.array([value_of[one.label] for one in pictures])
         return columns | ({"split": np.array([one.part for one in pictures])} if self.split_column else {})
 
 
-def _is_missing(path: Path) -> bool:
-    """Whether there is no such file. What cannot even be looked at (the name is too long for a disk, the folder may not
-    be entered) is left to `read`, where it counts as damaged.
-    """
-    try:
-        return not stat.S_ISREG(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except (OSError, ValueError):  # ValueError: the name holds a NUL
-        return False
-
-
-def _plain(text: str) -> str:
-    """A number in its shortest form, so that 1, 1.0 and 01 are one class; other text as it is."""
-    value = number(text)
-    return text if value is None else f"{value:.12g}"
+def _owner(path: str) -> dicom.Header:
+    """Of a file that may be DICOM."""
+    is_named = path.lower().endswith(decode.SUFFIXES)
+    return dicom.Header("", "", None) if is_named or not dicom.is_dicom(path) else dicom.read_identity(path)

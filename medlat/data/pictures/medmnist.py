@@ -23,7 +23,11 @@ PARTS = ("train", "val", "test")
 ONE_MM = (1.0, 1.0)
 MOST_IMAGES = 10_000_000  # of a part; the largest that was published has 236,386
 MOST_PIXELS = 4096 * 4096  # of an image
-MOST_LABEL_BYTES = 800  # for each image, so that one who takes a multi-label file is told so
+CHEST = (  # the labels of chestmnist, as its authors number them
+    *("atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia", "pneumothorax"),
+    *("consolidation", "edema", "emphysema", "fibrosis", "pleural", "hernia"),
+)
+MOST_LABEL_BYTES = 800  # for each image
 
 
 class Entry(NamedTuple):
@@ -40,17 +44,24 @@ class MedMNIST:
     path: the `.npz` file; `~` is expanded. It holds train_images, val_images and test_images, [N, H, W] or [N, H, W, 3]
           uint8, and train_labels, val_labels and test_labels, [N, 1] whole numbers.
 
-    The files name neither patients nor classes nor pixel sizes: each image is a group of its own, classes are called by
-    their numbers, and a pixel counts as 1 mm. A reading process unpacks the images of a part to a temporary file
-    without a name, so that memory does not grow with the data.
+    label: of files with several labels per image (chestmnist): the one that is read, by its number from 0 or, for
+          chestmnist, its name. None: all that there are; `explain.label` then says which a classifier is about.
+
+    The files name neither patients nor classes nor pixel sizes: each image is a group of its own (with those of the
+    same pixels), classes are called by their numbers, and a pixel counts as 1 mm. A reading process unpacks the images
+    of a part to a temporary file without a name, so that memory does not grow with the data.
+
+    A file with one label per image calls it `label`; several are called by their numbers, or chestmnist's by name.
 
     Raises UserError where there is no such file, and, once it is opened, where it is no such data set.
     """
 
-    def __init__(self, path: str) -> None:
+    has_labels = True
+
+    def __init__(self, path: str, label: str | int | None = None) -> None:
         if not path.strip():
             raise ArgumentError("path", "empty (an unset variable?), expected a MedMNIST file (.npz)")
-        self.path = path
+        self.path, self.label = path, None if label is None else str(label)
         self.file = Path(os.path.abspath(os.path.expanduser(path)))
         if not os.path.exists(self.file):
             there = _archives(self.file.parent)
@@ -72,21 +83,42 @@ class MedMNIST:
         return sum(shape[0] for shape in self._shapes.values())
 
     def scan(self, parallel_map: ParallelMap) -> Scan:
-        """Read the labels. Raises UserError where they are not one class number per image, or all the same."""
+        """Read the labels. Raises UserError where they are not whole numbers, or there is no such label."""
         labels = {part: self._labels(part) for part in PARTS}
-        numbers = np.unique(np.concatenate(list(labels.values())))
-        if len(numbers) < 2:
+        if len(counts := {found.shape[1] for found in labels.values()}) > 1:
             raise ArgumentError(
-                "path", f"every image in '{self.path}' has the same label, expected at least two classes"
+                "path", f"the parts of '{self.path}' differ in their number of labels: {sorted(counts)}"
             )
-        log.info("MedMNIST names no patients: each image is a group of its own")
-        scan = Scan(classes={"label": tuple(str(n) for n in numbers.tolist())})
+        scan, columns = Scan(), {}
+        for number, name in self._chosen(counts.pop()):
+            classes = np.unique(np.concatenate([found[:, number] for found in labels.values()]))
+            if len(classes) < 2:
+                log.warning("every image has the same %s: there is nothing to learn from it", name)
+            scan.classes[name] = tuple(str(one) for one in classes.tolist())
+            columns[f"label.{name}"] = {p: np.searchsorted(classes, labels[p][:, number]).astype(float) for p in PARTS}
         for number, part in enumerate(PARTS):
-            for row, label in enumerate(np.searchsorted(numbers, labels[part])):
-                columns = {"position_mm": 0.0, "label.label": float(label), "split": float(number)}
-                arrays = {name: np.array([value]) for name, value in columns.items()}
-                scan.chunks.append(Chunk(f"{part} {row}", (Entry(str(self.file), part, row),), arrays))
+            for row in range(self._shapes[part][0]):
+                arrays = {"position_mm": np.zeros(1), "split": np.array([float(number)])}
+                arrays |= {name: values[part][row : row + 1] for name, values in columns.items()}
+                scan.chunks.append(Chunk(f"{part} {row}", (Entry(str(self.file), part, row),), arrays, known=False))
         return scan
+
+    def _chosen(self, count: int) -> list[tuple[int, str]]:
+        """The labels that are read, of so many: number and name."""
+        if count == 1:
+            names = ["label"]
+        elif self.file.name.lower().startswith("chestmnist") and count == len(CHEST):
+            names = list(CHEST)
+        else:
+            names = [str(number) for number in range(count)]
+        found = list(enumerate(names))
+        if self.label is None:
+            return found
+        chosen = [(number, name) for number, name in found if self.label in (name, str(number))]
+        if not chosen:
+            problem = f"'{self.path}' has {count} label{'s' * (count > 1)} per image{did_you_mean(self.label, names)}"
+            raise ArgumentError("label", problem, self.label, of=self)
+        return chosen
 
     def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
         """The chunk's images, in order; all are `Damaged` where the archive cannot be unpacked."""
@@ -138,7 +170,7 @@ class MedMNIST:
         return shapes
 
     def _labels(self, part: str) -> np.ndarray:
-        """[N] int64 class numbers of a part."""
+        """[N, labels] int64 class numbers of a part."""
         name, count = f"{part}_labels", self._shapes[part][0]
         try:
             with zipfile.ZipFile(self.file) as archive, archive.open(f"{name}.npy") as file:
@@ -155,19 +187,14 @@ class MedMNIST:
                 f"{name} in '{self.path}' cannot be read as numbers: Python objects are refused, "
                 f"as they may run code, and so are damaged files",
             ) from error
-        if labels.ndim == 2 and labels.shape[1] > 1:
-            raise ArgumentError(
-                "path",
-                f"{name} in '{self.path}' holds {labels.shape[1]} labels per image (multi-label), "
-                f"expected one class per image, [N, 1]",
-            )
-        if labels.size != count or labels.dtype.kind not in "iu":
+        fits = labels.shape in ((count,), (count, 1)) or (labels.ndim == 2 and len(labels) == count)
+        if not fits or labels.dtype.kind not in "iu":
             raise ArgumentError(
                 "path",
                 f"{name} in '{self.path}' is {labels.dtype} of shape {labels.shape}, expected "
-                f"whole numbers of shape ({count}, 1)",
+                f"whole numbers of shape ({count}, 1), or ({count}, L) where images have L labels",
             )
-        return labels.reshape(-1).astype(np.int64)
+        return labels.reshape(count, -1).astype(np.int64)
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
