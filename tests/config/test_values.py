@@ -62,7 +62,7 @@ ALLOWED = {
 BUILT: dict[tuple[str, str], dict[str, Any]] = {
     ("DCGANModule", "real_labels"): {},
     ("ResNet", "layers"): {"image": SPEC, "task": "binary", "classes": ["no", "yes"]},
-    **dict.fromkeys([("Modality", name) for name in ("channels", "fill", "intensity_range")], {}),
+    **{("Modality", name): {} for name in ("channels", "fill", "intensity_range")},
     ("data.source.modality.display_windows", "chest"): {},
     ("MonaiDatalist", "lists"): {},
     ("Compose", "transforms"): {},
