@@ -25,7 +25,7 @@ OTHERWISE = (
     "expected null (what the data say themselves), a folder level (1: the first below the root), folder, study, a "
     "pattern with one group in parentheses, e.g. '(patient_[0-9]+)', or a CSV with the columns path and group"
 )
-COLUMN = "group"  # of the CSV of pictures, unless the user names another
+COLUMN = "group"  # of the CSV of pictures, where there is one, unless the user names another
 NO_FILES = "these data are not files below a folder, whose paths could tell; expected null"
 
 
@@ -43,9 +43,11 @@ def rule(source: SliceSource, group: str | int | None) -> str | int | None:
     """
     if group is None or not hasattr(source, "columns"):
         return group
+    if group == COLUMN:
+        return None
     columns = source.columns()
     if isinstance(group, str) and not is_table(group):
-        if group in columns or (group == COLUMN and not columns):
+        if group in columns:
             return None
         if columns and group not in WORDS and "(" not in group:
             near = nearest(group, [*columns, *WORDS])

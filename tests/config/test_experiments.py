@@ -54,6 +54,9 @@ def supply(config, tmp_path) -> None:
             empty = {f"{part}_images": np.zeros((4, 28, 28), np.uint8) for part in ("train", "val", "test")}
             labels = {f"{part}_labels": np.array([[0], [1], [0], [1]]) for part in ("train", "val", "test")}
             np.savez(config.data.root, **empty, **labels)
+        if config.data.source._target_.endswith("MonaiDatalist"):
+            config.data.root = str(tmp_path / "dataset.json")
+            Path(config.data.root).write_text('{"training": [{"image": "a.nii"}]}')
         if "ImageFolder" in config.data.source._target_:
             (tmp_path / "labels.csv").write_text("path,label,group\na.png,0,1\nb.png,1,2\n")
     if config.directions._target_.endswith("Conditional") and OmegaConf.is_missing(config.directions, "confounders"):

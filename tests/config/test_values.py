@@ -20,7 +20,7 @@ from medlat.config.locate import config_dir
 from medlat.config.preflight import problems
 from medlat.config.schema import Root
 from medlat.config.signatures import signature, signature_of
-from medlat.core.errors import ArgumentError, ConfigErrors
+from medlat.core.errors import ArgumentError, ConfigErrors, UserError
 from medlat.core.spaces import ImageSpec
 from medlat.steps import checks
 
@@ -37,6 +37,8 @@ ALLOWED = {
     "oversampling": (0,),
     "gifs": (0,),  # none is drawn
     "intercept": (-1, 0, -1.0, 0.0),
+    **dict.fromkeys(("white", "black", "fill"), (-1, 0, -1.0, 0.0)),  # stored values
+    "label": (-1, 0, ABSURD),  # by its number; which there are, the file says
     "max_damaged": (0, 0.0),  # not one damaged file
     "validation": (0, 0.0),  # none is held out for curves
     "active_kl": (0, 0.0),
@@ -60,6 +62,10 @@ ALLOWED = {
 BUILT: dict[tuple[str, str], dict[str, Any]] = {
     ("DCGANModule", "real_labels"): {},
     ("ResNet", "layers"): {"image": SPEC, "task": "binary", "classes": ["no", "yes"]},
+    **{("Modality", name): {} for name in ("channels", "fill", "intensity_range")},
+    ("data.source.modality.display_windows", "chest"): {},
+    ("MonaiDatalist", "lists"): {},
+    ("Compose", "transforms"): {},
 }
 
 
@@ -167,6 +173,24 @@ def test_layers_of_a_resnet(bad: list[int]) -> None:
     section = composed("classifier=resnet", f"classifier.network.layers={bad}").classifier.network
     with pytest.raises(ArgumentError, match=r"^classifier\.network\.layers="), torch.device("meta"):
         build.build(section, **BUILT["ResNet", "layers"])
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("modality.channels=0", "channels.*1 or 3"),
+        ("modality.fill=1e15", "fill.*a value from -1024"),
+        ("modality.intensity_range=[2000,-1000]", "intensity_range.*two rising numbers"),
+        ("modality.display_windows.chest=[0,0]", "display_windows.*two rising numbers"),
+        ("lists=[]", r"^data\.source\.lists=\[\]: expected at least one"),
+        ("transform.transforms=[0]", r"^data\.source\.transform: none of the 1 items became an image"),
+    ],
+)
+def test_what_a_datalist_is_made_of(tmp_path: Path, override: str, words: str) -> None:
+    (tmp_path / "a.json").write_text('{"training": ["a.nii"]}')
+    config = composed("data=monai", f"data.root={tmp_path}/a.json", f"data.source.{override}")
+    with pytest.raises(UserError, match=words):
+        build.build(config.data.source).scan(lambda function, items, description: map(function, items))
 
 
 @pytest.mark.parametrize(
