@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from medlat.core.spaces import PIXELS_AT_ONCE, Directions, ImageSpec, LatentMode
 from medlat.core.store import IMAGES, RECIPE, Artifact
 from medlat.core.tables import read_table
 from medlat.data.image_store import ImageStore
-from medlat.data.module import ImageData
 from medlat.data.splits import Split
 from medlat.evaluation.traversal import latent_sigma, traverse
 from medlat.inversion.encode import own_encoder
@@ -32,6 +31,9 @@ from medlat.steps import builders
 from medlat.steps.classifier import load_black_box
 from medlat.steps.inversion import load_encoder
 from medlat.study.collect import FAILURE
+
+if TYPE_CHECKING:
+    from medlat.data.module import ImageData
 
 CONFIG, ARTIFACTS, METRICS = "config.yaml", "artifacts.json", "metrics.json"
 ROUNDING = 1e-3  # beyond [-1, 1] that an image may lie
@@ -126,12 +128,14 @@ class Run:
         return load_black_box(self.config, self._artifact("classifier"), self.image)
 
     @cached_property
-    def data(self) -> ImageData:
+    def data(self) -> "ImageData":
         """The images that the run was made with, in its own training, validation and test parts: a LightningDataModule
         for a training of one's own. See `ImageData`; its `batch_size`, `workers` and `augment` may be set.
 
         Raises UserError where the run has no images, or the store has a damaged file.
         """
+        from medlat.data.module import ImageData
+
         store = ImageStore.open(self._artifact("images").path)
         parts = Split.load(self._artifact("split").path / "split.json")
         spec = store.spec(builders.intensity_range(self.config))

@@ -144,6 +144,8 @@ def packed_kind(path: str, start: bytes) -> str | None:
     if kind == "gzip file":
         name = path.lower()
         kind = "tar archive" if name.endswith((".tar.gz", ".tgz")) else None if name.endswith(".nii.gz") else kind
+    if kind == "zip archive" and Path(path).suffix.lower() not in ("", ".zip"):
+        kind = None  # .npz, .xlsx and many more are that inside, and are of no use unpacked
     return f"{kind}: unpack it" if kind else None
 
 
