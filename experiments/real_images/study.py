@@ -51,6 +51,7 @@ INVERSIONS = {
     "vae": ("encoder", "hybrid"),
     "stylegan2": ("encoder", "hybrid", "pivotal"),
 }
+FACTORS = ("fid_factors", "kid_factors")  # over features that tell known factors: of phantoms
 EXPLAINED = 128  # held-out images, spread over the groups
 BATCH = 64
 
@@ -97,9 +98,10 @@ def measured(name: str, generator: str, overrides: list[str]) -> Iterator[dict[s
             mean, low, high = grouped_mean(getattr(found, score).double().numpy(), groups)
             row |= {score: mean, f"{score}_low": low, f"{score}_high": high}
         row |= {"side_kept": "", "side_low": "", "side_high": ""} | side(context, real, found.images, rows)
-        for key in ("swd_64", "fd_measurements", "fid_factors", "kid_factors"):
+        keys = ("swd_64", "fd_measurements", *(FACTORS if name.startswith("phantom") else ()))
+        for key in ("swd_64", "fd_measurements", *FACTORS):
             for part in (key, f"{key}_floor"):
-                row[part] = distances.get(f"distance/{part}", "")
+                row[part] = distances.get(f"distance/{part}", "") if key in keys else ""
         print(row, flush=True)
         yield row
 
