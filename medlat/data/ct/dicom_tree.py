@@ -22,6 +22,17 @@ PACKED = {  # where in a file which bytes stand, and what it is
     (0, b"BZh"): "bzip2 file",
     (0, b"\xfd7zXZ"): "xz file",
 }
+ZIPPED = (
+    ".npz",
+    ".docx",
+    ".xlsx",
+    ".pptx",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".whl",
+    ".jar",
+)  # zip files inside, and no archives
 KINDS = {
     (0, b"\x89PNG"): "picture",
     (0, b"\xff\xd8\xff"): "picture",
@@ -144,8 +155,8 @@ def packed_kind(path: str, start: bytes) -> str | None:
     if kind == "gzip file":
         name = path.lower()
         kind = "tar archive" if name.endswith((".tar.gz", ".tgz")) else None if name.endswith(".nii.gz") else kind
-    if kind == "zip archive" and Path(path).suffix.lower() not in ("", ".zip"):
-        kind = None  # .npz, .xlsx and many more are that inside, and are of no use unpacked
+    if kind == "zip archive" and path.lower().endswith(ZIPPED):
+        kind = None
     return f"{kind}: unpack it" if kind else None
 
 
