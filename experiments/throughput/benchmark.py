@@ -6,7 +6,6 @@ Numbers of one run belong together: compare ratios, not seconds of different day
 """
 
 import argparse
-import csv
 import os
 import platform
 import resource
@@ -24,6 +23,7 @@ from hydra import compose, initialize_config_dir
 
 from medlat.config.locate import config_dir
 from medlat.core.spaces import ImageSpec
+from medlat.core.tables import write_table
 from medlat.data.batches import ShuffledBatches
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.image_store import ImageStore, Preparation, prepare
@@ -249,16 +249,18 @@ def main() -> None:
         rows += batches(folder, seconds) + dicom(folder, seconds) + training(64, seconds) + training(128, seconds)
         rows += gan("StyleGAN2", "stylegan2", 64, seconds) + gan("StyleGAN2", "stylegan2", 128, seconds)
         rows += gan("DCGAN", "dcgan", 64, seconds) + gan("DCGAN", "dcgan", 128, seconds)
+    written(rows, Path(__file__).with_name("results.csv"))
+
+
+def written(rows: list[dict], path: Path) -> None:
+    """Print the rows as a table, and write them to a CSV."""
     print(f"{platform.processor() or platform.machine()}, {CORES} cores, torch {torch.__version__}\n")
     print("| what | part | value | of the whole |\n| --- | --- | ---: | ---: |")
     for r in rows:
         value = "" if np.isnan(r["value"]) else f"{r['value']:,.0f} {r['unit']}"
-        ratio = "" if r["ratio"] is None else f"{r['ratio']:.2f}x"
+        ratio = "" if r["ratio"] is None else f"{r['ratio']:.3g}x"
         print(f"| {r['what']} | {r['part']} | {value} | {ratio} |")
-    with open(Path(__file__).with_name("results.csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, rows)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ Numbers of one run belong together: compare ratios. Writes diffusing.csv beside 
 """
 
 import argparse
-import csv
 import importlib.util
 import resource
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from benchmark import CORES, FAST, rate, row
+from benchmark import FAST, rate, row, written
 from torch import Tensor
 
 from medlat.core.spaces import ImageSpec
@@ -136,15 +135,7 @@ def main() -> None:
     rows = using(64, seconds) + using(128, seconds) + training(64, seconds) + training(128, seconds)
     if importlib.util.find_spec("einops"):
         rows += beside_monai(64, seconds)
-    print(f"{CORES} cores, torch {torch.__version__}\n")
-    print("| what | part | value | of the first |\n| --- | --- | ---: | ---: |")
-    for r in rows:
-        ratio = "" if r["ratio"] is None else f"{r['ratio']:.3f}x"
-        print(f"| {r['what']} | {r['part']} | {r['value']:,.0f} {r['unit']} | {ratio} |")
-    with open(Path(__file__).with_name("diffusing.csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    written(rows, Path(__file__).with_name("diffusing.csv"))
 
 
 if __name__ == "__main__":

@@ -22,17 +22,8 @@ PACKED = {  # where in a file which bytes stand, and what it is
     (0, b"BZh"): "bzip2 file",
     (0, b"\xfd7zXZ"): "xz file",
 }
-ZIPPED = (
-    ".npz",
-    ".docx",
-    ".xlsx",
-    ".pptx",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".whl",
-    ".jar",
-)  # zip files inside, and no archives
+# Zip files inside, and no archives.
+ZIPPED = (".npz", ".docx", ".xlsx", ".pptx", ".pt", ".pth", ".ckpt", ".whl", ".jar")
 KINDS = {
     (0, b"\x89PNG"): "picture",
     (0, b"\xff\xd8\xff"): "picture",
