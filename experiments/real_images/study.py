@@ -57,21 +57,30 @@ BATCH = 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked = parser(__doc__).parse_args()
+    for name in asked.sets:
+        for generator in asked.generators:
+            add(list(measured(name, generator, asked_for(name, generator, asked))))
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--data", required=True, help="folder of the real images")
     parser.add_argument("--store", default="outputs/store")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--generators", nargs="+", choices=INVERSIONS, default=list(INVERSIONS))
     parser.add_argument("--images", type=int, help="shown while a diffusion autoencoder is trained")
     parser.add_argument("--threads", type=int)
-    asked = parser.parse_args()
-    for name in asked.sets:
-        for generator in asked.generators:
-            overrides = [*SETS[name].format(data=Path(asked.data).resolve()).split(), f"generator={generator}"]
-            overrides += [f"store={Path(asked.store).resolve()}", f"trainer.threads={asked.threads or 'null'}"]
-            if generator == "dae" and asked.images:
-                overrides.append(f"generator.training.images={asked.images}")
-            add(list(measured(name, generator, overrides)))
+    return parser
+
+
+def asked_for(name: str, generator: str, asked: argparse.Namespace) -> list[str]:
+    """The overrides of one training."""
+    overrides = [*SETS[name].format(data=Path(asked.data).resolve()).split(), f"generator={generator}"]
+    overrides += [f"store={Path(asked.store).resolve()}", f"trainer.threads={asked.threads or 'null'}"]
+    if generator == "dae" and asked.images:
+        overrides.append(f"generator.training.images={asked.images}")
+    return overrides
 
 
 def composed(overrides: list[str]) -> Any:

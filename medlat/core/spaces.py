@@ -92,6 +92,7 @@ class LatentModel:
     | latent_affines | `latent_affines` |
     | map_codes | `map_codes` and `reached` |
     | invert | `invert` and `decode_with` |
+    | sample_noise | `sample_noise`, of one that inverts |
 
     `decode` is a function of the code alone once `deterministic` was called. A network that is trained here is a
     `torch.nn.Module` as well: `class Mine(LatentModel, nn.Module)`.
@@ -153,6 +154,12 @@ class LatentModel:
         """
         raise NotImplementedError
 
+    def sample_noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Noise [n, ...] for `decode_with`, as of n images that are made up. Samples of a generator that has none are
+        what `decode` makes of their codes.
+        """
+        raise NotImplementedError
+
     def latent_affines(self, space: str) -> list[Tensor]:
         """The weight matrices [out_i, space.size] through which codes of the space enter the network."""
         raise NotImplementedError
@@ -181,6 +188,7 @@ CAPABILITIES = {  # name -> the methods of which one must be overridden
     "encode": ("encode", "posterior"),
     "posterior": ("posterior",),
     "invert": ("invert", "decode_with"),
+    "sample_noise": ("sample_noise",),
     "latent_affines": ("latent_affines",),
     "map_codes": ("map_codes",),
 }

@@ -110,7 +110,10 @@ def _over_measurements(c: Compared) -> Iterator[Distance]:
     if not len(known):
         return
     value, floor = (distance.frechet(x[:, known], reference[:, known]) for x in (sampled, other))
-    yield Distance("Fréchet over measurements", "fd_measurements", value, floor)
+    lacking = int((~np.isfinite(sampled[:, known])).any(axis=1).sum())
+    said = f"{lacking} of {c.n} samples lack a measurement that nearly all real images have, and are left out of theirs"
+    few = said if (c.n - lacking) / c.n < PRESENT else ""
+    yield Distance("Fréchet over measurements", "fd_measurements", value, floor, warning=few)
 
 
 def _diversity(c: Compared, seed: int) -> Distance:

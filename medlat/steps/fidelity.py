@@ -31,6 +31,7 @@ class Fidelity(Step):
     """
 
     name = "fidelity"
+    version = 2
     needs = ("images", "split", "generator", "regressor", "measurements")
 
     def settings(self, config: DictConfig) -> dict[str, Any]:

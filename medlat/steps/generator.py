@@ -34,7 +34,7 @@ class Generator(Step):
 
     name = "generator"
     resumable = True
-    version = 2
+    version = 3
 
     def __init__(self, config: DictConfig) -> None:
         self.imported = builders.is_pretrained(config)
@@ -105,9 +105,13 @@ def replay_curves(generator: Artifact, tracker: Any) -> None:
 
 
 def sample_images(model: LatentModel, n: int, seed: int) -> Tensor:
-    """n images from the prior of the default space, [n, C, H, W] in [-1, 1], on the CPU."""
-    space = next(iter(model.spaces))
-    return decode_in_parts(model, model.sample(n, space, generator_for(seed, "samples")), space)
+    """n images from the prior of the default space, [n, C, H, W] in [-1, 1], on the CPU; each with noise of its own
+    where the generator has such.
+    """
+    space, generator = next(iter(model.spaces)), generator_for(seed, "samples")
+    codes = model.sample(n, space, generator)
+    noise = model.sample_noise(n, generator) if model.can("sample_noise") else None
+    return decode_in_parts(model, codes, space, noise)
 
 
 def grids(generator: Artifact) -> dict[int, Tensor]:

@@ -84,7 +84,7 @@ def test_medlat_s_own_generators():
     vae, dcgan, gan = small_generators()
     assert vae.capabilities == {"encode", "posterior", "latent_affines"}
     assert dcgan.capabilities == {"latent_affines"}
-    assert DiffusionAutoencoder(vae.image, 4).capabilities == {"encode", "invert", "latent_affines"}
+    assert DiffusionAutoencoder(vae.image, 4).capabilities == {"encode", "invert", "sample_noise", "latent_affines"}
     assert gan.capabilities == {"latent_affines", "map_codes"}
 
 

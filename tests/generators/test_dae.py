@@ -69,7 +69,7 @@ def test_shapes(image, arguments):
     assert model.decode(codes).shape == model.decode_with(codes, noise).shape == images.shape
     assert model.latent_affines("z")[0].shape[1] == model.spaces["z"].size
     assert model.decode(codes).abs().max() <= 1.0
-    assert model.capabilities == {"encode", "invert", "latent_affines"}
+    assert model.capabilities == {"encode", "invert", "sample_noise", "latent_affines"}
     assert missing_parts(model) == []
 
 
@@ -174,6 +174,19 @@ def test_a_training_that_has_ended_knows_the_codes_of_all_images():
     assert module.result.dimensions == 3
     assert torch.allclose(codes.mean(0), torch.zeros(3), atol=1e-4)
     assert torch.allclose(torch.cov(codes.T, correction=0), torch.eye(3), atol=1e-3), "white, not about so"
+
+
+def test_the_common_noise_is_as_strong_as_images_own(exact):
+    model = small(spec(16)).eval()  # untrained: its velocity is 0, and so each image is its own noise
+    images, before = drawn(96)[0], model.noise.clone()
+    model.settle(images.split(40))
+    wanted = images[[0, 32, 40, 72, 80]].square().mean().sqrt()
+    assert float(model.noise.square().mean().sqrt()) == pytest.approx(float(wanted), rel=1e-5)
+    assert torch.allclose(model.noise / before, (model.noise / before).mean(), rtol=1e-5), "only its strength changes"
+    x, probe = model.sample_noise(4000, torch.Generator().manual_seed(0)).chunk(2, dim=1)
+    assert torch.equal(x, probe), "as the solver begins"
+    assert float(x.square().mean().sqrt()) == pytest.approx(float(wanted), rel=0.01)
+    assert float(x.mean(0).abs().max()) < 0.1, "another for each sample"
 
 
 def test_codes_can_be_differentiated(wild):

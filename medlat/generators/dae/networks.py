@@ -8,7 +8,7 @@ the image comes back is the solver's doing and no merit of the training: it hold
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -26,6 +26,7 @@ from medlat.generators.vae.networks import BASE, ResidualBlock
 from medlat.training.settings import fast
 
 SMALLEST_SPREAD = 1e-3
+EVERY = 32  # images, one whose own noise is looked at
 MOMENTUM = 0.01  # of the running mean, variance and correlation of codes
 Way = Literal[1, -1]  # along the time of the flow: 0 is the image, 1 the noise
 TO_NOISE: Way = 1
@@ -119,7 +120,7 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
         self.encoder = SemanticEncoder(image, latent_dim, encoder_capacity)
         self.velocity = VelocityUNet(image.channels, latent_dim, patch, list(widths), depth)
         noise = torch.randn(image.shape, generator=generator_for("diffusion autoencoder", "noise"))
-        self.register_buffer("noise", noise)
+        self.register_buffer("noise", noise)  # common: of codes that come without an image
         self.noise: Tensor
 
     def encode(self, images: Tensor, space: str = "z") -> Tensor:
@@ -144,8 +145,25 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
         """That codes use, of D."""
         return round(float(self._power(0.0).trace()))
 
+    @torch.no_grad()
+    def settle(self, batches: Iterable[Tensor]) -> None:
+        """Once trained, know codes and noise of these images [N, C, H, W]: see `SemanticEncoder.settle`, and make the
+        common noise as strong as their own, which is weaker than 1: a stronger one adds texture that no image has.
+        """
+        some: list[Tensor] = []
+
+        def passing() -> Iterator[Tensor]:
+            for images in batches:
+                some.append(images[::EVERY])
+                yield images
+
+        self.encoder.settle(passing())
+        own = [self.invert(images, self.encode(images)).chunk(2, dim=1)[0] for images in some]
+        strength = torch.cat(own).square().mean().sqrt()
+        self.noise.mul_(strength / self.noise.square().mean().sqrt())
+
     def decode(self, codes: Tensor, space: str = "z") -> Tensor:
-        """Codes [N, D] -> images [N, C, H, W] in [-1, 1], all from the same noise."""
+        """Codes [N, D] -> images [N, C, H, W] in [-1, 1], all from the common noise."""
         noise = self.noise.expand(len(codes), -1, -1, -1)
         return self._flow(noise, noise, self._features(codes), TO_IMAGE)[0].clamp(-1.0, 1.0)
 
@@ -177,16 +195,21 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor, time: Tensor, blur: Tensor) -> tuple[Tensor, Tensor]:
         """Images, noise [N, C, H, W], time [N] in [0, 1] and blur [N, D] ~ N(0, 1) -> the velocity at that time on the
-        straight way from each image to its noise, and what it should be.
+        straight way from each image to its noise, which should be noise - image, and the features [N, D] it was told.
         """
         features = self.encoder(images) + self.spread * blur
         far = time[:, None, None, None]
-        return self.velocity(torch.lerp(images, noise, far), time, features), noise - images
+        return self.velocity(torch.lerp(images, noise, far), time, features), features
 
     def sample(self, n: int, space: str = "z", generator: torch.Generator | None = None) -> Tensor:
         """n codes, [n, D], from the Gaussian with the covariance of real images' codes."""
         normal = torch.randn(n, *self.spaces[space].shape, generator=generator).to(self.noise.device)
         return _product(normal, self._power(0.0))
+
+    def sample_noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """[n, 2C, H, W] from the normal distribution, as strong as the common noise."""
+        noise = torch.randn(n, *self.image.shape, generator=generator).to(self.noise.device)
+        return (noise * self.noise.square().mean().sqrt()).repeat(1, 2, 1, 1)
 
     def latent_affines(self, space: str = "z") -> list[Tensor]:
         """The one weight matrix [E, D] that codes enter through."""
