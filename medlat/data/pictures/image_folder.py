@@ -146,12 +146,14 @@ class ImageFolder:
             scan.chunks += [Chunk(group, tuple(part), self._columns(part, value_of), known) for part in parts]
         return scan
 
-    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
+    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged | Remark]:
         """Decode the chunk's pictures, in order; a file that cannot be is `Damaged`."""
         for item in chunk.items:
             try:
-                pixels, spacing = self._pixels(item.path)
-                yield Slice(np.float32(255.0) - pixels if item.inverted else pixels, spacing)
+                found = self._read(item.path)
+                yield found._replace(pixels=np.float32(255.0) - found.pixels) if item.inverted else found
+            except dicom.NotAnImage as error:
+                yield Remark(item.path, str(error), False)
             except ValueError as error:
                 yield Damaged(item.path, str(error))
 
@@ -183,12 +185,13 @@ class ImageFolder:
         log.warning("%s, and were turned about (%s=mended)", count, key)
         return {int(row): items[row]._replace(inverted=True) for row in picked}
 
-    def _pixels(self, path: str) -> tuple[np.ndarray, tuple[float, float]]:
+    def _read(self, path: str) -> Slice:
         mm = self.mpp / 1000.0
-        if dicom.is_dicom(path):
-            pixels, spacing = dicom.read_dicom(path, self.colour, self.white, self.black)
-            return pixels, spacing or (mm, mm)
-        return decode.read_picture(path, self.colour, self.white, self.black), (mm, mm)
+        if not dicom.is_dicom(path):
+            return Slice(decode.read_picture(path, self.colour, self.white, self.black), (mm, mm))
+        shown = dicom.read_dicom(path, self.colour, self.white, self.black)
+        remark = Remark(path, shown.doubt, True, advice=shown.advice) if shown.doubt else None
+        return Slice(shown.pixels, shown.spacing_mm or (mm, mm), remark)
 
     def columns(self) -> tuple[str, ...]:
         """The names of the CSV's columns, one of which may name the groups (`group_column`); none without a CSV."""
