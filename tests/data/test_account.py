@@ -61,8 +61,8 @@ def test_preparation_ends_with_the_table_and_keeps_no_path(tmp_path, caplog, cap
     lines = ["secret/b: truncated", "secret/c: without a label", "secret/d: counts as normal"]
     assert (tmp_path / "list.txt").read_text().splitlines() == lines
     assert capsys.readouterr().err.startswith(
-        "1 damaged file:\n  secret/b: truncated\n2 files left out or read with a remark:\n"
-        "  secret/c: without a label\n  secret/d: counts as normal\n"
+        "1 damaged file:\n  secret/b: truncated\n1 file left out:\n  secret/c: without a label\n"
+        "1 file read with a remark:\n  secret/d: counts as normal\n"
     )
     assert all(b"secret" not in (tmp_path / name).read_bytes() for name in ("slices.json", "index.npz", "images.npy"))
 

@@ -5,7 +5,7 @@ Nothing that a tag says leaves this module but numbers, an identity, and reasons
 
 import math
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
