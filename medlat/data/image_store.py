@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM) if sys.platform != "win32" else ()
 OUTLIVES_SIGTERM_S = 120  # a worker; clusters kill what is left after at most so long
+CLASSES_SHOWN = 12  # of a label, when the images are made
 INLINE_BELOW = 64  # items: starting worker processes costs more than reading these
 
 
@@ -156,7 +157,20 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
         scan.chunks = joined(scan.chunks, stored, rows, are_files=hasattr(source, "folder"))
     info = _write_index(source.modality, scan, spacing, how, folder)
     counted = f"{info['slices']:,} {source.modality.nouns} of {len(info['patients']):,} patients (groups)"
-    log.info("%s", "\n  ".join([f"data: {counted}", *map(str, account_of(info, copies=0))]))
+    lines = [*map(str, account_of(info, copies=0)), *_label_lines(folder, info["classes"])]
+    log.info("%s", "\n  ".join([f"data: {counted}", *lines]))
+
+
+def _label_lines(folder: Path, classes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Of each label how many images have each of its classes, in their order; of many classes the first."""
+    index = np.load(folder / "index.npz")
+    lines = []
+    for label, names in classes.items():
+        counts = np.bincount(index[f"label.{label}"].astype(int), minlength=len(names))
+        shown = [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)]
+        more = f" and {len(shown) - CLASSES_SHOWN} more" if len(shown) > CLASSES_SHOWN else ""
+        lines.append(f"{label}: {', '.join(shown[:CLASSES_SHOWN])}{more}")
+    return lines
 
 
 def _settle(scan: Scan, images: int, how: Preparation, source: SliceSource) -> None:

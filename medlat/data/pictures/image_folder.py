@@ -18,7 +18,7 @@ from medlat.data.modality import HISTOLOGY, RADIOGRAPH
 from medlat.data.patterns import Picked
 from medlat.data.pictures import decode, dicom
 from medlat.data.pictures.files import Table, read_table
-from medlat.data.pictures.labels import Kind, classes_of, plain, quantities
+from medlat.data.pictures.labels import Kind, below_zero, classes_of, plain, quantities
 from medlat.data.pictures.levels import check_levels
 from medlat.data.pictures.listing import Listing, Picture, below, refuse
 from medlat.data.pictures.polarity import FEWEST, Polarity, inverted_among
@@ -52,6 +52,7 @@ class ImageFolder:
                   its VOI LUT or window says. White lies above black.
     kind:         "class", or "quantity": the label is a number to regress.
     unlabelled:   rows without a label: "stop" counts them as damaged, "drop" leaves out any number of them.
+    leave_out_labels: labels whose rows are left out, any number of them, e.g. [-1], uncertain in CheXpert; None: none.
     polarity:     greyscale images among the others that are negatives: "as_stored" does not look, "checked" counts
                   them, "mended" turns them about (`medlat.data.pictures.polarity`).
     include, exclude: which files, as of `medlat.data.patterns.Picked`; None: all, none.
@@ -74,6 +75,7 @@ class ImageFolder:
         black: Finite | None = None,
         kind: Kind = "class",
         unlabelled: Literal["stop", "drop"] = "stop",
+        leave_out_labels: list[str | int] | None = None,
         polarity: Polarity = "as_stored",
         include: Patterns = None,
         exclude: Patterns = None,
@@ -107,6 +109,7 @@ class ImageFolder:
         self.classes = [plain(str(name)) for name in classes] if classes is not None else None
         self.colour, self.mpp, self.white, self.black = colour, mpp, white, black
         self.kind, self.unlabelled, self.polarity = kind, unlabelled, polarity
+        self.leave_out_labels = {plain(str(name)) for name in leave_out_labels or ()}
         self.picked = Picked.of(include, exclude)
 
     @property
@@ -254,12 +257,15 @@ class ImageFolder:
 
     def _values(self, pictures: list[Picture]) -> tuple[tuple[str, ...], dict[str, float]]:
         """The names of the classes (none of a quantity), and the number that each text of a label stands for."""
-        texts, problems, names = sorted({one.label for one in pictures}), list[str](), tuple[str, ...]()
-        kind_key = key_in(self, "kind")
+        counts, problems, names = Counter(one.label for one in pictures), list[str](), tuple[str, ...]()
+        texts, kind_key = sorted(counts), key_in(self, "kind")
         if self.kind == "quantity":
             values = quantities(texts, kind_key, problems)
         else:
-            names, values = classes_of(texts, self.classes, (key_in(self, "classes"), kind_key), problems)
+            classes_key, out_key = key_in(self, "classes"), key_in(self, "leave_out_labels")
+            if self.classes is None and (doubt := below_zero(counts, (classes_key, out_key))):
+                problems.append(doubt)
+            names, values = classes_of(texts, self.classes, (classes_key, kind_key), problems)
         refuse(self, problems)
         if len(set(values.values())) == 1:
             log.warning("every %s is '%s': there is nothing to learn from it", self.label_column, texts[0])
