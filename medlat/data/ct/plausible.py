@@ -12,6 +12,10 @@ MOST_PIXELS = 4096 * 4096  # of a slice: a decoder takes some twenty bytes for e
 LIKELY_MM = (0.02, 20.0)  # between pixels; less are metres, more are micrometres
 RANGE_HU = CT.high - CT.low
 LABELS = "few distinct whole numbers: a label map, not an image"
+WHICH = (  # what to do about label maps
+    "data.source.exclude=PATTERN leaves such files out before they are read, "
+    "data.source.include=PATTERN says which are images"
+)
 MOST_LABELS = 128  # of a label map: TotalSegmentator has 117 classes; a CT slice holds many hundred values
 HIGHEST_LABEL, MOST_HIGH_LABELS = 255, 10  # of more labels than those (MM-WHS: 205, 420 ... 850) the highest
 VOXELS_A_LABEL = 50  # at least: an image of a few voxels has few values too

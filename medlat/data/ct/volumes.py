@@ -13,7 +13,7 @@ from medlat.core.errors import ArgumentError, UserError, key_in
 from medlat.core.ranges import Finite, Patterns, Positive
 from medlat.data.ct import metaimage, nifti, nrrd
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found, other_kind
-from medlat.data.ct.plausible import LABELS, hu_doubt, is_label_map
+from medlat.data.ct.plausible import LABELS, WHICH, hu_doubt, is_label_map
 from medlat.data.ct.volume import Implausible, Unfit, Volume
 from medlat.data.modality import CT
 from medlat.data.patterns import Picked
@@ -22,10 +22,6 @@ from medlat.data.unpacked import forget_pages
 
 READERS = {suffix: kind.read_header for kind in (nifti, metaimage, nrrd) for suffix in kind.SUFFIXES}
 VALUES = (".img", ".img.gz", ".raw", ".zraw", ".raw.gz", ".raw.bz2")  # beside a header
-WHICH = (
-    "data.source.exclude=PATTERN leaves such files out before they are read, "
-    "data.source.include=PATTERN says which are images"
-)
 LOOKED_AT = 16  # slices of a volume, for what its values are
 
 

@@ -14,10 +14,12 @@ from medlat.core.errors import ArgumentError, key_in
 from medlat.core.ranges import Finite, Patterns, Positive
 from medlat.data.ct.dicom_start import SUFFIXES
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found
+from medlat.data.ct.plausible import LABELS, WHICH
 from medlat.data.modality import HISTOLOGY, RADIOGRAPH
 from medlat.data.patterns import Picked
 from medlat.data.pictures import decode, dicom
 from medlat.data.pictures.files import Table, read_table
+from medlat.data.pictures.label_maps import are_labels, named_after
 from medlat.data.pictures.labels import Kind, below_zero, classes_of, plain, quantities
 from medlat.data.pictures.levels import check_levels
 from medlat.data.pictures.listing import Listing, Picture, below, refuse
@@ -57,7 +59,9 @@ class ImageFolder:
                   them, "mended" turns them about (`medlat.data.pictures.polarity`).
     include, exclude: which files, as of `medlat.data.patterns.Picked`; None: all, none.
 
-    Raises UserError where an argument is wrong; the CSV is checked by `scan`, which names all that is wrong with it.
+    Without a CSV, label maps beside the pictures (`medlat.data.pictures.label_maps`) are left out, unless `include`
+    says which files are images. Raises UserError where an argument is wrong; the CSV is checked by `scan`, which names
+    all that is wrong with it.
     """
 
     def __init__(
@@ -139,7 +143,8 @@ class ImageFolder:
         if self.label_column is not None:
             names, value_of = self._values(pictures)
             scan.classes = {self.label_column: names} if names else {}
-        check_levels(self, [one.path for one in pictures], parallel_map)
+        named = {one.path for one in pictures if one.named_after is not None}
+        check_levels(self, [one.path for one in pictures], parallel_map, named)
         groups: defaultdict[str, list[Picture]] = defaultdict(list)
         for one in pictures:
             groups[one.group].append(one)
@@ -154,7 +159,10 @@ class ImageFolder:
         for item in chunk.items:
             try:
                 found = self._read(item.path)
-                yield found._replace(pixels=np.float32(255.0) - found.pixels) if item.inverted else found
+                if item.named_after is not None and self._is_label_map(found.pixels, item.named_after):
+                    yield Remark(item.path, LABELS, False, advice=WHICH)
+                else:
+                    yield found._replace(pixels=np.float32(255.0) - found.pixels) if item.inverted else found
             except dicom.NotAnImage as error:
                 yield Remark(item.path, str(error), False)
             except ValueError as error:
@@ -187,6 +195,15 @@ class ImageFolder:
             raise ArgumentError("polarity", f"{count}: too many to tell which ones are wrong", "mended", of=self)
         log.warning("%s, and were turned about (%s=mended)", count, key)
         return {int(row): items[row]._replace(inverted=True) for row in picked}
+
+    def _is_label_map(self, pixels: np.ndarray, named_after: str) -> bool:
+        """By its values; not where the picture that it is named after has such values too."""
+        if not are_labels(pixels):
+            return False
+        try:
+            return named_after == "" or not are_labels(self._read(named_after).pixels)
+        except ValueError:
+            return True
 
     def _read(self, path: str) -> Slice:
         mm = self.mpp / 1000.0
@@ -228,10 +245,14 @@ class ImageFolder:
         skipped: Counter[str] = Counter()
         paths = self._paths(skipped)
         owners = self._owners(paths, scan, parallel_map)
+        relative = {path: below(self.folder, path).replace(os.sep, "/") for path in paths}
+        after = {} if self.picked.include else named_after(list(relative.values()))  # the user knows better
         pictures = []
         for path, (owner, reason) in zip(paths, owners, strict=True):
             if reason is None:
-                pictures.append(Picture(path, "", owner or below(self.folder, path), math.nan))
+                one = Picture(path, "", owner or below(self.folder, path), math.nan)
+                other = after.get(relative[path])
+                pictures.append(one._replace(named_after=str(self.folder / other) if other else other))
             else:
                 skipped[reason] += 1
         if not pictures:

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,8 +74,11 @@ def _levels(kind: str, values: np.ndarray, black: float, white: float | None) ->
     return Levels(kind, float(finite.min()), float(finite.max()), black, white, few)
 
 
-def check_levels(source: Any, paths: Sequence[str], parallel_map: ParallelMap) -> None:
+def check_levels(
+    source: Any, paths: Sequence[str], parallel_map: ParallelMap, labels: Collection[str] = frozenset()
+) -> None:
     """Looks at up to 256 of the files. source: has `white`, `black` and `labels`, as the configuration names them.
+    labels: those that are label maps where they hold few values, and say nothing of the images then.
 
     Raises UserError where pictures of more than 8 bits use less than a quarter of their range (12 bits in 16), or are
     floating-point, and nobody has said what is white; says it where they use less than half.
@@ -84,7 +87,10 @@ def check_levels(source: Any, paths: Sequence[str], parallel_map: ParallelMap) -
     picked = [paths[i] for i in np.linspace(0, len(paths) - 1, count).astype(int)] if count else []
     kinds: defaultdict[tuple, list[Levels]] = defaultdict(list)
     several, chromas = 0, list[float]()
-    for one, is_several, chroma in parallel_map(looked_at, picked, "looking at the range of values"):
+    for path, found in zip(picked, parallel_map(looked_at, picked, "looking at the range of values"), strict=True):
+        one, is_several, chroma = found
+        if one is not None and one.few and path in labels:
+            continue
         several += is_several
         chromas += [] if chroma is None else [chroma]
         if one is not None:
@@ -92,9 +98,9 @@ def check_levels(source: Any, paths: Sequence[str], parallel_map: ParallelMap) -
     if several:
         log.warning("%d of %d pictures looked at hold several images, of which the first is read", several, count)
     _say_colours(source.modality, chromas)
-    for found in kinds.values():
-        _check_kind(source, found, len(picked))
-    masks = sum(one.few for found in kinds.values() for one in found)
+    for some in kinds.values():
+        _check_kind(source, some, len(picked))
+    masks = sum(one.few for some in kinds.values() for one in some)
     if source.labels is None and masks > FEW_FILES * count:
         log.warning(
             "%d of %d pictures looked at hold at most %d different values, as masks do; %s=PATTERN leaves files out",

@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 
 class Picture(NamedTuple):
-    """One file: its label as text ("" for none), its group, its part of a published split, and whether its grey levels
-    are turned about.
+    """One file: its label as text ("" for none), its group, its part of a published split, whether its grey levels are
+    turned about, and, where it is named like a label map, after which file ("": it says so itself; None: it is not).
     """
 
     path: str
@@ -26,6 +26,7 @@ class Picture(NamedTuple):
     group: str
     part: float
     inverted: bool = False
+    named_after: str | None = None
 
 
 def below(folder: Path, path: str) -> str:
