@@ -292,8 +292,7 @@ def _read_chunk(
         if isinstance(result, Slice) and isinstance(image, np.ndarray):
             images[start + i] = image
             spacing[i] = _pixel_mm(result, size, field_of_view_mm)
-            if result.remark is not None:
-                remarks[result.remark] = None
+            remarks |= dict.fromkeys(result.remarks)
         else:
             assert not isinstance(image, np.ndarray)
             images[start + i] = source.modality.fill

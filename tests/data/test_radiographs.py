@@ -224,7 +224,7 @@ def test_values_that_may_not_be_those_that_are_wanted_are_said(tmp_path, tags, d
     source = ImageFolder(str(tmp_path), labels=None, colour=False)
     (image,) = (one for chunk in source.scan(in_order).chunks for one in source.read(chunk))
     np.testing.assert_allclose(image.pixels, FULL, atol=0.1)
-    assert image.remark == Remark(path, doubt, True, advice=advice)
+    assert image.remarks == (Remark(path, doubt, True, advice=advice),)
 
 
 def test_a_cut_file_is_damaged(tmp_path):

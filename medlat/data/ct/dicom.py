@@ -15,6 +15,7 @@ from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
 from medlat.data.ct.dicom_headers import CODECS, Found, Frame, codec_missing, quiet, read_header
 from medlat.data.ct.dicom_start import DEFLATED
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found
+from medlat.data.ct.plausible import size_remarks
 from medlat.data.modality import CT
 from medlat.data.patterns import Picked
 from medlat.data.source import Chunk, Damaged, ParallelMap, Remark, Scan, Slice
@@ -190,7 +191,10 @@ def _read_file(path: str, frames: list[Frame]) -> Iterator[Slice | Damaged]:
                     pixels = _hounsfield(next(stored), frame)
             except Exception as error:  # decoders raise anything, and their messages may quote tags
                 problem = _reason(error, frame.syntax)
-        yield Slice(pixels, frame.spacing_mm) if problem is None else Damaged(path, problem)
+        if problem is None:
+            yield Slice(pixels, frame.spacing_mm, size_remarks(path, pixels.shape, frame.spacing_mm))
+        else:
+            yield Damaged(path, problem)
 
 
 def _decode(path: str, frames: list[Frame]) -> Iterator[np.ndarray]:

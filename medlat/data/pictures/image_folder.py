@@ -210,8 +210,8 @@ class ImageFolder:
         if not dicom.is_dicom(path):
             return Slice(decode.read_picture(path, self.colour, self.white, self.black), (mm, mm))
         shown = dicom.read_dicom(path, self.colour, self.white, self.black)
-        remark = Remark(path, shown.doubt, True, advice=shown.advice) if shown.doubt else None
-        return Slice(shown.pixels, shown.spacing_mm or (mm, mm), remark)
+        remarks = (Remark(path, shown.doubt, True, advice=shown.advice),) if shown.doubt else ()
+        return Slice(shown.pixels, shown.spacing_mm or (mm, mm), remarks)
 
     def columns(self) -> tuple[str, ...]:
         """The names of the CSV's columns, one of which may name the groups (`group_column`); none without a CSV."""
