@@ -7,6 +7,7 @@ divided as the configuration says. Writes table.csv beside this file; rows of se
 """
 
 import argparse
+import logging
 import tempfile
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ SETS = {
     "ct_lung_dx": "data=ct_dicom data.root={data}/ct_lung_dx data.split.by=slab",
     "all three": "data=ct_dicom data.root={data}",
     "histology_lc25000": "data=image_folder data.root={data}/histology_lc25000",
-    "wsi": "data=slides data.root={data}/wsi",
+    "wsi": "data=slides data.root={data}/wsi data.max_tiles=null",
     "knee_oa": "data=radiographs data.root={data}/knee_oa",
     "pneumoniamnist": "data=medmnist data.root={data}/medmnist/pneumoniamnist.npz data.duplicates=drop",
 }
@@ -49,8 +50,29 @@ def main() -> None:
     write_table(TABLE, [kept[name] for name in SETS if name in kept])
 
 
+class Said(logging.Handler):
+    """The warnings of a preparation."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
 def measured(options: str) -> dict[str, Any]:
     """The columns of one set."""
+    said = Said()
+    logging.getLogger("medlat").addHandler(said)
+    try:
+        return prepared(options) | {"warnings": "; ".join(dict.fromkeys(said.lines))}
+    finally:
+        logging.getLogger("medlat").removeHandler(said)
+
+
+def prepared(options: str) -> dict[str, Any]:
+    """A set in the store, as it is counted there."""
     with tempfile.TemporaryDirectory() as store, initialize_config_dir(config_dir(), version_base="1.3"):
         overrides = ["+experiment=ct_vae_sefa", *options.split(), "data.image_size=64", f"store={store}"]
         context = plan(compose("config", overrides=overrides)).context
@@ -68,8 +90,8 @@ def measured(options: str) -> dict[str, Any]:
         return {
             "images": len(images),
             "groups": len(images.patients),
-            "low": float(np.min(images.images[:])),
-            "high": float(np.max(images.images[:])),
+            "low": float(images.images[:].min()),
+            "high": float(images.images[:].max()),
             "unit": images.modality.unit,
             "labels": labels(images),
             "training, validation, test": divided,
