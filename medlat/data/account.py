@@ -96,8 +96,8 @@ def show_paths(scan: Scan, listing: str | None, folder: str | os.PathLike[str] |
     folder: the root, where there is one: a pattern that fits just the files left out is offered too.
     """
     damaged = sorted({f"{one.path}: {one.reason}" for one in scan.damaged})  # a volume is named once
-    left = sorted(f"{one.path}: {one.reason}" for one in scan.remarks if not one.kept)
-    read = sorted(f"{one.path}: {one.reason}" for one in scan.remarks if one.kept)
+    left = sorted({f"{one.path}: {one.reason}" for one in scan.remarks if not one.kept})
+    read = sorted({f"{one.path}: {one.reason}" for one in scan.remarks if one.kept})
     for lines, what in ((damaged, "damaged file{}"), (left, "file{} left out"), (read, "file{} read with a remark")):
         _show(lines, what.format("s" * (len(lines) > 1)))
     if folder is not None and not logged_to_a_file():

@@ -18,10 +18,11 @@ def in_order(function, items, description):
 
 
 def data_set(root: Path, rows: str, *files: str, header: str = "path,label,group") -> ImageFolder:
-    """Files of 4² pixels, the i-th of them of grey level 20 i + 10, and a CSV."""
+    """Files of 4² pixels, the i-th of them of grey level 20 i + 10, but for a row, and a CSV."""
     for i, name in enumerate(files):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((4, 4), 20 * i + 10, np.uint8)).save(root / name, format="PNG")
+        pixels = np.pad(np.full((3, 4), 20 * i + 10, np.uint8), ((0, 1), (0, 0)))
+        Image.fromarray(pixels).save(root / name, format="PNG")
     (root / "labels.csv").write_text(f"{header}\n{rows}", encoding="utf-8")
     return ImageFolder(str(root), colour=False)
 

@@ -82,8 +82,8 @@ SHOWN = [
 
 @pytest.mark.parametrize(("tags", "expected"), SHOWN)
 def test_an_image_is_what_a_viewer_shows(tmp_path, tags, expected):
-    grey, spacing, doubt, _ = read_dicom(write(tmp_path / "a.dcm", **tags), colour=False)
-    assert (grey.dtype, spacing, doubt) == (np.float32, None, None)
+    grey, spacing, doubts = read_dicom(write(tmp_path / "a.dcm", **tags), colour=False)
+    assert (grey.dtype, spacing, doubts) == (np.float32, None, ())
     np.testing.assert_allclose(grey, expected, atol=0.1)
     rgb = read_dicom(str(tmp_path / "a.dcm"), colour=True).pixels
     np.testing.assert_array_equal(rgb, np.rint(grey).astype(np.uint8)[..., None].repeat(3, 2))
@@ -213,6 +213,11 @@ DOUBTS = [
     (
         {"PresentationIntentType": "FOR PROCESSING"},
         "FOR PROCESSING: raw values of a detector",
+        "data.source.exclude=PATTERN leaves such files out",
+    ),
+    (
+        {"BurnedInAnnotation": "YES"},
+        "BurnedInAnnotation: text in the picture may name the patient",
         "data.source.exclude=PATTERN leaves such files out",
     ),
 ]

@@ -5,6 +5,7 @@ Nothing that a tag says leaves this module but numbers, an identity, and reasons
 
 import math
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ UNCOMPRESSED = {(True, True): "1.2.840.10008.1.2", (False, True): "1.2.840.10008
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 WINDOW = ("WindowWidth", "WindowCenter")
 SIZE = (("Rows", 0), ("Columns", 0), ("SamplesPerPixel", 1))  # and what is meant where not said
+LEAVES_OUT = "data.source.exclude=PATTERN leaves such files out"
 FARTHEST = 1e12  # beyond any window
 SMALLEST_WIDTH = 1e-9  # of a window that is not LINEAR
 
@@ -45,13 +47,12 @@ class Shown(NamedTuple):
 
     pixels:     [H, W, 3] uint8, or [H, W] float32 from 0, black, to 255, white.
     spacing_mm: between rows, between columns; None where the file does not say it.
-    doubt:      why these may not be the values that are wanted, in fixed words, or None; advice: what to do then.
+    doubts:     why these may not be the values that are wanted, in fixed words, each with what to do then.
     """
 
     pixels: np.ndarray
     spacing_mm: tuple[float, float] | None
-    doubt: str | None = None
-    advice: str = ""
+    doubts: tuple[tuple[str, str], ...] = ()
 
 
 class NotAnImage(ValueError):
@@ -134,10 +135,10 @@ def _read(path: str, colour: bool, white: float | None, black: float | None) -> 
     decoded = _decoded(tags)
     if _is_colour(tags):
         rgb = _rgb(tags, decoded)
-        return Shown(rgb if colour else rgb.astype(np.float32) @ LUMINANCE, _spacing(tags))
+        return Shown(rgb if colour else rgb.astype(np.float32) @ LUMINANCE, _spacing(tags), tuple(_doubts(tags)))
     grey = _grey(tags, decoded, white, black)
     pixels = np.rint(grey).astype(np.uint8)[:, :, None].repeat(3, 2) if colour else grey
-    return Shown(pixels, _spacing(tags), *_doubt(tags))
+    return Shown(pixels, _spacing(tags), tuple(_doubts(tags)))
 
 
 def _other_purpose(tags: "Dataset") -> str | None:
@@ -154,13 +155,15 @@ def _sop_class(tags: "Dataset") -> str:
     return str(tags.get("SOPClassUID") or tags.file_meta.get("MediaStorageSOPClassUID", ""))
 
 
-def _doubt(tags: "Dataset") -> tuple[str, str] | tuple[()]:
-    """Why greyscale values may not be those that are wanted, and what to do then."""
+def _doubts(tags: "Dataset") -> Iterator[tuple[str, str]]:
+    """Why values may not be those that are wanted, and what to do then."""
+    intent, text = (str(tags.get(n) or "").strip().upper() for n in ("PresentationIntentType", "BurnedInAnnotation"))
     if _sop_class(tags) in CT_CLASSES or tags.get("Modality") == "CT":
-        return "CT in grey levels, not in Hounsfield units", "data=ct_dicom reads Hounsfield units"
-    if str(tags.get("PresentationIntentType") or "").strip().upper() == "FOR PROCESSING":
-        return "FOR PROCESSING: raw values of a detector", "data.source.exclude=PATTERN leaves such files out"
-    return ()
+        yield "CT in grey levels, not in Hounsfield units", "data=ct_dicom reads Hounsfield units"
+    if intent == "FOR PROCESSING":
+        yield "FOR PROCESSING: raw values of a detector", LEAVES_OUT
+    if text == "YES":
+        yield "BurnedInAnnotation: text in the picture may name the patient", LEAVES_OUT
 
 
 def _opened(path: str, pixels: bool) -> "Dataset":

@@ -210,7 +210,7 @@ class ImageFolder:
         if not dicom.is_dicom(path):
             return Slice(decode.read_picture(path, self.colour, self.white, self.black), (mm, mm))
         shown = dicom.read_dicom(path, self.colour, self.white, self.black)
-        remarks = (Remark(path, shown.doubt, True, advice=shown.advice),) if shown.doubt else ()
+        remarks = tuple(Remark(path, doubt, True, advice=advice) for doubt, advice in shown.doubts)
         return Slice(shown.pixels, shown.spacing_mm or (mm, mm), remarks)
 
     def columns(self) -> tuple[str, ...]:
