@@ -60,6 +60,10 @@ def test_what_holds_labels(pixels, expected):
     assert are_labels(np.tile(np.asarray(pixels, np.uint8), (7, 7, 1)[: np.ndim(pixels)])) == expected, "1344² pixels"
 
 
+def test_a_picture_one_pixel_wide_holds_none():
+    assert not are_labels(np.arange(200, dtype=np.float32)[:, None] / 8 // 1 * 8 + 1)
+
+
 def test_an_image_of_which_a_small_part_has_values_is_none():
     pixels = np.zeros((512, 512), np.float32)
     pixels[100:110, 200:210] = RNG.integers(0, 255, (10, 10))

@@ -254,9 +254,10 @@ class ImageFolder:
                 other = after.get(relative[path])
                 pictures.append(one._replace(named_after=str(self.folder / other) if other else other))
             else:
-                skipped[reason] += 1
+                scan.remarks.append(Remark(path, reason, False))
         if not pictures:
-            raise nothing_found(self.root, "picture (PNG, JPEG, TIFF, BMP, DICOM)", skipped)
+            found = skipped + Counter(one.reason for one in scan.remarks)
+            raise nothing_found(self.root, "picture (PNG, JPEG, TIFF, BMP, DICOM)", found)
         scan.skipped = dict(+skipped)
         return pictures
 

@@ -57,7 +57,8 @@ def _hold_labels(rows: np.ndarray) -> bool:
         return True
     if len(values) <= MOST_LABELS and numbers.size >= PIXELS_A_LABEL * len(values):
         inside = numbers[:, 1:] != values[counts.argmax()]
-        if float((numbers[:, 1:] == numbers[:, :-1])[inside].mean()) >= FLAT:
+        alike = inside & (numbers[:, 1:] == numbers[:, :-1])
+        if alike.sum() >= max(1, FLAT * inside.sum()):
             return True
     black, white = rows <= NOISE, rows >= 255 - NOISE
     return float((black | white).mean()) >= TWO and 1 - TWO <= float(white.mean()) <= TWO
