@@ -284,8 +284,8 @@ class ImageFolder:
         if self.kind == "quantity":
             values = quantities(texts, kind_key, problems)
         else:
-            classes_key, out_key = key_in(self, "classes"), key_in(self, "leave_out_labels")
-            if self.classes is None and (doubt := below_zero(counts, (classes_key, out_key))):
+            classes_key, without = key_in(self, "classes"), f"{key_in(self, 'leave_out_labels')}=[{{}}]"
+            if self.classes is None and (doubt := below_zero(counts, classes_key, without)):
                 problems.append(doubt)
             names, values = classes_of(texts, self.classes, (classes_key, kind_key), problems)
         refuse(self, problems)

@@ -65,11 +65,12 @@ def classes_of(
     return tuple(names), {text: float(names.index(name)) for text, name in name_of.items() if name in names}
 
 
-def below_zero(counts: Mapping[str, int], keys: tuple[str, str]) -> str | None:
+def below_zero(counts: Mapping[str, int], classes_key: str, without: str) -> str | None:
     """What to decide where some of the labels are numbers below 0 beside others that are not: tables write -1 where
     somebody was not sure (CheXpert), or did not look. None of other labels.
 
-    counts: text of a label -> images with it. keys: what `classes` and `leave_out_labels` are called.
+    counts: text of a label -> images with it. classes_key: what `classes` is called. without: what leaves such images
+    out, with {} for the labels.
     """
     classes = {text: plain(text) for text in counts if number(text) is not None}
     below = sorted({name for name in classes.values() if float(name) < 0})
@@ -79,7 +80,8 @@ def below_zero(counts: Mapping[str, int], keys: tuple[str, str]) -> str | None:
     every = sorted(set(classes.values()), key=float) + sorted(set(counts) - set(classes))
     return (
         f"{count} labels are {', '.join(below)} beside {', '.join(name for name in every if name not in below)}; "
-        f"{keys[1]}=[{','.join(below)}] leaves those images out, {keys[0]}=[{','.join(every)}] takes them as they are"
+        f"{without.format(','.join(below))} leaves those images out, {classes_key}=[{','.join(every)}] takes them as "
+        f"they are"
     )
 
 
