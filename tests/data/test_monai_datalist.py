@@ -205,7 +205,7 @@ LISTS = [
     (
         '{"training": [{"image": "1", "label": 1}, {"image": "2", "label": -1}]}',
         {"label_key": "label"},
-        r"1 labels are -1 beside 1; null in the place of -1 leaves those images out, classes=\[-1,1\] takes them as they",
+        r"1 labels are -1 beside 1; null in the place of -1 leaves those images out, classes=\[-1,1\] takes",
     ),
     ('{"training": [{"image": "1", "label": 1}]}', {"label_key": "label"}, r"every label is '1', expected two or"),
     (
