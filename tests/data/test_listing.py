@@ -258,6 +258,23 @@ def test_labels_that_may_be_meant_alike_are_said(tmp_path, caplog, one, other, s
     assert (said or "") in "".join(found)
 
 
+def test_all_columns_that_are_not_there_are_named_at_once(tmp_path):
+    source = data_set(tmp_path, "a.png,x\n", "a.png", header="image_id,finding")
+    with pytest.raises(UserError) as refused:
+        source.expected()
+    assert [line.split(": the CSV")[0].strip() for line in str(refused.value).splitlines()[1:]] == [
+        "path_column",
+        "label_column",
+        "group_column",
+    ]
+    alone = ImageFolder(str(tmp_path), path_column="image_id", label_column="finding")
+    with pytest.raises(UserError) as refused:
+        alone.expected()
+    assert str(refused.value) == (
+        "group_column: the CSV has no column 'group'; choose from finding, image_id (group_column=null: none)"
+    )
+
+
 def test_a_column_whose_name_is_a_number(tmp_path):
     data_set(tmp_path, "a.png,x,1\nb.png,y,2\n", "a.png", "b.png", header="path,2024,group")
     scan = ImageFolder(str(tmp_path), label_column=2024, colour=False).scan(in_order)

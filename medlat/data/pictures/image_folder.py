@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medlat.core.errors import ArgumentError, key_in
+from medlat.core.errors import ArgumentError, ConfigErrors, UserError, key_in
 from medlat.core.ranges import Finite, Patterns, Positive
 from medlat.data.ct.dicom_start import SUFFIXES
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found
@@ -224,10 +224,18 @@ class ImageFolder:
         return read_table(key, self.labels, hint)
 
     def _table(self) -> Table:
-        table = self._read_table()
+        """As `_read_table`. Raises UserError with all columns that are not there."""
+        table, problems = self._read_table(), list[str]()
         for argument in ("path_column", "label_column", "group_column", "split_column"):
-            if (name := getattr(self, argument)) is not None:
-                table.check_column(key_in(self, argument), name)
+            key, name = key_in(self, argument), getattr(self, argument)
+            otherwise = "" if argument == "path_column" else f" ({key}=null: none)"
+            try:
+                if name is not None:
+                    table.check_column(key, name, otherwise)
+            except UserError as error:
+                problems.append(str(error))
+        if problems:
+            raise UserError(problems[0]) if len(problems) == 1 else ConfigErrors(problems)
         return table
 
     def _paths(self, skipped: Counter[str]) -> list[str]:
