@@ -27,7 +27,7 @@ def blank(images: Any, rows: np.ndarray) -> list[int]:
     return [row for row, image in _each(images, rows) if image.min() == image.max()]
 
 
-def _each(images: Any, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _each(images: Any, rows: np.ndarray) -> Iterator[tuple[int, Any]]:
     step = max(1, BLOCK_BYTES // max(1, int(np.prod(images.shape[1:])) * 2))
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
