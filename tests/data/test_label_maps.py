@@ -28,6 +28,7 @@ NAMES = [
     ("images/21_training.tif 1st_manual/21_manual1.gif", {"1st_manual/21_manual1.gif": ""}),
     ("train-volume.tif train-labels.tif", {"train-labels.tif": ""}),
     ("labels/a.png labels/b.png", {}),
+    ("images/IM001 labels/IM001", {"labels/IM001": ""}),
     ("segue.png masked.png labelled.png a1.png a12.png", {}),
     ("a.png a_b.png a_b_c.png", {"a_b.png": "a.png", "a_b_c.png": "a_b.png"}),
 ]

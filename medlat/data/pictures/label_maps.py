@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import PurePath
+from posixpath import basename, dirname, splitext
 
 import numpy as np
 
@@ -24,19 +24,19 @@ def named_after(paths: Sequence[str]) -> dict[str, str]:
     with a suffix (`a.jpg`, `a_segmentation.png`), or stands in another folder again. Where every path has such a word,
     it says nothing.
     """
-    marked = {path for path in paths if WORDS & set(re.split(r"[^a-z]+", path.rpartition(".")[0].lower()))}
+    marked = {path for path in paths if WORDS & set(re.split(r"[^a-z]+", splitext(path)[0].lower()))}
     if len(marked) == len(paths):
         marked = set()
     stems: defaultdict[str, list[str]] = defaultdict(list)
     for path in sorted(set(paths) - marked):
-        stems[PurePath(path).stem].append(path)
+        stems[splitext(basename(path))[0]].append(path)
     found = dict.fromkeys(marked, "")
     for stem, same in stems.items():
         cuts = [match.start() for match in re.finditer(r"[^A-Za-z0-9]", stem)]
         first = next((stems[stem[:cut]][0] for cut in reversed(cuts) if stem[:cut] in stems), None)
         for path in same:
-            others = [other for other in same if PurePath(other).parent != PurePath(path).parent]
-            if beside := first or next(iter(others), None):
+            elsewhere = (other for other in same if dirname(other) != dirname(path))
+            if beside := first or next(elsewhere, None):
                 found[path] = beside
     return found
 
