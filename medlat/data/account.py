@@ -95,17 +95,18 @@ def show_paths(scan: Scan, listing: str | None, folder: str | os.PathLike[str] |
 
     folder: the root, where there is one: a pattern that fits just the files left out is offered too.
     """
-    remarked = sorted(f"{one.path}: {one.reason}" for one in scan.remarks)
-    lines = sorted({f"{one.path}: {one.reason}" for one in scan.damaged})  # a volume is named once
-    _show(lines, f"damaged file{'s' * (len(lines) > 1)}")
-    _show(remarked, f"file{'s' * (len(remarked) > 1)} left out or read with a remark")
+    damaged = sorted({f"{one.path}: {one.reason}" for one in scan.damaged})  # a volume is named once
+    left = sorted({f"{one.path}: {one.reason}" for one in scan.remarks if not one.kept})
+    read = sorted({f"{one.path}: {one.reason}" for one in scan.remarks if one.kept})
+    for lines, what in ((damaged, "damaged file{}"), (left, "file{} left out"), (read, "file{} read with a remark")):
+        _show(lines, what.format("s" * (len(lines) > 1)))
     if folder is not None and not logged_to_a_file():
         for line in _patterns(scan, folder):
             print(f"  {printable(line)}", file=sys.stderr)
-    if listing and (lines or remarked):
+    if listing and (found := [*damaged, *left, *read]):
         try:
             with open(os.path.expanduser(listing), "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.writelines(f"{line}\n" for line in [*lines, *remarked])
+                file.writelines(f"{line}\n" for line in found)
         except (OSError, ValueError) as error:
             problem = f"'{listing}' cannot be written ({type(error).__name__})"
             raise ArgumentError("damaged_list", problem, of=of) from error

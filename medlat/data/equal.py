@@ -1,6 +1,7 @@
-"""Images that are the same, pixel for pixel."""
+"""Images that are the same, pixel for pixel, and images that show nothing."""
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,19 @@ def equal_pixels(images: Any, rows: np.ndarray) -> list[list[int]]:
             count. rows: rising.
     """
     found: dict[bytes, list[int]] = {}
+    for row, image in _each(images, rows):
+        if image.min() < image.max():
+            found.setdefault(hashlib.blake2b(image, digest_size=16).digest(), []).append(row)
+    return sorted(same for same in found.values() if len(same) > 1)
+
+
+def blank(images: Any, rows: np.ndarray) -> list[int]:
+    """Which of these rows hold a single value. images, rows: as of `equal_pixels`."""
+    return [row for row, image in _each(images, rows) if image.min() == image.max()]
+
+
+def _each(images: Any, rows: np.ndarray) -> Iterator[tuple[int, Any]]:
     step = max(1, BLOCK_BYTES // max(1, int(np.prod(images.shape[1:])) * 2))
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
-        for row, image in zip(block.tolist(), np.ascontiguousarray(images[block]), strict=True):
-            if image.min() < image.max():
-                found.setdefault(hashlib.blake2b(image, digest_size=16).digest(), []).append(row)
-    return sorted(same for same in found.values() if len(same) > 1)
+        yield from zip(block.tolist(), np.ascontiguousarray(images[block]), strict=True)

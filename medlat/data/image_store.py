@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ from medlat.core.progress import track
 from medlat.core.spaces import ImageSpec, pictures
 from medlat.core.store import IMAGES, RECIPE
 from medlat.data.account import account, account_of, add, is_too_damaged, refuse_damage, show_paths, warn
+from medlat.data.equal import blank
 from medlat.data.groups import joined
 from medlat.data.modality import Modality
 from medlat.data.source import Chunk, Damaged, ParallelMap, Remark, Scan, Slice, SliceSource
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM) if sys.platform != "win32" else ()
 OUTLIVES_SIGTERM_S = 120  # a worker; clusters kill what is left after at most so long
+BLANK = "one value everywhere"
+CLASSES_SHOWN = 12  # of a label, when the images are made
 INLINE_BELOW = 64  # items: starting worker processes costs more than reading these
 
 
@@ -149,14 +152,29 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
         add(scan, said)
         if hasattr(source, "compare"):
             _read_again(source, scan, how, folder, spacing, parallel_map)
+    stored, rows = np.load(folder / IMAGES, mmap_mode="r"), np.flatnonzero(~np.isnan(spacing))
+    items = [item for chunk in scan.chunks for item in chunk.items]
+    scan.remarks += [Remark(_path(items[row]), BLANK, True) for row in blank(stored, rows)]
     left_out = sum(isinstance(one, Remark) and not one.kept for one in said)
     _settle(scan, images - left_out, how, source)
     if not all(chunk.known for chunk in scan.chunks):
-        stored, rows = np.load(folder / IMAGES, mmap_mode="r"), np.flatnonzero(~np.isnan(spacing))
         scan.chunks = joined(scan.chunks, stored, rows, are_files=hasattr(source, "folder"))
     info = _write_index(source.modality, scan, spacing, how, folder)
     counted = f"{info['slices']:,} {source.modality.nouns} of {len(info['patients']):,} patients (groups)"
-    log.info("%s", "\n  ".join([f"data: {counted}", *map(str, account_of(info, copies=0))]))
+    lines = [*map(str, account_of(info, copies=0)), *_label_lines(folder, info["classes"])]
+    log.info("%s", "\n  ".join([f"data: {counted}", *lines]))
+
+
+def _label_lines(folder: Path, classes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Of each label how many images have each of its classes, in their order; of many classes the first."""
+    index = np.load(folder / "index.npz")
+    lines = []
+    for label, names in classes.items():
+        counts = np.bincount(index[f"label.{label}"].astype(int), minlength=len(names))
+        shown = [f"{name} ({count:,})" for name, count in zip(names, counts, strict=True)]
+        more = f" and {len(shown) - CLASSES_SHOWN} more" if len(shown) > CLASSES_SHOWN else ""
+        lines.append(f"{label}: {', '.join(shown[:CLASSES_SHOWN])}{more}")
+    return lines
 
 
 def _settle(scan: Scan, images: int, how: Preparation, source: SliceSource) -> None:
@@ -278,8 +296,7 @@ def _read_chunk(
         if isinstance(result, Slice) and isinstance(image, np.ndarray):
             images[start + i] = image
             spacing[i] = _pixel_mm(result, size, field_of_view_mm)
-            if result.remark is not None:
-                remarks[result.remark] = None
+            remarks |= dict.fromkeys(result.remarks)
         else:
             assert not isinstance(image, np.ndarray)
             images[start + i] = source.modality.fill
@@ -298,7 +315,11 @@ def _on_grid(grid: "ToGrid", item: Any, image: Slice) -> np.ndarray | Damaged:
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error):  # as torch says it
             raise
         reason = "more than fits into memory"
-    return Damaged(getattr(item, "path", "an image without a file"), reason)
+    return Damaged(_path(item), reason)
+
+
+def _path(item: Any) -> str:
+    return getattr(item, "path", "an image without a file")
 
 
 def _read_again(

@@ -51,7 +51,7 @@ class Slice(NamedTuple):
 
     pixels: np.ndarray  # [H, W] float32 in the modality's unit, or [H, W, 3] uint8 or float32 (RGB, 0 to 255)
     spacing_mm: tuple[float, float]  # distance between rows, between columns
-    remark: Remark | None = None  # on its file, which is read all the same
+    remarks: tuple[Remark, ...] = ()  # on its file, which is read all the same
 
 
 @dataclass(frozen=True)

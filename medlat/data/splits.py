@@ -67,7 +67,10 @@ def split(
             raise ArgumentError(name, "expected a share from 0 to below 1", share)
     if test == 0.0 or test + validation >= 1.0:
         raise ArgumentError("test", f"with validation={validation} nothing is left to train or to test on", test)
+    has_places = any(np.ptp(position[patient == one]) > 0 for one in np.unique(patient))
     if by == "slab":
+        if not has_places:
+            raise ArgumentError("by", "no image says where it lies in its patient; expected patient", "slab")
         return _by_slab(patient, position, test)
     numbers = np.unique(patient)
     if len(numbers) < 2:
@@ -76,10 +79,11 @@ def split(
             if studies > 1
             else ""
         )
+        slab = ", or set it to slab to hold out a slab of this one (flatters the result)" if has_places else ""
         raise ArgumentError(
             "by",
             f"the data hold one patient only{shared}. Results count on held-out patients: add patients, say by "
-            f"data.group who they are, or set it to slab to hold out a slab of this one (flatters the result)",
+            f"data.group who they are{slab}",
             "patient",
         )
     order = np.random.default_rng(seed).permutation(numbers)

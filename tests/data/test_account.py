@@ -25,8 +25,8 @@ class Found:
         return Scan([chunk], [DAMAGED[2]], {"not a picture": 1234}, REMARKS)
 
     def read(self, chunk):
-        for _ in chunk.items:
-            yield Slice(np.zeros((8, 8), np.float32), (1.0, 1.0))
+        for item in chunk.items:
+            yield Slice(np.eye(8, dtype=np.float32) * (item == "secret/d") * 255, (1.0, 1.0))
 
 
 def test_each_kind_has_its_lines_most_first():
@@ -56,13 +56,15 @@ def test_preparation_ends_with_the_table_and_keeps_no_path(tmp_path, caplog, cap
         "  damaged          1  truncated\n"
         "  left out     1,234  not a picture\n"
         "  left out         1  without a label\n"
-        "  read             1  counts as normal"
+        "  read             1  counts as normal\n"
+        "  read             1  one value everywhere"
     ]
-    lines = ["secret/b: truncated", "secret/c: without a label", "secret/d: counts as normal"]
+    blank = "an image without a file: one value everywhere"
+    lines = ["secret/b: truncated", "secret/c: without a label", blank, "secret/d: counts as normal"]
     assert (tmp_path / "list.txt").read_text().splitlines() == lines
     assert capsys.readouterr().err.startswith(
-        "1 damaged file:\n  secret/b: truncated\n2 files left out or read with a remark:\n"
-        "  secret/c: without a label\n  secret/d: counts as normal\n"
+        "1 damaged file:\n  secret/b: truncated\n1 file left out:\n  secret/c: without a label\n"
+        f"2 files read with a remark:\n  {blank}\n  secret/d: counts as normal\n"
     )
     assert all(b"secret" not in (tmp_path / name).read_bytes() for name in ("slices.json", "index.npz", "images.npy"))
 

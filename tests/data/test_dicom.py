@@ -8,7 +8,7 @@ from data.dicom_files import ct_dataset, positions, read, save, scan, write_enha
 from pydicom import dcmwrite, uid
 
 from medlat.data.ct.dicom import CTDicom
-from medlat.data.source import Slice
+from medlat.data.source import Remark, Slice
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no real CT images at ../shared/data")
@@ -272,7 +272,10 @@ def test_the_same_file_twice_counts_once_and_the_whole_one_wins(tmp_path: Path) 
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "c").write_bytes(whole.read_bytes())
     found = scan(tmp_path)
-    assert found.skipped == {"duplicate": 2}
+    assert found.remarks == [
+        Remark(str(path), "duplicate", False) for path in (tmp_path / "a", tmp_path / "deep" / "c")
+    ]
+    assert found.skipped == {}
     assert found.damaged == []
     assert read_one(tmp_path).mean() == 7
 
@@ -303,20 +306,21 @@ def test_enhanced_ct_is_read_frame_by_frame(tmp_path: Path, syntax: str) -> None
 
 @needs_real
 @pytest.mark.parametrize(
-    ("folder", "slices", "patients", "skipped"),
+    ("folder", "slices", "patients", "duplicates"),
     [  # five files of ct_tcga_luad are there twice, under two names
-        ("ct_tcga_luad", 95, 54, {"duplicate": 5}),
-        ("ct_lidc", 39, 3, {}),
-        ("ct_lung_dx", 30, 1, {}),
-        (".", 164, 58, {"duplicate": 5}),
+        ("ct_tcga_luad", 95, 54, 5),
+        ("ct_lidc", 39, 3, 0),
+        ("ct_lung_dx", 30, 1, 0),
+        (".", 164, 58, 5),
     ],
 )
-def test_real_data_are_found(folder: str, slices: int, patients: int, skipped: dict) -> None:
+def test_real_data_are_found(folder: str, slices: int, patients: int, duplicates: int) -> None:
     found = scan(REAL / folder)
     assert sum(len(chunk.items) for chunk in found.chunks) == slices
     assert len({chunk.patient for chunk in found.chunks}) == patients
     not_dicom = sum(path.is_file() and path.suffix != ".dcm" for path in (REAL / folder).rglob("*"))
-    assert found.skipped == skipped | ({"not DICOM": not_dicom} if not_dicom else {})
+    assert found.skipped == ({"not DICOM": not_dicom} if not_dicom else {})
+    assert [one.reason for one in found.remarks] == ["duplicate"] * duplicates
     assert found.damaged == []
 
 

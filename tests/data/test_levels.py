@@ -179,7 +179,7 @@ def test_a_doubtful_range_is_said(tmp_path, caplog, values, arguments, said):
 
 
 def test_colours_of_12_bits_in_16_are_said(tmp_path, caplog):
-    deep = np.stack([ramp(0, 4095)] * 3, -1)
+    deep = np.stack([ramp(0, 4095), ramp(0, 2000), ramp(0, 4095)], -1)
     for i, values in enumerate((deep, deep[::-1])):
         tifffile.imwrite(tmp_path / f"{i}.tif", values, photometric="rgb")
     (tmp_path / "labels.csv").write_text("path,label,group\n0.tif,x,1\n1.tif,y,2\n")
@@ -212,3 +212,39 @@ def test_colours_and_damaged_files_have_no_range(tmp_path, caplog):
     (tmp_path / "1.png").write_bytes(b"\x89PNG nothing more")
     assert len(source.scan(in_order).chunks) == 2
     assert caplog.messages == []
+
+
+COLOURS = np.arange(7 * 7 * 3, dtype=np.uint8).reshape(7, 7, 3) * np.array([1, 0, 0], np.uint8)  # red, 0 to 144
+GREYS = COLOURS.max(2)
+IS_GREY = (
+    "none of 2 pictures looked at has colours, and they are read as H&E histology; data=radiographs reads greyscale"
+)
+HAS_COLOURS = (
+    "2 of 2 pictures looked at have colours, of which the brightness alone is read as radiography; data=image_folder "
+    "reads colours"
+)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "1"])
+def test_greyscale_that_is_read_as_colours_is_said(tmp_path, caplog, mode):
+    source = of(tmp_path, GREYS, GREYS.T.copy(), colour=True)
+    for i in range(2):
+        Image.open(tmp_path / f"{i}.png").convert(mode).save(tmp_path / f"{i}.png", "tiff" if mode == "CMYK" else "png")
+    source.scan(in_order)
+    assert caplog.messages == [IS_GREY]
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "RGBA", "CMYK"])
+def test_colours_that_are_read_as_greyscale_are_said(tmp_path, caplog, mode):
+    source = of(tmp_path, COLOURS, COLOURS[::-1].copy())
+    for i in range(2):
+        Image.open(tmp_path / f"{i}.png").convert(mode).save(tmp_path / f"{i}.png", "tiff" if mode == "CMYK" else "png")
+    source.scan(in_order)
+    assert caplog.messages == [HAS_COLOURS]
+
+
+def test_pictures_of_the_kind_that_is_read_say_nothing(tmp_path, caplog):
+    for colour, values in ((True, COLOURS), (False, GREYS)):
+        of(tmp_path, values, values[::-1].copy(), colour=colour).scan(in_order)
+    of(tmp_path, COLOURS, *[GREYS] * 19).scan(in_order)
+    assert caplog.messages == [], "and one coloured picture of twenty is no matter"

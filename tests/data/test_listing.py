@@ -18,10 +18,11 @@ def in_order(function, items, description):
 
 
 def data_set(root: Path, rows: str, *files: str, header: str = "path,label,group") -> ImageFolder:
-    """Files of 4² pixels, the i-th of them of grey level 20 i + 10, and a CSV."""
+    """Files of 4² pixels, the i-th of them of grey level 20 i + 10, but for a row, and a CSV."""
     for i, name in enumerate(files):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((4, 4), 20 * i + 10, np.uint8)).save(root / name, format="PNG")
+        pixels = np.pad(np.full((3, 4), 20 * i + 10, np.uint8), ((0, 1), (0, 0)))
+        Image.fromarray(pixels).save(root / name, format="PNG")
     (root / "labels.csv").write_text(f"{header}\n{rows}", encoding="utf-8")
     return ImageFolder(str(root), colour=False)
 
@@ -142,6 +143,62 @@ def test_no_label_at_all(tmp_path, unlabelled):
         ImageFolder(str(tmp_path), unlabelled=unlabelled).scan(in_order)
 
 
+CHEXPERT = "a.png,1.0,1\nb.png,0.0,2\nc.png,-1.0,3\nd.png,,4\ne.png,1,5\nf.png,-1,6\n"
+FILES = [f"{name}.png" for name in "abcdef"]
+
+
+def test_numbers_below_0_are_no_class_without_a_word(tmp_path):
+    source = data_set(tmp_path, CHEXPERT, *FILES)
+    with pytest.raises(UserError) as refused:
+        source.scan(in_order)
+    assert str(refused.value).splitlines()[1:] == [
+        "  2 labels are -1 beside 0, 1; leave_out_labels=[-1] leaves those images out, classes=[-1,0,1] takes them as "
+        "they are"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["class", "quantity"])
+def test_labels_that_are_not_wanted_are_left_out_and_counted(tmp_path, caplog, kind):
+    data_set(tmp_path, CHEXPERT, *FILES)
+    source = ImageFolder(str(tmp_path), colour=False, unlabelled="drop", leave_out_labels=[-1], kind=kind)
+    with caplog.at_level("INFO"):
+        store = prepared(source, tmp_path / "out", 0.0)
+    assert ("\n  label: 0 (1), 1 (2)" in caplog.text) == (kind == "class")
+    assert store.info["account"] == [
+        ["left out", 2, "label is -1, as leave_out_labels says"],
+        ["left out", 1, "without a label"],
+    ]
+    assert sorted(store.columns["label.label"]) == [0.0, 1.0, 1.0]
+    assert store.classes("label") == (["0", "1"] if kind == "class" else None)
+
+
+def test_a_class_below_0_that_is_named_is_one(tmp_path):
+    data_set(tmp_path, CHEXPERT, *FILES)
+    scan = ImageFolder(str(tmp_path), colour=False, classes=[-1, 0, 1]).scan(in_order)
+    assert scan.classes == {"label": ("-1", "0", "1")}
+    assert [chunk.columns["label.label"][0] for chunk in scan.chunks] == [2, 1, 0, 2, 0]
+
+
+@pytest.mark.parametrize("labels", [["0", "1"], ["-2", "-1"], ["no", "yes"]])
+def test_labels_of_one_side_of_0_are_classes(tmp_path, labels):
+    source = data_set(tmp_path, f"a.png,{labels[0]},1\nb.png,{labels[1]},2\n", "a.png", "b.png")
+    assert source.scan(in_order).classes == {"label": tuple(labels)}
+
+
+def test_a_label_to_leave_out_that_is_not_there_is_said(tmp_path, caplog):
+    data_set(tmp_path, "a.png,x,1\nb.png,y,2\n", "a.png", "b.png")
+    assert len(ImageFolder(str(tmp_path), colour=False, leave_out_labels=["X", "y"]).scan(in_order).chunks) == 1
+    assert "leave_out_labels: no row has the label 'X'" in caplog.messages
+    with pytest.raises(UserError, match=r"^leave_out_labels: no row of '.*' has another label"):
+        ImageFolder(str(tmp_path), colour=False, leave_out_labels=["x", "y"]).scan(in_order)
+
+
+def test_a_file_with_a_label_that_is_left_out_and_another_is_refused(tmp_path):
+    data_set(tmp_path, "a.png,-1,1\na.png,1,1\nb.png,0,2\n", "a.png", "b.png")
+    with pytest.raises(UserError, match=r"1 listed twice with different label, group or part: 'a\.png'"):
+        ImageFolder(str(tmp_path), colour=False, leave_out_labels=[-1]).scan(in_order)
+
+
 WRITTEN = [
     "sep=;\npath;label;group\na.png;x;1\nb.png;y;2\n",
     '"sep=,"\npath,label,group\na.png,x,1\nb.png,y,2\n',
@@ -199,6 +256,23 @@ def test_labels_that_may_be_meant_alike_are_said(tmp_path, caplog, one, other, s
     found = [line for line in caplog.messages if line.startswith("labels")]
     assert len(found) == (said is not None)
     assert (said or "") in "".join(found)
+
+
+def test_all_columns_that_are_not_there_are_named_at_once(tmp_path):
+    source = data_set(tmp_path, "a.png,x\n", "a.png", header="image_id,finding")
+    with pytest.raises(UserError) as refused:
+        source.expected()
+    assert [line.split(": the CSV")[0].strip() for line in str(refused.value).splitlines()[1:]] == [
+        "path_column",
+        "label_column",
+        "group_column",
+    ]
+    alone = ImageFolder(str(tmp_path), path_column="image_id", label_column="finding")
+    with pytest.raises(UserError) as refused:
+        alone.expected()
+    assert str(refused.value) == (
+        "group_column: the CSV has no column 'group'; choose from finding, image_id (group_column=null: none)"
+    )
 
 
 def test_a_column_whose_name_is_a_number(tmp_path):
@@ -262,12 +336,12 @@ def test_pictures_of_few_values_beside_images_may_be_masks(tmp_path, caplog):
     noise = np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8)
     for i in range(4):
         Image.fromarray(noise + i).save(tmp_path / f"{i}.png")
-        Image.fromarray((noise > 200).astype(np.uint8)).save(tmp_path / f"{i}_mask.png")
+        Image.fromarray((noise > 200).astype(np.uint8)).save(tmp_path / f"m{i}.png")
     ImageFolder(str(tmp_path), labels=None, colour=False).scan(in_order)
     said = "4 of 8 pictures looked at hold at most 8 different values, as masks do; exclude=PATTERN leaves files out"
     assert said in caplog.text
     caplog.clear()
-    scan = ImageFolder(str(tmp_path), labels=None, colour=False, exclude="*_mask*").scan(in_order)
+    scan = ImageFolder(str(tmp_path), labels=None, colour=False, exclude="m*").scan(in_order)
     assert (len(scan.chunks), scan.skipped) == (4, {"excluded": 4})
     assert "as masks do" not in caplog.text
 

@@ -202,6 +202,11 @@ LISTS = [
     ('{"training": [{"image": 7}, {"image": []}, 3]}', {}, r"image_key=image: 3 items without the path of an image"),
     ('{"training": [{"image": "1", "Label": 1}]}', {"label_key": "label"}, r"label_key=label: .* mean 'Label'"),
     ('{"training": [{"image": "1", "label": "1.nii"}]}', {"label_key": "label"}, r"1 labels are files, as of a segm"),
+    (
+        '{"training": [{"image": "1", "label": 1}, {"image": "2", "label": -1}]}',
+        {"label_key": "label"},
+        r"1 labels are -1 beside 1; null in the place of -1 leaves those images out, classes=\[-1,1\] takes",
+    ),
     ('{"training": [{"image": "1", "label": 1}]}', {"label_key": "label"}, r"every label is '1', expected two or"),
     (
         '{"training": [{"image": "1", "label": "a"}, {"image": "1", "label": "b"}]}',

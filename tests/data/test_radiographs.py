@@ -14,7 +14,7 @@ from medlat.data.groups import Grouped
 from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.pictures.dicom import is_dicom, read_dicom, read_identity
 from medlat.data.pictures.image_folder import ImageFolder
-from medlat.data.source import Damaged
+from medlat.data.source import Damaged, Remark, Slice
 
 STORED = np.array([[0, 1000, 2000], [3000, 4000, 4095]], np.uint16)
 FULL = STORED / 4095 * 255
@@ -51,6 +51,7 @@ def table(descriptor: list[int], data: list[int]) -> Sequence:
 
 WINDOW = {"WindowCenter": 2048, "WindowWidth": 2048}  # 1024 to 3071
 WINDOWED = np.clip((STORED - 2047.5) / 2047 + 0.5, 0, 1) * 255
+NARROW = {"RescaleSlope": 1 / 4096, "RescaleIntercept": 0, "WindowCenter": 0.5, "WindowWidth": 0.5}
 SHOWN = [
     ({}, FULL),
     ({"PhotometricInterpretation": "MONOCHROME1"}, 255 - FULL),
@@ -62,7 +63,11 @@ SHOWN = [
     ({"WindowCenter": [2048, 100], "WindowWidth": [2048, 10]}, WINDOWED),
     (WINDOW | {"VOILUTFunction": "LINEAR_EXACT"}, np.clip((STORED - 2048.0) / 2048 + 0.5, 0, 1) * 255),
     (WINDOW | {"VOILUTFunction": "SIGMOID"}, 255 / (1 + np.exp(-4 * (STORED - 2048.0) / 2048))),
+    (NARROW | {"VOILUTFunction": "LINEAR_EXACT"}, np.clip((STORED / 4096 - 0.5) / 0.5 + 0.5, 0, 1) * 255),
+    (NARROW | {"VOILUTFunction": "SIGMOID"}, 255 / (1 + np.exp(-4 * (STORED / 4096 - 0.5) / 0.5))),
+    (NARROW, FULL),
     ({"WindowCenter": 0, "WindowWidth": 0}, FULL),
+    ({"WindowCenter": 0, "WindowWidth": 0, "VOILUTFunction": "LINEAR_EXACT"}, FULL),
     ({"WindowCenter": 2048}, FULL),
     ({"RescaleSlope": 2, "RescaleIntercept": -100}, FULL),
     ({"RescaleSlope": 2, "RescaleIntercept": 0, "WindowCenter": 4096, "WindowWidth": 4096}, WINDOWED),
@@ -77,10 +82,10 @@ SHOWN = [
 
 @pytest.mark.parametrize(("tags", "expected"), SHOWN)
 def test_an_image_is_what_a_viewer_shows(tmp_path, tags, expected):
-    grey, spacing = read_dicom(write(tmp_path / "a.dcm", **tags), colour=False)
-    assert (grey.dtype, spacing) == (np.float32, None)
+    grey, spacing, doubts = read_dicom(write(tmp_path / "a.dcm", **tags), colour=False)
+    assert (grey.dtype, spacing, doubts) == (np.float32, None, ())
     np.testing.assert_allclose(grey, expected, atol=0.1)
-    rgb, _ = read_dicom(str(tmp_path / "a.dcm"), colour=True)
+    rgb = read_dicom(str(tmp_path / "a.dcm"), colour=True).pixels
     np.testing.assert_array_equal(rgb, np.rint(grey).astype(np.uint8)[..., None].repeat(3, 2))
 
 
@@ -162,7 +167,6 @@ def test_a_file_without_preamble(tmp_path):
 
 
 REFUSED = [
-    ({"NumberOfFrames": 2, "PixelData": STORED.tobytes() * 2}, "several frames in a file, where one image is expected"),
     ({"Rows": None}, "DICOM without an image"),
     ({"Rows": 9000, "Columns": 9000}, "more than 67 million pixels, or 9 million of JPEG 2000"),
     ({"PixelData": b"\0\0"}, "corrupt DICOM file"),
@@ -178,6 +182,55 @@ REFUSED = [
 def test_what_is_no_image_says_why(tmp_path, tags, reason):
     with pytest.raises(ValueError, match="^" + reason + "$"):
         read_dicom(write(tmp_path / "a.dcm", **tags), False)
+
+
+STATE, ENCAPSULATED = "1.2.840.10008.5.1.4.1.1.11.1", "1.2.840.10008.5.1.4.1.1.66.4"  # greyscale softcopy; segmentation
+NO_IMAGE = {"Rows": None, "Columns": None, "PixelData": None}
+OTHERS = [
+    (NO_IMAGE | {"Modality": "PR", "SOPClassUID": STATE}, "presentation state, which is not applied"),
+    (NO_IMAGE | {"Modality": "", "SOPClassUID": STATE}, "presentation state, which is not applied"),
+    (NO_IMAGE | {"Modality": "SR"}, "DICOM without image"),
+    ({"Modality": "SEG", "SOPClassUID": ENCAPSULATED}, "DICOM without image"),
+    ({"NumberOfFrames": 2, "PixelData": STORED.tobytes() * 2}, "several frames in a file, where one image is expected"),
+]
+
+
+@pytest.mark.parametrize(("tags", "reason"), OTHERS)
+def test_what_is_meant_for_something_else_is_left_out_and_no_damage(tmp_path, tags, reason):
+    """Whether it is met among all files, or a CSV with groups lists it, so that no header is read before."""
+    path = write(tmp_path / "other.dcm", **tags)
+    assert read_identity(path).reason == reason
+    vindr(tmp_path, rows="a,0,p1\nb,1,p2\nother,1,p2\n")
+    listed = ImageFolder(str(tmp_path), path_column="image_id", colour=False)
+    found = [one for chunk in listed.scan(in_order).chunks for one in listed.read(chunk)]
+    assert [one for one in found if not isinstance(one, Slice)] == [Remark(path, reason, False)]
+    assert len(found) == 3
+    every = ImageFolder(str(tmp_path), labels=None, colour=False).scan(in_order)
+    assert (every.skipped, every.remarks) == ({"no picture": 1}, [Remark(path, reason, False)])
+
+
+DOUBTS = [
+    ({"Modality": "CT"}, "CT in grey levels, not in Hounsfield units", "data=ct_dicom reads Hounsfield units"),
+    (
+        {"PresentationIntentType": "FOR PROCESSING"},
+        "FOR PROCESSING: raw values of a detector",
+        "data.source.exclude=PATTERN leaves such files out",
+    ),
+    (
+        {"BurnedInAnnotation": "YES"},
+        "BurnedInAnnotation: text in the picture may name the patient",
+        "data.source.exclude=PATTERN leaves such files out",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tags", "doubt", "advice"), DOUBTS)
+def test_values_that_may_not_be_those_that_are_wanted_are_said(tmp_path, tags, doubt, advice):
+    path = write(tmp_path / "a.dcm", **tags)
+    source = ImageFolder(str(tmp_path), labels=None, colour=False)
+    (image,) = (one for chunk in source.scan(in_order).chunks for one in source.read(chunk))
+    np.testing.assert_allclose(image.pixels, FULL, atol=0.1)
+    assert image.remarks == (Remark(path, doubt, True, advice=advice),)
 
 
 def test_a_cut_file_is_damaged(tmp_path):

@@ -20,7 +20,7 @@ HOW = Preparation(image_size=16, field_of_view_mm=32.0, max_damaged=0.5, salt="s
 
 @dataclass
 class Levels:
-    """A source whose slice i is i HU everywhere; some are damaged."""
+    """A source whose slice i is i HU, but for its last rows; some are damaged."""
 
     patients: int = 3
     slices: int = 4
@@ -46,7 +46,7 @@ class Levels:
             yield (
                 Damaged(f"secret/{i}", "truncated")
                 if i in self.bad
-                else Slice(np.full((32, 32), i, np.float32), (1.0, 1.0))
+                else Slice(np.pad(np.full((30, 32), i, np.float32), ((0, 2), (0, 0)), constant_values=100), (1.0, 1.0))
             )
 
 

@@ -35,6 +35,14 @@ def test_one_patient_is_refused_and_slab_offered():
         split(PATIENT[:5], POSITION[:5], 0.2, 0.1, 0)
 
 
+def test_without_places_no_slab_is_offered_or_held_out():
+    """Tiles of one slide: in the order of the store they would be any tiles, not a slab."""
+    with pytest.raises(UserError, match=r"^by=patient: .*one patient only.*say by data.group who they are$"):
+        split(np.zeros(5, int), np.zeros(5), 0.2, 0.1, 0)
+    with pytest.raises(UserError, match=r"^by=slab: no image says where it lies in its patient; expected patient$"):
+        split(np.repeat([0, 1], 5), np.repeat([0.0, 3.0], 5), 0.2, 0.1, 0, by="slab")
+
+
 def test_studies_that_share_one_patient_are_counted_and_the_way_out_is_named():
     with pytest.raises(UserError) as refused:
         split(PATIENT[:5], POSITION[:5], 0.2, 0.1, 0, studies=6)

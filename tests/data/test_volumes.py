@@ -109,7 +109,7 @@ def test_nrrd_that_says_its_spacing_alone_is_read_and_that_is_said(tmp_path: Pat
     write_nrrd(tmp_path / "a.nrrd", HU, space="", space_directions="", space_origin="", spacings="1 2 3")
     slices = read(tmp_path)
     assert slices[0].spacing_mm == (2.0, 1.0)
-    assert slices[0].remark == Remark(str(tmp_path / "a.nrrd"), "no orientation: taken as LPS", True)
+    assert slices[0].remarks == (Remark(str(tmp_path / "a.nrrd"), "no orientation: taken as LPS", True),)
     np.testing.assert_array_equal(slices[1].pixels, HU[:, :, 1].T)
 
 
@@ -119,6 +119,59 @@ def test_a_unit_is_believed_where_it_gives_a_likely_spacing(tmp_path: Path, unit
     directions = f"({x},0,0) (0,{y},0) (0,0,{z})"
     write_nrrd(tmp_path / "a.nrrd", HU, space_directions=directions, space_units=f'"{unit}" "{unit}" "{unit}"')
     np.testing.assert_allclose(read(tmp_path)[0].spacing_mm, (2.0, 1.0))
+
+
+LARGE, SMALL = (
+    "slices of more than 1200 mm: is their pixel spacing in mm?",
+    "slices of less than 60 mm: is their pixel spacing in cm?",
+)
+SIZES = [  # pixels a side, mm between them, what is said
+    (512, 0.07, SMALL),
+    (512, 0.0977, SMALL),
+    (300, 0.1, SMALL),
+    (512, 0.7, None),
+    (512, 0.15, None),
+    (32, 1.0, None),
+    (512, 7.0, LARGE),
+    (128, 9.77, LARGE),
+    (64, 12.5, None),
+]
+
+
+@pytest.mark.parametrize(("pixels", "mm", "said"), SIZES)
+def test_slices_as_large_as_none_of_a_patient_are_said(
+    tmp_path: Path, pixels: int, mm: float, said: str | None
+) -> None:
+    """A series in cm is as plausible by its spacing as one in mm."""
+    values = np.tile(HU, (pixels // HU.shape[0] + 1, pixels // HU.shape[1] + 1, 1))[:pixels, :pixels]
+    image = nibabel.Nifti1Image(values, np.diag((-mm, -mm, 3, 1)))
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    write_slice(tmp_path / "dicom" / "a.dcm", values[:, :, 0], PixelSpacing=[mm, mm])
+    for found in (read(tmp_path), scanned(CTDicom(str(tmp_path / "dicom")))):
+        assert [one.reason for one in found[0].remarks] == [said] * (said is not None)
+
+
+def scanned(source: CTDicom) -> list[Slice]:
+    return [one for chunk in source.scan(lambda f, items, _: map(f, items)).chunks for one in source.read(chunk)]
+
+
+@pytest.mark.parametrize(("mm", "spacing"), [(0.07, 0.7), (0.7, 0.7)])
+def test_centimetres_are_believed_where_millimetres_make_no_patient(tmp_path: Path, mm: float, spacing: float) -> None:
+    values = np.tile(HU, (512 // HU.shape[0], 512 // HU.shape[1], 1))
+    directions = f"({mm},0,0) (0,{mm},0) (0,0,{mm})"
+    write_nrrd(tmp_path / "a.nrrd", values, space_directions=directions, space_units='"cm" "cm" "cm"')
+    first, second, *_ = read(tmp_path)
+    np.testing.assert_allclose(first.spacing_mm, (spacing, spacing))
+    assert first.remarks == second.remarks == ()
+
+
+def test_what_is_odd_about_one_volume_is_all_said(tmp_path: Path) -> None:
+    values = np.tile(HU + 1024, (512 // HU.shape[0], 512 // HU.shape[1], 1))
+    nibabel.save(nibabel.Nifti1Image(values, np.diag((-0.07, -0.07, 3, 1))), tmp_path / "a.nii.gz")
+    assert [one.reason for one in read(tmp_path)[0].remarks] == [
+        "no value below -200 HU, as air has: are these Hounsfield units?",
+        SMALL,
+    ]
 
 
 def test_a_nifti_volume_in_metres_that_says_so_is_read(tmp_path: Path) -> None:
@@ -373,7 +426,7 @@ def test_padding_and_no_numbers_hide_nothing(tmp_path: Path) -> None:
     values[0] = -3024
     values[1] = np.nan
     write_nifti(tmp_path / "a.nii", values)
-    remark = read(tmp_path)[0].remark
+    (remark,) = read(tmp_path)[0].remarks
     assert remark.reason == "no value below -200 HU, as air has: are these Hounsfield units?"
     assert remark.values == (24.0, 1214.0)
 

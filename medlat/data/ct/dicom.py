@@ -15,9 +15,10 @@ from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
 from medlat.data.ct.dicom_headers import CODECS, Found, Frame, codec_missing, quiet, read_header
 from medlat.data.ct.dicom_start import DEFLATED
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found
+from medlat.data.ct.plausible import size_remarks
 from medlat.data.modality import CT
 from medlat.data.patterns import Picked
-from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.data.source import Chunk, Damaged, ParallelMap, Remark, Scan, Slice
 
 CHUNK = 32  # slices one worker reads in one go
 MOST_TIMES_USUAL = 3.0  # that pixels of one series may differ in size: parts of it are reconstructed finer
@@ -98,11 +99,12 @@ class CTDicom:
         if not found:
             raise self._nothing_found(paths, skipped, damaged)
         kept = _without_copies(found)
-        skipped["duplicate"] = len(found) - len(kept)
+        copies = {one.frame.path for one in found} - {one.frame.path for one in kept}
+        remarks = [Remark(path, "duplicate", False) for path in sorted(copies)]
         kept, odd = _by_spacing(kept)
         damaged += odd
         studies = {one.frame.path: one.study for one in kept}
-        return Scan(_chunks(kept, str(self.folder)), damaged, dict(+skipped), studies=studies)
+        return Scan(_chunks(kept, str(self.folder)), damaged, dict(+skipped), remarks, studies=studies)
 
     def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
         """Decode the chunk's slices, in order: float32 HU of at least -1024; a file that fails is `Damaged`."""
@@ -189,7 +191,10 @@ def _read_file(path: str, frames: list[Frame]) -> Iterator[Slice | Damaged]:
                     pixels = _hounsfield(next(stored), frame)
             except Exception as error:  # decoders raise anything, and their messages may quote tags
                 problem = _reason(error, frame.syntax)
-        yield Slice(pixels, frame.spacing_mm) if problem is None else Damaged(path, problem)
+        if problem is None:
+            yield Slice(pixels, frame.spacing_mm, size_remarks(path, pixels.shape, frame.spacing_mm))
+        else:
+            yield Damaged(path, problem)
 
 
 def _decode(path: str, frames: list[Frame]) -> Iterator[np.ndarray]:

@@ -10,8 +10,14 @@ from medlat.data.source import Remark
 
 MOST_PIXELS = 4096 * 4096  # of a slice: a decoder takes some twenty bytes for each, so about 0.3 GB
 LIKELY_MM = (0.02, 20.0)  # between pixels; less are metres, more are micrometres
+NARROWEST_MM, FINE_MM = 60.0, 0.3  # of a slice whose pixels are finer than that; less are cm
+WIDEST_MM = 1200.0  # of a slice; a scanner's bore is 700 to 850 mm wide
 RANGE_HU = CT.high - CT.low
 LABELS = "few distinct whole numbers: a label map, not an image"
+WHICH = (  # what to do about label maps
+    "data.source.exclude=PATTERN leaves such files out before they are read, "
+    "data.source.include=PATTERN says which are images"
+)
 MOST_LABELS = 128  # of a label map: TotalSegmentator has 117 classes; a CT slice holds many hundred values
 HIGHEST_LABEL, MOST_HIGH_LABELS = 255, 10  # of more labels than those (MM-WHS: 205, 420 ... 850) the highest
 VOXELS_A_LABEL = 50  # at least: an image of a few voxels has few values too
@@ -27,6 +33,22 @@ def spacing_problem(spacing_mm: tuple[float, float]) -> str | None:
     """Why a distance between pixels cannot be one of a CT image, or None."""
     likely = all(LIKELY_MM[0] <= mm <= LIKELY_MM[1] for mm in spacing_mm)
     return None if likely else "pixel spacing outside {:g} to {:g} mm".format(*LIKELY_MM)
+
+
+def size_doubt(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> str | None:
+    """Why a slice of [rows, columns] pixels is as large as none of a patient, or None."""
+    widest = max(count * mm for count, mm in zip(shape, spacing_mm, strict=True))
+    if widest > WIDEST_MM:
+        return f"slices of more than {WIDEST_MM:g} mm: is their pixel spacing in mm?"
+    if widest < NARROWEST_MM and max(spacing_mm) < FINE_MM:
+        return f"slices of less than {NARROWEST_MM:g} mm: is their pixel spacing in cm?"
+    return None
+
+
+def size_remarks(path: str, shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> tuple[Remark, ...]:
+    """The same, of a file that is read all the same."""
+    doubt = size_doubt(shape, spacing_mm)
+    return (Remark(path, doubt, True, advice="they are read as if in mm"),) if doubt else ()
 
 
 def scaling_problem(slope: float, intercept: float, bits: int) -> str | None:

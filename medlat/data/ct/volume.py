@@ -14,7 +14,7 @@ from typing import IO, Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from medlat.data.ct.plausible import scaling_problem, size_problem, spacing_problem
+from medlat.data.ct.plausible import scaling_problem, size_doubt, size_problem, spacing_problem
 from medlat.data.unpacked import MOST_TIMES, unpacked
 
 MOST_SLICES = 1 << 16
@@ -62,6 +62,7 @@ class Volume:
     """A volume with the axes (row: to the back, column: to the left, slice: up), to the nearest axes of the patient.
 
     affine:     of these axes, in mm.
+    shape:      rows and columns of a slice.
     count:      slices; positions: [count] of each along the normal of its plane, in mm.
     spacing_mm: between rows and between columns.
 
@@ -71,9 +72,10 @@ class Volume:
     def __init__(self, header: Header) -> None:
         self.header = header
         self._check_layout()
-        own = _in_mm(header.affine, header.unit)
-        self.turn, self.affine = _orientation(own, header.shape)
+        self.turn, affine = _orientation(header.affine, header.shape)
         rows, columns, self.count = (header.shape[list(self.turn[:, 0]).index(axis)] for axis in range(3))
+        self.shape = (rows, columns)
+        self.affine = _in_mm(affine, header.unit, self.shape)
         self.spacing_mm = _spacing(self.affine)
         self.slope, self.intercept = np.float32(header.slope), np.float32(header.intercept)
         bits = 32 if header.dtype.kind == "f" else 8 * header.dtype.itemsize
@@ -155,9 +157,10 @@ def _stream(file: IO[bytes], packing: Packing) -> IO[bytes]:
     return cast("IO[bytes]", opened.get(packing, lambda: _Inflated(file))())
 
 
-def _in_mm(affine: np.ndarray, unit: str) -> np.ndarray:
+def _in_mm(affine: np.ndarray, unit: str, shape: tuple[int, int]) -> np.ndarray:
     """The affine in mm. Many a header names a unit that it does not mean: one of mm is believed where it is likely."""
-    if unit not in IN_MM or not np.isfinite(affine).all() or not spacing_problem(_spacing(affine)):
+    own = _spacing(affine)
+    if unit not in IN_MM or not (spacing_problem(own) or size_doubt(shape, own)):
         return affine
     return np.diag([IN_MM[unit]] * 3 + [1.0]) @ affine
 

@@ -13,7 +13,7 @@ from medlat.core.errors import ArgumentError, UserError, key_in
 from medlat.core.ranges import Finite, Patterns, Positive
 from medlat.data.ct import metaimage, nifti, nrrd
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found, other_kind
-from medlat.data.ct.plausible import LABELS, hu_doubt, is_label_map
+from medlat.data.ct.plausible import LABELS, WHICH, hu_doubt, is_label_map, size_remarks
 from medlat.data.ct.volume import Implausible, Unfit, Volume
 from medlat.data.modality import CT
 from medlat.data.patterns import Picked
@@ -22,10 +22,6 @@ from medlat.data.unpacked import forget_pages
 
 READERS = {suffix: kind.read_header for kind in (nifti, metaimage, nrrd) for suffix in kind.SUFFIXES}
 VALUES = (".img", ".img.gz", ".raw", ".zraw", ".raw.gz", ".raw.bz2")  # beside a header
-WHICH = (
-    "data.source.exclude=PATTERN leaves such files out before they are read, "
-    "data.source.include=PATTERN says which are images"
-)
 LOOKED_AT = 16  # slices of a volume, for what its values are
 
 
@@ -116,23 +112,24 @@ class CTVolumes:
         if not named and is_label_map(volume.values(stored, level) for level in middle_first):
             yield from [Remark(path, LABELS, False, advice=WHICH)] * count
             return
-        remark = self._remark(path, volume, (self._hounsfield(volume, stored, level) for level in middle_first))
+        remarks = self._remarks(path, volume, (self._hounsfield(volume, stored, level) for level in middle_first))
         for item in chunk.items:
             values = np.nan_to_num(self._hounsfield(volume, stored, item.level), nan=CT.fill, copy=False)
             forget_pages(mapped)
             clipped = np.ascontiguousarray(np.maximum(values, np.float32(CT.fill)))
-            yield Slice(clipped, volume.spacing_mm, remark)
+            yield Slice(clipped, volume.spacing_mm, remarks)
 
     def _hounsfield(self, volume: Volume, stored: np.ndarray, level: int) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
             return volume.values(stored, level) * self.slope + self.intercept
 
-    def _remark(self, path: str, volume: Volume, slices: Iterable[np.ndarray]) -> Remark | None:
+    def _remarks(self, path: str, volume: Volume, slices: Iterable[np.ndarray]) -> tuple[Remark, ...]:
         """What is odd about a volume that is read all the same."""
         keys = f"{key_in(self, 'slope')} and {key_in(self, 'intercept')}"
         advice = f"HU = value · slope + intercept, for every volume alike, by {keys}"
-        assumed = volume.header.assumed
-        return hu_doubt(path, slices, advice) or (Remark(path, assumed, True) if assumed else None)
+        doubt, assumed = hu_doubt(path, slices, advice), volume.header.assumed
+        own = (doubt, Remark(path, assumed, True) if assumed else None)
+        return (*(one for one in own if one), *size_remarks(path, volume.shape, volume.spacing_mm))
 
 
 class VolumeSlice(NamedTuple):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from medlat.core.errors import ArgumentError, did_you_mean, key_in
 from medlat.data.pictures.files import number, some
+from medlat.data.pictures.labels import below_zero
 
 PARTS = {"train": 0, "training": 0, "val": 1, "validation": 1, "test": 2, "testing": 2}
 MOST_BYTES = 1 << 30
@@ -116,6 +118,9 @@ def labels_of(
         raise ArgumentError("label_key", f"every label is '{texts[0]}', expected two or more", label_key, of=of)
     if quantity:
         return (), [values[text] if text else None for text in found]
+    doubt = below_zero(Counter(filter(None, found)), key_in(of, "classes"), "null in the place of {}")
+    if doubt and classes is None:
+        raise ArgumentError("label_key", doubt, label_key, of=of)
     names = (
         [str(name) for name in classes] if classes is not None else sorted(texts, key=lambda t: _order(values[t], t))
     )

@@ -16,6 +16,7 @@ MOST_PIXELS = 8192 * 8192  # decoded, and then copied once: 0.6 GB
 MOST_OF_JPEG2000 = 3072 * 3072  # whose decoder takes eight times the time and twice the memory
 TOO_MANY = "more than 67 million pixels, or 9 million of JPEG 2000"
 STRIP = 1 << 20  # pixels that are converted together
+SEEN = 256  # pixels a side that tell whether a picture has colours
 # What is read; the library knows others too, whose decoders start programs or need several times the memory
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = (
@@ -130,11 +131,13 @@ class Look(NamedTuple):
     values:  what a greyscale file stores, [H, W], and of colours of 16 bits their upper 8, [H, W, 3]; None of others.
     what:    the kind of a greyscale file's numbers.
     several: whether a second image of the same size follows the one that is read.
+    chroma:  how far a pixel's red, green and blue lie apart, on average, 0 to 255; 0 of a greyscale file.
     """
 
     values: np.ndarray | None
     what: Stored | None
     several: bool
+    chroma: float
 
 
 def look(path: str | os.PathLike[str]) -> Look | None:
@@ -144,10 +147,19 @@ def look(path: str | os.PathLike[str]) -> Look | None:
             if _problem(image):
                 return None
             what, is_deep = stored(image), image.mode in ("RGB", "RGBA") and ";16" in str(getattr(image, "tile", ""))
+            if what is None:
+                image.draft("RGB", (SEEN, SEEN))  # of JPEG, which has smaller ones inside
             values = what.values(np.asarray(image)) if what else np.asarray(image)[..., :3] if is_deep else None
-            return Look(values, what, _is_followed(image))
+            chroma = 0.0 if what else _chroma(image)
+            return Look(values, what, _is_followed(image), chroma)
     except Exception:  # decoders raise anything on damaged files
         return None
+
+
+def _chroma(image: "PIL.Image.Image") -> float:
+    whole = image if image.mode.startswith("RGB") else image.convert("RGBA")
+    rgb = np.asarray(_opaque(whole.reduce(max(1, max(image.size) // SEEN)), colour=True)).astype(np.int16)
+    return float((rgb.max(axis=2) - rgb.min(axis=2)).mean())
 
 
 def _is_followed(image: "PIL.Image.Image") -> bool:

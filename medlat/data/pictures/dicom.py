@@ -5,12 +5,13 @@ Nothing that a tag says leaves this module but numbers, an identity, and reasons
 
 import math
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
-from medlat.data.ct.dicom_headers import codec_problem, quiet
+from medlat.data.ct.dicom_headers import CT_CLASSES, codec_problem, quiet
 from medlat.data.ct.dicom_start import DEFLATED, PREFIX, inflates_too_far, is_bare
 from medlat.data.ct.plausible import spacing_problem
 from medlat.data.pictures.decode import MOST_PIXELS, TOO_MANY
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
 
 START = 132  # bytes, with the prefix
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
-WITHOUT_IMAGE = {"AU", "DOC", "ECG", "KO", "PLAN", "REG", "RTPLAN", "RTRECORD", "RTSTRUCT", "SR"}  # modalities
+WITHOUT_IMAGE = {"AU", "DOC", "ECG", "KO", "PLAN", "REG", "RTPLAN", "RTRECORD", "RTSTRUCT", "SEG", "SR"}  # modalities
 DICOMDIR = "1.2.840.10008.1.3.10"
+PRESENTATION_STATES = "1.2.840.10008.5.1.4.1.1.11."  # SOP classes: greyscale, colour, blending, ...
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 UNCOMPRESSED = {(True, True): "1.2.840.10008.1.2", (False, True): "1.2.840.10008.1.2.1"}  # implicit?, little-endian?
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 WINDOW = ("WindowWidth", "WindowCenter")
-SIZE = (("Rows", 0), ("Columns", 0), ("SamplesPerPixel", 1), ("NumberOfFrames", 1))  # and what is meant where not said
+SIZE = (("Rows", 0), ("Columns", 0), ("SamplesPerPixel", 1))  # and what is meant where not said
+LEAVES_OUT = "data.source.exclude=PATTERN leaves such files out"
 FARTHEST = 1e12  # beyond any window
+SMALLEST_WIDTH = 1e-9  # of a window that is not LINEAR
 
 
 class Header(NamedTuple):
@@ -36,6 +40,23 @@ class Header(NamedTuple):
     patient: str
     study: str
     reason: str | None
+
+
+class Shown(NamedTuple):
+    """An image as a viewer shows it first.
+
+    pixels:     [H, W, 3] uint8, or [H, W] float32 from 0, black, to 255, white.
+    spacing_mm: between rows, between columns; None where the file does not say it.
+    doubts:     why these may not be the values that are wanted, in fixed words, each with what to do then.
+    """
+
+    pixels: np.ndarray
+    spacing_mm: tuple[float, float] | None
+    doubts: tuple[tuple[str, str], ...] = ()
+
+
+class NotAnImage(ValueError):
+    """A file that is whole, and meant for something else than one image; the message says what, in fixed words."""
 
 
 def is_dicom(path: str | os.PathLike[str]) -> bool:
@@ -54,31 +75,28 @@ def read_identity(path: str) -> Header:
         with quiet():
             tags = _opened(path, pixels=False)
             patient, study = (str(tags.get(name) or "").strip(" \0") for name in ("PatientID", "StudyInstanceUID"))
-            modality, kind = tags.get("Modality"), str(tags.file_meta.get("MediaStorageSOPClassUID", ""))
-            if modality == "PR":
-                return Header(patient, study, "presentation state, which is not applied")
-            is_other = modality in WITHOUT_IMAGE or kind == DICOMDIR
-            return Header(patient, study, "DICOM without image" if is_other else None)
+            return Header(patient, study, _other_purpose(tags))
     except Exception:  # whatever pydicom meets in a broken file; `read_dicom` says it
         return Header("", "", None)
 
 
-def read_dicom(
-    path: str, colour: bool, white: float | None = None, black: float | None = None
-) -> tuple[np.ndarray, tuple[float, float] | None]:
-    """The image of a file, and its pixel spacing in mm (between rows, between columns; None where it does not say).
+def read_dicom(path: str, colour: bool, white: float | None = None, black: float | None = None) -> Shown:
+    """The image of a file, in colours where `colour`.
 
-    [H, W, 3] uint8 where `colour`, else [H, W] float32 from 0, black, to 255, white. Greyscale: the modality LUT or
-    rescale, then the first VOI LUT, or the first window, or without them all that the bits stored can hold; then turned
-    about where MONOCHROME1 or an INVERSE presentation LUT shape says so (once, where both do). Padding is black.
+    Greyscale: the modality LUT or rescale, then the first VOI LUT, or the first window, or without them all that the
+    bits stored can hold; then turned about where MONOCHROME1 or an INVERSE presentation LUT shape says so (once, where
+    both do). Padding is black.
 
     white, black: values after the rescale that are white and black, in place of the file's own VOI LUT or window.
 
-    Raises ValueError, in fixed words, where there is no image to be had.
+    Raises NotAnImage where the file is meant for something else, and another ValueError, in fixed words, where there is
+    no image to be had.
     """
     try:
         with quiet():
             return _read(path, colour, white, black)
+    except NotAnImage:
+        raise
     except _NoImage as error:
         problem = str(error)
     except FileNotFoundError:
@@ -112,14 +130,40 @@ class _NoImage(Exception):
     """Why there is none, in fixed words."""
 
 
-def _read(path: str, colour: bool, white: float | None, black: float | None) -> tuple[np.ndarray, Any]:
+def _read(path: str, colour: bool, white: float | None, black: float | None) -> Shown:
     tags = _checked(path)
     decoded = _decoded(tags)
     if _is_colour(tags):
         rgb = _rgb(tags, decoded)
-        return rgb if colour else rgb.astype(np.float32) @ LUMINANCE, _spacing(tags)
+        return Shown(rgb if colour else rgb.astype(np.float32) @ LUMINANCE, _spacing(tags), tuple(_doubts(tags)))
     grey = _grey(tags, decoded, white, black)
-    return np.rint(grey).astype(np.uint8)[:, :, None].repeat(3, 2) if colour else grey, _spacing(tags)
+    pixels = np.rint(grey).astype(np.uint8)[:, :, None].repeat(3, 2) if colour else grey
+    return Shown(pixels, _spacing(tags), tuple(_doubts(tags)))
+
+
+def _other_purpose(tags: "Dataset") -> str | None:
+    """What a file is meant for that is not meant to be one image, or None."""
+    modality, kind = str(tags.get("Modality") or "").strip().upper(), _sop_class(tags)
+    if modality == "PR" or kind.startswith(PRESENTATION_STATES):
+        return "presentation state, which is not applied"
+    if modality in WITHOUT_IMAGE or kind == DICOMDIR:
+        return "DICOM without image"
+    return "several frames in a file, where one image is expected" if int(tags.get("NumberOfFrames") or 1) > 1 else None
+
+
+def _sop_class(tags: "Dataset") -> str:
+    return str(tags.get("SOPClassUID") or tags.file_meta.get("MediaStorageSOPClassUID", ""))
+
+
+def _doubts(tags: "Dataset") -> Iterator[tuple[str, str]]:
+    """Why values may not be those that are wanted, and what to do then."""
+    intent, text = (str(tags.get(n) or "").strip().upper() for n in ("PresentationIntentType", "BurnedInAnnotation"))
+    if _sop_class(tags) in CT_CLASSES or tags.get("Modality") == "CT":
+        yield "CT in grey levels, not in Hounsfield units", "data=ct_dicom reads Hounsfield units"
+    if intent == "FOR PROCESSING":
+        yield "FOR PROCESSING: raw values of a detector", LEAVES_OUT
+    if text == "YES":
+        yield "BurnedInAnnotation: text in the picture may name the patient", LEAVES_OUT
 
 
 def _opened(path: str, pixels: bool) -> "Dataset":
@@ -138,13 +182,13 @@ def _opened(path: str, pixels: bool) -> "Dataset":
 def _checked(path: str) -> "Dataset":
     """The file, once its header has been found to claim nothing that fills the memory or brings a codec down."""
     tags = _opened(path, pixels=False)
-    rows, columns, samples, frames = (int(tags.get(n) or d) for n, d in SIZE)
+    if purpose := _other_purpose(tags):
+        raise NotAnImage(purpose)
+    rows, columns, samples = (int(tags.get(n) or d) for n, d in SIZE)
     if not rows or not columns:
         raise _NoImage("DICOM without an image")
     if rows * columns > MOST_PIXELS:
         raise _NoImage(TOO_MANY)
-    if frames > 1:
-        raise _NoImage("several frames in a file, where one image is expected")
     syntax = str(tags.file_meta.TransferSyntaxUID)
     if problem := codec_problem(syntax):
         raise _NoImage(problem)
@@ -228,9 +272,12 @@ def _windowed(tags: "Dataset", values: np.ndarray, low: float, high: float) -> t
 
 
 def _has_window(tags: "Dataset") -> bool:
-    """Whether the first window is one; 0 wide, as some writers leave it, is none."""
+    """Whether the first window is one; 0 wide, as some writers leave it, is none, and of a LINEAR one less than 1."""
     widths, centres = (_values(tags, name) for name in WINDOW)
-    return bool(widths and centres) and math.isfinite(centres[0]) and 1.0 <= widths[0] < math.inf
+    if not widths or not centres or not math.isfinite(centres[0]):
+        return False
+    is_linear = str(tags.get("VOILUTFunction") or "LINEAR").strip().upper() == "LINEAR"
+    return (1.0 if is_linear else SMALLEST_WIDTH) <= widths[0] < math.inf
 
 
 def _is_inverse(tags: "Dataset") -> bool:

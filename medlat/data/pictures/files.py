@@ -26,10 +26,12 @@ class Table(NamedTuple):
     rows: list[dict[str, str]]
     ambiguous: frozenset[str] = frozenset()
 
-    def check_column(self, key: str, name: str) -> None:
-        """Raises UserError where there is no column of that name, or several; `key` is the configuration's word."""
+    def check_column(self, key: str, name: str, otherwise: str = "") -> None:
+        """Raises UserError where there is no column of that name, or several. key: the configuration's word;
+        otherwise: what to do where there is none.
+        """
         if name not in self.columns:
-            raise UserError(f"{key}: the CSV has no column '{name}'{did_you_mean(name, self.columns)}")
+            raise UserError(f"{key}: the CSV has no column '{name}'{did_you_mean(name, self.columns)}{otherwise}")
         if name in self.ambiguous:
             count = self.columns.count(name)
             raise UserError(f"{key}: the CSV has {count} columns '{name}' with different values; expected one")

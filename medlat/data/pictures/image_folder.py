@@ -10,15 +10,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medlat.core.errors import ArgumentError, key_in
+from medlat.core.errors import ArgumentError, ConfigErrors, UserError, key_in
 from medlat.core.ranges import Finite, Patterns, Positive
 from medlat.data.ct.dicom_start import SUFFIXES
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found
+from medlat.data.ct.plausible import LABELS, WHICH
 from medlat.data.modality import HISTOLOGY, RADIOGRAPH
 from medlat.data.patterns import Picked
 from medlat.data.pictures import decode, dicom
 from medlat.data.pictures.files import Table, read_table
-from medlat.data.pictures.labels import Kind, classes_of, plain, quantities
+from medlat.data.pictures.label_maps import are_labels, named_after
+from medlat.data.pictures.labels import Kind, below_zero, classes_of, plain, quantities
 from medlat.data.pictures.levels import check_levels
 from medlat.data.pictures.listing import Listing, Picture, below, refuse
 from medlat.data.pictures.polarity import FEWEST, Polarity, inverted_among
@@ -52,11 +54,14 @@ class ImageFolder:
                   its VOI LUT or window says. White lies above black.
     kind:         "class", or "quantity": the label is a number to regress.
     unlabelled:   rows without a label: "stop" counts them as damaged, "drop" leaves out any number of them.
+    leave_out_labels: labels whose rows are left out, any number of them, e.g. [-1], uncertain in CheXpert; None: none.
     polarity:     greyscale images among the others that are negatives: "as_stored" does not look, "checked" counts
                   them, "mended" turns them about (`medlat.data.pictures.polarity`).
     include, exclude: which files, as of `medlat.data.patterns.Picked`; None: all, none.
 
-    Raises UserError where an argument is wrong; the CSV is checked by `scan`, which names all that is wrong with it.
+    Without a CSV, label maps beside the pictures (`medlat.data.pictures.label_maps`) are left out, unless `include`
+    says which files are images. Raises UserError where an argument is wrong; the CSV is checked by `scan`, which names
+    all that is wrong with it.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class ImageFolder:
         black: Finite | None = None,
         kind: Kind = "class",
         unlabelled: Literal["stop", "drop"] = "stop",
+        leave_out_labels: list[str | int] | None = None,
         polarity: Polarity = "as_stored",
         include: Patterns = None,
         exclude: Patterns = None,
@@ -107,6 +113,7 @@ class ImageFolder:
         self.classes = [plain(str(name)) for name in classes] if classes is not None else None
         self.colour, self.mpp, self.white, self.black = colour, mpp, white, black
         self.kind, self.unlabelled, self.polarity = kind, unlabelled, polarity
+        self.leave_out_labels = {plain(str(name)) for name in leave_out_labels or ()}
         self.picked = Picked.of(include, exclude)
 
     @property
@@ -136,7 +143,8 @@ class ImageFolder:
         if self.label_column is not None:
             names, value_of = self._values(pictures)
             scan.classes = {self.label_column: names} if names else {}
-        check_levels(self, [one.path for one in pictures], parallel_map)
+        named = {one.path for one in pictures if one.named_after is not None}
+        check_levels(self, [one.path for one in pictures], parallel_map, named)
         groups: defaultdict[str, list[Picture]] = defaultdict(list)
         for one in pictures:
             groups[one.group].append(one)
@@ -146,12 +154,17 @@ class ImageFolder:
             scan.chunks += [Chunk(group, tuple(part), self._columns(part, value_of), known) for part in parts]
         return scan
 
-    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged]:
+    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged | Remark]:
         """Decode the chunk's pictures, in order; a file that cannot be is `Damaged`."""
         for item in chunk.items:
             try:
-                pixels, spacing = self._pixels(item.path)
-                yield Slice(np.float32(255.0) - pixels if item.inverted else pixels, spacing)
+                found = self._read(item.path)
+                if item.named_after is not None and self._is_label_map(found.pixels, item.named_after):
+                    yield Remark(item.path, LABELS, False, advice=WHICH)
+                else:
+                    yield found._replace(pixels=np.float32(255.0) - found.pixels) if item.inverted else found
+            except dicom.NotAnImage as error:
+                yield Remark(item.path, str(error), False)
             except ValueError as error:
                 yield Damaged(item.path, str(error))
 
@@ -183,12 +196,22 @@ class ImageFolder:
         log.warning("%s, and were turned about (%s=mended)", count, key)
         return {int(row): items[row]._replace(inverted=True) for row in picked}
 
-    def _pixels(self, path: str) -> tuple[np.ndarray, tuple[float, float]]:
+    def _is_label_map(self, pixels: np.ndarray, named_after: str) -> bool:
+        """By its values; not where the picture that it is named after has such values too."""
+        if not are_labels(pixels):
+            return False
+        try:
+            return named_after == "" or not are_labels(self._read(named_after).pixels)
+        except ValueError:
+            return True
+
+    def _read(self, path: str) -> Slice:
         mm = self.mpp / 1000.0
-        if dicom.is_dicom(path):
-            pixels, spacing = dicom.read_dicom(path, self.colour, self.white, self.black)
-            return pixels, spacing or (mm, mm)
-        return decode.read_picture(path, self.colour, self.white, self.black), (mm, mm)
+        if not dicom.is_dicom(path):
+            return Slice(decode.read_picture(path, self.colour, self.white, self.black), (mm, mm))
+        shown = dicom.read_dicom(path, self.colour, self.white, self.black)
+        remarks = tuple(Remark(path, doubt, True, advice=advice) for doubt, advice in shown.doubts)
+        return Slice(shown.pixels, shown.spacing_mm or (mm, mm), remarks)
 
     def columns(self) -> tuple[str, ...]:
         """The names of the CSV's columns, one of which may name the groups (`group_column`); none without a CSV."""
@@ -201,10 +224,18 @@ class ImageFolder:
         return read_table(key, self.labels, hint)
 
     def _table(self) -> Table:
-        table = self._read_table()
+        """As `_read_table`. Raises UserError with all columns that are not there."""
+        table, problems = self._read_table(), list[str]()
         for argument in ("path_column", "label_column", "group_column", "split_column"):
-            if (name := getattr(self, argument)) is not None:
-                table.check_column(key_in(self, argument), name)
+            key, name = key_in(self, argument), getattr(self, argument)
+            otherwise = "" if argument == "path_column" else f" ({key}=null: none)"
+            try:
+                if name is not None:
+                    table.check_column(key, name, otherwise)
+            except UserError as error:
+                problems.append(str(error))
+        if problems:
+            raise UserError(problems[0]) if len(problems) == 1 else ConfigErrors(problems)
         return table
 
     def _paths(self, skipped: Counter[str]) -> list[str]:
@@ -222,14 +253,19 @@ class ImageFolder:
         skipped: Counter[str] = Counter()
         paths = self._paths(skipped)
         owners = self._owners(paths, scan, parallel_map)
+        relative = {path: below(self.folder, path).replace(os.sep, "/") for path in paths}
+        after = {} if self.picked.include else named_after(list(relative.values()))  # the user knows better
         pictures = []
         for path, (owner, reason) in zip(paths, owners, strict=True):
             if reason is None:
-                pictures.append(Picture(path, "", owner or below(self.folder, path), math.nan))
+                one = Picture(path, "", owner or below(self.folder, path), math.nan)
+                other = after.get(relative[path])
+                pictures.append(one._replace(named_after=str(self.folder / other) if other else other))
             else:
-                skipped[reason] += 1
+                scan.remarks.append(Remark(path, reason, False))
         if not pictures:
-            raise nothing_found(self.root, "picture (PNG, JPEG, TIFF, BMP, DICOM)", skipped)
+            found = skipped + Counter(one.reason for one in scan.remarks)
+            raise nothing_found(self.root, "picture (PNG, JPEG, TIFF, BMP, DICOM)", found)
         scan.skipped = dict(+skipped)
         return pictures
 
@@ -251,12 +287,15 @@ class ImageFolder:
 
     def _values(self, pictures: list[Picture]) -> tuple[tuple[str, ...], dict[str, float]]:
         """The names of the classes (none of a quantity), and the number that each text of a label stands for."""
-        texts, problems, names = sorted({one.label for one in pictures}), list[str](), tuple[str, ...]()
-        kind_key = key_in(self, "kind")
+        counts, problems, names = Counter(one.label for one in pictures), list[str](), tuple[str, ...]()
+        texts, kind_key = sorted(counts), key_in(self, "kind")
         if self.kind == "quantity":
             values = quantities(texts, kind_key, problems)
         else:
-            names, values = classes_of(texts, self.classes, (key_in(self, "classes"), kind_key), problems)
+            classes_key, without = key_in(self, "classes"), f"{key_in(self, 'leave_out_labels')}=[{{}}]"
+            if self.classes is None and (doubt := below_zero(counts, classes_key, without)):
+                problems.append(doubt)
+            names, values = classes_of(texts, self.classes, (classes_key, kind_key), problems)
         refuse(self, problems)
         if len(set(values.values())) == 1:
             log.warning("every %s is '%s': there is nothing to learn from it", self.label_column, texts[0])

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from medlat.core.errors import nearest
@@ -63,6 +63,26 @@ def classes_of(
         )
     _say_doubts(occurring)
     return tuple(names), {text: float(names.index(name)) for text, name in name_of.items() if name in names}
+
+
+def below_zero(counts: Mapping[str, int], classes_key: str, without: str) -> str | None:
+    """What to decide where some of the labels are numbers below 0 beside others that are not: tables write -1 where
+    somebody was not sure (CheXpert), or did not look. None of other labels.
+
+    counts: text of a label -> images with it. classes_key: what `classes` is called. without: what leaves such images
+    out, with {} for the labels.
+    """
+    classes = {text: plain(text) for text in counts if number(text) is not None}
+    below = sorted({name for name in classes.values() if float(name) < 0})
+    if not below or len(below) == len(set(classes.values())):
+        return None
+    count = sum(counts[text] for text, name in classes.items() if name in below)
+    every = sorted(set(classes.values()), key=float) + sorted(set(counts) - set(classes))
+    return (
+        f"{count} labels are {', '.join(below)} beside {', '.join(name for name in every if name not in below)}; "
+        f"{without.format(','.join(below))} leaves those images out, {classes_key}=[{','.join(every)}] takes them as "
+        f"they are"
+    )
 
 
 def _say_doubts(names: Sequence[str]) -> None:

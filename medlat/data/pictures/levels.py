@@ -3,12 +3,13 @@
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from medlat.core.errors import ArgumentError, key_in
+from medlat.data.modality import Modality
 from medlat.data.pictures.decode import look
 from medlat.data.pictures.dicom import is_dicom, read_unwindowed
 from medlat.data.source import ParallelMap
@@ -22,6 +23,7 @@ DEEP_COLOUR = "16-bit colour"
 FEW_FILES = 0.1  # share of the pictures looked at, for which the others are not refused
 MOST_COMPARED = 1 << 16  # values of a picture
 FEW = 8  # values of a picture that may be a mask
+GREYISH, COLOURED = 1.0, 8.0  # how far from grey (`decode.Look.chroma`); 200 H&E tiles: 23 to 124
 
 
 class Levels(NamedTuple):
@@ -38,10 +40,13 @@ class Levels(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """At one file: its levels, where it is greyscale or of 16-bit colours, and whether it holds several images."""
+    """At one file: its levels, where it is greyscale or of 16-bit colours; whether it holds several images; and how far
+    it is from grey (`decode.Look`), where it is a picture.
+    """
 
     levels: Levels | None
     several: bool = False
+    chroma: float | None = None
 
 
 def looked_at(path: str) -> Looked:
@@ -50,12 +55,15 @@ def looked_at(path: str) -> Looked:
         found = read_unwindowed(path)
         return Looked(None if found is None else _levels("DICOM", *found))
     read = look(path)
-    if read is None or read.values is None:
-        return Looked(None, read is not None and read.several)
+    if read is None:
+        return Looked(None)
+    if read.values is None:
+        return Looked(None, read.several, read.chroma)
     if read.what is None:
-        return Looked(_levels(DEEP_COLOUR, read.values, 0.0, 255.0), read.several)
+        return Looked(_levels(DEEP_COLOUR, read.values, 0.0, 255.0), read.several, read.chroma)
     words = {"u": "", "i": " signed", "f": " floating-point"}[read.what.kind]
-    return Looked(_levels(f"{read.what.bits}-bit{words}", read.values, 0.0, read.what.white), read.several)
+    levels = _levels(f"{read.what.bits}-bit{words}", read.values, 0.0, read.what.white)
+    return Looked(levels, read.several, read.chroma)
 
 
 def _levels(kind: str, values: np.ndarray, black: float, white: float | None) -> Levels | None:
@@ -66,8 +74,11 @@ def _levels(kind: str, values: np.ndarray, black: float, white: float | None) ->
     return Levels(kind, float(finite.min()), float(finite.max()), black, white, few)
 
 
-def check_levels(source: Any, paths: Sequence[str], parallel_map: ParallelMap) -> None:
+def check_levels(
+    source: Any, paths: Sequence[str], parallel_map: ParallelMap, labels: Collection[str] = frozenset()
+) -> None:
     """Looks at up to 256 of the files. source: has `white`, `black` and `labels`, as the configuration names them.
+    labels: those that are label maps where they hold few values, and say nothing of the images then.
 
     Raises UserError where pictures of more than 8 bits use less than a quarter of their range (12 bits in 16), or are
     floating-point, and nobody has said what is white; says it where they use less than half.
@@ -75,20 +86,41 @@ def check_levels(source: Any, paths: Sequence[str], parallel_map: ParallelMap) -
     count = min(len(paths), MOST_LOOKED_AT)
     picked = [paths[i] for i in np.linspace(0, len(paths) - 1, count).astype(int)] if count else []
     kinds: defaultdict[tuple, list[Levels]] = defaultdict(list)
-    several = 0
-    for one, is_several in parallel_map(looked_at, picked, "looking at the range of values"):
+    several, chromas = 0, list[float]()
+    for path, found in zip(picked, parallel_map(looked_at, picked, "looking at the range of values"), strict=True):
+        one, is_several, chroma = found
+        if one is not None and one.few and path in labels:
+            continue
         several += is_several
+        chromas += [] if chroma is None else [chroma]
         if one is not None:
             kinds[one.kind, one.black, one.white].append(one)
     if several:
         log.warning("%d of %d pictures looked at hold several images, of which the first is read", several, count)
-    for found in kinds.values():
-        _check_kind(source, found, len(picked))
-    masks = sum(one.few for found in kinds.values() for one in found)
+    _say_colours(source.modality, chromas)
+    for some in kinds.values():
+        _check_kind(source, some, len(picked))
+    masks = sum(one.few for some in kinds.values() for one in some)
     if source.labels is None and masks > FEW_FILES * count:
         log.warning(
             "%d of %d pictures looked at hold at most %d different values, as masks do; %s=PATTERN leaves files out",
             *(masks, count, FEW, key_in(source, "exclude")),
+        )
+
+
+def _say_colours(modality: Modality, chromas: Sequence[float]) -> None:
+    """Greyscale pictures that are read as colours, and the other way round."""
+    coloured = sum(chroma > COLOURED for chroma in chromas)
+    if modality.colour and chromas and max(chromas) < GREYISH:
+        log.warning(
+            "none of %d pictures looked at has colours, and they are read as %s; data=radiographs reads greyscale",
+            *(len(chromas), modality.name),
+        )
+    elif not modality.colour and coloured > FEW_FILES * len(chromas):
+        log.warning(
+            "%d of %d pictures looked at have colours, of which the brightness alone is read as %s; data=image_folder "
+            "reads colours",
+            *(coloured, len(chromas), modality.name),
         )
 
 

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 from medlat.core.errors import ArgumentError, key_in
 from medlat.data.ct.dicom_tree import picked_among
 from medlat.data.pictures.files import Table, Tree, some
-from medlat.data.pictures.labels import PARTS, is_blank, whole
+from medlat.data.pictures.labels import PARTS, is_blank, plain, whole
 from medlat.data.source import Damaged, Remark, Scan
 
 log = logging.getLogger(__name__)
 
 
 class Picture(NamedTuple):
-    """One file: its label as text ("" for none), its group, its part of a published split, and whether its grey levels
-    are turned about.
+    """One file: its label as text ("" for none), its group, its part of a published split, whether its grey levels are
+    turned about, and, where it is named like a label map, after which file ("": it says so itself; None: it is not).
     """
 
     path: str
@@ -26,6 +26,7 @@ class Picture(NamedTuple):
     group: str
     part: float
     inverted: bool = False
+    named_after: str | None = None
 
 
 def below(folder: Path, path: str) -> str:
@@ -66,12 +67,12 @@ class Listing:
                 faults[fault].append(row[self.source.path_column])
         self.problems += [f"{len(cells)} {fault}: {some(cells)}" for fault, cells in faults.items()]
         refuse(self.source, self.problems)
-        self._leave_out(blank)
+        self._leave_out_blank(blank)
         if repeated := len(rows) - len(found) - sum(blank.values()):
             self.scan.skipped["listed twice"] = repeated
         if not found:
             raise ArgumentError("labels", f"no row of '{self.source.labels}' has a label", of=self.source)
-        return list(found.values())
+        return self._wanted(list(found.values()))
 
     def _rows(self) -> list[tuple[str, dict[str, str]]]:
         """The rows whose file is there, each with it. Others are damaged; it is a problem where all are."""
@@ -122,11 +123,27 @@ class Listing:
         }
         return [fault for fault, is_so in found.items() if is_so]
 
-    def _leave_out(self, blank: Counter[str]) -> None:
-        """Files without a label: counted as skipped, or as damaged."""
+    def _leave_out_blank(self, blank: Counter[str]) -> None:
+        """Files without a label: left out, or counted as damaged."""
         source = self.source
         if source.unlabelled == "drop" and blank:
             self.scan.remarks += [Remark(path, f"without a {source.label_column}", False) for path in blank]
         elif blank:
             reason = f"without a {source.label_column}, which {key_in(source, 'unlabelled')}=drop leaves out"
             self.scan.damaged += [Damaged(path, reason) for path in blank]
+
+    def _wanted(self, pictures: list[Picture]) -> list[Picture]:
+        """Those without a label that `leave_out_labels` names. Raises UserError where none is left."""
+        source, key = self.source, key_in(self.source, "leave_out_labels")
+        labels = [plain(one.label) for one in pictures]
+        if unmet := sorted(source.leave_out_labels - set(labels)):
+            log.warning("%s: no row has the label %s", key, some(unmet))
+        wanted = []
+        for one, label in zip(pictures, labels, strict=True):
+            if label in source.leave_out_labels:
+                self.scan.remarks.append(Remark(one.path, f"{source.label_column} is {label}, as {key} says", False))
+            else:
+                wanted.append(one)
+        if not wanted:
+            raise ArgumentError("leave_out_labels", f"no row of '{source.labels}' has another label", of=source)
+        return wanted
