@@ -98,15 +98,6 @@ def disagreement(black_box: BlackBox, predictions: Tensor, wanted: Tensor) -> Te
     return (p * (p.log() - q.log())).sum(dim=1).mean()
 
 
-def as_predictions(black_box: BlackBox, scores: Tensor, wanted: Tensor) -> Tensor:
-    """Scores [N, K], any numbers -> predictions [N, K] of a black box's task. wanted: [N, K], real ones, whose mean and
-    standard deviation values of a regression are told in.
-    """
-    if black_box.task == "regression":
-        return wanted.mean() + wanted.std() * scores
-    return scores.sigmoid() if black_box.task == "binary" else scores.softmax(dim=1)
-
-
 @torch.no_grad()
 def predict(target: Target, images: Tensor, device: torch.device) -> Tensor:
     """Any number of images [N, C, H, W] in [-1, 1] -> [N] float32 on the CPU, without gradients."""

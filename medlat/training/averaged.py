@@ -33,11 +33,6 @@ class AveragedModule(TrainedModule):
         """The averaged network: what the training is for."""
         return self.averaged.module
 
-    @property
-    def trained(self) -> nn.Module:
-        """What the optimiser moves."""
-        return self.network
-
     def finite(self, terms: dict[str, Tensor]) -> Tensor:
         """The term `loss`. Raises UserError where it is not finite."""
         if not torch.isfinite(terms["loss"]):
@@ -62,7 +57,7 @@ class AveragedModule(TrainedModule):
             raise self._diverged({})
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimisation.adam(self.trained)
+        optimizer = self.optimisation.adam(self.network)
         factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimisation.factor(step, self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
 

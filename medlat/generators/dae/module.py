@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from medlat.classifiers.black_box import BlackBox, as_predictions, disagreement
+from medlat.classifiers.black_box import BlackBox, disagreement
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
 from medlat.core.ranges import Count, NotNegative, Seed
@@ -34,30 +34,27 @@ class DiffusionAutoencoderModule(AveragedModule, GeneratorModule):
         super().__init__(network, seed, steps, optimisation)
 
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
-        noise, time, blur = self._draw(
-            len(images), generator_for(self.seed, "noise", self.global_step, self.global_rank)
-        )
-        found, features = self.network(images, noise, time, blur)
-        wanted = noise - images
+        generator = generator_for(self.seed, "noise", self.global_step, self.global_rank)
+        noise, time, blur = self._draw(len(images), generator)
+        found, wanted = self.network(images, noise, time, blur)
         # What the image would be if it went on straight from where it is: x(t) - t·v, where x(t) = x + t·(noise - x).
         ahead = images + time[:, None, None, None] * (wanted - found)
-        terms = self.terms(images, F.mse_loss(found, wanted), features, ahead)
+        terms = self.terms(images, F.mse_loss(found, wanted), ahead)
         loss = self.finite(terms)
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(images))
         return loss
 
-    def terms(self, images: Tensor, error: Tensor, features: Tensor, ahead: Tensor) -> dict[str, Tensor]:
+    def terms(self, images: Tensor, error: Tensor, ahead: Tensor) -> dict[str, Tensor]:
         """`loss`, which is minimised, and what it is made of. images, ahead: [N, C, H, W], real ones and what the
-        velocities found lead to; error: of the velocities; features: [N, D], what codes are made of.
+        velocities found lead to; error: of the velocities.
         """
         return {"loss": error}
 
     def validation_step(self, images: Tensor, batch_idx: int) -> None:
         model = self.result
-        noise, time, blur = self._draw(len(images), generator_for("validation", batch_idx))
-        found, _ = model(images, noise, time, blur)
+        found, wanted = model(images, *self._draw(len(images), generator_for("validation", batch_idx)))
         decoded = model.decode(model.encode(images))
-        values = {"validation/loss": F.mse_loss(found, noise - images), "validation/psnr": psnr(decoded, images).mean()}
+        values = {"validation/loss": F.mse_loss(found, wanted), "validation/psnr": psnr(decoded, images).mean()}
         self.log_dict(values, on_epoch=True, on_step=False, batch_size=len(images), prog_bar=True)
 
     def settle(self, images: Iterable[Tensor]) -> None:
@@ -77,41 +74,29 @@ class DiffusionAutoencoderModule(AveragedModule, GeneratorModule):
 
 
 class ClassifierGuidedDiffusionAutoencoderModule(DiffusionAutoencoderModule):
-    """Adds weight · (how far a linear layer on the features is from what a classifier says, plus how far the classifier
-    is from itself on what velocities lead to), at all times alike: so codes hold the prediction, in a line; and where
+    """Adds weight · disagreement of a classifier on what velocities lead to and the image, at all times alike: where
     noise has covered what the classifier looks at, only the code can say it (after StylEx, Lang et al. 2021,
     arXiv 2104.13369, its classifier loss).
 
-    classifier: with gradients in the images; no part of the module's state; None while a configuration is checked.
-    weight: in nats. Others as above.
+    classifier: with gradients in the images; no part of the module's state. weight: in nats. Others as above.
     """
 
     def __init__(
         self,
         network: DiffusionAutoencoder,
-        classifier: BlackBox | None,
+        classifier: BlackBox,
         seed: Seed,
         steps: Count,
         optimisation: Optimisation,
-        weight: NotNegative = 0.1,
+        weight: NotNegative = 0.05,
     ) -> None:
         super().__init__(network, seed, steps, optimisation)
         if weight < 0.0:
             raise ArgumentError("weight", "expected a number of at least 0", weight)
         self.classifier, self.weight = classifier, weight
-        self.line = nn.Linear(network.spaces["z"].size, len(classifier.outputs) if classifier else 1)
 
-    @property
-    def trained(self) -> nn.Module:
-        return nn.ModuleList([self.network, self.line])
-
-    def terms(self, images: Tensor, error: Tensor, features: Tensor, ahead: Tensor) -> dict[str, Tensor]:
-        classifier = self.classifier
-        assert classifier is not None
+    def terms(self, images: Tensor, error: Tensor, ahead: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            wanted = classifier(images)
-        with torch.autocast(images.device.type, enabled=False):
-            held = disagreement(classifier, as_predictions(classifier, self.line(features.float()), wanted), wanted)
-        shown = disagreement(classifier, classifier(ahead.clamp(-1.0, 1.0)), wanted)
-        loss = error + self.weight * (held + shown)
-        return {"loss": loss, "velocity": error, "held": held, "prediction": shown}
+            wanted = self.classifier(images)
+        prediction = disagreement(self.classifier, self.classifier(ahead.clamp(-1.0, 1.0)), wanted)
+        return {"loss": error + self.weight * prediction, "velocity": error, "prediction": prediction}

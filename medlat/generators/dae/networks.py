@@ -195,11 +195,11 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor, time: Tensor, blur: Tensor) -> tuple[Tensor, Tensor]:
         """Images, noise [N, C, H, W], time [N] in [0, 1] and blur [N, D] ~ N(0, 1) -> the velocity at that time on the
-        straight way from each image to its noise, which should be noise - image, and the features [N, D] it was told.
+        straight way from each image to its noise, and what it should be.
         """
         features = self.encoder(images) + self.spread * blur
         far = time[:, None, None, None]
-        return self.velocity(torch.lerp(images, noise, far), time, features), features
+        return self.velocity(torch.lerp(images, noise, far), time, features), noise - images
 
     def sample(self, n: int, space: str = "z", generator: torch.Generator | None = None) -> Tensor:
         """n codes, [n, D], from the Gaussian with the covariance of real images' codes."""
