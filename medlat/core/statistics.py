@@ -14,6 +14,7 @@ import numpy as np
 
 BOOTSTRAPS = 1000
 ENDS = (2.5, 97.5)  # percentiles between which an interval lies
+FEWEST_GROUPS = 20  # below which an interval over them says little
 
 Metric = Callable[[np.ndarray, np.ndarray], float]  # truth [N], predicted [N] or [N, K] -> NaN where undefined
 
