@@ -240,8 +240,8 @@ def examples(arguments: Sequence[str]) -> None:
 
 
 def best_directions(run: Path) -> Iterator[dict[str, Any]]:
-    """For each of the five the direction, of any method but controls and the ceiling, with the largest share times R² of
-    that measurement; found: whether the run names it so.
+    """For each of the five the direction, of any method but controls and the ceiling, with the largest share times R²
+    of that measurement; found: whether the run names it so.
     """
     with open(run / "names.csv", newline="") as file:
         names = {line["direction"]: line for line in csv.DictReader(file) if line["name"] != UNNAMED}
@@ -273,7 +273,7 @@ def examples_figure(run: Path, found: Sequence[Mapping[str, Any]]) -> Figure:
         place = int(row["direction"].rpartition(" ")[2])
         images.append(own[place])
         unit = {"deg": "°", "1": ""}.get(row["unit"], " " + row["unit"])
-        words = "" if row["found"] else "NOT better than random directions: "
+        words = "" if row["found"] else "no name: "
         captions.append(
             f"{words}{row['direction']}, {number(row['effect'], 2, sign=True)}{unit}/σ [{number(row['low'], 2)}, "
             f"{number(row['high'], 2)}], share {row['share']:.2f}, R² {row['r2']:.2f}; shown to ±{max(steps):.2g}σ"
