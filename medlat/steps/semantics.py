@@ -168,7 +168,8 @@ def _editing(
     subject: Subject, directions: Directions, base: Base, sigma: Tensor
 ) -> tuple[list[dict[str, Any]], list[float]]:
     """Rows of editing.csv, and the range of every direction."""
-    steps, codes = list(subject.config.evaluation.editing), base.codes[:EDITED]
+    asked, codes = subject.config.evaluation, base.codes[:EDITED]
+    steps = sorted({*asked.editing, asked.steps[0], asked.steps[-1]})
     noise = None if base.noise is None else base.noise[:EDITED]
     series: Iterator[Tensor] = traverse(subject.model, directions, codes, steps, sigma, noise)
     rows, reached = [], []
