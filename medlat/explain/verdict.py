@@ -57,10 +57,11 @@ def oracle_link(rate: float, images: int) -> Link | None:
 
 
 def name_link(named: Named) -> Link:
+    """Holds as far as what moves is clear, without a name at most by half."""
     if named.is_named:
         return Link("what moves has a name", named.normalised, f"what moves is {named.name}")
     clear = min(max(named.normalised, 0.0), PURE) if math.isfinite(named.normalised) else 0.0
-    return Link("what moves has a name", 0.0 if named.p > 0.05 else clear, f"no name: {named.why}")
+    return Link("what moves has a name", clear * (1.0 - named.p), f"no name: {named.why}")
 
 
 def weakest(links: Sequence[Link]) -> str:

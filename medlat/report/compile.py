@@ -119,7 +119,7 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
         found = verdict(read_rows(inputs.evaluation / "names.csv"), work.main, inputs.controls)
     report = Report(
         title=inputs.title,
-        verdict=f"{explained.sentence}\n\n{found}" if explained else found,
+        verdict=explained.sentence if explained else found,
         run=inputs.run,
         warnings=inputs.warnings,
         key_numbers=(key_numbers(explained) if explained else []) + _key_numbers(work),

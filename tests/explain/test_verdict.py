@@ -35,8 +35,9 @@ def test_links_by_hand():
 
 def test_a_name_holds_as_far_as_it_is_clear():
     assert name_link(named()).holds == 0.8
-    assert name_link(named(UNNAMED, "R² too low", normalised=0.9)).holds == 0.5
-    assert name_link(named(UNNAMED, "no clearer", p=0.3)).holds == 0.0
+    assert name_link(named(UNNAMED, "no straight line", p=0.0)).holds == 0.5
+    assert name_link(named(UNNAMED, "no clearer", p=0.3)).holds == pytest.approx(0.35)
+    assert name_link(named(UNNAMED, "no clearer", p=1.0)).holds == 0.0
     assert name_link(named(UNNAMED, "nothing measurable changes", normalised=math.nan)).holds == 0.0
     assert name_link(named(UNNAMED, "no straight line")).told == "no name: no straight line"
 
