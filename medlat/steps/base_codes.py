@@ -26,7 +26,9 @@ from medlat.steps.step import Context, Step
 FILE = "codes.npz"
 KNOWN = 2048  # training images whose codes say how codes differ
 MOST_AXES, MOST_ASKED = 512, 128  # principal axes that a step's length is known from, and that are moved along
-SHORTEST = 0.1  # of the largest standard deviation along an axis: a smaller move would measure rounding
+FLAT = 1e-3  # of the largest standard deviation along an axis: codes that vary by less do not vary
+TINY = 1e-12  # a move where all codes are the same
+SHORTEST = 0.1  # of the same: a smaller move would measure rounding
 
 
 class BaseCodes(Step):
@@ -82,7 +84,7 @@ class BaseCodes(Step):
             return {}
         measurements = builders.measurements(context.config)
         axes, spread = axes[:MOST_ASKED], spread[:MOST_ASKED]
-        lengths = np.maximum(spread, SHORTEST * spread.max())
+        lengths = np.maximum(spread, max(SHORTEST * spread.max(), TINY))
         space, count = model.spaces[self.space], len(axes)
         vectors = torch.from_numpy(axes).float().reshape(count, *space.shape)
         moved = Directions(vectors, torch.zeros(count), [f"axis {i}" for i in range(count)], "axes", space)
@@ -198,6 +200,9 @@ def noise_of(context: Context, model: LatentModel, space: str, rows: np.ndarray,
 
 
 def principal_axes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of codes [N, D]: axes [A, D], orthonormal, and the standard deviations along them [A], falling."""
+    """Of codes [N, D]: axes [A, D], orthonormal, and the standard deviations along them [A], falling; without those
+    along which codes do not vary.
+    """
     _, lengths, axes = np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)
-    return axes[:MOST_AXES], lengths[:MOST_AXES] / np.sqrt(len(codes))
+    count = min(MOST_AXES, max(1, int((lengths > FLAT * lengths[0]).sum())))
+    return axes[:count], lengths[:count] / np.sqrt(len(codes))

@@ -25,6 +25,12 @@ def test_who_has_few_images_does_not_get_more_turns():
     assert 50 in one_of_each(np.arange(51), owners, 2, seed=0)
 
 
+def test_axes_along_which_codes_do_not_vary_are_left_out():
+    codes = np.random.default_rng(0).standard_normal((100, 4)) * [1.0, 0.0, 2.0, 1e-5]
+    assert principal_axes(codes)[0].shape == (2, 4)
+    assert principal_axes(np.ones((10, 4)))[1].tolist() == [0.0], "one at least"
+
+
 def test_axes_and_the_length_of_a_step():
     spread = np.array([3.0, 1.0, 0.5])
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
