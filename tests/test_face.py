@@ -81,12 +81,12 @@ def test_its_numbers_are_found_again(run, finished):
 
 @pytest.mark.parametrize("method", ["sefa", "random"])
 def test_a_traversal_is_the_runs_own(run, method):
-    """The run has kept the images that its figures show: those of one of its base codes, found by the image in the
+    """The run has kept the images that its figures show: those of one held-out image's code, found by the image in the
     middle.
     """
     with np.load(run.artifacts[f"semantics/{method}"].path / "traversal.npz") as arrays:
         kept, steps = arrays["images"], arrays["steps"].tolist()
-    codes = run.generator.sample(run.config.evaluation.base_codes, "z", generator_for(run.config.seed, "base codes"))
+    codes = run.encode(torch.cat([batch["image"] for batch in run.data.test_dataloader()]))
     middle = run.image.pictures(run.decode(codes))
     code = codes[int(np.abs(middle - kept[0, steps.index(0.0)]).mean(axis=(1, 2)).argmin())]
     for k, name in enumerate(run.directions[method].names):

@@ -7,7 +7,7 @@
 `study` writes study.csv and study.png, and for each run its grid of directions and GIFs of ten directions each below
 `study/`. `finders` writes finders.csv, mean and 95% interval over seeds of every method, and finders.png. `examples`
 looks in each run for the best direction of each of the five things that the paper names, by measurement, and draws it,
-or says that none is better than chance: NAME_examples.png and examples.csv.
+and says whether it has that name: NAME_examples.png and examples.csv.
 """
 
 import csv
@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 
 from medlat.core.statistics import t_interval
 from medlat.data.modality import Modality
-from medlat.evaluation.naming import LEVEL, evidence
-from medlat.evaluation.semantics import MOVES, Effect, read_semantics
+from medlat.evaluation.naming import UNNAMED
+from medlat.evaluation.semantics import Effect, read_semantics
 from medlat.report import anatomy, gif
 from medlat.report.rendering import Look
 from medlat.report.style import (
@@ -240,15 +240,16 @@ def examples(arguments: Sequence[str]) -> None:
 
 
 def best_directions(run: Path) -> Iterator[dict[str, Any]]:
-    """For each of the five the direction, of any method but controls and the ceiling, with most evidence that it moves
-    that measurement; found: whether that is more than 95% of random directions have for it.
+    """For each of the five the direction, of any method but controls and the ceiling, with the largest share times R²
+    of that measurement; found: whether the run names it so.
     """
+    with open(run / "names.csv", newline="") as file:
+        names = {line["direction"]: line for line in csv.DictReader(file) if line["name"] != UNNAMED}
     rows = [Effect.from_row(row) for row in read_semantics(run / "semantics.csv") if row["kind"] == "measurement"]
     for what, measurement in NAMED.items():
         own = [row for row in rows if row.measurement == measurement]
         tried = [row for row in own if row.method not in ("random", "coordinate", "measured")]
-        level = float(np.percentile([evidence(row) for row in own if row.method == "random"], LEVEL))
-        best = max(tried, key=evidence)
+        best = max(tried, key=lambda row: np.nan_to_num(row.share * row.r2))
         yield {
             "what": what,
             "measurement": measurement,
@@ -260,9 +261,7 @@ def best_directions(run: Path) -> Iterator[dict[str, Any]]:
             "unit": best.unit,
             "share": best.share,
             "r2": best.r2,
-            "evidence": evidence(best),
-            "level": level,
-            "found": evidence(best) > level and abs(best.standardised) >= MOVES,
+            "found": names.get(best.direction, {}).get("measurement") == measurement,
         }
 
 
@@ -274,7 +273,7 @@ def examples_figure(run: Path, found: Sequence[Mapping[str, Any]]) -> Figure:
         place = int(row["direction"].rpartition(" ")[2])
         images.append(own[place])
         unit = {"deg": "°", "1": ""}.get(row["unit"], " " + row["unit"])
-        words = "" if row["found"] else "NOT better than random directions: "
+        words = "" if row["found"] else "no name: "
         captions.append(
             f"{words}{row['direction']}, {number(row['effect'], 2, sign=True)}{unit}/σ [{number(row['low'], 2)}, "
             f"{number(row['high'], 2)}], share {row['share']:.2f}, R² {row['r2']:.2f}; shown to ±{max(steps):.2g}σ"

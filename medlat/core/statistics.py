@@ -14,6 +14,7 @@ import numpy as np
 
 BOOTSTRAPS = 1000
 ENDS = (2.5, 97.5)  # percentiles between which an interval lies
+FEWEST_GROUPS = 20  # below which an interval over them says little
 
 Metric = Callable[[np.ndarray, np.ndarray], float]  # truth [N], predicted [N] or [N, K] -> NaN where undefined
 
@@ -145,7 +146,8 @@ def bootstrap_means(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.n
 def grouped_mean(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> Interval:
     """Mean of what is finite in [N], and its percentile interval over draws of whole groups [N].
 
-    A group counts by its values, so that of unequal groups a draw's mean is a ratio of sums (cluster bootstrap).
+    A group counts by its values, so that of unequal groups a draw's mean is a ratio of sums (cluster bootstrap). No
+    ends for fewer than 20 groups.
     """
     values = np.asarray(values, dtype=np.float64)
     known = np.isfinite(values)
@@ -153,30 +155,23 @@ def grouped_mean(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> Inter
         return UNKNOWN
     number = np.unique(groups[known], return_inverse=True)[1]
     sums, counts = np.bincount(number, values[known]), np.bincount(number)
+    mean = float(values[known].mean())
+    if len(sums) < FEWEST_GROUPS:
+        return Interval(mean, math.nan, math.nan)
     draws = bootstrap_draws(len(sums), seed)
     low, high = np.percentile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), ENDS)
-    return Interval(float(values[known].mean()), float(low), float(high))
-
-
-def difference_of_means(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Interval:
-    """Mean of ours [N] less that of theirs [M], two independent samples, each drawn anew; NaN where one is empty."""
-    if min(len(ours), len(theirs)) == 0:
-        return UNKNOWN
-    rng = np.random.default_rng(seed)
-    first, second = (values[bootstrap_draws(len(values), rng)].mean(axis=1) for values in (ours, theirs))
-    low, high = np.percentile(first - second, ENDS)
-    return Interval(float(ours.mean() - theirs.mean()), float(low), float(high))
+    return Interval(mean, float(low), float(high))
 
 
 def bootstrap(metric: Metric, truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray, seed: int = 0) -> Interval:
     """Any score of predictions and its percentile interval over draws of whole groups.
 
     truth: [N]. predicted: [N] or [N, K]. groups: [N]. Draws without a value (an AUC of one class) are left out; no ends
-    for fewer than two groups, or where most draws have no value.
+    for fewer than 20 groups, or where most draws have no value.
     """
     value = metric(truth, predicted)
     names, number = np.unique(groups, return_inverse=True)
-    if len(names) < 2:
+    if len(names) < FEWEST_GROUPS:
         return Interval(value, math.nan, math.nan)
     values = []
     for draw in bootstrap_draws(len(names), seed):

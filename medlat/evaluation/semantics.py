@@ -1,11 +1,11 @@
 """What directions mean: what measurements do along them, with intervals, and how purely.
 
 For each direction and measurement, a straight line is fitted to the measurement over the steps, one for each base
-code with a common slope per code. The *effect* is the mean slope per latent σ with a 95% bootstrap interval over base
-codes; *R²* the share of the within-code variance that the common slope explains; the *standardised* effect is divided
-by the measurement's standard deviation over real images; a measurement's *share* is its part of the direction's summed
-absolute standardised effects, and the direction's *purity* the largest share. *Coverage* counts the measurements or
-factors that some direction moves with purity of at least 0.5 and an interval without 0.
+code with a common slope per code. A step is a standard deviation of real images' codes along the direction. The
+*effect* is the slope per step, averaged over each patient's base codes and then over patients, with a 95% bootstrap
+interval over patients; *R²* the share of the within-code variance that the common slope explains; the *standardised*
+effect is divided by the measurement's standard deviation over real images; its *share* is its part of all that moves
+(`shares`), and a direction's *purity* the largest share.
 """
 
 import csv
@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from medlat.core.statistics import bootstrap_means, difference_of_means, nan_mean
+from medlat.core.statistics import ENDS, FEWEST_GROUPS, bootstrap_draws, bootstrap_means, nan_mean
+from medlat.evaluation.shares import shares
 
 NUMBERS = ("effect", "effect_low", "effect_high", "standardised", "share", "r2")  # columns of semantics.csv
-PURE = 0.5
-MOVES = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,35 +59,51 @@ def read_semantics(path: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is measured: name, unit, kind, and its standard deviation over real images."""
+    """What is measured: name, unit, kind, and its standard deviation over real images.
+
+    group:   the number that it shares with quantities that say the same (`shares.overlaps`).
+    ceiling: the share that it has where one thing alone varies (`shares.ceilings`).
+    """
 
     name: str
     unit: str
     kind: str
     std: float
+    group: int
+    ceiling: float = 1.0
+
+
+def groups_of(quantities: Sequence[Quantity]) -> np.ndarray:
+    return np.array([quantity.group for quantity in quantities])
 
 
 def effects(
-    values: np.ndarray,
-    steps: Sequence[float],
+    slopes: np.ndarray,
+    r2: np.ndarray,
     quantities: Sequence[Quantity],
     method: str,
     direction: str,
+    people: bool = True,
     seed: int = 0,
 ) -> list[Effect]:
     """The effects of one direction on quantities of one kind.
 
-    values: [N, S, M], M quantities at S steps from N base codes; NaN where a quantity could not be measured.
+    slopes: [G, Q] standardised, of each patient, NaN where a quantity could not be measured; r2: [Q].
+    people: whether the G are patients. The interval is over them, and there is none over less than 20, or over codes
+            that belong to nobody.
     """
-    slopes, r2 = common_slopes(values, np.asarray(steps, dtype=np.float64))
-    mean, low, high = bootstrap_means(slopes, seed)
     std = np.array([q.std for q in quantities])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        standardised = np.where(std > 0.0, mean / std, np.nan)
-    total = np.nansum(np.abs(standardised))
-    share = np.abs(standardised) / total if total > 0.0 else np.full(len(std), np.nan)
-    columns = zip(quantities, mean, low, high, standardised, share, r2, strict=True)
+    mean, low, high = bootstrap_means(slopes, seed)
+    if not people or len(slopes) < FEWEST_GROUPS:
+        low, high = np.full((2, len(std)), np.nan)
+    share = shares(mean, groups_of(quantities))
+    columns = zip(quantities, mean * std, low * std, high * std, mean, share, r2, strict=True)
     return [Effect(method, direction, q.kind, q.name, q.unit, *map(float, numbers)) for q, *numbers in columns]
+
+
+def per_person(values: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Means over the rows of each owner: [N, ...] and owners [N] -> [G, ...], by rising owner."""
+    return np.stack([nan_mean(values[owners == owner]) for owner in np.unique(owners)])
 
 
 def common_slopes(values: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,26 +143,38 @@ def purity(rows: Sequence[Effect], kind: str) -> dict[str, Effect]:
     return best
 
 
-def coverage(rows: Sequence[Effect], kind: str) -> set[str]:
-    """Names of the quantities that some direction moves: with purity >= 0.5, an interval that excludes 0, and an effect
-    per σ of at least a tenth of the quantity's standard deviation (a share of nothing says nothing).
+def mean_purity(slopes: np.ndarray, groups: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean purity of K directions, and the same of each bootstrap draw of patients [BOOTSTRAPS].
+
+    slopes: [K, G, Q] standardised, of each patient; groups: [Q] of the quantities.
     """
-    best = purity(rows, kind).values()
-    return {r.measurement for r in best if r.share >= PURE and r.significant and abs(r.standardised) >= MOVES}
+    counts = np.zeros((len(draws := bootstrap_draws(slopes.shape[1])), slopes.shape[1]))
+    np.add.at(counts, (np.arange(len(draws))[:, None], draws), 1.0)
+    seen = np.isfinite(slopes)
+    sums = np.einsum("bg,kgq->bkq", counts, np.where(seen, slopes, 0.0), optimize=True)
+    weights = np.einsum("bg,kgq->bkq", counts, seen.astype(np.float64), optimize=True)
+    drawn = np.where(weights > 0.0, sums / np.maximum(weights, 1.0), np.nan)
+    means = nan_mean(slopes.transpose(1, 0, 2))
+    return float(_purities(means, groups).mean()), _purities(drawn, groups).mean(axis=-1)
 
 
-def summary(rows: Sequence[Effect], kind: str, seed: int = 0) -> dict[str, float]:
-    """Mean purity with its 95% interval over directions, and coverage, of one method."""
-    shares = np.array([[row.share] for row in purity(rows, kind).values()])
-    if len(shares) == 0:
-        return {"purity": float("nan"), "purity_low": float("nan"), "purity_high": float("nan"), "coverage": 0.0}
-    mean, low, high = bootstrap_means(shares, seed)
-    numbers = {"purity": mean[0], "purity_low": low[0], "purity_high": high[0], "coverage": len(coverage(rows, kind))}
-    return {name: float(value) for name, value in numbers.items()}
+def _purities(standardised: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """[..., Q] -> [...]; 0 where nothing moves."""
+    return np.nan_to_num(shares(standardised, groups)).max(axis=-1)
 
 
-def gain(rows: Sequence[Effect], chance: Sequence[Effect], kind: str, seed: int = 0) -> dict[str, float]:
-    """Mean purity of a method's directions less that of the control's, with its 95% bootstrap interval."""
-    ours, theirs = (np.array([r.share for r in purity(part, kind).values()]) for part in (rows, chance))
-    found = difference_of_means(ours, theirs, seed)
-    return {"gain": found.value, "gain_low": found.low, "gain_high": found.high}
+def summary(slopes: np.ndarray, chance: np.ndarray | None, groups: np.ndarray, people: bool) -> dict[str, float]:
+    """Mean purity of a method, and what it is more than that of the control [K, G, Q] on the same patients, each with
+    its 95% interval over patients (none of less than 20, or where the G are none).
+    """
+    value, drawn = mean_purity(slopes, groups)
+    numbers = {"purity": (value, drawn)}
+    if chance is not None:
+        beside, beside_drawn = mean_purity(chance, groups)
+        numbers["gain"] = (value - beside, drawn - beside_drawn)
+    sure = people and slopes.shape[1] >= FEWEST_GROUPS
+    found: dict[str, float] = {}
+    for name, (number, draws) in numbers.items():
+        low, high = np.percentile(draws, ENDS) if sure else (np.nan, np.nan)
+        found |= {name: number, f"{name}_low": float(low), f"{name}_high": float(high)}
+    return found

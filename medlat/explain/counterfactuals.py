@@ -19,8 +19,8 @@ BISECTIONS = 8  # the step is known to 1/256 of the distance between two steps o
 class Traversal:
     """N codes, and for each a move of one step that is to raise the prediction.
 
-    codes, moves: [N, *space.shape] on the CPU; a move is a unit direction times the space's σ along it. noise: [N, ...]
-    that belongs to the images and stays, where it is known.
+    codes, moves: [N, *space.shape] on the CPU; a move is a unit direction times the σ of real images' codes along it.
+    noise: [N, ...] that belongs to the images and stays, where it is known.
     """
 
     model: LatentModel
@@ -119,11 +119,6 @@ def chosen_direction(vectors: Tensor, codes: Tensor, values: Tensor) -> tuple[Te
     scale = along.norm(dim=0) * centred.norm()
     correlation = torch.where(scale > 0.0, (centred @ along) / scale.clamp_min(1e-12), 0.0)
     return torch.where(correlation < 0.0, -1.0, 1.0).float(), correlation.abs().float()
-
-
-def sigma_along(sampled: Tensor, vectors: Tensor) -> Tensor:
-    """Standard deviation of codes [M, *shape] along each of unit vectors [K, *shape], [K]: the length of a step."""
-    return (sampled.flatten(1) @ vectors.flatten(1).T).std(dim=0)
 
 
 def monotonicity(predictions: np.ndarray, steps: Sequence[float]) -> np.ndarray:

@@ -29,14 +29,15 @@ def map_codes(model: LatentModel, codes: Tensor, source: str, target: str) -> Te
     return model.map_codes(codes, source, target)
 
 
-def map_directions(model: LatentModel, directions: Directions, space: str) -> Directions:
-    """Directions as directions of the space that images are inverted into, or of one that codes can be mapped to.
+def map_directions(model: LatentModel, directions: Directions, space: str) -> tuple[Directions, Tensor]:
+    """Directions as directions of the space that images are inverted into, or of one that codes can be mapped to; and
+    how long [K] a step of length 1 is there.
 
     Raises UserError where the generator knows no way back from theirs.
     """
     own, reached = directions.space.name, model.reached(space)
     if own == space or own in reached:
-        return directions
+        return directions, torch.ones(len(directions))
     mapped = model.map_directions(directions.vectors, own, space)
     if mapped is None:
         raise ArgumentError(
@@ -45,8 +46,9 @@ def map_directions(model: LatentModel, directions: Directions, space: str) -> Di
             f"{' or '.join([space, *reached])}",
             own,
         )
-    lengths = mapped.flatten(1).norm(dim=1).reshape(-1, *[1] * (mapped.dim() - 1))
-    return Directions(mapped / lengths, directions.scores, directions.names, directions.method, model.spaces[space])
+    lengths = mapped.flatten(1).norm(dim=1)
+    vectors = mapped / lengths.reshape(-1, *[1] * (mapped.dim() - 1))
+    return Directions(vectors, directions.scores, directions.names, directions.method, model.spaces[space]), lengths
 
 
 @torch.no_grad()

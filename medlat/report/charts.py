@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from medlat.evaluation.semantics import PURE, Effect, purity, summary
+from medlat.evaluation.semantics import Effect, purity
 from medlat.report.style import (
     BLUE,
     COLUMN,
@@ -31,6 +31,7 @@ from medlat.report.style import (
 )
 
 Row = Mapping[str, Any]
+PURITY = ("purity", "purity_low", "purity_high")
 QUANTITIES = {  # titles that a name alone does not give
     "psnr": "PSNR (dB)",
     "kl": "KL (nats per latent dimension)",
@@ -46,41 +47,36 @@ QUANTITIES = {  # titles that a name alone does not give
 
 
 def purity_table(
-    rows_per_method: Mapping[str, Sequence[Row]], kind: str | None = None, controls: Sequence[str] = CONTROLS
+    rows_per_method: Mapping[str, Sequence[Row]],
+    numbers: Mapping[str, float],
+    kind: str,
+    controls: Sequence[str] = CONTROLS,
 ) -> list[dict]:
-    """Per method: the purity of its directions on average with a 95% interval, and coverage (`semantics.summary`).
+    """Per method the mean purity of its directions with its 95% interval over patients, and coverage; controls last.
 
-    kind: which rows count, "factor" or "measurement"; None: known factors where there are any, else measurements.
+    rows_per_method: of semantics.csv. numbers: metrics.json. kind: which rows count, "factor" or "measurement".
     """
-    kind = kind or _default_kind(rows_per_method)
     table = []
     for method, rows in rows_per_method.items():
-        found = [Effect.from_row(row) for row in rows]
-        numbers = summary(found, kind)
-        table.append(
-            {
-                "method": method,
-                "control": method in controls,
-                "kind": kind,
-                "directions": len(purity(found, kind)),
-                **numbers,
-                "coverage": int(numbers["coverage"]),
-                "of": len({row.measurement for row in found if row.kind == kind}),
-            }
-        )
-    return table
+        own = [row for row in rows if row["kind"] == kind]
+        found = {key: numbers.get(f"semantics/{method}/{kind}_{key}", math.nan) for key in PURITY}
+        directions = len({row["direction"] for row in own if math.isfinite(row["share"])})
+        shown = {"method": method, "control": method in controls, "kind": kind, "directions": directions}
+        covers = int(numbers.get(f"semantics/{method}/{kind}_coverage", 0))
+        table.append(shown | found | {"coverage": covers, "of": len({row["measurement"] for row in own})})
+    return sorted(table, key=lambda row: row["control"])
 
 
 @styled
-def purity_chart(
-    rows_per_method: Mapping[str, Sequence[Row]], kind: str | None = None, controls: Sequence[str] = CONTROLS
-) -> Figure:
-    """A point per direction, the mean with its 95% interval per method; methods first, then the controls on grey."""
-    kind = kind or _default_kind(rows_per_method)
-    table = sorted(purity_table(rows_per_method, kind, controls), key=lambda row: row["control"])
+def purity_chart(rows_per_method: Mapping[str, Sequence[Row]], table: Sequence[Row]) -> Figure:
+    """A point per direction, the mean with its 95% interval per method; methods first, then the controls on grey.
+
+    table: of `purity_table`.
+    """
     table = [row for row in table if row["directions"]]
     if not table:
         return message_figure("no measured directions to show")
+    kind = table[0]["kind"]
     figure = new_figure(min(PAGE, max(COLUMN, 0.9 * len(table) + 0.7)), 2.7, constrained=True)
     axes = figure.add_subplot()
     draw = np.random.default_rng(0)
@@ -98,7 +94,6 @@ def purity_chart(
         axes.annotate(
             number(row["purity"], 2), (x + 0.15, row["purity"]), (6, 0), textcoords="offset points", va="center"
         )
-    axes.axhline(PURE, color=RULE, linewidth=0.8, zorder=0.5)
     what = "known factors" if kind == "factor" else "measurements"
     labels = [
         f"{r['method']}{' (control)' if r['control'] else ''}\ncovers {r['coverage']} of {r['of']}" for r in table
@@ -107,12 +102,6 @@ def purity_chart(
     axes.set(ylim=(0, 1.03), xlim=(-0.5, len(table) - 0.5), ylabel=f"purity ({what})")
     axes.tick_params(axis="x", length=0)
     return figure
-
-
-def _default_kind(rows_per_method: Mapping[str, Sequence[Row]]) -> str:
-    return (
-        "factor" if any(row["kind"] == "factor" for rows in rows_per_method.values() for row in rows) else "measurement"
-    )
 
 
 @styled

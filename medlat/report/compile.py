@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from medlat.evaluation.naming import UNNAMED
 from medlat.evaluation.semantics import read_semantics
 from medlat.report import anatomy, charts, gif, heatmap
 from medlat.report.delivery import pictures_in
-from medlat.report.discovered import discovered_section
+from medlat.report.discovered import discovered_section, read_rows
 from medlat.report.explained import Explanation, explanation_sections, key_numbers, sliders
 from medlat.report.page import (
     KeyNumber,
@@ -40,7 +41,7 @@ class Inputs:
     evaluation: folder with metrics.json and the tables of all methods; fidelity: with distances.csv, samples and
                 reconstructions; semantics: by method, with its traversal. curves: metrics.jsonl of the training.
     grids:      images of the same codes as it went on, images shown -> [N, H, W(, 3)] physical values.
-    controls:   names of the direction methods that know nothing; chance: of the one that says what chance gives.
+    controls:   names of the direction methods that know nothing.
     measurements: (name, unit, known factor that it reads) as measured.
     look:       how images are shown; directions, gifs: shown of each method; pdf: whether figures are left as PDF too.
     title, run, warnings: for the page.
@@ -55,7 +56,6 @@ class Inputs:
     curves: Sequence[Mapping[str, Any]]
     grids: Mapping[int, np.ndarray]
     controls: Sequence[str]
-    chance: str | None
     measurements: Sequence[tuple[str, str, str | None]]
     look: Look
     directions: int
@@ -116,10 +116,10 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
         explained = Explanation.load(inputs.explanation, inputs.explained, inputs.classifier)
     found = UNMEASURED
     if inputs.measurements:
-        found = verdict(work.numbers, work.main, work.methods, work.kind, inputs.chance)
+        found = verdict(read_rows(inputs.evaluation / "names.csv"), work.main, inputs.controls)
     report = Report(
         title=inputs.title,
-        verdict=f"{explained.sentence}\n\n{found}" if explained else found,
+        verdict=explained.sentence if explained else found,
         run=inputs.run,
         warnings=inputs.warnings,
         key_numbers=(key_numbers(explained) if explained else []) + _key_numbers(work),
@@ -135,43 +135,34 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
 
 
 def describe(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What a direction does, from the rows of one kind: its strongest effect with interval, R² and purity."""
+    """What a direction does, from the rows of one kind: its strongest effect with interval, R² and purity. No name."""
     known = [row for row in rows if math.isfinite(row["share"])]
     if not known:
         return "nothing measurable changes"
     best = max(known, key=lambda row: row["share"])
     change = with_unit(number(best["effect"], 2, sign=True), best["unit"])
-    interval = f"[{number(best['effect_low'], 2)}, {number(best['effect_high'], 2)}]"
-    sure = "" if best["effect_low"] > 0 or best["effect_high"] < 0 else " (not significant)"
+    sure = math.isfinite(best["effect_low"])
+    interval = f" [{number(best['effect_low'], 2)}, {number(best['effect_high'], 2)}]" if sure else ""
     name = best["measurement"].replace("_", " ")
-    return f"{name} {change}/σ {interval}{sure}, R² {best['r2']:.2f}, purity {best['share']:.2f}"
+    return f"most of all {name}: {change}/σ{interval}, R² {best['r2']:.2f}, purity {best['share']:.2f}"
 
 
-def verdict(numbers: Mapping[str, float], main: str, methods: Sequence[str], kind: str, chance: str | None) -> str:
-    """The finding in two sentences: whether the method's directions are purer than chance, and what they cover."""
-
-    def number_of(method: str, key: str) -> float:
-        value = numbers.get(f"semantics/{method}/{kind}_{key}")
-        return math.nan if value is None else value
-
-    def purity_of(method: str) -> str:
-        mean, low, high = (number_of(method, key) for key in ("purity", "purity_low", "purity_high"))
-        return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
-
-    def covered_by(method: str) -> str:
-        return f"{number_of(method, 'coverage'):.0f}"
-
-    what = "known factors" if kind == "factor" else "measurements"
-    text = f"{main} directions have a mean purity of {purity_of(main)} and cover {covered_by(main)} of the {what}."
-    if chance is None or main == chance:
-        return text
-    beside = f"{chance} directions have {purity_of(chance)} and cover {covered_by(chance)}"
-    low, high = number_of(main, "gain_low"), number_of(main, "gain_high")
-    gained = f"{number_of(main, 'gain'):+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "\u2212")
-    judged = "purer than chance" if low > 0 else "less pure than chance" if high < 0 else "no purer than chance"
-    text = f"{text} They are {judged} ({gained}): {beside}"
-    others = [m for m in methods if m not in (main, chance)]
-    return text + "".join(f", {m} directions {purity_of(m)} and {covered_by(m)}" for m in others) + "."
+def verdict(names: Sequence[Mapping[str, Any]], main: str, controls: Sequence[str]) -> str:
+    """The finding, of names only. names: rows of names.csv."""
+    by_method = {m: [r for r in names if r["method"] == m] for m in in_order(r["method"] for r in names)}
+    own = by_method[main]
+    named = [row["name"] for row in own if row["name"] != UNNAMED]
+    if not named:
+        text = f"What is measured here explains none of the {len(own)} {main} directions; look at the pictures."
+    else:
+        text = f"Of {len(own)} {main} directions {len(named)} can be named: {'; '.join(named)}."
+    beside = [
+        f"{sum(row['name'] != UNNAMED for row in rows)} of {len(rows)} {method}"
+        + (" (control)" if method in controls else "")
+        for method, rows in by_method.items()
+        if method != main
+    ]
+    return text + (f" Beside it: {', '.join(beside)}." if beside else "")
 
 
 def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
@@ -187,17 +178,18 @@ def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
             pictures.append(Picture.saved(paths, f"What each direction changes: every {what}", caption))
     if inputs.measurements:
         by_method = {method: work.of(method) for method in work.methods}
-        table = charts.purity_table(by_method, work.kind, inputs.controls)
-        paths = work.figures.save(charts.purity_chart(by_method, work.kind, inputs.controls), "purity", table)
+        table = charts.purity_table(by_method, work.numbers, work.kind, inputs.controls)
+        paths = work.figures.save(charts.purity_chart(by_method, table), "purity", table)
         note = (
-            "A point per direction; diamonds: mean with 95% interval. Purity 1: the direction changes one thing only."
+            "A point per direction; diamonds: mean, with its 95% interval over patients where there are 20. Purity 1: "
+            "the direction changes one thing only."
         )
         pictures.append(Picture.saved(paths, "Purity beside chance", note))
     for method in work.methods:
         pictures += _traversal_pictures(work, method, traversals[method])
     text = (
-        "Each direction is tried from many base codes; a straight line through each measurement gives its change per σ "
-        "of the latent space."
+        "Each direction is tried from many base codes; a straight line through each measurement gives its change per "
+        "σ, the standard deviation of real images' codes along the direction."
     )
     work.sections.append(Section("Meaning of the directions", text, pictures))
 
@@ -368,7 +360,7 @@ def _key_numbers(work: _Work) -> list[KeyNumber]:
     own = {key: n.get(f"semantics/{work.main}/{key}") for key in (purity, covered)}
     explained = {
         purity: f"share of a direction's effect that falls on one of the {what}; 1 at best",
-        covered: f"{what} that some direction moves with purity of at least 0.5",
+        covered: f"{what} that are clearly most of what some direction does",
     }
     names = {purity: f"mean purity of {work.main}", covered: f"coverage of {work.main}"}
     entries += [KeyNumber(names[k], v, "", beside[k], explained[k]) for k, v in own.items() if v is not None]

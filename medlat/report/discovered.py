@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 
 from medlat.evaluation.editing import common_range
 from medlat.evaluation.naming import UNNAMED
-from medlat.report.page import Cell, Picture, Section, Table
+from medlat.report.page import Picture, Section, Table
 from medlat.report.style import (
     BLUE,
     CONTROL_SHADE,
@@ -82,13 +82,15 @@ def discovered_section(
     ]
     tables = [
         methods_table(numbers, in_order(row["method"] for row in names), kind, controls),
-        names_table(names, controls),
+        names_table(names, numbers),
     ]
     if agreement:
         tables.append(_agreement_table(agreement))
     text = (
-        "A direction has a name only where the evidence for it (the sure part of its effect that falls on one quantity "
-        "times R²) is above what 95% of random directions show."
+        "A direction has a name only where all of it is there: more evidence than the best of as many random "
+        "directions (5% over all directions of the page); at least half of the way from the share that random "
+        "directions have to the one that a single thing can have; a straight line (R² 0.5); images that stay near the "
+        "data and can be measured; and the same in both halves of the patients."
     )
     return Section("What the directions are", text, pictures, tables)
 
@@ -115,22 +117,34 @@ def methods_table(numbers: Mapping[str, float], methods: Sequence[str], kind: st
     return Table("Methods side by side", ["method", *keys.values()], rows, caption)
 
 
-def names_table(names: Sequence[Mapping[str, Any]], controls: Sequence[str]) -> Table:
-    """Every direction by rank, controls left out."""
-    shown = [row for row in names if row["method"] not in controls]
+def names_table(names: Sequence[Mapping[str, Any]], numbers: Mapping[str, float]) -> Table:
+    """Every direction by evidence, controls among them."""
     rows = [
-        [
-            row["method"],
-            row["direction"],
-            int(row["rank"]),
-            row["name"],
-            Cell(number(row["evidence"], 2), row["evidence"]),
-        ]
-        for row in sorted(shown, key=lambda row: -row["evidence"])
+        [row["method"], row["direction"], row["name"], row["measurement"].replace("_", " "), row["why"]]
+        + [_finite(row[key]) for key in ("share", "normalised", "r2", "evidence", "p", "range")]
+        for row in sorted(names, key=lambda row: -row["evidence"])
     ]
-    level = number(names[0]["level"], 2) if names else "–"
-    caption = f"Evidence of random directions, 95th percentile: {level}. Without more than that there is no name."
-    return Table("Names, by measurement", ["method", "direction", "rank", "name", "evidence"], rows, caption)
+    columns = [
+        "method",
+        "direction",
+        "name",
+        "strongest",
+        "what a name lacks",
+        "share",
+        "normalised",
+        "R²",
+        "evidence",
+        "p",
+    ]
+    alarms = [value for key, value in numbers.items() if key.endswith("/false_alarms") and math.isfinite(value)]
+    caption = (
+        "Normalised: the share between what random directions have, 0, and what it could have, 1. Evidence: "
+        "normalised share times the part that is common to all patients. p: that the best of as many random directions "
+        "has as much."
+    )
+    if alarms:
+        caption += f" Of lots of as many random directions, one would be above the level in {max(alarms):.1%}."
+    return Table("Names, by measurement", [*columns, "range (σ)"], rows, caption)
 
 
 def _agreement_table(agreement: Sequence[Mapping[str, Any]]) -> Table:

@@ -46,7 +46,8 @@ QUALITY = {
 class Explanation:
     """What the stages left, read.
 
-    method:     that explains; sentence: the finding; exposed: what the direction turned out to move, or None.
+    method:     that explains; sentence: the finding; exposed: what the direction turned out to move; links: what all of
+                it rests on, each with how far it holds.
     scores:     rows of scorecard.csv. responses: method -> [N, S] over `steps`; curves: rows of their means.
     quality:    of the classifier on held-out patients, {} where it is not known; reliability: its bins.
     folder:     where the arrays lie that are read when they are drawn.
@@ -57,7 +58,8 @@ class Explanation:
     sentence: str
     question: Question
     controls: Sequence[str]
-    exposed: Mapping[str, Any] | None
+    exposed: Mapping[str, Any]
+    links: Sequence[Mapping[str, Any]]
     series: Series
     scores: Sequence[Mapping[str, Any]]
     steps: Sequence[float]
@@ -80,6 +82,7 @@ class Explanation:
             Question(facts["target"], float(facts["threshold"]), bool(facts["probability"]), tuple(facts["classes"])),
             facts["controls"],
             facts["exposed"],
+            facts["links"],
             _series(np.load(main / "series.npz")),
             _rows(folder / "scorecard.csv"),
             steps,
@@ -106,7 +109,7 @@ def explanation_sections(explained: Explanation, look: Look, figures: Figures) -
     note = "Dots with 95% intervals; the controls, on grey, show what knowing nothing gives."
     pictures.append(Picture.saved(paths, "Does the explanation hold?", note))
     pictures.append(_mean_effect(explained, look, figures))
-    tables = [scorecard.scorecard_table(explained.scores), *_exposed(explained)]
+    tables = [_links(explained), scorecard.scorecard_table(explained.scores), _exposed(explained)]
     text = (
         f"Held-out {look.nouns} are put into the latent space and moved along the direction that {explained.method} "
         f"found, until the prediction changes as asked."
@@ -214,12 +217,16 @@ def _quality(explained: Explanation, figures: Figures) -> list[Section]:
     return [Section("The classifier", text, pictures, [table])]
 
 
-def _exposed(explained: Explanation) -> list[Table]:
-    """What the direction turned out to move, where the stage looked."""
-    if not explained.exposed:
-        return []
+def _links(explained: Explanation) -> Table:
+    """The chain that the explanation rests on."""
+    rows = [[link["name"], float(link["holds"]), link["told"]] for link in explained.links]
+    return Table("Whether to believe it", ["link", "holds", ""], rows, "Holds: 1 wholly, 0 not at all.")
+
+
+def _exposed(explained: Explanation) -> Table:
+    """What the direction turned out to move."""
     rows = [[key.replace("_", " "), _text(value)] for key, value in explained.exposed.items()]
-    return [Table("What the direction exposes", ["quantity", "value"], rows)]
+    return Table("What the direction moves", ["quantity", "value"], rows)
 
 
 def _text(value: Any) -> str:

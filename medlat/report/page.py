@@ -149,7 +149,8 @@ def semantics_table(
     for row in rows:
         name = row["method"] + (" (control)" if row["method"] in controls else "")
         effect = with_unit(number(row["effect"], 3, sign=True), row["unit"])
-        interval = f"[{number(row['effect_low'])}, {number(row['effect_high'])}]"
+        known = math.isfinite(row["effect_low"])
+        interval = f"[{number(row['effect_low'])}, {number(row['effect_high'])}]" if known else "–"
         mark = "• " if is_significant(row) else ""
         measured = f"{row['measurement'].replace('_', ' ')}{' ✱' if row['kind'] == 'factor' else ''}"
         lines.append(

@@ -174,7 +174,8 @@ def _measured(value: float, unit: str) -> Cell:
 def _scored(row: Row) -> Cell:
     if not math.isfinite(row["value"]):
         return Cell("–", math.nan)
-    return Cell(f"{number(row['value'])} [{number(row['low'], 2)}, {number(row['high'], 2)}]", row["value"])
+    interval = f" [{number(row['low'], 2)}, {number(row['high'], 2)}]" if math.isfinite(row["low"]) else ""
+    return Cell(number(row["value"]) + interval, row["value"])
 
 
 @styled

@@ -262,8 +262,8 @@ def _check_steps(key: str, steps: Sequence[float]) -> None:
 def _check_codes(config: DictConfig) -> None:
     if (found := config.evaluation.base_codes) < FEWEST_CODES:
         raise UserError(
-            f"evaluation.base_codes={found}: expected at least {FEWEST_CODES}, as intervals are drawn over base codes "
-            f"(the default is 48)"
+            f"evaluation.base_codes={found}: expected at least {FEWEST_CODES}, as halves of them are compared (the "
+            f"default is 48)"
         )
 
 

@@ -15,25 +15,34 @@ from medlat.classifiers.black_box import Target, predict
 from medlat.config.build import plain
 from medlat.core.errors import UserError
 from medlat.core.progress import track
-from medlat.core.randomness import generator_for
 from medlat.core.similarity import ms_ssim
 from medlat.core.spaces import Directions
 from medlat.core.tables import read_table, write_table
+from medlat.evaluation.naming import Named
 from medlat.evaluation.readout import centre_and_scale
-from medlat.evaluation.semantics import Effect
 from medlat.explain import scorecard
-from medlat.explain.audit import exposure, planted
+from medlat.explain.audit import planted
 from medlat.explain.counterfactuals import (
     Traversal,
     chosen_direction,
     counterfactuals,
     monotonicity,
-    sigma_along,
+)
+from medlat.explain.verdict import (
+    UNEXPLAINED,
+    Link,
+    data_link,
+    generator_link,
+    name_link,
+    oracle_link,
+    prediction_link,
+    weakest,
 )
 from medlat.inversion.mapping import map_directions
 from medlat.steps import builders
+from medlat.steps.base_codes import base_codes
 from medlat.steps.classifier import ORACLE, label_of, load_target, predicted
-from medlat.steps.directions import SIGMA_SAMPLES, real_codes, space_sigma, supervision_for, target_range
+from medlat.steps.directions import real_codes, space_sigma, supervision_for, target_range
 from medlat.steps.explained import Explained, Subject, save_inversion, save_mean_effect, save_series
 from medlat.steps.inversion import explained_generator, load_codes
 from medlat.steps.methods import Method
@@ -46,10 +55,11 @@ class ExplanationBy(Step):
     """
 
     folder = "explanation_by"
+    version = 2
 
     def __init__(self, method: Method, oracle: bool) -> None:
         self.method, self.name = method, f"explanation/{method.name}"
-        self.needs = ("images", "split", "classifier", "generator", "encoder", "inversion", method.step)
+        self.needs = ("images", "split", "classifier", "generator", "encoder", "inversion", "measurements", method.step)
         if method.classifier != "classifier":
             self.needs += (method.classifier,)
         if oracle:
@@ -66,7 +76,7 @@ class ExplanationBy(Step):
     def run(self, context: Context, out: Path) -> None:
         subject: Subject = context.kept("subject of explanations", lambda: _subject(context))
         inverted = builders.inversion_space(context.config, subject.untuned)
-        found = map_directions(subject.untuned, context.directions(self.method), inverted)
+        found, _ = map_directions(subject.untuned, context.directions(self.method), inverted)
         explained = _explain(subject, found, self.method)
         values, groups = _scores(subject, explained)
         is_control = self.method.role == "control"
@@ -80,6 +90,8 @@ class ExplanationBy(Step):
             save_series(subject, explained, out)
             save_mean_effect(subject, explained.traversals[0], out)
             save_inversion(subject, explained, out)
+            moved, threshold = explained.found[0], np.array(subject.asked.threshold)
+            np.savez(out / "counterfactuals.npz", step=moved.step, reached=moved.reached, threshold=threshold)
             info = {
                 "target": subject.target.name,
                 "probability": subject.target.is_probability,
@@ -93,6 +105,7 @@ class Explanation(Step):
     """The scorecard of all methods, what moves with the prediction, and whether that is what was planted."""
 
     name = "explanation"
+    version = 2
 
     def __init__(self, found: Sequence[Method]) -> None:
         self.methods = found
@@ -112,43 +125,81 @@ class Explanation(Step):
         np.savez(out / "responses.npz", **responses, steps=np.array([float(s) for s in context.config.explain.steps]))
         main = context.directions(self.methods[0])
         asked = json.loads((folders[main.method] / "question.json").read_text())
-        numbers, exposed, sentence = _exposed(context, main.names[0])
-        validity = next(row for row in rows if row["score"] == "flip_rate")
+        controls = [method.name for method in self.methods if method.role == "control"]
+        named = _named(context, main.names[0])
+        links = _links(context, folders[main.method], rows, main.method, controls, named)
+        numbers, exposed = _exposed(context, named)
+        sentences = [_finding(asked, main.method, rows), _what_moves(named), weakest(links)]
+        if "planted" in exposed:
+            words = "names it" if exposed["named"] else "does NOT name it"
+            sentences.append(f"The classifier was trained with a planted shortcut, {exposed['planted']}: this {words}.")
         info = asked | {
             "method": main.method,
-            "controls": [method.name for method in self.methods if method.role == "control"],
+            "controls": controls,
             "exposed": exposed,
-            "sentence": _finding(asked, main.method, validity) + " " + sentence,
+            "links": [link.row() for link in links],
+            "sentence": " ".join(sentences),
         }
         (out / "explanation.json").write_text(json.dumps(info, indent=2) + "\n")
         numbers["fit"] = float(main.scores[0])
         (out / "metrics.json").write_text(json.dumps(numbers, indent=2) + "\n")
 
 
-def _finding(asked: Mapping[str, Any], method: str, validity: Mapping[str, str]) -> str:
+def _finding(asked: Mapping[str, Any], method: str, scores: Sequence[Mapping[str, str]]) -> str:
     """The finding in a sentence."""
-    value, low, high = (float(validity[name]) for name in ("value", "low", "high"))
+    validity = next(row for row in scores if row["score"] == "flip_rate")
+    value, low, high = (float(validity[name] or "nan") for name in ("value", "low", "high"))
+    interval = f" [{low:.0%}, {high:.0%}]" if low == low else ""
     return (
         f"Along the direction that {method} found, the prediction of {asked['target']} crosses "
-        f"{asked['threshold']:.2g} in {value:.0%} [{low:.0%}, {high:.0%}] of {validity['images']} held-out images."
+        f"{asked['threshold']:.2g} in {value:.0%}{interval} of {validity['images']} held-out images."
     )
 
 
-def _exposed(context: Context, direction: str) -> tuple[dict[str, float], dict[str, Any] | None, str]:
-    """What moves with the prediction, by name, from the measured semantics; and whether that is what was planted."""
-    table = read_table(context.folder("evaluation") / "semantics.csv", Effect)
-    moved = exposure([Effect.from_row(row) for row in table], direction)
-    most = moved.moved[0] if moved.moved else None
-    exposed = None if most is None else {"moves most": most.measurement, "share": most.share, "R²": most.r2}
+def _named(context: Context, direction: str) -> Named:
+    table = read_table(context.folder("evaluation") / "names.csv", Named)
+    row = next(row for row in table if row["direction"] == direction)
+    return Named(**row | {"rank": int(row["rank"])})
+
+
+def _what_moves(named: Named) -> str:
+    return f"What moves with it: {named.name}." if named.is_named else UNEXPLAINED
+
+
+def _links(
+    context: Context,
+    folder: Path,
+    scores: Sequence[Mapping[str, Any]],
+    main: str,
+    controls: Sequence[str],
+    named: Named,
+) -> list[Link]:
+    """What the explanation by the main method, whose folder this is, rests on."""
+    found = {(row["method"], row["score"]): row for row in scores}
+    with np.load(folder / "inversion.npz") as inverted, np.load(folder / "counterfactuals.npz") as moved:
+        sides = [inverted[f"prediction_{name}"] > moved["threshold"] for name in ("real", "decoded")]
+        kept = generator_link(float(inverted["psnr"].mean()), float((sides[0] == sides[1]).mean()), len(sides[0]))
+        inside = data_link(moved["step"][moved["reached"]].tolist(), named.range)
+    flips = found[main, "flip_rate"]
+    beside = {control: float(found[control, "flip_rate"]["value"]) for control in controls}
+    oracle = found.get((main, "oracle_rate"))
+    links = [kept, prediction_link(float(flips["value"]), int(flips["images"]), beside), inside]
+    links.append(None if oracle is None else oracle_link(float(oracle["value"] or "nan"), int(oracle["images"])))
+    return [link for link in [*links, name_link(named)] if link is not None]
+
+
+def _exposed(context: Context, named: Named) -> tuple[dict[str, float], dict[str, Any]]:
+    """What moves with the prediction, and whether that is what was planted."""
+    shown = {"name": named.name, "moves most": named.measurement.replace("_", " "), "share": named.share,
+             "normalised share": named.normalised, "R²": named.r2, "p, family-wise": named.p}  # fmt: skip
     bias = None if builders.is_own_classifier(context.config) else context.config.classifier.bias
     reads = {m.name: m.factor for m in builders.measurements(context.config).measurements}
-    name = None if bias is None else planted(reads, bias.column)
-    if name is None or exposed is None:
-        return {}, exposed, moved.sentence
-    words = "names it" if moved.names(name) else "does NOT name it first"
-    exposed |= {"planted": name, "named": moved.names(name)}
-    sentence = f"The classifier was trained with a planted shortcut, {name.replace('_', ' ')}: the explanation {words}."
-    return {"bias_exposed": float(moved.names(name))}, exposed, f"{moved.sentence} {sentence}"
+    meant = planted(reads, bias.column) if bias is not None else set()
+    if bias is None or not meant:
+        return {}, shown
+    is_named = named.is_named and named.measurement in meant
+    what = bias.column.partition(".")[2].replace("_", " ")
+    return {"bias_exposed": float(is_named)}, shown | {"planted": what, "named": is_named}
 
 
 def _subject(context: Context) -> Subject:
@@ -215,13 +266,12 @@ def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -
     of training images; for controls nothing is chosen but the sign, and several are followed.
     """
     model, context = subject.untuned, subject.context
-    sampled = model.sample(SIGMA_SAMPLES, found.space.name, generator_for("sigma")).cpu()
+    base = base_codes(context, found.space.name)
     finder, supervised = method.finder(), "supervision" in method.needs
     if getattr(finder, "per_image", False):
         supervision = supervision_for(context, finder, model, method.classifier)
         vectors = finder.directions_at(model, supervision, codes).cpu()
-        sigma = _sigma(found, sampled, vectors)
-        yield vectors * sigma.reshape(-1, *[1] * (vectors.dim() - 1))
+        yield vectors * base.sigma(vectors).reshape(-1, *[1] * (vectors.dim() - 1))
         return
     vectors = found.vectors[:1] if supervised else found.vectors
     if not supervised:
@@ -232,13 +282,8 @@ def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -
         vectors = vectors * signs.reshape(-1, *[1] * (vectors.dim() - 1))
         followed = context.config.explain.control_directions
         vectors = vectors[:followed] if method.role == "control" else vectors[strength.argmax()][None]
-    for vector, sigma in zip(vectors, _sigma(found, sampled, vectors), strict=True):
+    for vector, sigma in zip(vectors, base.sigma(vectors), strict=True):
         yield (sigma * vector).expand_as(codes)
-
-
-def _sigma(found: Directions, sampled: Tensor, vectors: Tensor) -> Tensor:
-    """The length of a step along each vector: the space's standard deviation there."""
-    return torch.ones(len(vectors)) if found.space.prior == "normal" else sigma_along(sampled, vectors)
 
 
 def _scores(subject: Subject, explained: Explained) -> tuple[dict[str, np.ndarray], np.ndarray]:

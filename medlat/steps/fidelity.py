@@ -42,14 +42,14 @@ class Fidelity(Step):
     def run(self, context: Context, out: Path) -> None:
         opened, parts, spec = context.images, context.split, context.spec
         seed, model = context.config.seed, context.generator()
-        measured, _ = load_measurements(context.folder("measurements"))
+        measured = load_measurements(context.folder("measurements"))
         numbers: dict[str, float] = {}
         if model.can("encode"):
             active = context.config.evaluation.active_kl
             numbers |= _reconstruction(opened, parts, spec, model, context.device, active, out)
         samples = sample_images(model, context.config.evaluation.samples, seed)
         sampled = builders.measurements(context.config).of(samples, spec)
-        compared = distances.compare(opened, parts, spec, samples, sampled, measured["test"])
+        compared = distances.compare(opened, parts, spec, samples, sampled, measured.test)
         if compared is not None:
             rows = distances.all_distances(compared, model, extractors(context), seed)
             write_table(out / "distances.csv", distances.table(rows))

@@ -70,8 +70,8 @@ def has_permuted(config: DictConfig) -> bool:
 
 
 def chance_of(config: DictConfig, found: list[Method]) -> str | None:
-    """The name of the control that says what chance gives (`evaluation.chance`); None where none is to. Raises
-    UserError where there is no such method.
+    """The name of the control that purity is compared with (`evaluation.chance`); None where none is. Raises UserError
+    where there is no such method.
     """
     asked = config.evaluation.chance
     if asked is None:
@@ -82,7 +82,7 @@ def chance_of(config: DictConfig, found: list[Method]) -> str | None:
     controls = [m.name for m in found if m.role == "control"]
     raise UserError(
         f"evaluation.chance={asked}: no control of that name{did_you_mean(asked, controls)}; "
-        f"null: nothing is compared with chance, and nothing is named"
+        f"null: purity is compared with nothing"
     )
 
 

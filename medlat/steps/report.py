@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 import medlat
 from medlat.core.files import copy_whole
 from medlat.core.records import read_records
+from medlat.core.statistics import FEWEST_GROUPS
 from medlat.core.store import Recipe, hash_of
 from medlat.data.account import Line, account_of
 from medlat.generators.gan.collapse import COLLAPSED
@@ -25,19 +26,17 @@ from medlat.steps import builders
 from medlat.steps.classifier import ORACLE
 from medlat.steps.generator import curves, grids
 from medlat.steps.measurements import read_numbers
-from medlat.steps.methods import PERMUTED, chance_of
+from medlat.steps.methods import PERMUTED
 from medlat.steps.step import Context, Step
 
 log = logging.getLogger(__name__)
-
-FEW_CODES = 20  # of an interval over base codes
 
 
 def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     """Reads what the steps left; leaves tables, figures and the page in the run's folder, and mirrors them to W&B."""
     config, tracker, spec, main = context.config, context.tracker, context.spec, context.main
     found = context.folder("evaluation")
-    tracker.result(read_numbers(found / "metrics.json"))
+    tracker.result(measured := read_numbers(found / "metrics.json"))
     copy_whole(context.folder(main.step) / "directions.safetensors", folder)
     for table in ("semantics", "names"):
         copy_whole(found / f"{table}.csv", folder)
@@ -55,10 +54,9 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             tracker.result({f"{step.name}/{key}": value for key, value in read_numbers(own).items()})
     asked: dict[str, Any] = {
         "title": f"{config.name}: {'what the classifier looks at' if explained else 'what the latent directions mean'}",
-        "warnings": _warnings(config, info, lines) + _training_warnings(training),
+        "warnings": _warnings(config, info, lines) + _small_numbers(measured) + _training_warnings(training),
         "account": lines,
         "controls": [method.name for method in context.methods if method.role == "control"],
-        "chance": chance_of(config, context.methods),
         "measurements": measurements,
         **{name: config.report[name] for name in ("directions", "gifs", "pdf")},
         "active_kl": config.evaluation.active_kl,
@@ -158,11 +156,28 @@ def _warnings(config: DictConfig, info: Mapping[str, Any], lines: Sequence[Line]
         found.append(
             f"Only {patients} patient{'s' * (patients > 1)}: numbers on held-out slices say little about others."
         )
-    if config.evaluation.base_codes < FEW_CODES:
-        found.append(f"Only {config.evaluation.base_codes} base codes: the intervals of effects are rough.")
     if config.data.split.by == "slab":
         found.append("Training and held-out slices are of the same patients: the results flatter.")
     found += [f"Data: {line.number:,} {line.what}: {line.reason}." for line in lines if line.what != "left out"]
+    return found
+
+
+def _small_numbers(numbers: Mapping[str, float]) -> list[str]:
+    """What effects are measured from, where that is little or not real."""
+    found = []
+    for name, patients in numbers.items():
+        if not name.startswith("base_codes/"):
+            continue
+        space = name.split("/")[1]
+        if patients == 0.0:
+            found.append(
+                f"Directions in {space} are measured from samples of the generator, as no image can be encoded there."
+            )
+        elif patients < FEWEST_GROUPS:
+            found.append(
+                f"Directions in {space} are measured on {patients:.0f} held-out patients: too few for intervals, and "
+                f"others may differ."
+            )
     return found
 
 

@@ -1,8 +1,8 @@
 """What the directions of one method do to the image, by measurement."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,38 +15,44 @@ from torch import Tensor
 from medlat.config import build
 from medlat.core.progress import track
 from medlat.core.randomness import generator_for
-from medlat.core.spaces import Directions, ImageSpec, LatentModel, decode_in_parts
+from medlat.core.spaces import Directions, ImageSpec, LatentModel, decode_in_parts, device_of
 from medlat.core.tables import write_table
+from medlat.evaluation.chance import evidence
 from medlat.evaluation.disentanglement import all_metrics
 from medlat.evaluation.editing import Nearness, common_range, editing_range, shown_steps
-from medlat.evaluation.readout import Readout, centre_and_scale
-from medlat.evaluation.semantics import Effect, Quantity, effects
-from medlat.evaluation.traversal import latent_sigma, traverse
+from medlat.evaluation.naming import Candidate, candidate, nothing
+from medlat.evaluation.readout import centre_and_scale
+from medlat.evaluation.semantics import Effect, common_slopes, effects, groups_of, per_person
+from medlat.evaluation.traversal import traverse
 from medlat.measure.measurement import MeasurementSet
 from medlat.steps import builders
+from medlat.steps.base_codes import Base, base_codes, stds
 from medlat.steps.directions import NUMBERS
 from medlat.steps.fidelity import extractors, feature_settings
 from medlat.steps.generator import BATCH
-from medlat.steps.measurements import load_measurements, write_numbers
+from medlat.steps.measurements import Measured, load_measurements, write_numbers
 from medlat.steps.methods import Method
 from medlat.steps.step import Context, Step
 
-NOTHING = Quantity("nothing", "", "measurement", np.nan)  # without measurements: each direction keeps a row
 EDITED = 16  # base codes whose distance to the data is looked at
+SHOWN = 3  # steps to either side in figures
 SETTINGS = ("base_codes", "samples", "steps", "editing")  # of the evaluation, that semantics depend on
 
 
 class Semantics(Step):
-    """Leaves semantics.csv, a row per direction and measurement; editing.csv, how far each may be followed; the
-    traversal of one base code, which figures show; and how well the coordinates along the directions tell the known
-    factors.
+    """Leaves semantics.csv, a row per direction and measurement; candidates.csv, what each direction might be called;
+    slopes.npz, of every patient; editing.csv, how far each may be followed; the traversal of one base code, which
+    figures show, with the length of a step; and how well the coordinates along the directions tell the known factors.
     """
 
     folder = "semantics"
+    version = 2
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Method, encoder: bool) -> None:
         self.method, self.name = method, f"semantics/{method.name}"
         self.needs = ("images", "split", "generator", "regressor", "measurements", method.step)
+        if encoder:
+            self.needs += ("encoder",)
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         asked = build.plain(config.evaluation)
@@ -60,8 +66,7 @@ class Semantics(Step):
     def run(self, context: Context, out: Path) -> None:
         subject: Subject = context.kept("subject of semantics", lambda: _subject(context))
         directions = context.directions(self.method)
-        rows = semantics(subject, directions, out)
-        write_table(out / "semantics.csv", [row.row() for row in rows])
+        semantics(subject, directions, base_codes(context, directions.space.name), out)
         numbers = disentanglement(context, subject, directions)
         trained = context.folder(self.method.step) / NUMBERS
         if trained.exists():
@@ -74,7 +79,7 @@ class Semantics(Step):
 class Subject:
     """What directions are measured on.
 
-    measurements: what is measured; real: of real images [R, M]; readout: of the known factors, units: theirs.
+    measurements: what is measured; measured: what that gave on real images.
     see:  images [N, C, H, W] in [-1, 1] -> features [N, F]; nearness: of such features to real images.
     """
 
@@ -82,9 +87,7 @@ class Subject:
     model: LatentModel
     spec: ImageSpec
     measurements: MeasurementSet
-    real: np.ndarray
-    readout: Readout | None
-    units: Mapping[str, str]
+    measured: Measured
     see: Callable[[Tensor], np.ndarray]
     nearness: Nearness
 
@@ -95,14 +98,12 @@ class Subject:
 
 def _subject(context: Context) -> Subject:
     opened, parts, spec = context.images, context.split, context.spec
-    measured, readout = load_measurements(context.folder("measurements"))
-    real = np.concatenate([measured["test"], measured["train"]])
+    measured = load_measurements(context.folder("measurements"))
     networks = extractors(context)
     measurements = builders.measurements(context.config)
-    see = networks[0] if networks else partial(_standardised, spec, measurements, *centre_and_scale(real))
-    near = Nearness(*(see(opened.fetch(part, spec)) for part in (measured["train_rows"], parts.test)))
-    model, units = context.generator(), opened.info["units"]
-    return Subject(context.config, model, spec, measurements, real, readout, units, see, near)
+    see = networks[0] if networks else partial(_standardised, spec, measurements, *centre_and_scale(measured.real))
+    near = Nearness(*(see(opened.fetch(part, spec)) for part in (measured.train_rows, parts.test)))
+    return Subject(context.config, context.generator(), spec, measurements, measured, see, near)
 
 
 def _standardised(
@@ -116,53 +117,77 @@ def _standardised(
     return np.nan_to_num((measurements.of(images, spec) - centre) / scale)
 
 
-def semantics(subject: Subject, directions: Directions, out: Path) -> list[Effect]:
-    """Measure what every direction does, and how far it may be followed; leaves the traversals that figures show."""
-    config, model, measured = subject.config, subject.model, subject.measurements.measurements
-    settings = config.evaluation
-    steps, space = list(settings.steps), directions.space.name
-    _, std = centre_and_scale(subject.real)
-    quantities = [Quantity(m.name, m.unit, "measurement", float(s)) for m, s in zip(measured, std, strict=True)]
-    quantities = quantities or [NOTHING]
-    factors = [] if subject.readout is None else _factor_quantities(subject.readout, subject.units)
-    codes = model.sample(settings.base_codes, space, generator_for(config.seed, "base codes"))
-    sigma = latent_sigma(model, directions, generator_for(config.seed, "sigma"))
-    traversals: Iterator[Tensor] = traverse(model, directions, codes, steps, sigma)
-    shown = track(traversals, f"measuring {directions.method} directions", len(directions))
-    rows: list[Effect] = []
-    for name, images in zip(directions.names, shown, strict=True):
-        values = subject.measure(images.flatten(0, 1)).reshape(len(codes), len(steps), len(measured))
-        if not measured:
-            values = np.full((len(codes), len(steps), 1), np.nan)
-        rows += effects(values, steps, quantities, directions.method, name, config.seed)
-        if subject.readout is not None:
-            rows += effects(subject.readout.predict(values), steps, factors, directions.method, name, config.seed)
-    curves, reach = _editing(subject, directions, codes[:EDITED], sigma)
+def semantics(subject: Subject, directions: Directions, base: Base, out: Path) -> None:
+    """Measure what every direction does, and how far it may be followed; leaves the tables, and what figures show."""
+    steps, model = list(subject.config.evaluation.steps), subject.model
+    sigma = base.sigma(directions.vectors)
+    curves, reach = _editing(subject, directions, base, sigma)
     write_table(out / "editing.csv", curves)
-    _shown(subject, directions, codes, sigma, reach, out / "traversal.npz")
-    return rows
+    traversals: Iterator[Tensor] = traverse(model, directions, base.codes, steps, sigma, base.noise)
+    shown = track(traversals, f"measuring {directions.method} directions", len(directions))
+    found = [
+        _direction(subject, directions, number, base, subject.measure(images.flatten(0, 1)), reach[number])
+        for number, images in enumerate(shown)
+    ]
+    write_table(out / "semantics.csv", [row.row() for rows, _, _ in found for row in rows])
+    write_table(out / "candidates.csv", [asdict(row) for _, candidates, _ in found for row in candidates])
+    slopes = {kind: np.stack([own[kind] for _, _, own in found]) for kind in subject.measured.quantities}
+    np.savez(out / "slopes.npz", people=np.array(base.people), **slopes)  # type: ignore[arg-type]
+    _shown(subject, directions, base, sigma, common_range(reach), out / "traversal.npz")
+
+
+def _direction(
+    subject: Subject, directions: Directions, number: int, base: Base, measured: np.ndarray, reach: float
+) -> tuple[list[Effect], list[Candidate], dict[str, np.ndarray]]:
+    """The effects of one direction, what it might be called, and slopes [G, Q] of every patient by kind of quantities.
+    measured: [N·S, M]. Without measurements it keeps a row.
+    """
+    steps, seed = list(subject.config.evaluation.steps), subject.config.seed
+    method, name, space = directions.method, directions.names[number], directions.space.name
+    values = measured.reshape(len(base.codes), len(steps), -1)
+    vector = directions.vectors[number : number + 1].flatten(1).double().numpy()
+    rows: list[Effect] = []
+    candidates, slopes = [], {}
+    for kind, quantities in subject.measured.quantities.items():
+        read = subject.measured.read(kind, values)
+        slope, r2 = common_slopes(read, np.asarray(steps, dtype=np.float64))
+        slopes[kind] = per_person(slope / stds(quantities), base.owners)
+        own = effects(slopes[kind], r2, quantities, method, name, base.people, seed)
+        ceiling, chance = np.array([q.ceiling for q in quantities]), base.chance[kind].share
+        clear = evidence(base.answers[kind].along(vector), groups_of(quantities), ceiling, chance)[0]
+        reaches = (reach, max(map(abs, steps)))
+        candidates.append(candidate(own, read, slopes[kind], clear, quantities, chance, space, reaches))
+        rows += own
+    if not rows:
+        rows = [Effect(method, name, "measurement", "nothing", "", *[np.nan] * 6)]
+        candidates = [nothing(method, name, space, "measurement", reach, max(map(abs, steps)))]
+    return rows, candidates, slopes
 
 
 def _editing(
-    subject: Subject, directions: Directions, codes: Tensor, sigma: Tensor
-) -> tuple[list[dict[str, Any]], float]:
-    """Rows of editing.csv, and the range of the method: what three quarters of its directions reach."""
-    steps = list(subject.config.evaluation.editing)
+    subject: Subject, directions: Directions, base: Base, sigma: Tensor
+) -> tuple[list[dict[str, Any]], list[float]]:
+    """Rows of editing.csv, and the range of every direction."""
+    asked, codes = subject.config.evaluation, base.codes[:EDITED]
+    steps = sorted({*asked.editing, asked.steps[0], asked.steps[-1]})
+    noise = None if base.noise is None else base.noise[:EDITED]
+    series: Iterator[Tensor] = traverse(subject.model, directions, codes, steps, sigma, noise)
     rows, reached = [], []
-    for name, images in zip(directions.names, traverse(subject.model, directions, codes, steps, sigma), strict=True):
+    for name, images in zip(directions.names, series, strict=True):
         far = subject.nearness(subject.see(images.flatten(0, 1)).reshape(len(codes), len(steps), -1))
         reached.append(editing_range(steps, far))
         for step, distance in zip(steps, np.median(far, axis=0), strict=True):
             row = {"method": directions.method, "direction": name, "step": step, "distance": float(distance)}
             rows.append(row | {"range": reached[-1]})
-    return rows, common_range(reached)
+    return rows, reached
 
 
-def _shown(subject: Subject, directions: Directions, codes: Tensor, sigma: Tensor, reach: float, path: Path) -> None:
+def _shown(subject: Subject, directions: Directions, base: Base, sigma: Tensor, reach: float, path: Path) -> None:
     """The traversals of one base code, as far as images stay near the data."""
-    base = _typical(subject, codes, directions.space.name)
-    steps = shown_steps(reach, len(subject.config.evaluation.steps) // 2)
-    parts = [x[0] for x in traverse(subject.model, directions, codes[base : base + 1], steps, sigma)]
+    at = _typical(subject, base, directions.space.name)
+    one, noise = base.codes[at : at + 1], None if base.noise is None else base.noise[at : at + 1]
+    steps = shown_steps(reach, SHOWN)
+    parts = [x[0] for x in traverse(subject.model, directions, one, steps, sigma, noise)]
     images = torch.stack(parts)  # [K, S, C, H, W]
     seen = subject.spec.pictures(images.flatten(0, 1))
     np.savez(
@@ -170,6 +195,7 @@ def _shown(subject: Subject, directions: Directions, codes: Tensor, sigma: Tenso
         images=seen.reshape(*images.shape[:2], *seen.shape[1:]).astype(np.float32),
         values=subject.measure(images.flatten(0, 1)).reshape(*images.shape[:2], len(subject.measurements)),
         steps=steps,
+        sigma=sigma.numpy(),
     )
 
 
@@ -190,18 +216,18 @@ class SampledFactors(Step):
 
     def run(self, context: Context, out: Path) -> None:
         subject, samples = self.subject, context.config.evaluation.samples
-        assert subject.readout is not None
+        assert subject.measured.readout is not None
         codes = subject.model.sample(samples, self.space, generator_for(context.config.seed, "disentanglement"))
         parts = [subject.measure(decode_in_parts(subject.model, x, self.space)) for x in codes.split(BATCH)]
         flat = codes.flatten(1).double().cpu().numpy()
-        np.savez(out / "factors.npz", codes=flat, factors=subject.readout.predict(np.concatenate(parts)))
+        np.savez(out / "factors.npz", codes=flat, factors=subject.measured.read("factor", np.concatenate(parts)))
 
 
 def disentanglement(context: Context, subject: Subject, directions: Directions) -> dict[str, float]:
     """MIG, DCI and SAP of the coordinates along the directions and the known factors, read from images of the same
     codes.
     """
-    if subject.readout is None:
+    if subject.measured.readout is None:
         return {}
     made = context.aside(SampledFactors(directions.space.name, subject))
     with np.load(made.path / "factors.npz") as arrays:
@@ -212,13 +238,9 @@ def disentanglement(context: Context, subject: Subject, directions: Directions) 
     return {f"disentanglement/{directions.method}/{name}": value for name, value in metrics.items()}
 
 
-def _factor_quantities(readout: Readout, units: Mapping[str, str]) -> list[Quantity]:
-    return [Quantity(n, units.get(n, ""), "factor", float(s)) for n, s in zip(readout.names, readout.std, strict=True)]
-
-
-def _typical(subject: Subject, codes: Tensor, space: str) -> int:
+def _typical(subject: Subject, base: Base, space: str) -> int:
     """The base code whose image is nearest to the median in all measurements: the one that figures show."""
-    values = subject.measure(decode_in_parts(subject.model, codes, space))
+    values = subject.measure(decode_in_parts(subject.model, base.codes.to(device_of(subject.model)), space, base.noise))
     if not values.shape[1]:
         return 0
     centre, scale = centre_and_scale(values)

@@ -18,13 +18,12 @@ from medlat.classifiers.black_box import BlackBox
 from medlat.core.digests import DamagedFile, is_whole
 from medlat.core.errors import UserError, did_you_mean
 from medlat.core.files import read_json
-from medlat.core.randomness import generator_for
 from medlat.core.spaces import PIXELS_AT_ONCE, Directions, ImageSpec, LatentModel, LatentSpace, decode_in_parts
 from medlat.core.store import IMAGES, RECIPE, Artifact
 from medlat.core.tables import read_table
 from medlat.data.image_store import ImageStore
 from medlat.data.splits import Split
-from medlat.evaluation.traversal import latent_sigma, traverse
+from medlat.evaluation.traversal import traverse
 from medlat.inversion.encode import own_encoder
 from medlat.inversion.mapping import map_codes, map_directions
 from medlat.steps import builders
@@ -232,15 +231,16 @@ class Run:
             raise UserError(
                 f"code: found {list(torch.as_tensor(code).shape)}, expected {_shape(of)}, or {_shape(of, 'N')}"
             )
-        found = map_directions(self.generator, found, of.name)
-        codes = map_codes(self.generator, codes.to(self.device), of.name, found.space.name)
-        sigma = latent_sigma(self.generator, found, generator_for(self.config.seed, "sigma"))
+        with np.load(self._artifact(f"semantics/{found.method}").path / "traversal.npz") as arrays:
+            sigma = torch.from_numpy(arrays["sigma"][number : number + 1])
         only = slice(number, number + 1)
         chosen = replace(found, vectors=found.vectors[only], scores=found.scores[only], names=found.names[only])
+        chosen, lengths = map_directions(self.generator, chosen, of.name)
+        codes = map_codes(self.generator, codes.to(self.device), of.name, chosen.space.name)
         far = [float(step) for step in steps]
         kept = None if noise is None else torch.as_tensor(noise, dtype=torch.float32)
         kept = kept[None] if kept is not None and one else kept
-        images = next(traverse(self.generator, chosen, codes, far, sigma[only], kept))
+        images = next(traverse(self.generator, chosen, codes, far, sigma * lengths, kept))
         return (images[0] if one else images).clone()  # no inference tensor
 
     def predict(self, images: Tensor | np.ndarray) -> Tensor:

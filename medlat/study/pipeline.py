@@ -48,7 +48,8 @@ def steps_of(config: DictConfig) -> list[Step]:
     if explains:
         steps += [TrainedEncoder(), Inversion()]
     steps += [FoundDirections(method) for method in found]
-    steps += [Regressor(), Measurements(), Fidelity(), *(Semantics(method) for method in found), Evaluation(found)]
+    steps += [Regressor(), Measurements(), Fidelity()]
+    steps += [*(Semantics(method, explains) for method in found), Evaluation(found)]
     if explains:
         steps += [*(ExplanationBy(method, config.oracle is not None) for method in found), Explanation(found)]
     for name, section in config.steps.items():

@@ -12,7 +12,7 @@ from medlat.core.errors import UserError
 from medlat.core.statistics import auc, mean_auc, quadratic_kappa, r2
 
 TRUTH = np.array([0, 1] * 20)
-PATIENTS = np.repeat(np.arange(10), 4)
+PATIENTS = np.arange(40) // 2
 THREE = np.arange(30) % 3
 
 
@@ -113,12 +113,12 @@ def test_the_interval_draws_patients_not_images(rng):
     assert split["auc_high"] - split["auc_low"] < 0.5 * (one["auc_high"] - one["auc_low"])
 
 
-def test_the_interval_is_one_of_the_seed_and_needs_two_patients(rng):
+def test_the_interval_is_one_of_the_seed_and_needs_twenty_patients(rng):
     scores = column(rng.uniform(size=40))
     first, again, other = (quality("binary", TRUTH, scores, PATIENTS, seed=s) for s in (1, 1, 2))
     assert first == again
     assert first["auc_low"] != other["auc_low"]
-    assert "auc_low" not in quality("binary", TRUTH, scores, np.zeros(40))
+    assert "auc_low" not in quality("binary", TRUTH, scores, np.arange(40) % 19)
 
 
 def test_names_as_groups():

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from medlat.core.spaces import Directions, LatentSpace
+from medlat.core.spaces import Directions
 from medlat.evaluation.readout import Readout, centre_and_scale
-from medlat.evaluation.traversal import latent_sigma, traverse
+from medlat.evaluation.traversal import traverse
 
 
 def test_overlapping_measurements_are_taken_apart(rng):
@@ -54,15 +54,3 @@ def test_traversal_starts_from_the_base(vae):
     assert [x.shape for x in images] == [(3, 3, 1, 32, 32)] * 2
     assert torch.allclose(images[0][:, 1], vae.decode(codes), atol=1e-6)
     assert torch.allclose(images[1][:, 2], vae.decode(codes + torch.eye(6)[1] * 1.0), atol=1e-6), "2 steps of σ 0.5"
-
-
-def test_sigma_of_an_empirical_space(vae):
-    space = LatentSpace("z", (6,), "empirical")
-    vectors = torch.eye(6)[:2]
-    vae.sample = lambda n, space, generator: torch.randn(n, 6, generator=generator) * torch.tensor([3.0, 1, 1, 1, 1, 1])
-    sigma = latent_sigma(
-        vae, Directions(vectors, torch.zeros(2), ["a", "b"], "m", space), torch.Generator().manual_seed(0)
-    )
-    assert sigma.tolist() == pytest.approx([3.0, 1.0], rel=0.05)
-    normal = LatentSpace("z", (6,))
-    assert latent_sigma(vae, Directions(vectors, torch.zeros(2), ["a", "b"], "m", normal), None).tolist() == [1.0, 1.0]

@@ -1,18 +1,19 @@
+"""Effects, their intervals and purity, on straight lines whose slopes are known."""
+
 import numpy as np
 import pytest
 
-from medlat.evaluation.semantics import (
-    Quantity,
-    common_slopes,
-    coverage,
-    effects,
-    gain,
-    purity,
-    summary,
-)
+from medlat.evaluation.semantics import Quantity, common_slopes, effects, mean_purity, per_person, purity, summary
 
 STEPS = [-2.0, -1.0, 0.0, 1.0, 2.0]
-QUANTITIES = [Quantity("rotation", "deg", "measurement", 5.0), Quantity("area", "cm²", "measurement", 100.0)]
+QUANTITIES = [Quantity("rotation", "deg", "measurement", 5.0, 0), Quantity("area", "cm²", "measurement", 100.0, 1)]
+STD = np.array([5.0, 100.0])
+
+
+def measured(values, direction="d", quantities=QUANTITIES, people=True, seed=0):
+    """The effects of values [N, S, M], each of another patient."""
+    slopes, r2 = common_slopes(values, np.array(STEPS))
+    return effects(slopes / STD, r2, quantities, "m", direction, people, seed)
 
 
 def line(slopes, noise=0.0, n=50, seed=0):
@@ -23,7 +24,7 @@ def line(slopes, noise=0.0, n=50, seed=0):
 
 
 def test_a_perfect_direction():
-    rows = effects(line([3.0, 0.0]), STEPS, QUANTITIES, "m", "m 00")
+    rows = measured(line([3.0, 0.0]))
     assert [r.effect for r in rows] == pytest.approx([3.0, 0.0], abs=1e-9)
     assert rows[0].effect_low == pytest.approx(3.0)
     assert rows[0].r2 == pytest.approx(1.0)
@@ -33,28 +34,26 @@ def test_a_perfect_direction():
 
 
 def test_shares_by_hand():
-    rows = effects(line([1.0, -60.0]), STEPS, QUANTITIES, "m", "d")  # 0.2 and -0.6 standard deviations
+    rows = measured(line([1.0, -60.0]))  # 0.2 and -0.6 standard deviations
     assert [r.share for r in rows] == pytest.approx([0.25, 0.75])
 
 
 def test_noise_lowers_r2_as_it_should():
-    rows = effects(line([1.0, 0.0], noise=1.0, n=4000), STEPS, QUANTITIES, "m", "d")
+    rows = measured(line([1.0, 0.0], noise=1.0, n=4000))
     # variance of the line over the steps: 2; of the noise about a code's mean: 1 · 4/5
     assert rows[0].r2 == pytest.approx(2.0 / 2.8, abs=0.01)
     assert rows[0].effect == pytest.approx(1.0, abs=0.03)
 
 
 def test_a_useless_direction_is_not_significant():
-    hits = [
-        effects(line([0.0, 0.0], 1.0, seed=s), STEPS, QUANTITIES, "m", "d", seed=s)[0].significant for s in range(200)
-    ]
+    hits = [measured(line([0.0, 0.0], 1.0, seed=s), seed=s)[0].significant for s in range(200)]
     assert np.mean(hits) < 0.12, "5% are expected by chance"
 
 
 def test_the_interval_covers_the_truth():
     inside = 0
     for seed in range(200):
-        row = effects(line([0.7, 0.0], 1.0, seed=seed), STEPS, QUANTITIES, "m", "d", seed=seed)[0]
+        row = measured(line([0.7, 0.0], 1.0, seed=seed), seed=seed)[0]
         inside += row.effect_low <= 0.7 <= row.effect_high
     assert inside / 200 > 0.88
 
@@ -73,41 +72,55 @@ def test_missing_values():
 
 @pytest.mark.filterwarnings("error")
 def test_nothing_measured_at_all():
-    rows = effects(np.full((4, 5, 2), np.nan), STEPS, QUANTITIES, "m", "d")
+    rows = measured(np.full((24, 5, 2), np.nan))
     assert all(np.isnan([r.effect, r.effect_low, r.share, r.r2]).all() for r in rows)
     assert not rows[0].significant
-    assert summary(rows, "measurement")["coverage"] == 0.0
+    assert purity(rows, "measurement") == {}
 
 
-@pytest.mark.filterwarnings("error")
-def test_constant_images():
-    rows = effects(np.ones((4, 5, 2)), STEPS, [Quantity("a", "", "measurement", 0.0)] * 2, "m", "d")
-    assert np.isnan(rows[0].share)
+def test_no_interval_over_few_patients_or_samples():
+    assert np.isfinite(measured(line([3.0, 0.0], n=20))[0].effect_low)
+    for few in (measured(line([3.0, 0.0], n=19)), measured(line([3.0, 0.0]), people=False)):
+        assert few[0].effect == pytest.approx(3.0)
+        assert np.isnan([few[0].effect_low, few[0].effect_high]).all()
 
 
-def test_purity_and_coverage():
-    rows = [
-        *effects(line([5.0, 0.0]), STEPS, QUANTITIES, "m", "pure"),
-        *effects(line([5.0, 100.0]), STEPS, QUANTITIES, "m", "mixed"),
-        *effects(line([0.0, 0.0], 1.0, seed=1), STEPS, QUANTITIES, "m", "nothing"),
-    ]
+def test_a_patient_counts_once():
+    values = np.array([[1.0, np.nan], [3.0, np.nan], [7.0, 5.0]])
+    found = per_person(values, np.array([4, 4, 2]))
+    assert found[:, 0].tolist() == [7.0, 2.0], "by rising owner"
+    assert found[0, 1] == 5.0
+    assert np.isnan(found[1, 1])
+
+
+def test_quantities_that_say_the_same_share_a_denominator():
+    same = [Quantity("area", "cm²", "measurement", 5.0, 0), Quantity("diameter", "mm", "measurement", 100.0, 0)]
+    assert [r.share for r in measured(line([1.0, -60.0]), quantities=same)] == pytest.approx([1 / 3, 1.0])
+
+
+def test_purity():
+    rows = [*measured(line([5.0, 0.0]), "pure"), *measured(line([5.0, 100.0]), "mixed")]
     best = purity(rows, "measurement")
-    assert best["pure"].share == pytest.approx(1.0)
-    assert best["mixed"].share == pytest.approx(0.5)
-    assert coverage(rows[:2], "measurement") == {"rotation"}
-    assert coverage(rows[4:], "measurement") == set(), "a large share of nothing covers nothing"
-    assert summary(rows[:4], "measurement")["purity"] == pytest.approx(0.75)
-    assert coverage(rows, "factor") == set()
-    weak = effects(line([0.4, 0.0]), STEPS, QUANTITIES, "m", "weak")
-    assert (weak[0].share, weak[0].significant) == (pytest.approx(1.0), True)
-    assert coverage(weak, "measurement") == set(), "0.08 standard deviations per σ move nothing"
+    assert {name: row.share for name, row in best.items()} == pytest.approx({"pure": 1.0, "mixed": 0.5})
+    assert purity(rows, "factor") == {}
 
 
-def test_gain_over_chance():
-    pure = [r for i in range(8) for r in effects(line([5.0, 0.0]), STEPS, QUANTITIES, "m", f"m {i}")]
-    half = [r for i in range(8) for r in effects(line([5.0, 100.0]), STEPS, QUANTITIES, "random", f"r {i}")]
-    found = gain(pure, half, "measurement")
-    assert found == {"gain": pytest.approx(0.5), "gain_low": pytest.approx(0.5), "gain_high": pytest.approx(0.5)}
-    same = gain(half, half, "measurement")
-    assert same["gain_low"] <= 0.0 <= same["gain_high"]
-    assert np.isnan(gain(pure, [], "measurement")["gain"])
+def of_method(*directions):
+    """Slopes [K, G, Q] of directions that move the two quantities by these, a little differently in each of 30."""
+    noise = np.random.default_rng(0).normal(0.0, 0.05, (len(directions), 30, 2))
+    return np.array(directions)[:, None] + noise
+
+
+def test_mean_purity_and_its_interval_over_patients():
+    groups = np.arange(2)
+    value, drawn = mean_purity(of_method([1.0, 0.0], [1.0, 1.0]), groups)
+    assert value == pytest.approx(0.75, abs=0.02)
+    assert drawn.shape == (1000,)
+    assert drawn.std() < 0.02
+    found = summary(of_method([1.0, 0.0]), of_method([1.0, 1.0]), groups, people=True)
+    assert found["gain"] == pytest.approx(0.5, abs=0.03)
+    assert found["gain_low"] < found["gain"] < found["gain_high"]
+    same = summary(of_method([1.0, 1.0]), of_method([1.0, 1.0]), groups, people=True)
+    assert (same["gain"], same["gain_low"], same["gain_high"]) == (0.0, 0.0, 0.0), "the same on the same patients"
+    assert np.isnan(summary(of_method([1.0, 0.0]), None, groups, people=False)["purity_low"])
+    assert "gain" not in summary(of_method([1.0, 0.0]), None, groups, people=True)

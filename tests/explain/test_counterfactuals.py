@@ -10,7 +10,6 @@ from medlat.explain.counterfactuals import (
     chosen_direction,
     counterfactuals,
     monotonicity,
-    sigma_along,
 )
 
 STEPS = [-4.0, -2.0, 0.0, 2.0, 4.0]
@@ -91,10 +90,3 @@ def test_signs_and_strengths_of_unsigned_directions():
     assert float(strength[0]) < 0.15
     constant = chosen_direction(torch.eye(3), codes, torch.ones(500))
     assert constant[1].tolist() == [0.0, 0.0, 0.0]
-
-
-def test_the_length_of_a_step():
-    scale = torch.tensor([[1.0, 3.0], [1.0, 1.0]])
-    codes = torch.randn(20_000, 2, 2, generator=torch.Generator().manual_seed(0)) * scale
-    vectors = torch.tensor([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [0.6, 0.8]]])
-    assert sigma_along(codes, vectors).tolist() == pytest.approx([1.0, 3.0, 1.0], rel=0.02)

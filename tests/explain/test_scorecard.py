@@ -9,33 +9,32 @@ def test_responses_by_hand():
     found = scorecard.responses("linear", values, [0.0, 1.0], np.arange(2))
     assert [row.mean for row in found] == pytest.approx([0.2, 0.2])
     assert [row.images for row in found] == [2, 1]
-    assert (found[0].low, found[0].high) == pytest.approx((0.0, 0.4))
-    assert (found[1].low, found[1].high) == pytest.approx((0.2, 0.2))
+    assert np.isnan([found[0].low, found[0].high]).all(), "of two"
     assert scorecard.responses("lost", np.full((3, 2), np.nan), [0.0, 1.0], np.arange(3)) == []
     assert scorecard.responses("none", np.zeros((0, 2)), [0.0, 1.0], np.arange(0)) == []
 
 
 def test_the_band_of_responses_is_over_patients():
-    """Thirty images of each of ten patients, all of a patient alike: they say no more than one image each, and the band
+    """Thirty images of each of 40 patients, all of a patient alike: they say no more than one image each, and the band
     is wider by √30 than one over images.
     """
-    patient = np.random.default_rng(0).normal(size=10)
-    one = scorecard.responses("m", patient[:, None], [0.0], np.arange(10))[0]
-    many = scorecard.responses("m", np.repeat(patient, 30)[:, None], [0.0], np.repeat(np.arange(10), 30))[0]
-    images = scorecard.responses("m", np.repeat(patient, 30)[:, None], [0.0], np.arange(300))[0]
+    patient = np.random.default_rng(0).normal(size=40)
+    one = scorecard.responses("m", patient[:, None], [0.0], np.arange(40))[0]
+    many = scorecard.responses("m", np.repeat(patient, 30)[:, None], [0.0], np.repeat(np.arange(40), 30))[0]
+    images = scorecard.responses("m", np.repeat(patient, 30)[:, None], [0.0], np.arange(1200))[0]
     assert (many.low, many.mean, many.high) == pytest.approx((one.low, one.mean, one.high))
     assert (many.high - many.low) / (images.high - images.low) == pytest.approx(30**0.5, rel=0.1)
 
 
 def test_rows_say_what_they_are():
-    rows = scorecard.rows(
-        "linear", {"flip_rate": np.ones(4), "proximity": np.array([3.0, np.nan, 5.0, 4.0])}, np.arange(4), False, "HU"
-    )
+    values = {"flip_rate": np.ones(20), "proximity": np.array([3.0, np.nan, 5.0, 4.0] * 5)}
+    rows = scorecard.rows("linear", values, np.arange(20), False, "HU")
     assert [(r.score, r.value, r.unit, r.better, r.images) for r in rows] == [
-        ("flip_rate", 1.0, "", "higher", 4),
-        ("proximity", 4.0, "HU", "lower", 3),
+        ("flip_rate", 1.0, "", "higher", 20),
+        ("proximity", 4.0, "HU", "lower", 15),
     ]
     assert (rows[0].low, rows[0].high) == (1.0, 1.0)
+    assert np.isnan(rows[1].low), "over 15 patients there is none"
 
 
 def test_real_images_are_as_real_as_each_other():

@@ -69,13 +69,16 @@ def test_what_never_varies_still_has_a_unit():
 def test_a_direction_in_w_moves_all_layers_of_w_plus_alike():
     stylegan = stylegan2()
     directions = SeFa(count=3).find(stylegan)
-    mapped = map_directions(stylegan, directions, "w+")
+    mapped, lengths = map_directions(stylegan, directions, "w+")
     assert mapped.space.name == "w+"
     assert mapped.names == directions.names
     w = stylegan.sample(2, "w", torch.Generator().manual_seed(0))
     length = stylegan.spaces["w+"].shape[0] ** 0.5  # of a unit direction, repeated
     there = stylegan.decode(map_codes(stylegan, w, "w", "w+") + length * mapped.vectors[:1], "w+")
     torch.testing.assert_close(there, stylegan.decode(w + directions.vectors[:1], "w"))
-    assert map_directions(stylegan, directions, "w") is directions
+    assert lengths.tolist() == pytest.approx([length] * 3)
+    same, ones = map_directions(stylegan, directions, "w")
+    assert same is directions
+    assert ones.tolist() == [1.0, 1.0, 1.0]
     with pytest.raises(UserError, match=r"space=z: images are inverted into w\+"):
         map_directions(stylegan, SeFa(count=3, space="z").find(stylegan), "w+")

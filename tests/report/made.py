@@ -12,7 +12,7 @@ import numpy as np
 from medlat.core.stains import stained
 from medlat.data.modality import CT, GREY, HISTOLOGY
 from medlat.evaluation.atlas import agreement, atlas
-from medlat.evaluation.naming import names
+from medlat.evaluation.naming import Named
 from medlat.evaluation.semantics import Effect
 from medlat.explain import scorecard
 from medlat.explain.scorecard import SCORES
@@ -66,6 +66,7 @@ def explanation(folder: Path, unit: str = "HU", images: int = 4, saliency: bool 
         "method": "linear", "target": "nodule", "threshold": 0.5, "probability": True,
         "classes": ["healthy", "nodule"], "controls": ["random"],
         "exposed": {"moves_most": "table height", "share": 0.612, "named": True},
+        "links": [{"name": "the image comes back", "holds": 0.62, "told": "62% of 64 images keep their side"}],
         "sentence": "Nine of ten images change side.",
     }  # fmt: skip
     (folder / "explanation.json").write_text(json.dumps(facts))
@@ -148,7 +149,29 @@ def discovered(folder: Path, rows: list[Effect]) -> None:
     labels = list(dict.fromkeys((row.method, row.direction) for row in rows))
     axes = np.eye(len(labels))
     found = atlas([("z", axis) for axis in axes], rows, "measurement")
-    table(folder / "names.csv", [asdict(n) for n in names(rows, "measurement", "random")])
+    named = [
+        Named(
+            row.method,
+            row.direction,
+            1,
+            "heart +3 mm/σ",
+            row.measurement,
+            "",
+            row.share,
+            0.7,
+            row.r2,
+            0.6,
+            0.01,
+            3.0,
+            1.0,
+        )
+        if row.method != "random"
+        else Named(
+            row.method, row.direction, 1, "unnamed", "heart", "no straight line", 0.4, 0.1, 0.2, 0.1, 1.0, 3.0, 0.0
+        )
+        for row in rows
+    ]
+    table(folder / "names.csv", [asdict(n) for n in named])
     table(folder / "atlas.csv", [asdict(place) for place in found.places])
     table(folder / "agreement.csv", agreement(found))
     np.savez(folder / "atlas.npz", angles=found.angles, effects=found.effects, order=found.order)

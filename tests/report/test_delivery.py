@@ -17,7 +17,7 @@ def drawn(tmp_path_factory):
     found = made.evaluation(folder / "evaluation")
     inputs = Inputs(
         evaluation=found, fidelity=found, semantics={name: found / name for name in ("linear", "random")},
-        chance="random", curves=[], grids={}, controls=["random"],
+        curves=[], grids={}, controls=["random"],
         measurements=[("heart", "mm", None)], look=made.LOOKS["HU"], directions=2, gifs=1, active_kl=0.1,
         title="Why", run={}, pdf=False, account=[("damaged", 12, "truncated"), ("copy", 3, "stands later too")],
     )  # fmt: skip

@@ -1,5 +1,7 @@
 """The section on what directions are: tables, names, the atlas and the editing range."""
 
+import math
+
 import numpy as np
 import pytest
 from report import made
@@ -27,16 +29,20 @@ def test_methods_stand_side_by_side_and_empty_columns_are_left_out():
     assert "RCA" not in methods_table(NUMBERS, ["ica"], "factor", []).columns
 
 
-def named(method, evidence, name="unnamed"):
-    row = {"method": method, "direction": f"{method} 00", "rank": 1.0, "name": name, "measurement": "x"}
-    return row | {"evidence": evidence, "level": 0.35}
+def named(method, evidence, name="unnamed", why="no straight line (R² 0.20)"):
+    row = {"method": method, "direction": f"{method} 00", "rank": 1.0, "name": name, "measurement": "x", "why": why}
+    return row | {"evidence": evidence, "p": 0.3, "share": 0.5, "normalised": math.nan, "r2": 0.2, "range": 3.0}
 
 
-def test_names_come_by_evidence_without_the_controls():
-    table = names_table([named("pca", 0.2), named("ica", 0.8, "x +3 mm/σ"), named("random", 0.3)], ["random"])
-    assert [row[0] for row in table.rows] == ["ica", "pca"]
-    assert table.rows[0][3] == "x +3 mm/σ"
-    assert "0.35" in table.caption
+def test_names_come_by_evidence_and_say_what_is_lacking():
+    rows = [named("pca", 0.2), named("ica", 0.8, "x +3 mm/σ", ""), named("random", 0.3)]
+    table = names_table(rows, {"chance/z/false_alarms": 0.048})
+    assert [row[0] for row in table.rows] == ["ica", "random", "pca"]
+    assert table.rows[0][2] == "x +3 mm/σ"
+    assert table.rows[2][4] == "no straight line (R² 0.20)"
+    assert table.rows[2][6] is None
+    assert "one would be above the level in 4.8%" in table.caption
+    assert "lots" not in names_table(rows, {}).caption
 
 
 def places(clusters, name="x +1 mm/σ, purity 0.9"):

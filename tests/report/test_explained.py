@@ -20,7 +20,7 @@ def explained(tmp_path) -> Explanation:
 def inputs(folder, unit: str, **more) -> Inputs:
     return Inputs(
         evaluation=(found := made.evaluation(folder / "evaluation", unit)), fidelity=found,
-        semantics={name: found / name for name in ("linear", "random")}, chance="random",
+        semantics={name: found / name for name in ("linear", "random")},
         curves=[], grids={}, controls=["random"],
         measurements=[("heart", "mm", None)], look=made.LOOKS[unit], directions=2, gifs=1, active_kl=0.1,
         title="Why", run={}, **more,
@@ -96,7 +96,8 @@ def written(tmp_path_factory):
 
 
 def test_page_opens_with_the_explanation(written):
-    parts = ["Nine of ten images change side.", "mean purity", "Key numbers", "Why: nodule", "Inversion",
+    parts = ["Nine of ten images change side.", "Key numbers",
+             "Why: nodule", "Inversion",
              "The classifier", "What the directions mean", "image 1: healthy", "Measured meaning"]  # fmt: skip
     places = [written[1].index(f">{part}" if part == "Inversion" else part) for part in parts]
     assert places == sorted(places)
@@ -107,6 +108,7 @@ def test_page_holds_the_tables_of_an_explanation(written):
     for text in (
         "<td>moves most</td><td>table height</td>",
         "<td>0.612</td>",
+        "62% of 64 images keep their side",
         "<td>yes</td>",
         "[0.911, 0.968]",
         "0.9 [0.85, 0.95]",

@@ -195,33 +195,32 @@ def test_samples_grid_counts_both_sides():
     assert "no images" in texts(anatomy.samples_grid(np.zeros((0, 8, 8)), np.zeros((0, 8, 8)), CT))
 
 
-def test_purity_by_hand():
-    pure = [row(direction=f"d{i}", measurement=f"m{i}", share=1.0) for i in range(3)]
-    table = charts.purity_table({"sefa": pure, "random": [row("random", "r0", "m0", share=0.25)]})
-    assert table[0]["purity"] == table[0]["purity_low"] == table[0]["purity_high"] == 1
-    assert (table[0]["coverage"], table[0]["of"], table[0]["control"]) == (3, 3, False)
-    assert table[1]["purity"] == 0.25
-    assert table[1]["coverage"] == 0
-    assert table[1]["control"]
+NUMBERS = {
+    "semantics/sefa/measurement_purity": 0.8, "semantics/sefa/measurement_purity_low": 0.7,
+    "semantics/sefa/measurement_purity_high": 0.9, "semantics/sefa/measurement_coverage": 1.0,
+    "semantics/random/measurement_purity": 0.3, "semantics/random/measurement_coverage": 0.0,
+}  # fmt: skip
 
 
-def test_purity_takes_each_directions_largest_share_and_known_factors_where_there_are_any():
-    rows = [row(measurement="a", share=0.3), row(measurement="b", share=0.7), row(direction="x", share=math.nan)]
-    assert charts.purity_table({"sefa": rows})[0] | {"purity_low": 0, "purity_high": 0} == {
-        "method": "sefa", "control": False, "kind": "measurement", "directions": 1, "purity": 0.7, "purity_low": 0,
-        "purity_high": 0, "coverage": 1, "of": 3,
+def test_the_purity_table_holds_the_runs_numbers():
+    rows = {"random": [row("random", share=0.3)], "sefa": [row(share=0.8), row(direction="x", share=math.nan)]}
+    table = charts.purity_table(rows, NUMBERS, "measurement")
+    assert table[0] == {
+        "method": "sefa", "control": False, "kind": "measurement", "directions": 1, "purity": 0.8, "purity_low": 0.7,
+        "purity_high": 0.9, "coverage": 1, "of": 1,
     }  # fmt: skip
-    rows.append(row(measurement="truth", share=0.2, kind="factor"))
-    assert charts.purity_table({"sefa": rows})[0]["purity"] == 0.2
-    assert charts.purity_table({"sefa": rows}, kind="measurement")[0]["purity"] == 0.7
+    assert math.isnan(table[1]["purity_low"]), "there is none over few patients"
 
 
 def test_purity_chart_puts_controls_last_and_prints_coverage():
-    figure = charts.purity_chart({"random": [row("random", share=0.3)], "sefa": [row(share=0.8)]})
+    rows = {"random": [row("random", share=0.3)], "sefa": [row(share=0.8)]}
+    figure = charts.purity_chart(rows, charts.purity_table(rows, NUMBERS, "measurement"))
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert labels == ["sefa\ncovers 1 of 1", "random (control)\ncovers 0 of 1"]
     for nothing in ({}, {"sefa": []}, {"sefa": [row(share=math.nan)]}):
-        assert "no measured directions" in texts(charts.purity_chart(nothing))
+        assert "no measured directions" in texts(
+            charts.purity_chart(nothing, charts.purity_table(nothing, {}, "measurement"))
+        )
 
 
 def test_heatmap_prints_marks_and_holds_one_scale():

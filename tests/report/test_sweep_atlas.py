@@ -45,7 +45,7 @@ def leave(folder, settings, generator, found):
         for label, (_, values) in zip(labels, own, strict=True):
             rows += effect(method, label, values)
             named = {"method": method, "direction": label, "rank": 1, "name": f"of {label}", "measurement": "x"}
-            names.append(named | {"evidence": 0.5, "level": 0.3})
+            names.append(named | {"evidence": 0.5, "p": 0.01})
     (folder / "artifacts.json").write_text(json.dumps(made))
     write_table(folder / "semantics.csv", [asdict(row) for row in rows])
     write_table(folder / "names.csv", names)
