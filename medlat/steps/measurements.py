@@ -25,6 +25,7 @@ class Measurements(Step):
 
     name = "measurements"
     needs = ("images", "split")
+    version = 2
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         return {"intensity_range": builders.intensity_range(config), "measure": builders.measured_by(config)}
