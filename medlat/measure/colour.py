@@ -54,10 +54,14 @@ def measure(images: np.ndarray, spacing_mm: float, reference: float = MAGENTA) -
     if images.ndim != 4 or images.shape[3] != 3:
         raise UserError(f"images to measure have shape {list(images.shape)}, expected [N, H, W, 3]")
     rgb = np.clip(np.nan_to_num(images.astype(np.float32), nan=255.0), 0.0, 255.0)
-    red, green, blue = rgb.mean((1, 2), dtype=np.float64).T
+    mean, largest = rgb.mean((1, 2), dtype=np.float64), rgb.max(axis=3)
+    saturation = (largest - rgb.min(axis=3)) / np.maximum(largest, 1e-3)
+    return np.stack([hue(mean, reference), saturation.mean((1, 2), dtype=np.float64), mean.mean(axis=1)], axis=1)
+
+
+def hue(colours: np.ndarray, reference: float = MAGENTA) -> np.ndarray:
+    """Of colours [N, 3] from 0 to 255, degrees [N] from the reference, -180 to 180; NaN of nearly grey ones."""
+    red, green, blue = colours.T
     along, across = red - (green + blue) / 2, np.sqrt(0.75) * (green - blue)
     angle = (np.degrees(np.arctan2(across, along)) - reference + 180.0) % 360.0 - 180.0
-    hue = np.where(np.hypot(along, across) >= LEAST_CHROMA, angle, np.nan)
-    largest = rgb.max(axis=3)
-    saturation = (largest - rgb.min(axis=3)) / np.maximum(largest, 1e-3)
-    return np.stack([hue, saturation.mean((1, 2), dtype=np.float64), (red + green + blue) / 3], axis=1)
+    return np.where(np.hypot(along, across) >= LEAST_CHROMA, angle, np.nan)

