@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError
-from medlat.core.ranges import Finite
+from medlat.core.ranges import Hue
 from medlat.measure.measurement import Measurement, MeasurementSet
 
 MAGENTA = 300.0  # degrees of hue, between haematoxylin's blue and eosin's red; opposite is green, which no tissue is
@@ -20,7 +20,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
 NAMES = tuple(measurement.name for measurement in MEASUREMENTS)
 
 
-def colour(only: Sequence[str] | None = None, reference: Finite = MAGENTA) -> MeasurementSet:
+def colour(only: Sequence[str] | None = None, reference: Hue = MAGENTA) -> MeasurementSet:
     """The set for images in RGB.
 
     only:      names of the measurements to take; null: all.
