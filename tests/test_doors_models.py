@@ -36,7 +36,7 @@ MINE = (
 )
 EXPLAINED = (
     *("classifier.training.images=1280", "explain.images=6", "explain.shown=2", "explain.control_directions=2"),
-    *("explain.codes=60", "inversion=encoder", "explain.permuted=false"),
+    *("explain.codes=60", "inversion=encoder", "explain.permuted=0"),
 )
 DECODER = ("+experiment=ct_dcgan_sefa", "generator.network._target_=my_models.DecoderOnly")
 

@@ -93,6 +93,10 @@ def explained(folder, finders):
     assert 0.0 <= numbers["oracle/auc"] <= 1.0
     assert numbers["oracle/auc"] != numbers["classifier/auc"]
     assert numbers["inversion/encode/psnr"] > 3.0
+    assert 0.0 <= numbers["permuted/auc"] <= 1.0
+    assert "permuted/auc_low" not in numbers  # of several classifiers
+    assert numbers["copying/pixels_copies"] == numbers["copying/measurements_copies"] == 0.0
+    assert 0.0 <= numbers["disentanglement/linear/mig"] <= 1.0
     assert numbers["explanation/linear/flip_rate"] == found["linear", "flip_rate"]
     for name in ("counterfactuals", "response_curves", "scorecard", "mean_effect", "inversion", "reliability"):
         assert (run / "figures" / f"{name}.png").exists(), name
@@ -121,12 +125,15 @@ def opened_again(folder, series):
     score = next(row for row in run.table("scorecard") if (row["method"], row["score"]) == ("random", "flip_rate"))
     assert score["control"] is True
     assert score["value"] == run.metrics["explanation/random/flip_rate"]
+    n = {row["method"]: row["images"] for row in run.table("scorecard") if row["score"] == "flip_rate"}
+    assert (n["linear"], n["random"], n["permuted"]) == (6, 6 * 2, 6 * 2)  # two of each control are followed
+    assert len(run.directions["permuted"]) == 2
 
 
 @pytest.mark.slow
 def test_a_moved_image_keeps_the_noise_that_belongs_to_it(tmp_path):
     """Of a diffusion autoencoder, from training to the Python face: the images of the figure are found again."""
-    short = ("inversion=exact", "explain.images=4", "explain.control_directions=1", "explain.permuted=false")
+    short = ("inversion=exact", "explain.images=4", "explain.control_directions=1", "explain.permuted=0")
     finish(start(tmp_path, "+experiment=histology_dae_linear", "scale=tiny", *CHEAP, *short, "logger=none"))
     with open(place(tmp_path / "run", "inversion", tmp_path / "store") / "methods.csv", newline="") as file:
         psnr = {row["method"]: float(row["psnr"]) for row in csv.DictReader(file)}

@@ -135,7 +135,7 @@ class Explain:
     images: Count  # held-out images that are explained
     codes: Annotated[int, Ge(10), Le(10**9)]  # training images that directions are found from
     control_directions: Count  # directions of each control that are followed
-    permuted: bool  # a control: the same classifier trained on permuted labels
+    permuted: Number  # a control: so many times the same classifier, trained on permuted labels
     shown: Count  # images in the figure
 
 

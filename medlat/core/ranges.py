@@ -68,4 +68,5 @@ Sign = Annotated[float, Gt(-1.0), Lt(1.0)]
 PositiveShare = Annotated[float, Gt(0.0), Le(1.0)]
 Shift = Annotated[float, Ge(0.0), Lt(0.5)]  # as a share of an image's side
 Angle = Annotated[float, Ge(0.0), Le(180.0)]  # degrees
+Hue = Annotated[float, Ge(0.0), Lt(360.0)]  # degrees: red, green and blue are at 0, 120 and 240
 Tilt = Annotated[float, Ge(0.0), Le(45.0)]  # degrees

@@ -172,7 +172,7 @@ def _radii(x: np.ndarray, k: int, block: int) -> np.ndarray:
     """Squared distance of each row of [N, D] to its k-th nearest other row, [N]."""
     radii = np.empty(len(x))
     for start in range(0, len(x), block):
-        squares = _squared_distances(x[start : start + block], x)
+        squares = squared_distances(x[start : start + block], x)
         rows = np.arange(len(squares))
         squares[rows, start + rows] = np.inf  # not its own neighbour
         radii[start : start + block] = np.partition(squares, k - 1, axis=1)[:, k - 1]
@@ -182,13 +182,12 @@ def _radii(x: np.ndarray, k: int, block: int) -> np.ndarray:
 def _covered(x: np.ndarray, centres: np.ndarray, radii: np.ndarray, block: int) -> float:
     """Share of the rows of x that lie in some ball; radii: squared."""
     inside = [
-        (_squared_distances(x[start : start + block], centres) <= radii).any(axis=1)
-        for start in range(0, len(x), block)
+        (squared_distances(x[start : start + block], centres) <= radii).any(axis=1) for start in range(0, len(x), block)
     ]
     return float(np.concatenate(inside).mean())
 
 
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """[n, D], [m, D] -> [n, m]. What the rounding of |a|² + |b|² - 2 a·b could have made is 0, so that equal rows are
     at distance 0 and lie in balls of radius 0.
     """

@@ -114,12 +114,13 @@ def check(extractor: Features, image: ImageSpec) -> None:
 
 
 class RegressorFeatures:
-    """The penultimate layer of a `FactorRegressor`: features that see what varies in the data, and where it is."""
+    """The penultimate layer of a `FactorRegressor`: features that see what varies in the data, and where it is.
 
-    name = "factors"
+    name: what it learnt to tell: "factors"; "labels" where no factors are known and it is a classifier of these.
+    """
 
-    def __init__(self, network: "FactorRegressor", batch: Width = 256) -> None:
-        self.network, self.batch = network.eval(), batch
+    def __init__(self, network: "FactorRegressor", name: str = "factors", batch: Width = 256) -> None:
+        self.network, self.name, self.batch = network.eval(), name, batch
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> np.ndarray:

@@ -110,7 +110,7 @@ def methods_table(numbers: Mapping[str, float], methods: Sequence[str], kind: st
         "RCA: share of fresh moves whose direction is recognised; the held-out probe is a network that the directions "
         "never learnt from, its RCA corrected for chance, or among 8 directions. "
     )
-    apart = "MIG, SAP, DCI: of coordinates along the directions and the known factors, read from images."
+    apart = "MIG, SAP, DCI: of held-out images, their codes along the directions and their true factors."
     caption = (told if any(title.startswith("RCA") for title in keys.values()) else "") + (
         apart if "MIG" in keys.values() else ""
     )

@@ -163,7 +163,10 @@ def scorecard_table(rows: Sequence[Row]) -> Table:
         title = TITLES.get(score.key, score.key.replace("_", " "))
         heads.append(f"{title}{f' ({unit})' if unit else ''} {'↑' if score.better == 'higher' else '↓'}")
         meanings.append(f"{title}: {score.meaning}.")
-    caption = "In brackets the 95% interval; the arrow says which way is better. " + " ".join(meanings)
+    caption = (
+        "In brackets the 95% interval; n: images, of a control times directions; the arrow says which way is better. "
+        + " ".join(meanings)
+    )
     return Table("Every method, every score", ["method", *heads], lines, caption)
 
 
@@ -175,7 +178,7 @@ def _scored(row: Row) -> Cell:
     if not math.isfinite(row["value"]):
         return Cell("–", math.nan)
     interval = f" [{number(row['low'], 2)}, {number(row['high'], 2)}]" if math.isfinite(row["low"]) else ""
-    return Cell(number(row["value"]) + interval, row["value"])
+    return Cell(f"{number(row['value'])}{interval}, n = {row['images']}", row["value"])
 
 
 @styled

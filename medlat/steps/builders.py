@@ -115,8 +115,9 @@ def pretrained(config: DictConfig) -> "Pretrained":
 def features(config: DictConfig) -> list["Features"]:
     """The user's feature extractors, by the names they are given."""
     sections = config.evaluation.features
-    if "factors" in sections:
-        raise UserError("evaluation.features.factors: the data set's own regressor has that name; choose another")
+    for name in ("factors", "labels"):
+        if name in sections:
+            raise UserError(f"evaluation.features.{name}: the data set's own regressor has that name; choose another")
     return [build(section, name=name) for name, section in sections.items()]
 
 

@@ -112,12 +112,14 @@ class Classifier(Step):
     """Leaves the trained classifier, the curves of its training, and its quality on held-out patients. Of the user's
     own only the quality.
 
-    role: "classifier"; "permuted": trained on the labels in random order, a classifier that knows nothing; "oracle":
-    the one beside it, which says whether counterfactuals convince it too.
+    role: "classifier"; "permuted": several, each trained on labels in another random order, which know nothing (the
+    data randomisation of Adebayo et al. 2018); "oracle": the one beside it, which says whether counterfactuals convince
+    it too.
     """
 
     needs = ("images", "split")
     folder = "classifier"
+    version = 2
     resumable = True
 
     def __init__(self, role: str = "classifier") -> None:
@@ -135,25 +137,27 @@ class Classifier(Step):
             found = {"own": section, "intensity_range": builders.intensity_range(config), "seed": config.seed}
         else:
             found = trained(config, section) | {name: section[name] for name in ("task", "bias")}
-            found["permuted"] = self.name == PERMUTED
+            found["permuted"] = config.explain.permuted if self.name == PERMUTED else 0
         return found | {"label": config.explain.label, "positive": build.plain(config.explain)["positive"]}
 
     def run(self, context: Context, out: Path) -> None:
         config, opened, parts, spec = self._config(context.config), context.images, context.split, context.spec
         label = label_of(config, opened)
         if builders.is_own_classifier(config):
-            black_box = builders.own_classifier(config, spec)
+            found: list[BlackBox] = [builders.own_classifier(config, spec)]
         else:
-            black_box = self._train(context, config, label, out)
+            found = [self._train(context, config, label, (out / file).parent) for file in files_of(config, self.name)]
         if label is None:
             (out / "quality.json").write_text("{}\n")
             return
-        predictions = _predictions(black_box, opened, parts.test, spec, context.device)
-        truth, groups = label.values[parts.test], opened.patient[parts.test]
-        with naming(config.classifier):
-            numbers = quality(black_box.task, truth, predictions, groups, seed=config.seed)
+        truth, groups, several = label.values[parts.test], opened.patient[parts.test], []
+        for black_box in found:
+            predictions = _predictions(black_box, opened, parts.test, spec, context.device)
+            with naming(config.classifier):
+                several.append(quality(black_box.task, truth, predictions, groups, seed=config.seed))
+        numbers = several[0] if self.name != PERMUTED else _means(several)
         (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
-        if black_box.task == "binary":
+        if found[0].task == "binary" and self.name != PERMUTED:
             write_table(out / "reliability.csv", reliability(truth, predictions[:, 0]))
         shown = {name: round(value, 3) for name, value in numbers.items()}
         log.info("%s: %s on held-out patients", SAID[self.name], shown)
@@ -167,8 +171,12 @@ class Classifier(Step):
             raise UserError(
                 "classifier: the data have no labels to train on; expected a column of labels, or a classifier"
             )
-        task = label.task(config.classifier.task)
-        values = _permuted(label.values, config.seed) if self.name == PERMUTED else label.values
+        if (out / FILE).exists():  # of several, one was finished before an interruption
+            return load(out / FILE, builders.named_classes(config))
+        out.mkdir(exist_ok=True)
+        task, values = label.task(config.classifier.task), label.values
+        if self.name == PERMUTED:
+            values = permuted(values, opened.patient, derive_seed(config.seed, f"permuted labels {out.name}"))
         rows = _biased(config, opened, label, parts.train) if config.classifier.bias else parts.train
         seen = np.unique(values[rows])
         if len(seen) < 2:
@@ -209,8 +217,26 @@ def _forward(tracker: Any, role: str, records: list) -> None:
         tracker.replay([replace(record, name=f"classifier/{record.name}") for record in records])
 
 
-def _permuted(values: np.ndarray, seed: int) -> np.ndarray:
-    return np.random.default_rng(derive_seed(seed, "shuffled labels")).permutation(values)
+def files_of(config: DictConfig, role: str) -> list[str]:
+    """The files of the classifiers in the artifact of their step: of permuted labels several."""
+    return [f"{i}/{FILE}" for i in range(config.explain.permuted)] if role == PERMUTED else [FILE]
+
+
+def permuted(values: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Labels [N] in random order: whole groups [N] (patients) change places, and the labels of each are in random order
+    too. Of groups of one size each has the labels of one other; of unequal sizes, of others that follow each other.
+    """
+    rng = np.random.default_rng(seed)
+    rows = [rng.permutation(np.flatnonzero(groups == group)) for group in rng.permutation(np.unique(groups))]
+    found = np.empty_like(values)
+    found[np.argsort(groups, kind="stable")] = values[np.concatenate(rows)]
+    return found
+
+
+def _means(several: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean numbers of several classifiers; an interval over patients is none over classifiers, and left out."""
+    names = [name for name in several[0] if not name.endswith(("_low", "_high"))]
+    return {name: float(np.mean([found[name] for found in several if name in found])) for name in names}
 
 
 def _biased(config: DictConfig, opened: ImageStore, label: Label, rows: np.ndarray) -> np.ndarray:
@@ -239,17 +265,17 @@ def _predictions(
     return torch.cat(parts).numpy()
 
 
-def load_black_box(config: DictConfig, artifact: Artifact, spec: ImageSpec) -> BlackBox:
-    """The classifier: trained here, or the user's own."""
-    if not (artifact.path / FILE).exists():
+def load_black_box(config: DictConfig, artifact: Artifact, spec: ImageSpec, file: str = FILE) -> BlackBox:
+    """The classifier: trained here, or the user's own. file: one of `files_of`."""
+    if not (artifact.path / file).exists():
         return builders.own_classifier(config, spec)
-    return load(artifact.path / FILE, builders.named_classes(config))
+    return load(artifact.path / file, builders.named_classes(config))
 
 
-def load_target(config: DictConfig, artifact: Artifact, spec: ImageSpec) -> Target:
+def load_target(config: DictConfig, artifact: Artifact, spec: ImageSpec, file: str = FILE) -> Target:
     """The number of the classifier that is explained."""
     with naming(config.explain):
-        return target_of(load_black_box(config, artifact, spec), config.explain.target)
+        return target_of(load_black_box(config, artifact, spec, file), config.explain.target)
 
 
 def predicted(target: Target, opened: ImageStore, rows: np.ndarray, spec: ImageSpec, device: torch.device) -> Tensor:

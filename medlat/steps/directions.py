@@ -22,10 +22,11 @@ from medlat.directions.finder import Supervision, TrainedFinder
 from medlat.explain.counterfactuals import TargetRange
 from medlat.inversion.mapping import code_statistics, map_codes
 from medlat.steps import builders
-from medlat.steps.classifier import load_target, predicted
+from medlat.steps.classifier import FILE as CLASSIFIER
+from medlat.steps.classifier import files_of, load_target, predicted
 from medlat.steps.generator import BATCH
 from medlat.steps.inversion import load_codes
-from medlat.steps.methods import Method
+from medlat.steps.methods import PERMUTED, Method
 from medlat.steps.step import NOT_LEARNT_FROM, Context, Step, without
 
 FILE, NUMBERS = "directions.safetensors", "metrics.json"
@@ -42,6 +43,7 @@ class FoundDirections(Step):
     """
 
     folder = "directions"
+    version = 2
     resumable = True
 
     def __init__(self, method: Method) -> None:
@@ -80,10 +82,26 @@ class FoundDirections(Step):
         if "images" in needs:
             given["images"] = _training_images(context, getattr(finder, "images", IMAGES))
         if "supervision" in needs:
-            given["supervision"] = supervision_for(context, finder, model, self.method.classifier)
-        elif "measurements" in needs:
+            return _supervised(context, finder, model, self.method.classifier, given)
+        if "measurements" in needs:
             given["measurements"] = builders.measurements(context.config)
         return finder.find(model, **given)
+
+
+def _supervised(
+    context: Context, finder: Any, model: LatentModel, classifier: str, given: dict[str, Any]
+) -> Directions:
+    """Of several classifiers (of permuted labels) the first direction of each."""
+    files = files_of(context.config, classifier)
+    found: list[Directions] = [
+        finder.find(model, **given, supervision=supervision_for(context, finder, model, classifier, file))
+        for file in files
+    ]
+    if classifier != PERMUTED:
+        return found[0]
+    vectors, scores = (torch.cat([getattr(one, name)[:1] for one in found]) for name in ("vectors", "scores"))
+    names = [f"{found[0].method} {number:02d}" for number in range(len(found))]
+    return Directions(vectors, scores, names, found[0].method, found[0].space)
 
 
 def _trained(context: Context, finder: TrainedFinder, model: LatentModel, out: Path) -> Directions:
@@ -107,13 +125,15 @@ def _training_images(context: Context, count: int) -> Iterator[Tensor]:
     return (context.images.fetch(part, context.spec) for part in in_batches(rows, BATCH))
 
 
-def supervision_for(context: Context, finder: Any, model: LatentModel, classifier: str = "classifier") -> Supervision:
+def supervision_for(
+    context: Context, finder: Any, model: LatentModel, classifier: str = "classifier", file: str = CLASSIFIER
+) -> Supervision:
     """What a supervised method learns from: codes of training images, samples, or both, and their predictions.
 
-    classifier: the step whose classifier predicts.
+    classifier, file: the step whose classifier predicts, and which of those that it left.
     """
     config, opened, spec, device = context.config, context.images, context.spec, context.device
-    target = load_target(config, context.artifacts[classifier], spec)
+    target = load_target(config, context.artifacts[classifier], spec, file)
     space, kept = finder_space(config, finder, model), builders.keeps_noise(config)
     rows = load_codes(context.artifacts["inversion"])[1]["fit_rows"]
     real = predicted(target, opened, rows, spec, device)

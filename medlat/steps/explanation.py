@@ -41,7 +41,7 @@ from medlat.explain.verdict import (
 from medlat.inversion.mapping import map_directions
 from medlat.steps import builders
 from medlat.steps.base_codes import base_codes
-from medlat.steps.classifier import ORACLE, label_of, load_target, predicted
+from medlat.steps.classifier import ORACLE, files_of, label_of, load_target, predicted
 from medlat.steps.directions import real_codes, space_sigma, supervision_for, target_range
 from medlat.steps.explained import Explained, Subject, save_inversion, save_mean_effect, save_series
 from medlat.steps.inversion import explained_generator, load_codes
@@ -263,27 +263,40 @@ def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -
     """[N, *shape] for each direction that is followed: one step of it, towards higher predictions.
 
     A supervised method says itself which way. Of the others the direction is taken that goes best with the predictions
-    of training images; for controls nothing is chosen but the sign, and several are followed.
+    of training images. For controls nothing is chosen but the sign, by the same rule for all of them, those that learnt
+    from permuted labels too; several are followed, so that a control's n is images times directions.
     """
     model, context = subject.untuned, subject.context
     base = base_codes(context, found.space.name)
     finder, supervised = method.finder(), "supervision" in method.needs
+    control = method.role == "control"
     if getattr(finder, "per_image", False):
-        supervision = supervision_for(context, finder, model, method.classifier)
-        vectors = finder.directions_at(model, supervision, codes).cpu()
-        yield vectors * base.sigma(vectors).reshape(-1, *[1] * (vectors.dim() - 1))
+        for file in files_of(context.config, method.classifier):
+            supervision = supervision_for(context, finder, model, method.classifier, file)
+            vectors = finder.directions_at(model, supervision, codes).cpu()
+            if control:
+                vectors = vectors * _signs(subject, found.space.name, vectors.mean(dim=0, keepdim=True))[0][0]
+            yield vectors * base.sigma(vectors).reshape(-1, *[1] * (vectors.dim() - 1))
         return
-    vectors = found.vectors[:1] if supervised else found.vectors
-    if not supervised:
-        fit, _ = real_codes(context, model, found.space.name, "fit")
-        spread = space_sigma(model, found.space.name)
-        values = subject.target.linear(subject.reference_predictions)
-        signs, strength = chosen_direction((vectors * spread).flatten(1), (fit / spread).flatten(1), values)
+    vectors = found.vectors[:1] if supervised and not control else found.vectors
+    if control or not supervised:
+        signs, strength = _signs(subject, found.space.name, vectors)
         vectors = vectors * signs.reshape(-1, *[1] * (vectors.dim() - 1))
-        followed = context.config.explain.control_directions
-        vectors = vectors[:followed] if method.role == "control" else vectors[strength.argmax()][None]
+        followed = len(vectors) if supervised else context.config.explain.control_directions
+        vectors = vectors[:followed] if control else vectors[strength.argmax()][None]
     for vector, sigma in zip(vectors, base.sigma(vectors), strict=True):
         yield (sigma * vector).expand_as(codes)
+
+
+def _signs(subject: Subject, space: str, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Signs [K] by which vectors [K, *shape] raise the predictions of training images, and how strongly [K] they go
+    with them.
+    """
+    model = subject.untuned
+    fit, _ = real_codes(subject.context, model, space, "fit")
+    spread = space_sigma(model, space)
+    values = subject.target.linear(subject.reference_predictions)
+    return chosen_direction((vectors * spread).flatten(1), (fit / spread).flatten(1), values)
 
 
 def _scores(subject: Subject, explained: Explained) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -12,7 +12,7 @@ from medlat.steps.builders import is_own_classifier
 
 Role = Literal["main", "compared", "control"]
 
-PERMUTED = "permuted"  # the main method, asked of a classifier that was trained on permuted labels; that classifier
+PERMUTED = "permuted"  # the main method, asked of classifiers that were trained on permuted labels; those classifiers
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def methods(config: DictConfig) -> list[Method]:
 
 
 def has_permuted(config: DictConfig) -> bool:
-    """Whether a classifier is trained on permuted labels beside the one explained."""
-    asked = config.classifier is not None and config.explain.permuted and not is_own_classifier(config)
+    """Whether classifiers are trained on permuted labels beside the one explained."""
+    asked = config.classifier is not None and config.explain.permuted > 0 and not is_own_classifier(config)
     return asked and "supervision" in needs_of(build(config.directions))
 
 

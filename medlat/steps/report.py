@@ -54,7 +54,12 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             tracker.result({f"{step.name}/{key}": value for key, value in read_numbers(own).items()})
     asked: dict[str, Any] = {
         "title": f"{config.name}: {'what the classifier looks at' if explained else 'what the latent directions mean'}",
-        "warnings": _warnings(config, info, lines) + _small_numbers(measured) + _training_warnings(training),
+        "warnings": [
+            *_warnings(config, info, lines),
+            *_small_numbers(measured),
+            *_training_warnings(training),
+            *_copying_warnings(read_numbers(context.folder("fidelity") / "metrics.json"), info["modality"]["noun"]),
+        ],
         "account": lines,
         "controls": [method.name for method in context.methods if method.role == "control"],
         "measurements": measurements,
@@ -186,3 +191,17 @@ def _training_warnings(records: list[dict[str, Any]]) -> list[str]:
     if not spreads or spreads[-1] >= COLLAPSED:
         return []
     return [f"The generator has collapsed: its images differ by {spreads[-1]:.2f} of what real ones do."]
+
+
+def _copying_warnings(numbers: Mapping[str, float], noun: str) -> list[str]:
+    for space in ("pixels", "measurements"):
+        if numbers.get(f"copying/{space}_copies"):
+            value, low, high, held_out = (
+                numbers[f"copying/{space}_{key}"] for key in ("share", "share_low", "share_high", "held_out")
+            )
+            return [
+                f"The generator copies its training data: {value:.0%} [{low:.0%}, {high:.0%}] of its samples are one "
+                f"training {noun} (told by {space}; of held-out {noun}s {held_out:.0%} would count as such). "
+                "Its weights and its images show patients."
+            ]
+    return []

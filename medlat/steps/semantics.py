@@ -14,11 +14,9 @@ from torch import Tensor
 
 from medlat.config import build
 from medlat.core.progress import track
-from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, ImageSpec, LatentModel, decode_in_parts, device_of
 from medlat.core.tables import write_table
 from medlat.evaluation.chance import evidence
-from medlat.evaluation.disentanglement import all_metrics
 from medlat.evaluation.editing import Nearness, common_range, editing_range, shown_steps
 from medlat.evaluation.naming import Candidate, candidate, nothing
 from medlat.evaluation.readout import centre_and_scale
@@ -28,15 +26,15 @@ from medlat.measure.measurement import MeasurementSet
 from medlat.steps import builders
 from medlat.steps.base_codes import Base, base_codes, stds
 from medlat.steps.directions import NUMBERS
+from medlat.steps.disentanglement import disentanglement
 from medlat.steps.fidelity import extractors, feature_settings
-from medlat.steps.generator import BATCH
 from medlat.steps.measurements import Measured, load_measurements, write_numbers
 from medlat.steps.methods import Method
 from medlat.steps.step import Context, Step
 
 EDITED = 16  # base codes whose distance to the data is looked at
 SHOWN = 3  # steps to either side in figures
-SETTINGS = ("base_codes", "samples", "steps", "editing")  # of the evaluation, that semantics depend on
+SETTINGS = ("base_codes", "steps", "editing")  # of the evaluation, that semantics depend on
 
 
 class Semantics(Step):
@@ -67,7 +65,7 @@ class Semantics(Step):
         subject: Subject = context.kept("subject of semantics", lambda: _subject(context))
         directions = context.directions(self.method)
         semantics(subject, directions, base_codes(context, directions.space.name), out)
-        numbers = disentanglement(context, subject, directions)
+        numbers = disentanglement(context, subject.model, directions)
         trained = context.folder(self.method.step) / NUMBERS
         if trained.exists():
             own = json.loads(trained.read_text())
@@ -197,45 +195,6 @@ def _shown(subject: Subject, directions: Directions, base: Base, sigma: Tensor, 
         steps=steps,
         sigma=sigma.numpy(),
     )
-
-
-class SampledFactors(Step):
-    """Codes from the prior of a space, and the known factors as they are read from their images; made when directions
-    in that space are first measured.
-    """
-
-    needs = ("generator", "measurements")
-
-    def __init__(self, space: str, subject: Subject) -> None:
-        self.space, self.subject, self.name = space, subject, f"sampled_factors/{space}"
-
-    folder = "sampled_factors"
-
-    def settings(self, config: DictConfig) -> dict[str, Any]:
-        return {"samples": config.evaluation.samples, "seed": config.seed, "space": self.space}
-
-    def run(self, context: Context, out: Path) -> None:
-        subject, samples = self.subject, context.config.evaluation.samples
-        assert subject.measured.readout is not None
-        codes = subject.model.sample(samples, self.space, generator_for(context.config.seed, "disentanglement"))
-        parts = [subject.measure(decode_in_parts(subject.model, x, self.space)) for x in codes.split(BATCH)]
-        flat = codes.flatten(1).double().cpu().numpy()
-        np.savez(out / "factors.npz", codes=flat, factors=subject.measured.read("factor", np.concatenate(parts)))
-
-
-def disentanglement(context: Context, subject: Subject, directions: Directions) -> dict[str, float]:
-    """MIG, DCI and SAP of the coordinates along the directions and the known factors, read from images of the same
-    codes.
-    """
-    if subject.measured.readout is None:
-        return {}
-    made = context.aside(SampledFactors(directions.space.name, subject))
-    with np.load(made.path / "factors.npz") as arrays:
-        codes, factors = torch.from_numpy(arrays["codes"]), arrays["factors"]
-    vectors = directions.vectors.flatten(1).double()
-    along = (codes @ torch.linalg.pinv(vectors)).numpy()  # of directions that are not orthogonal too
-    metrics = all_metrics(along, factors, context.config.seed)
-    return {f"disentanglement/{directions.method}/{name}": value for name, value in metrics.items()}
 
 
 def _typical(subject: Subject, base: Base, space: str) -> int:

@@ -36,6 +36,9 @@ ALLOWED = {
     "probes": (0,),  # none: the encoder's code is the start
     "oversampling": (0,),
     "gifs": (0,),  # none is drawn
+    "permuted": (0,),  # no such control
+    "correlation": (0, 0.0),  # independent
+    "reference": (0, 0.0),  # red
     "intercept": (-1, 0, -1.0, 0.0),
     **dict.fromkeys(("white", "black", "fill"), (-1, 0, -1.0, 0.0)),  # stored values
     "label": (-1, 0, ABSURD),  # by its number; which there are, the file says

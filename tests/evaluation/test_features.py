@@ -198,7 +198,7 @@ def test_regressor_features(spec):
     torch.manual_seed(0)
     network = FactorRegressor(spec, ["a", "b"], width=4)
     images = torch.rand(5, *spec.shape) * 2 - 1
-    extractor = RegressorFeatures(network, batch=2)
+    extractor = RegressorFeatures(network, "labels", batch=2)
     assert isinstance(extractor, Features)
     found = extractor(images)
     assert found.shape == (5, 64)

@@ -61,6 +61,57 @@ def test_plain_eosin_has_no_nuclei():
     assert result["tissue"] == 1.0
 
 
+def of_stains(images: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Each channel's optical density times what is given: [N, H, W, 3] from 0 to 255."""
+    return 255.0 * (np.maximum(images, 1.0) / 255.0) ** change
+
+
+def turned(images: np.ndarray, degrees: float) -> np.ndarray:
+    """Another hue, saturation and value as they are."""
+    from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
+
+    hsv = rgb_to_hsv(np.clip(images, 0, 255) / 255.0)
+    hsv[..., 0] = (hsv[..., 0] + degrees / 360.0) % 1.0
+    return 255.0 * hsv_to_rgb(hsv)
+
+
+OF_NUCLEI = ["nuclear_density", "nuclear_size", "nuclear_fraction", "haematoxylin", "stroma"]
+
+
+@pytest.mark.parametrize(
+    "recolour",
+    [
+        pytest.param(lambda x: turned(x, 120.0), id="green"),
+        pytest.param(lambda x: turned(x, 180.0), id="complementary"),
+        pytest.param(lambda x: np.repeat(x.mean(3, keepdims=True), 3, axis=3), id="grey"),
+        pytest.param(lambda x: of_stains(x, np.array(0.25)), id="pale"),
+        pytest.param(lambda x: of_stains(x, np.array([0.2, 1.0, 1.0])), id="no red taken away"),
+    ],
+)
+def test_nuclei_that_cannot_be_told_by_their_colour_are_absent_and_not_none(recolour):
+    tiles = np.stack([render({"nuclear_density": 3000.0, "stroma": 0.1}, 128, 1.0, s).rgb for s in range(8)])
+    plain, changed = measure(tiles, 0.001), measure(recolour(tiles), 0.001)
+    for name in OF_NUCLEI:
+        assert np.isfinite(column(plain, name)).all(), name
+        assert np.isnan(column(changed, name)).all(), name
+
+
+@pytest.mark.parametrize("change", [np.array(2.0), np.array([1.0, 1.0, 0.5]), np.array([1.3, 1.0, 0.8])])
+def test_a_stronger_or_bluer_stain_shows_the_same_nuclei(change: np.ndarray):
+    tiles = np.stack([render({"nuclear_density": 3000.0, "stroma": 0.1}, 128, 1.0, s).rgb for s in range(8)])
+    plain, changed = measure(tiles, 0.001), measure(of_stains(tiles, change), 0.001)
+    for name, tolerance in {"nuclear_density": 0.05, "nuclear_size": 0.03, "nuclear_fraction": 0.02}.items():
+        np.testing.assert_allclose(column(changed, name), column(plain, name), rtol=tolerance)
+
+
+def test_tissue_without_nuclei_has_none():
+    tiles = np.stack([render({"nuclear_density": 0.0, "stroma": 0.2}, 128, 1.0, seed).rgb for seed in range(8)])
+    result = measure(tiles, 0.001)
+    assert not column(result, "nuclear_density").any()
+    assert not column(result, "nuclear_fraction").any()
+    assert np.isfinite(column(result, "eosin")).all()
+
+
 NOTHING = {
     "glass": np.full((64, 64, 3), 245.0),
     "white": np.full((64, 64, 3), 255.0),
@@ -87,7 +138,7 @@ def test_any_size_of_image_is_answered(height: int, width: int, spacing: float):
         assert measure(noise, spacing).shape == (3, len(MEASUREMENTS))
         assert measure(noise[:0], spacing).shape == (0, len(MEASUREMENTS))
         black = measure(np.zeros((1, height, width, 3)), spacing)
-        assert column(black, "nuclear_density")[0] == 0.0
+        assert np.isnan(black[:, :-1]).all()  # no stain is black
 
 
 def test_an_image_is_measured_alike_in_any_company():

@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from medlat.core.errors import UserError
-from medlat.steps.classifier import Label, _biased, label_of
+from medlat.steps.classifier import Label, _biased, label_of, permuted
 
 
 def config(**classifier):
@@ -109,3 +109,39 @@ def test_classes_as_numbers_in_the_configuration(opened):
     asked.explain.positive = [2, 3, 4]
     several = SimpleNamespace(labels=lambda: {"grade": GRADES.values}, classes=lambda name: GRADES.classes)
     assert label_of(asked, several).values.tolist() == [0, 0, 1, 1, 1, 1]
+
+
+GROUPS = np.repeat(np.arange(40), 25)
+
+
+def test_permuted_labels_of_patients_stay_a_patients():
+    """Where all images of a patient have one label, they have one after it, too."""
+    sick = (np.arange(40) % 4 == 0)[GROUPS].astype(float)
+    found = permuted(sick, GROUPS, 0).reshape(40, 25)
+    assert (found == found[:, :1]).all()
+    assert found[:, 0].sum() == 10
+    assert not np.array_equal(found.ravel(), permuted(sick, GROUPS, 1))
+    np.testing.assert_array_equal(found.ravel(), permuted(sick, GROUPS, 0))
+
+
+def test_permuted_labels_of_images_keep_how_many_a_patient_has(rng):
+    """Each patient gets another's share of positives, and their order within it tells nothing, say of the level."""
+    positive = np.tile(np.arange(25) >= 20, 40).astype(float) * (GROUPS < 20)
+    order = rng.permutation(1000)
+    found = np.empty(1000)
+    found[order] = permuted(positive[order], GROUPS[order], 3)  # images in any order
+    counts = found.reshape(40, 25).sum(axis=1)
+    assert sorted(counts) == [0.0] * 20 + [5.0] * 20
+    assert found.reshape(40, 25)[:, 20:].sum() == pytest.approx(20, abs=12)  # by chance a fifth of 100
+
+
+def test_permuted_labels_know_nothing_of_the_true_ones():
+    labels = (np.arange(40) % 2)[GROUPS].astype(float)
+    found = [np.corrcoef(labels, permuted(labels, GROUPS, seed))[0, 1] for seed in range(400)]
+    assert np.mean(found) == pytest.approx(0.0, abs=0.03)
+    assert np.std(found) == pytest.approx(39**-0.5, rel=0.15)  # of 40 patients, not of 1,000 images
+
+
+def test_permuted_labels_of_unequal_groups_are_the_same_labels(rng):
+    groups, values = rng.integers(0, 7, 100), rng.integers(0, 3, 100)
+    assert sorted(permuted(values, groups, 0)) == sorted(values)

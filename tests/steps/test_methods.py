@@ -47,7 +47,7 @@ def test_a_supervised_method_has_permuted_labels_beside_it():
     found = methods(composed("+experiment=histology_vae_linear", "scale=tiny"))
     assert [(m.name, m.role) for m in found][-1] == ("permuted", "control")
     assert [m.classifier for m in found] == ["classifier"] * (len(found) - 1) + ["permuted"]
-    assert [m.name for m in methods(composed("+experiment=histology_vae_linear", "explain.permuted=false"))][-1] != (
+    assert [m.name for m in methods(composed("+experiment=histology_vae_linear", "explain.permuted=0"))][-1] != (
         "permuted"
     )
 

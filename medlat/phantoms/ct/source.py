@@ -5,30 +5,21 @@ anatomy by eye, not by any atlas: never report it as data of patients.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError, did_you_mean
-from medlat.core.ranges import Count, NotNegative, Positive, Seed, Span, Width
+from medlat.core.ranges import Count, NotNegative, Positive, Seed, ShareBelowOne, Span, Width
 from medlat.data.modality import CT
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.phantoms.ct.anatomy import Scene, paint_thorax
 from medlat.phantoms.ct.canvas import Canvas, Tissue
 from medlat.phantoms.ct.person import LENGTH, Nodule, Person
 from medlat.phantoms.ct.shapes import Build
+from medlat.phantoms.factors import Draws, Factor, Margin
 
 VERSION = "1"  # of the renderer: raise it with every change of what is painted
-
-
-class Factor(NamedTuple):
-    """A known factor of variation, uniform between `low` and `high` over patients (`z` over slices)."""
-
-    name: str
-    unit: str
-    low: float
-    high: float
-    description: str
 
 
 FACTORS: tuple[Factor, ...] = (
@@ -44,6 +35,8 @@ FACTORS: tuple[Factor, ...] = (
     Factor("z", "1", 0.0, 1.0, "level: 0 at the apex of the lungs, 1 at the liver"),
 )
 NAMES = tuple(factor.name for factor in FACTORS)
+Correlated = Literal["all", "habitus"]
+HABITUS = ("body_size", "fat_thickness", "lung_size", "breast_size", "heart_size")  # what bodies are like
 # A patient does not lie quite still nor straight: standard deviation of a slice around its patient's value.
 JITTER = {"rotation": 0.8, "x": 1.0, "y": 1.0}
 NODULE_LEVELS = (0.14, 0.82)  # where every body has lung
@@ -151,6 +144,9 @@ class CTPhantom:
     nodule_radius_mm: smallest and largest radius of a nodule.
     seen_radius_mm:   of the disc that a slice must cut out of a nodule to be labelled.
     levels:           lowest and highest `z` of slices; [0.14, 0.82]: where every body has lung.
+    margin:           of each factor over patients, "uniform" or "gaussian": see `Draws`. `z` stays evenly spread.
+    correlation:      of the Gaussian copula between patients' factors, 0 to below 1.
+    correlated:       which factors that concerns: "all" but `z`, or the "habitus": size, fat, lungs, breast, heart.
 
     Columns: `position_mm`, `factor.<name>` for each of FACTORS (of the slice: jitter included), and `label.nodule`, 1
     in slices that cut a nodule in a disc of more than `seen_radius_mm`. Half of the patients have nodules, 5 to 9 each,
@@ -170,6 +166,9 @@ class CTPhantom:
         nodule_radius_mm: Span | None = None,
         seen_radius_mm: NotNegative = 2.5,
         levels: list[float] | None = None,
+        margin: Margin = "uniform",
+        correlation: ShareBelowOne = 0.0,
+        correlated: Correlated = "all",
     ) -> None:
         bounds = {"patients": (patients, 1), "slices_per_patient": (slices_per_patient, 1), "size": (size, 16)}
         for name, (value, least) in bounds.items():
@@ -191,6 +190,10 @@ class CTPhantom:
         if not 0.0 <= first < last <= 1.0:
             raise ArgumentError("levels", f"[{first}, {last}], expected two rising numbers from 0 to 1")
         self.levels = (first, last)
+        if correlated not in get_args(Correlated):
+            near = did_you_mean(correlated, get_args(Correlated))
+            raise ArgumentError("correlated", f"{correlated}, expected {' or '.join(get_args(Correlated))}{near}")
+        self.draws, self.correlated = Draws(margin, correlation), NAMES if correlated == "all" else HABITUS
         self.patients, self.slices_per_patient, self.size = patients, slices_per_patient, size
         self.field_of_view_mm, self.noise_hu, self.seed = float(field_of_view_mm), float(noise_hu), seed
 
@@ -232,7 +235,9 @@ class CTPhantom:
     def _chunk(self, patient: int) -> Chunk:
         rng, n = self._rng(patient, 2), self.slices_per_patient
         low, high = np.array([f.low for f in FACTORS]), np.array([f.high for f in FACTORS])
-        factors = np.tile(rng.uniform(low, high), (n, 1))
+        uniform, shared = rng.random(len(FACTORS)), self._rng(patient, 5).standard_normal()
+        together = np.where(np.isin(NAMES, self.correlated), self.draws.correlated(uniform, shared), uniform)
+        factors = np.tile(self.draws.between(low, high, together), (n, 1))
         for name, deviation in JITTER.items():
             factors[:, NAMES.index(name)] += rng.normal(0.0, deviation, n)
         first, last = self.levels

@@ -10,22 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError, did_you_mean
-from medlat.core.ranges import Count, Positive, Seed, Width
+from medlat.core.ranges import Count, Positive, Seed, ShareBelowOne, Width
 from medlat.data.modality import HISTOLOGY
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
+from medlat.phantoms.factors import Draws, Factor, Margin
 from medlat.phantoms.histology.paint import Rendering, Tissue, paint
 
 VERSION = "1"  # of the renderer: raise it with every change of what is painted
-
-
-class Factor(NamedTuple):
-    """A known factor of variation; its values lie between `low` and `high`, but for a little jitter."""
-
-    name: str
-    unit: str
-    low: float
-    high: float
-    description: str
 
 
 FACTORS: tuple[Factor, ...] = (
@@ -84,6 +75,8 @@ class HistologyPhantom:
     size: pixels a side.
     mpp:  µm a pixel; a tile of 128 pixels of 1 µm, averaged to 64, shows nuclei of 3 to 6 pixels.
     seed: of everything.
+    margin:      of each factor, "uniform" or "gaussian": see `Draws`; of density and size within a class.
+    correlation: of the Gaussian copula between all factors, 0 to below 1. What they share is a patient's.
 
     Columns: `position_mm` (0), `factor.<name>` for each of FACTORS (of the tile; the density in whole nuclei), and
     `label.tumour`: 1 in half of every patient's tiles (the odd tile by lot), those with more and larger nuclei. Stains
@@ -99,6 +92,8 @@ class HistologyPhantom:
         size: Width,
         mpp: Positive = 1.0,
         seed: Seed = 0,
+        margin: Margin = "uniform",
+        correlation: ShareBelowOne = 0.0,
     ) -> None:
         bounds = {"patients": (patients, 1), "slices_per_patient": (slices_per_patient, 1), "size": (size, 16)}
         for name, (value, least) in bounds.items():
@@ -107,7 +102,7 @@ class HistologyPhantom:
         if not 0.1 <= mpp <= 4.0:
             raise ArgumentError("mpp", f"{mpp}, expected µm a pixel from 0.1 to 4, where nuclei can be seen")
         self.patients, self.slices_per_patient, self.size = patients, slices_per_patient, size
-        self.mpp, self.seed = float(mpp), seed
+        self.mpp, self.seed, self.draws = float(mpp), seed, Draws(margin, correlation)
 
     def fingerprint(self) -> str:
         """The renderer's version: all else is in the arguments."""
@@ -136,15 +131,13 @@ class HistologyPhantom:
     def _chunk(self, patient: int) -> Chunk:
         rng, n = self._rng(patient, 1), self.slices_per_patient
         tumour = rng.permutation((np.arange(n) + rng.integers(2)) % 2)
-        factors = {}
-        for factor in FACTORS:
-            if factor.name in BY_CLASS:
-                low, high = np.array(BY_CLASS[factor.name])[tumour].T
-                factors[factor.name] = rng.uniform(low, high)
-            elif factor.name in JITTER:
-                factors[factor.name] = rng.uniform(factor.low, factor.high) + rng.normal(0, JITTER[factor.name], n)
-            else:
-                factors[factor.name] = rng.uniform(factor.low, factor.high, n)
+        shared, factors = self._rng(patient, 3).standard_normal(), {}
+        for name, _, low, high, _ in FACTORS:
+            least, most = np.array(BY_CLASS[name])[tumour].T if name in BY_CLASS else np.array([low, high])
+            uniform = self.draws.correlated(rng.random(1 if name in JITTER else n), shared)
+            factors[name] = self.draws.between(least, most, uniform)
+            if name in JITTER:
+                factors[name] = factors[name] + rng.normal(0, JITTER[name], n)
         area = (self.size * self.mpp / 1000) ** 2
         factors["nuclear_density"] = np.round(factors["nuclear_density"] * area) / area
         columns = {f"factor.{name}": factors[name] for name in NAMES}
