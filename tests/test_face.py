@@ -250,6 +250,7 @@ def _set(folder: Path, **values: str) -> None:
 # --- other generators, and a classifier, not trained ------------------------------------------------------------
 
 GREY = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)
+SIGMA = np.array([0.5, 0.8, 1.3], dtype=np.float32)  # of three directions
 STYLES = {"z_dim": 16, "w_dim": 16, "mapping_layers": 2, "channel_base": 256, "channel_max": 16}
 
 
@@ -270,10 +271,14 @@ def untrained(tmp_path):
             found = finders[step].find(networks["generator"][1])
             found.renamed(step.partition("/")[2]).save(out / "directions.safetensors")
 
+        def semantics(step: str, out: Path) -> None:
+            np.savez(out / "traversal.npz", sigma=SIGMA)
+
         made = {step: store.make(Recipe(step, {}, {}), partial(network, step)) for step in networks}
-        made |= {
-            step: store.make(Recipe("directions", {"step": step}, {}), partial(directions, step)) for step in finders
-        }
+        for step in finders:
+            made[step] = store.make(Recipe("directions", {"step": step}, {}), partial(directions, step))
+            moved = step.replace("directions", "semantics")
+            made[moved] = store.make(Recipe("semantics", {"step": moved}, {}), partial(semantics, moved))
         GlobalHydra.instance().clear()
         with initialize_config_dir(config_dir(), version_base="1.3"):
             config = compose("config", ["scale=tiny", f"store={store.root}", *overrides])
@@ -306,10 +311,7 @@ def test_a_direction_in_w_moves_codes_of_every_layer(untrained):
     steps = [-2.0, 0.0, 3.0]
     low, high = run.traverse(w, "sefa 01", steps, space="w"), run.traverse(wide, "sefa 01", steps)
     assert torch.allclose(low, high, atol=1e-4)
-    sigma = (
-        run.generator.sample(4096, "w", generator_for(run.config.seed, "sigma")) @ run.directions["sefa"].vectors.T
-    ).std(dim=0)
-    moved = stack_steps(w, run.directions["sefa"].vectors[1:2] * sigma[1], steps)[:, 0]
+    moved = stack_steps(w, run.directions["sefa"].vectors[1:2] * float(SIGMA[1]), steps)[:, 0]
     assert torch.allclose(low.flatten(0, 1), decode_in_parts(run.generator, moved.flatten(0, 1), "w"), atol=1e-5)
     assert (low[:, 0] - low[:, 2]).abs().mean() > 1e-3, "it moves"
     assert run.encode(torch.zeros(2, 1, 32, 32)).shape == wide.shape

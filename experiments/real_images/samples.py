@@ -47,13 +47,13 @@ def of_set(context: Context, name: str) -> list[dict]:
         "training images'": codes[torch.randint(len(codes), (SAMPLES,), generator=generator)],
     }
     own = model.sample_noise(SAMPLES, generator)
-    measured, _ = load_measurements(context.folder("measurements"))
+    measured = load_measurements(context.folder("measurements")).test
     rows = []
     for kind, drawn in kinds.items():
         for noise, given in (("common", None), ("own", own)):
             images = decode_in_parts(model, drawn, "z", given)
             values = builders.measurements(context.config).of(images, spec)
-            compared = distances.compare(context.images, split, spec, images, values, measured["test"])
+            compared = distances.compare(context.images, split, spec, images, values, measured)
             assert compared is not None
             found = distances.all_distances(compared, model, [], seed=0)
             row = {"set": name, "codes": kind, "noise": noise, "images": compared.n}

@@ -65,7 +65,8 @@ def copying(
     ours, theirs = (nearness(x, train, patients) for x in (samples, held_out))
     share = grouped_mean(ours < COPY, np.arange(len(ours)), seed)
     mean, low, high = grouped_mean(theirs < COPY, groups, seed)
-    bound = Interval(mean, low, max(high, min(1.0, RULE_OF_THREE / len(np.unique(groups)))))
+    least = max(mean, min(1.0, RULE_OF_THREE / len(np.unique(groups))))
+    bound = Interval(mean, low, float(np.fmax(high, least)))  # of few patients there is no interval, and still a bound
     is_sample = np.repeat([True, False], [len(ours), len(theirs)])
     return Copying(share, bound, auc(is_sample, -np.concatenate([ours, theirs])))
 

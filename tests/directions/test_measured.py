@@ -7,7 +7,7 @@ import torch
 from medlat.core.errors import UserError
 from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.directions.measured import Measured
-from medlat.measure.histology import he_tile
+from medlat.measure.colour import colour
 
 
 class Tiles(LatentModel):
@@ -21,7 +21,8 @@ class Tiles(LatentModel):
         return torch.randn(n, 3, generator=generator)
 
     def decode(self, codes, space="z"):
-        colour = torch.stack([0.1 * codes[:, 0], -0.1 * codes[:, 0], 0.0 * codes[:, 0]], dim=1) + 0.4
+        turned = torch.stack([0.1 * codes[:, 0], 0.0 * codes[:, 0], -0.1 * codes[:, 0]], dim=1)
+        colour = torch.tensor([0.5, -0.3, 0.4]) + turned  # between red and magenta
         return (colour - 0.1 * codes[:, 1:2])[:, :, None, None].expand(-1, 3, 32, 32).clamp(-1.0, 1.0)
 
     def latent_affines(self, space="z"):
@@ -29,8 +30,8 @@ class Tiles(LatentModel):
 
 
 def test_what_does_nothing_is_in_no_direction():
-    found = Measured(samples=200).find(Tiles(), he_tile())
-    assert set(found.names) <= {f"measured {name}" for name in he_tile().names}
+    found = Measured(samples=200).find(Tiles(), colour(["hue", "brightness"]))
+    assert set(found.names) <= {f"measured {name}" for name in colour(["hue", "brightness"]).names}
     assert len(found) >= 1
     known = found.scores > 0.9
     assert known.any()
@@ -42,7 +43,7 @@ def test_images_without_variation_have_no_directions():
     model = Tiles()
     model.decode = lambda codes, space: torch.zeros(len(codes), 3, 32, 32)
     with pytest.raises(UserError, match=r"measured: no measurement varies"):
-        Measured(samples=64).find(model, he_tile())
+        Measured(samples=64).find(model, colour())
 
 
 def test_bad_input():

@@ -98,7 +98,7 @@ def test_few_held_out_patients_prove_little():
     )
     assert found is not None
     assert found.share.value == pytest.approx(0.25)
-    assert found.held_out == (0.0, 0.0, 1.0)
+    assert (found.held_out.value, found.held_out.high) == (0.0, 1.0)
     assert not found.copies
 
 

