@@ -91,8 +91,7 @@ def by_part(run: medlat.Run, images: Tensor, groups: np.ndarray) -> list[dict]:
     codes = run.encode(images)
     noise, said = run.noise(images, codes), run.predict(images)[:, 0]
     others = torch.randperm(len(images), generator=generator)
-    drawn = torch.randn(images.shape, generator=generator)
-    fresh = torch.cat([drawn, drawn], dim=1)  # as the solver begins: both of its values the same
+    fresh = run.generator.sample_noise(len(images), generator)
     parts = {
         "code and own noise": run.decode(codes, noise=noise),
         "code and the common noise": run.decode(codes),
