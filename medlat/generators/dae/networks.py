@@ -207,9 +207,8 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
         return _product(normal, self._power(0.0))
 
     def sample_noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """[n, 2C, H, W] from the normal distribution, as strong as the common noise."""
-        noise = torch.randn(n, *self.image.shape, generator=generator).to(self.noise.device)
-        return (noise * self.noise.square().mean().sqrt()).repeat(1, 2, 1, 1)
+        """[n, 2C, H, W] from the standard normal distribution, which the flow starts from while it trains."""
+        return torch.randn(n, *self.image.shape, generator=generator).to(self.noise.device).repeat(1, 2, 1, 1)
 
     def latent_affines(self, space: str = "z") -> list[Tensor]:
         """The one weight matrix [E, D] that codes enter through."""
