@@ -57,8 +57,8 @@ def block(name: str, rows: list[tuple[str, str]], asked: argparse.Namespace) -> 
 @styled
 def strip(blocks: list[np.ndarray], titles: list[str], names: list[str]) -> Figure:
     """Blocks beside each other, a row for each way."""
-    figure = new_figure(0.55 * IMAGES * len(blocks) + 0.8, 0.57 * len(names) + 0.25)
-    outer = figure.add_gridspec(1, len(blocks), wspace=0.05, left=0.1, right=0.995, top=0.93, bottom=0.01)
+    figure = new_figure(0.55 * IMAGES * len(blocks) + 1.0, 0.57 * len(names) + 0.25)
+    outer = figure.add_gridspec(1, len(blocks), wspace=0.05, left=0.155, right=0.995, top=0.93, bottom=0.01)
     for i, (images, title) in enumerate(zip(blocks, titles, strict=True)):
         grid = outer[i].subgridspec(len(names), IMAGES, wspace=0.03, hspace=0.03).subplots()
         for row in range(len(names)):
