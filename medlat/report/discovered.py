@@ -264,7 +264,7 @@ def editing_chart(rows: Sequence[Mapping[str, Any]], controls: Sequence[str]) ->
         panel.set_visible(False)
     top = np.percentile([row["distance"] for row in rows], 98)
     axes[0].set_ylim(0.0, max(1.6, float(top)))
-    figure.supxlabel("step (σ of the latent space)", fontsize=7)
+    figure.supxlabel("step (σ of codes along the direction)", fontsize=7)
     figure.supylabel("distance to the data", fontsize=7)
     return figure
 

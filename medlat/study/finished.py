@@ -1,7 +1,7 @@
 """A finished run, used again from Python: `run = medlat.load("outputs/NAME/DATE_TIME")`."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from medlat.steps import builders
 from medlat.steps.classifier import load_black_box
 from medlat.steps.inversion import load_encoder
 from medlat.study.collect import FAILURE
+from medlat.study.run_directions import Methods
 
 if TYPE_CHECKING:
     from medlat.data.module import ImageData
@@ -105,7 +106,7 @@ class Run:
         return self.generator.spaces[builders.inversion_space(self.config, self.generator)]
 
     @cached_property
-    def directions(self) -> "Methods":
+    def directions(self) -> Methods:
         """The directions of every method, by its name in the tables: `run.directions["sefa"]`; those of the main one
         are `run.directions["main"]` too.
 
@@ -322,48 +323,6 @@ class Run:
     def _failure(self) -> str:
         told = read_json(self.folder / FAILURE)
         return f"; it failed {told['where']}: {told['reason']}" if told else "; it did not end"
-
-
-class UnknownName(UserError, KeyError):
-    """There is nothing of that name; a KeyError, so that `in` and `get` do what they should."""
-
-    __str__ = Exception.__str__  # KeyError's would put quotes around the message
-
-
-class Methods(Mapping[str, Directions]):
-    """The directions of a run's methods by name: the main one, those compared with it, then the controls.
-
-    roles: name -> "main", "compared" or "control". `["main"]` is the main method, whatever it is called.
-    """
-
-    def __init__(self, found: Mapping[str, Directions], roles: Mapping[str, str]) -> None:
-        self._found, self.roles = dict(found), dict(roles)
-
-    def __getitem__(self, name: str) -> Directions:
-        """Raises UserError, which is a KeyError here, where there is no such method."""
-        if name == "main" and "main" not in self._found:
-            return next(d for method, d in self._found.items() if self.roles[method] == "main")
-        if name not in self._found:
-            raise UnknownName(f"directions: the run has no method '{name}'{did_you_mean(name, self._found)}")
-        return self._found[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def __repr__(self) -> str:
-        return f"Methods({', '.join(f'{name}: {len(d)} ({self.roles[name]})' for name, d in self._found.items())})"
-
-    def find(self, direction: str) -> tuple[Directions, int]:
-        """The method that a direction, e.g. "sefa 00", is one of, and its number there. Raises UserError where none has
-        that name.
-        """
-        places = {name: (found, i) for found in self._found.values() for i, name in enumerate(found.names)}
-        if direction not in places:
-            raise UnknownName(f"direction: the run has no '{direction}'{did_you_mean(direction, places)}")
-        return places[direction]
 
 
 def _artifacts(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
