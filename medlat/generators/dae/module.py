@@ -1,6 +1,7 @@
 """Training of a diffusion autoencoder as a LightningModule."""
 
 import logging
+import math
 from collections.abc import Iterable
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from medlat.classifiers.black_box import BlackBox, disagreement
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
-from medlat.core.ranges import Count, NotNegative, Seed
+from medlat.core.ranges import Count, NotNegative, Seed, Share
 from medlat.core.similarity import psnr
 from medlat.generators.dae.networks import DiffusionAutoencoder
 from medlat.training.averaged import AveragedModule
@@ -36,23 +37,23 @@ class DiffusionAutoencoderModule(AveragedModule, GeneratorModule):
     def training_step(self, images: Tensor, batch_idx: int) -> Tensor:
         generator = generator_for(self.seed, "noise", self.global_step, self.global_rank)
         noise, time, blur = self._draw(len(images), generator)
-        found, wanted = self.network(images, noise, time, blur)
+        found, wanted, features = self.network(images, noise, time, blur)
         # What the image would be if it went on straight from where it is: x(t) - t·v, where x(t) = x + t·(noise - x).
         ahead = images + time[:, None, None, None] * (wanted - found)
-        terms = self.terms(images, F.mse_loss(found, wanted), ahead)
+        terms = self.terms(images, features, F.mse_loss(found, wanted), ahead)
         loss = self.finite(terms)
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(images))
         return loss
 
-    def terms(self, images: Tensor, error: Tensor, ahead: Tensor) -> dict[str, Tensor]:
+    def terms(self, images: Tensor, features: Tensor, error: Tensor, ahead: Tensor) -> dict[str, Tensor]:
         """`loss`, which is minimised, and what it is made of. images, ahead: [N, C, H, W], real ones and what the
-        velocities found lead to; error: of the velocities.
+        velocities found lead to; features: [N, D] that these were given; error: of the velocities.
         """
         return {"loss": error}
 
     def validation_step(self, images: Tensor, batch_idx: int) -> None:
         model = self.result
-        found, wanted = model(images, *self._draw(len(images), generator_for("validation", batch_idx)))
+        found, wanted, _ = model(images, *self._draw(len(images), generator_for("validation", batch_idx)))
         decoded = model.decode(model.encode(images))
         values = {"validation/loss": F.mse_loss(found, wanted), "validation/psnr": psnr(decoded, images).mean()}
         self.log_dict(values, on_epoch=True, on_step=False, batch_size=len(images), prog_bar=True)
@@ -74,12 +75,20 @@ class DiffusionAutoencoderModule(AveragedModule, GeneratorModule):
 
 
 class ClassifierGuidedDiffusionAutoencoderModule(DiffusionAutoencoderModule):
-    """Adds weight · disagreement of a classifier on what velocities lead to and the image, at all times alike: where
-    noise has covered what the classifier looks at, only the code can say it (after StylEx, Lang et al. 2021,
-    arXiv 2104.13369, its classifier loss).
+    """Asks a classifier too, after the classifier loss of StylEx (Lang et al. 2021, arXiv 2104.13369): two terms, each
+    the classifier's disagreement on an image and on what stands for it, in nats.
 
-    classifier: with gradients in the images; no part of the module's state. weight: in nats. Others as above.
+    weight:          of what velocities lead to, at all times alike: where noise has covered what the classifier looks
+                     at, only the code can say it.
+    rendered_weight: of images that are rendered from the code alone, half of them from the common noise, half from
+                     fresh noise. What velocities lead to is a mean over images, and no image: a classifier sees
+                     something else in it than in one that is rendered.
+    rendered_from:   share of the training after which that second term is asked for, as it costs as much again.
+    classifier: with gradients in the images; no part of the module's state. Others as above.
     """
+
+    RENDERED = 8  # images of a batch
+    RENDERING_STEPS = 4  # of the solver
 
     def __init__(
         self,
@@ -89,14 +98,35 @@ class ClassifierGuidedDiffusionAutoencoderModule(DiffusionAutoencoderModule):
         steps: Count,
         optimisation: Optimisation,
         weight: NotNegative = 0.05,
+        rendered_weight: NotNegative = 0.3,
+        rendered_from: Share = 0.7,
     ) -> None:
         super().__init__(network, seed, steps, optimisation)
-        if weight < 0.0:
-            raise ArgumentError("weight", "expected a number of at least 0", weight)
-        self.classifier, self.weight = classifier, weight
+        for name, value in {"weight": weight, "rendered_weight": rendered_weight}.items():
+            if value < 0.0:
+                raise ArgumentError(name, "expected a number of at least 0", value)
+        if not 0.0 <= rendered_from <= 1.0:
+            raise ArgumentError("rendered_from", "expected a share from 0 to 1", rendered_from)
+        self.classifier, self.weight, self.rendered_weight = classifier, weight, rendered_weight
+        self.first_rendered = math.ceil(rendered_from * steps)
 
-    def terms(self, images: Tensor, error: Tensor, ahead: Tensor) -> dict[str, Tensor]:
+    def terms(self, images: Tensor, features: Tensor, error: Tensor, ahead: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             wanted = self.classifier(images)
         prediction = disagreement(self.classifier, self.classifier(ahead.clamp(-1.0, 1.0)), wanted)
-        return {"loss": error + self.weight * prediction, "velocity": error, "prediction": prediction}
+        loss, found = error + self.weight * prediction, {"velocity": error, "prediction": prediction}
+        if self.rendered_weight > 0.0 and self.global_step >= self.first_rendered:
+            if self.global_step == self.first_rendered:
+                self.network.weigh_noise(self.network.own_noise(images, features.detach()))
+            rendered = self._rendered(features[: self.RENDERED])
+            found["rendered"] = disagreement(self.classifier, self.classifier(rendered), wanted[: self.RENDERED])
+            loss = loss + self.rendered_weight * found["rendered"]
+        return {"loss": loss} | found
+
+    def _rendered(self, features: Tensor) -> Tensor:
+        """Features [N, D] -> images [N, C, H, W]."""
+        common = self.network.noise.expand(len(features), -1, -1, -1)
+        generator = generator_for(self.seed, "rendering", self.global_step, self.global_rank)
+        fresh = torch.randn(common.shape, generator=generator).to(self.device) * common.square().mean().sqrt()
+        first = torch.arange(len(features), device=self.device)[:, None, None, None] % 2 == 0
+        return self.network.render(features, torch.where(first, common, fresh), self.RENDERING_STEPS)

@@ -158,14 +158,17 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
                 yield images
 
         self.encoder.settle(passing())
-        own = [self.invert(images, self.encode(images)).chunk(2, dim=1)[0] for images in some]
-        strength = torch.cat(own).square().mean().sqrt()
-        self.noise.mul_(strength / self.noise.square().mean().sqrt())
+        own = [self.own_noise(images, self._features(self.encode(images))) for images in some]
+        self.weigh_noise(torch.cat(own))
+
+    @torch.no_grad()
+    def weigh_noise(self, own: Tensor) -> None:
+        """Make the common noise as strong as images' own [N, C, H, W]."""
+        self.noise.mul_((own.square().mean() / self.noise.square().mean()).sqrt())
 
     def decode(self, codes: Tensor, space: str = "z") -> Tensor:
         """Codes [N, D] -> images [N, C, H, W] in [-1, 1], all from the common noise."""
-        noise = self.noise.expand(len(codes), -1, -1, -1)
-        return self._flow(noise, noise, self._features(codes), TO_IMAGE)[0].clamp(-1.0, 1.0)
+        return self.render(self._features(codes), self.noise.expand(len(codes), -1, -1, -1), self.steps)
 
     def decode_with(self, codes: Tensor, noise: Tensor, space: str = "z") -> Tensor:
         """Codes [N, D] and the noise [N, 2C, H, W] that belongs to each -> images [N, C, H, W] in [-1, 1]."""
@@ -178,13 +181,25 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
         """
         return torch.cat(self._flow(images, images, self._features(codes), TO_NOISE), dim=1)
 
-    def _flow(self, x: Tensor, probe: Tensor, features: Tensor, way: Way) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def own_noise(self, images: Tensor, features: Tensor) -> Tensor:
+        """The noise [N, C, H, W] of images [N, C, H, W] with these features [N, D]."""
+        return self._flow(images, images, features, TO_NOISE)[0]
+
+    def render(self, features: Tensor, noise: Tensor, steps: int) -> Tensor:
+        """Features [N, D] and noise [N, C, H, W] -> images [N, C, H, W] in [-1, 1], in so many steps of the solver."""
+        return self._flow(noise, noise, features, TO_IMAGE, steps)[0].clamp(-1.0, 1.0)
+
+    def _flow(
+        self, x: Tensor, probe: Tensor, features: Tensor, way: Way, steps: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The solution of dx/dt = v(x, t, z) from one end to the other, by the reversible Heun method (Kidger et al.
         2021, arXiv 2105.13493, algorithms 1 and 2): of second order with one evaluation a step, and what it does to
         x and `probe`, where velocities are asked for, it undoes on the way back.
         """
-        times = [i / self.steps for i in range(self.steps + 1)][::way]
-        step = way / self.steps
+        count = self.steps if steps is None else steps
+        times = [i / count for i in range(count + 1)][::way]
+        step = way / count
         with fast(x.device):
             velocity = self.velocity(probe, x.new_full([len(x)], times[0]), features)
             for time in times[1:]:
@@ -193,13 +208,13 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
                 x = x + 0.5 * step * (before + velocity)
         return x, probe
 
-    def forward(self, images: Tensor, noise: Tensor, time: Tensor, blur: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, noise: Tensor, time: Tensor, blur: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images, noise [N, C, H, W], time [N] in [0, 1] and blur [N, D] ~ N(0, 1) -> the velocity at that time on the
-        straight way from each image to its noise, and what it should be.
+        straight way from each image to its noise, what it should be, and the features [N, D] that it was given.
         """
         features = self.encoder(images) + self.spread * blur
         far = time[:, None, None, None]
-        return self.velocity(torch.lerp(images, noise, far), time, features), noise - images
+        return self.velocity(torch.lerp(images, noise, far), time, features), noise - images, features
 
     def sample(self, n: int, space: str = "z", generator: torch.Generator | None = None) -> Tensor:
         """n codes, [n, D], from the Gaussian with the covariance of real images' codes."""
