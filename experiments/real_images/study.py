@@ -51,7 +51,7 @@ INVERSIONS = {
     "vae": ("encoder", "hybrid"),
     "stylegan2": ("encoder", "hybrid", "pivotal"),
 }
-FACTORS = ("fid_factors", "kid_factors")  # over features that tell known factors: of phantoms
+DISTANCES = ("swd_64", "fd_measurements", "fid_features", "kid_features")  # of samples; features see `told(name)`
 EXPLAINED = 128  # held-out images, spread over the groups
 BATCH = 64
 
@@ -61,6 +61,11 @@ def main() -> None:
     for name in asked.sets:
         for generator in asked.generators:
             add(list(measured(name, generator, asked_for(name, generator, asked))))
+
+
+def told(name: str) -> str:
+    """What the network was trained to tell whose features samples are compared by: a phantom's factors, else labels."""
+    return "factors" if name.startswith("phantom") else "labels"
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -107,10 +112,9 @@ def measured(name: str, generator: str, overrides: list[str]) -> Iterator[dict[s
             mean, low, high = grouped_mean(getattr(found, score).double().numpy(), groups)
             row |= {score: mean, f"{score}_low": low, f"{score}_high": high}
         row |= {"side_kept": "", "side_low": "", "side_high": ""} | side(context, real, found.images, rows)
-        keys = ("swd_64", "fd_measurements", *(FACTORS if name.startswith("phantom") else ()))
-        for key in ("swd_64", "fd_measurements", *FACTORS):
+        for key in DISTANCES:
             for part in (key, f"{key}_floor"):
-                row[part] = distances.get(f"distance/{part}", "") if key in keys else ""
+                row[part] = distances.get(f"distance/{part.replace('features', told(name))}", "")
         print(row, flush=True)
         yield row
 

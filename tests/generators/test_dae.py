@@ -256,3 +256,17 @@ def test_asked_to_it_keeps_what_a_classifier_sees():
         agreement.append(float(disagreement(seen, seen(model.decode(model.encode(images))), seen(images))))
     assert agreement[1] < 0.5 * agreement[0]
     assert agreement[0] > 0.1, "there is something to keep"
+
+
+def test_asked_of_rendered_images_it_keeps_what_a_classifier_sees_with_any_noise():
+    images, seen = dotted(64, 10**6), SeesADot()
+    fresh = torch.randn(64, 1, 16, 16, generator=torch.Generator().manual_seed(3)).repeat(1, 2, 1, 1)
+    agreement = []
+    for weight in (0.0, 1.0):
+        arguments = {"classifier": seen, "weight": 0.0, "rendered_weight": weight, "rendered_from": 0.5}
+        model, _ = trained(lambda step: dotted(32, step), 120, **arguments)
+        strength = model.noise.square().mean().sqrt()
+        found = model.decode_with(model.encode(images), strength * fresh)
+        agreement.append(float(disagreement(seen, seen(found), seen(images))))
+    assert agreement[1] < 0.7 * agreement[0]
+    assert float(strength) < 0.99, "it was weighed when images were first rendered"
