@@ -53,9 +53,9 @@ SEEN = 1000  # training images whose features say how far apart real images are
 
 
 class ExplanationBy(Step):
-    """The explanation by one method: held-out images moved along its directions. Leaves the scores of all images, the
-    predictions along the first direction, how far flips come within the editing range, and of the main method what
-    figures show.
+    """The explanation by one method: held-out images moved along its directions. Leaves which these are and their
+    editing ranges, the scores, the predictions along the first direction, the curve of flips within the range, and of
+    the main method what figures show.
     """
 
     folder = "explanation_by"
@@ -90,6 +90,8 @@ class ExplanationBy(Step):
         rows, flips = score(subject, self.method, explained, ranges, found.method)
         write_table(out / "scorecard.csv", [row.row() for row in rows])
         write_table(out / "flip_curve.csv", [row.row() for row in flips])
+        followed = [{"direction": name, "range": ranges.get(name)} for name in explained.names]
+        write_table(out / "followed.csv", followed)
         predictions = explained.predictions[0].numpy()
         np.save(out / "predictions.npy", predictions)
         curve = scorecard.responses(found.method, predictions, subject.steps, subject.groups)
@@ -102,7 +104,6 @@ class ExplanationBy(Step):
             np.savez(out / "counterfactuals.npz", step=moved.step, reached=moved.reached, threshold=threshold)
             info = {
                 "target": subject.target.name,
-                "direction": explained.names[0],
                 "features": subject.features.name,
                 "probability": subject.target.is_probability,
                 "threshold": subject.asked.threshold,
@@ -138,7 +139,8 @@ class Explanation(Step):
         main = context.directions(self.methods[0])
         asked = json.loads((folders[main.method] / "question.json").read_text())
         controls = [method.name for method in self.methods if method.role == "control"]
-        named = _named(context, asked["direction"])
+        followed = {name: read_table(folder / "followed.csv") for name, folder in folders.items()}
+        named = _named(context, followed[main.method][0]["direction"])
         links = _links(context, folders[main.method], rows, main.method, controls, named)
         numbers, exposed = _exposed(context, named)
         sentences = [_finding(asked, main.method, rows), _what_moves(named), weakest(links)]
@@ -148,6 +150,7 @@ class Explanation(Step):
         info = asked | {
             "method": main.method,
             "controls": controls,
+            "followed": [self._followed(context, method, followed[method.name]) for method in self.methods],
             "exposed": exposed,
             "links": [link.row() for link in links],
             "sentence": " ".join(sentences),
@@ -156,16 +159,33 @@ class Explanation(Step):
         numbers["fit"] = float(main.scores[0])
         (out / "metrics.json").write_text(json.dumps(numbers, indent=2) + "\n")
 
+    @staticmethod
+    def _followed(context: Context, method: Method, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What a method's direction is called (a control's is never named), and how far its directions may be followed
+        on average.
+        """
+        name = None if method.role == "control" else _named(context, rows[0]["direction"]).name
+        known = [float(row["range"]) for row in rows if row["range"] is not None]
+        return {"method": method.name, "name": name, "range": float(np.mean(known)) if known else None}
+
 
 def _finding(asked: Mapping[str, Any], method: str, scores: Sequence[Mapping[str, str]]) -> str:
     """The finding in a sentence."""
-    validity = next(row for row in scores if row["score"] == "flip_rate")
-    value, low, high = (float(validity[name] or "nan") for name in ("value", "low", "high"))
+    flips, where = _flips({(row["method"], row["score"]): row for row in scores}, method)
+    value, low, high = (float(flips[name] or "nan") for name in ("value", "low", "high"))
     interval = f" [{low:.0%}, {high:.0%}]" if low == low else ""
     return (
         f"Along the direction that {method} found, the prediction of {asked['target']} crosses "
-        f"{asked['threshold']:.2g} in {value:.0%}{interval} of {validity['images']} held-out images."
+        f"{asked['threshold']:.2g} in {value:.0%}{interval} of {flips['images']} held-out images {where}."
     )
+
+
+def _flips(scores: Mapping[tuple[str, str], Mapping[str, Any]], method: str) -> tuple[Mapping[str, Any], str]:
+    """A method's flips within the editing range, or along the whole series where that is not known; and which."""
+    inside = scores.get((method, "flips_in_range"))
+    if inside is None:
+        return scores[method, "flip_rate"], "within the series"
+    return inside, "while images stay near the data"
 
 
 def _named(context: Context, direction: str) -> Named:
@@ -192,10 +212,10 @@ def _links(
         sides = [inverted[f"prediction_{name}"] > moved["threshold"] for name in ("real", "decoded")]
         kept = generator_link(float(inverted["psnr"].mean()), float((sides[0] == sides[1]).mean()), len(sides[0]))
         inside = data_link(moved["step"][moved["reached"]].tolist(), named.range)
-    flips = found[main, "flip_rate"]
-    beside = {control: float(found[control, "flip_rate"]["value"]) for control in controls}
+    flips, where = _flips(found, main)
+    beside = {control: float(_flips(found, control)[0]["value"]) for control in controls}
     oracle = found.get((main, "oracle_rate"))
-    links = [kept, prediction_link(float(flips["value"]), int(flips["images"]), beside), inside]
+    links = [kept, prediction_link(float(flips["value"]), int(flips["images"]), beside, where), inside]
     links.append(None if oracle is None else oracle_link(float(oracle["value"] or "nan"), int(oracle["images"])))
     return [link for link in [*links, name_link(named)] if link is not None]
 
