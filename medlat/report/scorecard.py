@@ -112,7 +112,7 @@ def flip_curves(
     methods = sorted(in_order(row["method"] for row in rows), key=lambda method: method in controls)
     if not methods:
         return message_figure("no editing range is known")
-    figure = new_figure(COLUMN, 2.4, constrained=True)
+    figure = new_figure(0.75 * PAGE, 2.3, constrained=True)
     axes = figure.subplots()
     colours, lines = iter(itertools.cycle(PALETTE)), iter(itertools.cycle(DASHES))
     for method in methods:
@@ -126,7 +126,7 @@ def flip_curves(
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="share of the editing range", ylabel="images that flip")
     axes.grid(axis="y", color=RULE, linewidth=0.4)
-    axes.legend(title="area below", loc="upper left", bbox_to_anchor=(0.0, -0.2), ncols=2, title_fontsize=6.5)
+    figure.legend(title="area below", loc="outside right center", title_fontsize=6.5)
     return figure
 
 

@@ -34,13 +34,15 @@ ASKED = 1000  # training images that give the direction of a classifier of rando
 @dataclass(frozen=True)
 class Scored:
     """Of one direction. values: key -> [N]. far: [N] shares of the editing range at which images flip, None where the
-    range is not known. features: [N, F] of counterfactuals, NaN where there is none. flips [R], changes [R, M]: of the
-    R images that were reached, what became of their side and of every measurement's side of the real median.
+    range is not known. features: [N, F] of counterfactuals, NaN where there is none. reached: [R] numbers of the images
+    that have one; flips [R], changes [R, M]: what became of their side, and of every measurement's side of the real
+    median.
     """
 
     values: dict[str, np.ndarray]
     far: np.ndarray | None
     features: np.ndarray
+    reached: np.ndarray
     flips: np.ndarray
     changes: np.ndarray
 
@@ -90,7 +92,8 @@ def _of_direction(subject: Subject, explained: Explained, number: int, reach: fl
     rows = found.reached.nonzero()[:, 0]
     rising = (inverted <= subject.asked.threshold).numpy()
     own, features, moved = _of_reached(subject, traversal, found.step, rows, rising)
-    return Scored(values | own, far, features, np.where(rising[rows.numpy()], 1.0, -1.0), moved)
+    at = rows.numpy()
+    return Scored(values | own, far, features, at, np.where(rising[at], 1.0, -1.0), moved)
 
 
 def _of_reached(
@@ -187,7 +190,7 @@ def _correlation_difference(subject: Subject, name: str, control: bool, parts: S
     query = subject.reference_predictions.numpy() > subject.asked.threshold
     real = scores.correlations_with(query.astype(float), (np.nan_to_num(subject.reference) > 0.0).astype(float))
     flips, changed = (np.concatenate([getattr(part, x) for part in parts]) for x in ("flips", "changes"))
-    whose = np.concatenate([subject.groups[np.isfinite(part.features).all(axis=1)] for part in parts])
+    whose = np.concatenate([subject.groups[part.reached] for part in parts])
     interval = UNKNOWN
     if len(flips) > 1:
         difference = partial(scores.correlation_difference, correlations=real)
