@@ -165,11 +165,11 @@ def realism(measured: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Mean distance of each row to its nearest real rows, relative to the same among the real rows.
 
     measured [N, M], real [R, M], both in standard deviations, NaN taken for the real median. 1: as near as real images
-    are to each other. NaN where there are too few real rows.
+    are to each other. NaN where there are too few real rows, or nothing is measured.
     """
     from scipy.spatial import cKDTree
 
-    if len(real) <= NEIGHBOURS or not len(measured):
+    if len(real) <= NEIGHBOURS or not measured.size:
         return np.full(len(measured), np.nan)
     middle = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in real.T])
     ours, theirs = (np.where(np.isfinite(x), x, middle) for x in (measured, real))
