@@ -73,7 +73,8 @@ def cout(
     AUPC_c: towards 1 where a few pixels decide, 0 where the prediction grows evenly from one side to the other, -1
     where it never goes over. Image: the inverted one, from which the counterfactual was made.
 
-    before, after: [N, C, H, W]. rising: [N] bool, asked to become probable. predict: images -> [N], a probability.
+    before, after: [N, C, H, W]. rising: [N] bool, asked to become probable. predict: images -> [N], a probability; that
+    of the other side is what is left to 1.
     parts: that pixels are divided in; as many images are predicted.
     """
     change = (after - before).abs().sum(dim=1, keepdim=True).flatten(2)
