@@ -85,6 +85,9 @@ def explained(folder, finders):
         assert found[method, "flips_in_range"] <= found[method, "flip_rate"]
         assert found[method, "flip_area"] <= found[method, "flips_in_range"]
         assert found[method, "composition_1"] > 0.0
+        for key, low in (("randomisation", 0.0), ("minimality", 0.0), ("cout", -1.0)):
+            value = found.get((method, key), 0.0)
+            assert low <= value <= 1.0 or value != value, (method, key)
         assert 0.0 <= found[method, "flip_rate"] <= 1.0
         assert found[method, "reach_rate"] <= found[method, "flip_rate"]
         assert -1.0 <= found[method, "monotonicity"] <= 1.0
