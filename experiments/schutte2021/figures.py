@@ -45,7 +45,10 @@ def figures(explained: Explanation, look: Look) -> Iterator[tuple[str, Figure]]:
     arrays = np.load(explained.folder / "mean_effect.npz")
     yield "effect", mean_effect(arrays["images"], arrays["difference"], series.steps.tolist(), look)
     yield "scorecard", scorecard.scorecard_chart(explained.scores)
-    yield "responses", scorecard.response_curves(explained.responses, explained.steps, question, explained.controls)
+    yield (
+        "responses",
+        scorecard.response_curves(explained.responses, explained.steps, explained.curves, question, explained.controls),
+    )
 
 
 def load(run: Path) -> tuple[Explanation, Look]:

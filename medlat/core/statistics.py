@@ -86,6 +86,16 @@ def quadratic_kappa(truth: np.ndarray, chosen: np.ndarray, classes: int) -> floa
     return float(1.0 - (weight * seen).sum() / (weight * by_chance).sum())
 
 
+def spearman_of_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of each row of [N, M] with the same row of [N, M], [N]; 0 where one does not vary."""
+    from scipy.stats import rankdata
+
+    x, y = (rankdata(values, axis=1) for values in (a, b))
+    x, y = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (x, y))
+    scale = np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1))
+    return np.divide((x * y).sum(axis=1), scale, out=np.zeros(len(x)), where=scale > 0.0)
+
+
 # --- ridge regression ------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@ where it began whose prediction has changed as asked.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from medlat.classifiers.black_box import Target, predict
 from medlat.core.spaces import LatentModel, decode_in_parts
+from medlat.core.statistics import ridge_with_intercept, spearman_of_rows
 
+SHRINKAGE = 0.01  # of the codes' own variance, that further directions are found with
 BISECTIONS = 8  # the step is known to 1/256 of the distance between two steps of the series
 
 
@@ -30,6 +32,11 @@ class Traversal:
     target: Target
     device: torch.device
     noise: Tensor | None = None
+
+    def of(self, rows: Tensor) -> "Traversal":
+        """That of some of the codes, by their numbers."""
+        noise = None if self.noise is None else self.noise[rows]
+        return replace(self, codes=self.codes[rows], moves=self.moves[rows], noise=noise)
 
     def images(self, steps: Tensor) -> Tensor:
         """One image of each code, `steps` [N] along its move: [N, C, H, W] in [-1, 1] on the CPU."""
@@ -88,14 +95,14 @@ def counterfactuals(
     far = places[torch.gather(order, 1, last[:, None])[:, 0]]
     near = places[torch.gather(order, 1, (last - 1).clamp_min(0)[:, None])[:, 0]]
     found = torch.gather(predictions, 1, torch.gather(order, 1, last[:, None]))[:, 0]
-    for _ in range(BISECTIONS):
-        middle = (near + far) / 2.0
-        predicted = traversal.predictions(middle)
-        beyond = reached & torch.where(rising, predicted >= asked.high, predicted <= asked.low)
-        far, found = torch.where(beyond, middle, far), torch.where(beyond, predicted, found)
-        near = torch.where(beyond, near, middle)
-        if not reached.any():
-            break
+    rows = reached.nonzero()[:, 0]
+    some, up = traversal.of(rows), rising[rows]
+    for _ in range(BISECTIONS if len(rows) else 0):
+        middle = (near[rows] + far[rows]) / 2.0
+        predicted = some.predictions(middle)
+        beyond = torch.where(up, predicted >= asked.high, predicted <= asked.low)
+        far[rows], found[rows] = torch.where(beyond, middle, far[rows]), torch.where(beyond, predicted, found[rows])
+        near[rows] = torch.where(beyond, near[rows], middle)
     return Counterfactuals(far, found, reached, flipped)
 
 
@@ -121,12 +128,25 @@ def chosen_direction(vectors: Tensor, codes: Tensor, values: Tensor) -> tuple[Te
     return torch.where(correlation < 0.0, -1.0, 1.0).float(), correlation.abs().float()
 
 
+def further_directions(direction: np.ndarray, codes: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Other directions that the values go with, orthogonal to the one that is known and to each other, [K <= count, D]
+    of unit length, towards higher values: each is the ridge regression of the values on what is left of the codes when
+    those before it are taken out (iterative nullspace projection, Ravfogel et al. 2020, arXiv 2004.07667).
+
+    direction: [D]; codes: [N, D], values: [N].
+    """
+    found, left = [direction / np.linalg.norm(direction)], codes - codes.mean(axis=0)
+    penalty = SHRINKAGE * np.square(left).sum() / left.shape[1]
+    for _ in range(min(count, codes.shape[1] - 1)):
+        left = left - np.outer(left @ found[-1], found[-1])
+        weights = ridge_with_intercept(left, values, penalty)[:-1]
+        length = np.linalg.norm(weights)
+        if length < 1e-12:  # the values do not vary
+            break
+        found.append(weights / length)
+    return np.array(found[1:]).reshape(-1, codes.shape[1])
+
+
 def monotonicity(predictions: np.ndarray, steps: Sequence[float]) -> np.ndarray:
     """Spearman's correlation of step and prediction for each image, [N, S] -> [N]; 0 where nothing changes."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(predictions, axis=1)
-    x = rankdata(steps) - (len(steps) + 1) / 2
-    y = ranks - ranks.mean(axis=1, keepdims=True)
-    scale = np.sqrt((x**2).sum() * (y**2).sum(axis=1))
-    return np.divide(y @ x, scale, out=np.zeros(len(y)), where=scale > 0.0)
+    return spearman_of_rows(predictions, np.broadcast_to(steps, predictions.shape))

@@ -1,8 +1,9 @@
 """Whether to believe an explanation: one row per method and score, each with its 95% interval.
 
-Every score is an average over held-out images; intervals are bootstrapped over patients. The scores of counterfactuals
-(proximity to realism) are over the images whose wanted prediction was reached, and how many these are stands beside
-them: an explanation that changes nothing is near to the image and says nothing.
+Every score is an average over held-out images (the correlation difference one number over all of them); intervals are
+bootstrapped over patients. The scores of counterfactuals are over the images whose asked prediction was reached, and
+how many these are stands beside them: an explanation that changes nothing is near to the image and says nothing. How
+each is computed, and what is left out, is said in `medlat.explain.scores`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,38 +12,66 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medlat.core.statistics import grouped_mean
+from medlat.core.statistics import Interval, grouped_mean
 
-NEIGHBOURS = 5
-UNRELATED = 0.2  # |Spearman| with the prediction over real images below which a measurement should stay
-SAME = 0.02  # of the intensity range: pixels that change by less count as unchanged
+SHARES = np.linspace(0.0, 1.0, 21).tolist()  # of the editing range, at which the curve of flips is left
 
 
 class Score(NamedTuple):
-    """What a score is called, its unit ("" where it has none; "image" stands for that of the image) and which way is
-    better.
+    """What a score is called, its unit ("" where it has none; "image" stands for that of the image), which way is
+    better, what it says, why a run has none, and whether it is among the few that decide.
     """
 
     key: str
     unit: str
     better: str
     meaning: str
+    absent: str = ""
+    decides: bool = False
 
 
+NO_RANGE = "the editing range is of another latent space"
+NO_ORACLE = "there is no second classifier (+classifier@oracle=NAME)"
+OPTIMISED = "each inversion is an optimisation"
 SCORES = (
-    Score("flip_rate", "", "higher", "share of images whose prediction crosses the threshold within the series"),
-    Score("reach_rate", "", "higher", "share whose wanted prediction is reached"),
-    Score("oracle_rate", "", "higher", "share of these that another classifier says cross the threshold too"),
+    Score("flips_in_range", "", "higher", "share of images whose prediction crosses the threshold as far as images "
+          "stay near the data", NO_RANGE, decides=True),
+    Score("flip_area", "", "higher", "area below the curve of these flips against the share of that range", NO_RANGE,
+          decides=True),
+    Score("realism", "", "lower", "distance of counterfactuals to the nearest real images of the side asked for, 1 for "
+          "real images", decides=True),
+    Score("oracle_rate", "", "higher", "share of them that another classifier says cross the threshold too", NO_ORACLE,
+          decides=True),
+    Score("flip_rate", "", "higher", "share of images whose prediction crosses the threshold within the whole series "
+          "(validity)"),
+    Score("reach_rate", "", "higher", "share whose prediction becomes what is asked: these have a counterfactual"),
     Score("monotonicity", "", "higher", "Spearman's correlation of step and prediction"),
+    Score("effectiveness", "", "lower", "how far another classifier's prediction is from the one asked for", NO_ORACLE),
+    Score("composition_1", "image", "lower", "mean absolute change of an image by inversion and decoding alone"),
+    Score("composition_10", "image", "lower", "the same, ten times over", OPTIMISED),
+    Score("reversibility", "image", "lower", "mean absolute change after going to the counterfactual, inverting that, "
+          "and going back", OPTIMISED),
+    Score("minimality", "", "lower", "CLD: 0 nearer than real images of the other side yet farther than those of its "
+          "own, 1 at worst; 0.30 where nothing changes"),
     Score("proximity", "image", "lower", "mean absolute change of the counterfactual from the inverted image"),
     Score("ms_ssim", "", "higher", "structural similarity of the two"),
+    Score("feature_distance", "", "lower", "distance of the two in the run's own features, 1 for two real images"),
     Score("sparsity", "", "higher", "share of pixels that stay as they are (within 2% of the intensity range)"),
-    Score("realism", "", "lower", "distance to the nearest real images of the target side, 1 for real images"),
+    Score("cout", "", "higher", "COUT, from -1 to 1: 1 where few of the changed pixels decide, 0 where they do evenly",
+          "the prediction is no probability"),
+    Score("correlation_difference", "", "lower", "CD: sum over measurements of how differently they go with the "
+          "prediction than among real images", "nothing else is measured"),
     Score("identity", "σ", "lower", "change of measurements that have nothing to do with the prediction"),
+    Score("diversity", "", "higher", "feature distance between an image's counterfactuals along orthogonal directions",
+          "directions are not orthogonal, or each image has its own"),
+    Score("randomisation", "", "lower", "|Spearman| of what changes with what changes where the classifier has random "
+          "weights; of controls: between two of their directions", "no classifier that was trained here is asked"),
     Score("inversion_drift", "", "lower", "change of the prediction by inversion alone"),
-    Score("oracle_drift", "", "lower", "the same of that other classifier: where it is large, it cannot judge"),
+    Score("oracle_drift", "", "lower", "the same of that other classifier: where it is large, it cannot judge",
+          NO_ORACLE),
     Score("seconds", "s", "lower", "per image: series and counterfactual"),
-)
+)  # fmt: skip
+BY_KEY = {score.key: score for score in SCORES}
 
 
 @dataclass(frozen=True)
@@ -71,11 +100,15 @@ def rows(
     for score in SCORES:
         if score.key not in values:
             continue
-        mean, low, high = grouped_mean(values[score.key], groups, seed)
-        images = int(np.isfinite(values[score.key]).sum())
-        shown = unit if score.unit == "image" else score.unit
-        found.append(Row(method, score.key, mean, low, high, shown, score.better, control, images))
+        interval, images = grouped_mean(values[score.key], groups, seed), int(np.isfinite(values[score.key]).sum())
+        found.append(row(method, score, interval, control, unit, images))
     return found
+
+
+def row(method: str, score: Score, interval: Interval, control: bool, unit: str, images: int) -> Row:
+    """A score that is known. unit: of images."""
+    shown = unit if score.unit == "image" else score.unit
+    return Row(method, score.key, *interval, shown, score.better, control, images)
 
 
 @dataclass(frozen=True)
@@ -108,59 +141,25 @@ def responses(method: str, predictions: np.ndarray, steps: Sequence[float], grou
     return found
 
 
-def crossed(before: np.ndarray, after: np.ndarray, rising: np.ndarray, threshold: float) -> np.ndarray:
-    """Whether predictions [N] went over the threshold in the asked sense, [N] 0 or 1.
-
-    Of an oracle, a classifier that was not asked while images were changed: what convinces it too is less likely to be
-    a weakness of the one that is explained (the oracle score of Hvilshøj et al. 2021, arXiv 2111.00177, but that what
-    it sees on the wanted side from the start does not count). rising: [N] bool, which are to go up.
+@dataclass(frozen=True)
+class Flips:
+    """A row of flip_curves.csv: the share of a method's images whose prediction has crossed the threshold when a share
+    of the editing range was gone, with its 95% interval over groups.
     """
-    up = (before <= threshold) & (after > threshold)
-    down = (before > threshold) & (after <= threshold)
-    return np.where(rising, up, down).astype(np.float64)
+
+    method: str
+    share: float
+    flips: float
+    low: float
+    high: float
+    images: int
+
+    def row(self) -> dict:
+        return asdict(self)
 
 
-def realism(measured: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Mean distance of each row to its nearest real rows, relative to the same among the real rows.
-
-    measured [N, M], real [R, M], both in standard deviations, NaN taken for the real median. 1: as near as real images
-    are to each other. NaN where there are too few real rows.
-    """
-    if len(real) <= NEIGHBOURS:
-        return np.full(len(measured), np.nan)
-    middle = np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in real.T])
-    ours, theirs = (np.where(np.isfinite(x), x, middle) for x in (measured, real))
-    among = np.sort(_distances(theirs, theirs), axis=1)[:, 1 : NEIGHBOURS + 1].mean()
-    near = np.sort(_distances(ours, theirs), axis=1)[:, :NEIGHBOURS].mean(axis=1)
-    return near / among if among > 0.0 else np.full(len(measured), np.nan)
-
-
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2.0 * a @ b.T
-    return np.sqrt(np.maximum(squares, 0.0))
-
-
-def unrelated(measured: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """[M] bool: measurements of real images [N, M] that do not go with their predictions [N]."""
-    from scipy.stats import spearmanr
-
-    found = np.zeros(measured.shape[1], dtype=bool)
-    for i, column in enumerate(measured.T):
-        known = np.isfinite(column)
-        if known.sum() > 2 and column[known].std() > 0.0 and predictions[known].std() > 0.0:
-            found[i] = abs(spearmanr(column[known], predictions[known]).statistic) < UNRELATED
-    return found
-
-
-def identity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Mean |change| of measurements [N, M] in standard deviations, [N]; NaN where none is defined in both."""
-    change = np.abs(after - before)
-    known = np.isfinite(change)
-    count = known.sum(axis=1)
-    return np.where(count > 0, np.where(known, change, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
-
-
-def sparsity(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Share of pixels of network images [N, C, H, W] that change by less than 2% of the intensity range, [N]."""
-    change = np.abs(after - before).max(axis=1)
-    return (change < 2.0 * SAME).reshape(len(change), -1).mean(axis=1)
+def flip_curve(method: str, far: np.ndarray, groups: np.ndarray) -> list[Flips]:
+    """far: [N] shares of the range at which images flip, infinite where they do not; groups: [N] whose they are."""
+    return [
+        Flips(method, share, *grouped_mean((far <= share).astype(np.float64), groups), len(far)) for share in SHARES
+    ]

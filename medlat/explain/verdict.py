@@ -27,12 +27,14 @@ def generator_link(psnr: float, kept: float, images: int) -> Link:
     return Link("the generator gives the image back", kept, told)
 
 
-def prediction_link(flips: float, images: int, controls: Mapping[str, float]) -> Link:
-    """flips: share of the images whose prediction crosses the threshold; controls: the same of each."""
+def prediction_link(flips: float, images: int, controls: Mapping[str, float], where: str) -> Link:
+    """flips: share of the images whose prediction crosses the threshold; controls: the same of each. where: how far
+    along the direction, in words.
+    """
     known = {name: value for name, value in controls.items() if math.isfinite(value)}
     best = max(known, key=known.__getitem__, default=None)
     beside = "" if best is None else f", with the best control ({best}) {known[best]:.0%}"
-    told = f"{flips:.0%} of {images} images change side{beside}"
+    told = f"{flips:.0%} of {images} images change side {where}{beside}"
     return Link("the prediction moves more than with controls", max(0.0, flips - known.get(best or "", 0.0)), told)
 
 

@@ -16,6 +16,7 @@ class Encode:
     needs_encoder = True
     tunes = False
     keeps_noise = False
+    one_pass = True
 
     def __init__(self, space: str | None = None) -> None:
         self.space = space

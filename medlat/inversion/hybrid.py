@@ -35,6 +35,7 @@ class Hybrid:
     needs_encoder = True
     tunes = False
     keeps_noise = False
+    one_pass = False
 
     def __init__(
         self,

@@ -25,12 +25,14 @@ class Inverter(Protocol):
     needs_encoder: whether `invert` wants an encoder.
     tunes:         whether it also has `tune`, which fits a copy of the generator to the images.
     keeps_noise:   whether the noise that belongs to an image is kept beside its code: of a generator that can `invert`.
+    one_pass:      whether it costs no more than a pass of the networks, so that it may be done again and again.
     """
 
     space: str | None
     needs_encoder: bool
     tunes: bool
     keeps_noise: bool
+    one_pass: bool
 
     def invert(self, model: LatentModel, images: Tensor, encoder: Encoder | None) -> Tensor:
         """Images [N, C, H, W] in [-1, 1] -> codes [N, *space.shape] float32, on the images' device.
@@ -38,6 +40,20 @@ class Inverter(Protocol):
         The code of an image does not depend on the others. Raises UserError where the generator has no such space.
         """
         ...
+
+
+def codes_and_noise(
+    inverter: Inverter, model: LatentModel, images: Tensor, encoder: Encoder | None, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Codes [N, *shape] of images [N, C, H, W], and the noise that belongs to each where it is kept; on the CPU."""
+    space, codes, noise = chosen_space(model, inverter.space, for_images=True).name, [], []
+    for part in _divided([images], model):
+        part = part.to(device)
+        codes.append(inverter.invert(model, part, encoder))
+        if inverter.keeps_noise:
+            with torch.no_grad():
+                noise.append(model.invert(part, codes[-1], space).cpu())
+    return torch.cat([part.cpu() for part in codes]), torch.cat(noise) if noise else None
 
 
 @dataclass(frozen=True)
@@ -76,13 +92,11 @@ def invert_all(
     space = chosen_space(model, inverter.space, for_images=True).name
     real, codes, noise, seconds = [], [], [], 0.0
     for part in _divided(batches, model):
-        began, images = time.perf_counter(), part.to(device)
-        codes.append(found := inverter.invert(model, images, encoder))
-        if inverter.keeps_noise:
-            with torch.no_grad():
-                noise.append(model.invert(images, found, space).cpu())
-        codes[-1] = found.cpu()
+        began = time.perf_counter()
+        found, own = codes_and_noise(inverter, model, part, encoder, device)
         seconds += time.perf_counter() - began
+        codes.append(found)
+        noise += [] if own is None else [own]
         real.append(part.cpu())
     images = torch.cat(real)
     kept = torch.cat(noise) if noise else None

@@ -36,6 +36,7 @@ class Optimise:
     needs_encoder = False
     tunes = False
     keeps_noise = False
+    one_pass = False
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ class Pivotal:
 
     tunes = True
     keeps_noise = False
+    one_pass = False
 
     def __init__(
         self,

@@ -48,7 +48,9 @@ class Explanation:
 
     method:     that explains; sentence: the finding; exposed: what the direction turned out to move; links: what all of
                 it rests on, each with how far it holds.
-    scores:     rows of scorecard.csv. responses: method -> [N, S] over `steps`; curves: rows of their means.
+    scores:     rows of scorecard.csv. responses: method -> [N, S] over `steps`; curves: rows of their means; flips:
+                rows of the curves of flips. followed: what each method's direction is called and how far it may go;
+                features: whose distances are over.
     quality:    of the classifier on held-out patients, {} where it is not known; reliability: its bins.
     folder:     where the arrays lie that are read when they are drawn.
     """
@@ -65,6 +67,9 @@ class Explanation:
     steps: Sequence[float]
     responses: Mapping[str, np.ndarray]
     curves: Sequence[Mapping[str, Any]]
+    flips: Sequence[Mapping[str, Any]]
+    followed: Sequence[Mapping[str, Any]]
+    features: str
     quality: Mapping[str, float | None]
     reliability: Sequence[Mapping[str, Any]]
 
@@ -88,6 +93,9 @@ class Explanation:
             steps,
             responses,
             _rows(folder / "response_curves.csv"),
+            _rows(folder / "flip_curves.csv"),
+            facts["followed"],
+            facts["features"],
             json.loads(quality.read_text()) if quality and quality.exists() else {},
             _rows(classifier / "reliability.csv") if classifier else [],
         )
@@ -108,21 +116,26 @@ def explanation_sections(explained: Explanation, look: Look, figures: Figures) -
     paths = figures.save(scorecard.scorecard_chart(explained.scores), "scorecard", explained.scores)
     note = "Dots with 95% intervals; the controls, on grey, show what knowing nothing gives."
     pictures.append(Picture.saved(paths, "Does the explanation hold?", note))
-    pictures.append(_mean_effect(explained, look, figures))
-    tables = [_links(explained), scorecard.scorecard_table(explained.scores), _exposed(explained)]
+    pictures += [_flips(explained, figures), _mean_effect(explained, look, figures)]
+    main, scores = explained.method, explained.scores
+    deciding = [scorecard.deciding_table(scores, explained.followed, main), _links(explained), _exposed(explained)]
     text = (
-        f"Held-out {look.nouns} are put into the latent space and moved along the direction that {explained.method} "
-        f"found, until the prediction changes as asked."
+        f"Held-out {look.nouns} are put into the latent space and moved along the direction that {main} found, until "
+        f"the prediction changes as asked."
     )
-    sections = [Section(f"Why: {question.target}", text, pictures, tables)]
+    further = [scorecard.further_table(scores, main, explained.features)]
+    sections = [Section("Whether to believe it", "", tables=deciding)]
+    sections.append(Section(f"Why: {question.target}", text, pictures, further))
     return sections + _inversion(explained, look, figures) + _quality(explained, figures)
 
 
 def key_numbers(explained: Explanation) -> list[KeyNumber]:
     """The scores that say first whether an explanation holds, each beside the best of the controls."""
+    inside, whole = "share that flips as far as images stay near the data", "share that flips along the whole series"
+    in_range = explained.score("flips_in_range", explained.method) is not None
     names = {
-        "flip_rate": ("images whose prediction flips", "share that the direction moves over the threshold"),
-        "monotonicity": ("monotonicity", "rank correlation of step and prediction, 1 at best"),
+        "flips_in_range" if in_range else "flip_rate": ("images whose prediction flips", inside if in_range else whole),
+        "oracle_rate": ("second classifier agrees", "share of counterfactuals that convince it too"),
         "inversion_drift": ("inversion drift", "how far the prediction moves by inversion alone"),
     }
     found = []
@@ -169,6 +182,18 @@ def _strips(explained: Explanation, look: Look, figures: Figures) -> list[Pictur
         )
         pictures.append(Picture.saved(paths, "Original, inverted, moved, counterfactual", note))
     return pictures
+
+
+def _flips(explained: Explanation, figures: Figures) -> Picture:
+    areas = {row["method"]: row["value"] for row in explained.scores if row["score"] == "flip_area"}
+    paths = figures.save(
+        scorecard.flip_curves(explained.flips, areas, explained.controls), "flip_curves", explained.flips
+    )
+    note = (
+        "How many predictions have crossed the threshold when a share of the range is gone in which images stay near "
+        "the data; the area is 1 where all flip at once, 0 where none does in it."
+    )
+    return Picture.saved(paths, "Flips within the editing range", note)
 
 
 def _mean_effect(explained: Explanation, look: Look, figures: Figures) -> Picture:
@@ -220,7 +245,7 @@ def _quality(explained: Explanation, figures: Figures) -> list[Section]:
 def _links(explained: Explanation) -> Table:
     """The chain that the explanation rests on."""
     rows = [[link["name"], float(link["holds"]), link["told"]] for link in explained.links]
-    return Table("Whether to believe it", ["link", "holds", ""], rows, "Holds: 1 wholly, 0 not at all.")
+    return Table("What it rests on", ["link", "holds", ""], rows, "Holds: 1 wholly, 0 not at all.")
 
 
 def _exposed(explained: Explanation) -> Table:

@@ -3,6 +3,7 @@
 Methods that know nothing (controls) stand last and on grey.
 """
 
+import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from medlat.explain.scorecard import SCORES
+from medlat.explain.scorecard import SCORES, Score
 from medlat.report.explanation import Question
 from medlat.report.page import Cell, Table
 from medlat.report.style import (
@@ -22,6 +23,7 @@ from medlat.report.style import (
     INK,
     MUTED,
     PAGE,
+    PALETTE,
     RULE,
     in_order,
     message_figure,
@@ -35,11 +37,18 @@ Row = Mapping[str, Any]
 INVERSION_UNITS = {"psnr": "dB", "ms_ssim": "", "drift": "", "seconds": "s"}
 LINES = 60  # of single images in a panel of response curves
 TITLES = {  # what the name alone does not say
+    "oracle_rate": "second classifier",
+    "composition_1": "composition, 1 cycle",
+    "composition_10": "composition, 10 cycles",
+    "minimality": "minimality (CLD)",
+    "cout": "COUT",
+    "correlation_difference": "correlation difference (CD)",
     "ms_ssim": "MS-SSIM",
     "identity": "identity change",
     "seconds": "time per image",
 }
-RANGES = dict.fromkeys(("flip_rate", "reach_rate", "oracle_rate", "monotonicity", "sparsity"), (0.0, 1.0))
+DASHES = ((0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)), (0, (9, 2)))  # of controls
+RANGES = dict.fromkeys(("flips_in_range", "flip_area", "oracle_rate"), (0.0, 1.0))  # of scores that are drawn
 
 
 @styled
@@ -92,24 +101,50 @@ def _response(
 
 
 @styled
+def flip_curves(
+    rows: Sequence[Row],  # {"method", "share", "flips", "low", "high", "images"} of each method and share
+    areas: Mapping[str, float],  # below each method's curve
+    controls: Collection[str] = (),
+) -> Figure:
+    """How many images flip when a share of the editing range is gone: a line per method with its 95% interval, controls
+    in grey, each with the area below it.
+    """
+    methods = sorted(in_order(row["method"] for row in rows), key=lambda method: method in controls)
+    if not methods:
+        return message_figure("no editing range is known")
+    figure = new_figure(0.75 * PAGE, 2.3, constrained=True)
+    axes = figure.subplots()
+    colours, lines = iter(itertools.cycle(PALETTE)), iter(itertools.cycle(DASHES))
+    for method in methods:
+        own, control = [row for row in rows if row["method"] == method], method in controls
+        colour = MUTED if control else next(colours)
+        x, low, high = ([row[key] for row in own] for key in ("share", "low", "high"))
+        label = f"{method}{' (control)' if control else ''}: {areas[method]:.2f}, n = {own[0]['images']:.0f}"
+        axes.plot(
+            x, [row["flips"] for row in own], color=colour, linestyle=next(lines) if control else "-", label=label
+        )
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="share of the editing range", ylabel="images that flip")
+    axes.grid(axis="y", color=RULE, linewidth=0.4)
+    figure.legend(title="area below", loc="outside right center", title_fontsize=6.5)
+    return figure
+
+
+@styled
 def scorecard_chart(rows: Sequence[Row]) -> Figure:
-    """A panel per score, in each a dot with its 95% interval per method; an arrow points to where it is better.
+    """A panel per score that decides, a dot with its 95% interval per method; an arrow points to where it is better.
 
     rows: {"method", "score", "value", "low", "high", "unit", "better", "control", "images"}.
     """
-    rows = [row for row in rows if math.isfinite(row["value"])]
+    deciding = {score.key for score in SCORES if score.decides}
+    rows = [row for row in rows if row["score"] in deciding and math.isfinite(row["value"])]
     if not rows:
         return message_figure("no scores to show")
     methods = _in_order_of_control(rows)
     scores = [score.key for score in SCORES if any(row["score"] == score.key for row in rows)]
-    lines = -(-len(scores) // 5)
-    columns = -(-len(scores) // lines)
-    figure = new_figure(PAGE, lines * (0.17 * len(methods) + 0.62), constrained=True)
-    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
-    for axes, score in zip(grid.flat, scores, strict=False):
+    figure = new_figure(PAGE, 0.17 * len(methods) + 0.62, constrained=True)
+    for axes, score in zip(figure.subplots(1, len(scores), sharey=True, squeeze=False).flat, scores, strict=True):
         _score(axes, [row for row in rows if row["score"] == score], methods)
-    for axes in grid.flat[len(scores) :]:
-        axes.set_visible(False)
     return figure
 
 
@@ -130,8 +165,7 @@ def _score(axes: Axes, rows: Sequence[Row], methods: Mapping[str, bool]) -> None
             axes.plot(row["value"], y, "o", color=colour, markersize=4)
     key, unit, better = (rows[0][name] for name in ("score", "unit", "better"))
     arrow = "better →" if better == "higher" else "← better"
-    title = TITLES.get(key, key.replace("_", " ")) + (f" ({unit})" if unit else "")
-    axes.set_title(title, loc="left", fontsize=7)
+    axes.set_title(_title(key) + (f" ({unit})" if unit else ""), loc="left", fontsize=7)
     axes.set_xlabel(arrow, fontsize=6, color=MUTED, labelpad=1, loc="right" if better == "higher" else "left")
     low, high = RANGES.get(key, (0.0, 0.0))
     known = [row[name] for row in rows for name in ("value", "low", "high") if math.isfinite(row[name])]
@@ -147,38 +181,67 @@ def _score(axes: Axes, rows: Sequence[Row], methods: Mapping[str, bool]) -> None
     axes.grid(axis="x", color=RULE, linewidth=0.4)
 
 
-def scorecard_table(rows: Sequence[Row]) -> Table:
-    """Methods × scores, each with its 95% interval."""
-    methods = _in_order_of_control(rows)
-    scores = [score for score in SCORES if any(row["score"] == score.key for row in rows)]
+def deciding_table(rows: Sequence[Row], followed: Sequence[Row], main: str) -> Table:
+    """Methods × the scores that decide, each with its 95% interval, what moves, and how far images stay near the data.
+
+    rows: as of `scorecard_chart`. followed: {"method", "name", "range"}, None where there is none.
+    """
+    scores = [score for score in SCORES if score.decides]
+    told = {row["method"]: row for row in followed}
     known = {(row["method"], row["score"]): row for row in rows}
     lines = [
-        [method + (" (control)" if control else "")]
-        + [_scored(known[method, score.key]) if (method, score.key) in known else None for score in scores]
-        for method, control in methods.items()
+        [method + (" (control)" if control else ""), told[method]["name"], told[method]["range"]]
+        + [_cell(known.get((method, score.key))) for score in scores]
+        for method, control in _in_order_of_control(rows).items()
     ]
-    heads, meanings = [], []
-    for score in scores:
-        unit = next(row["unit"] for row in rows if row["score"] == score.key)
-        title = TITLES.get(score.key, score.key.replace("_", " "))
-        heads.append(f"{title}{f' ({unit})' if unit else ''} {'↑' if score.better == 'higher' else '↓'}")
-        meanings.append(f"{title}: {score.meaning}.")
+    heads = [_title(score.key) + _arrow(score.better) for score in scores]
     caption = (
-        "In brackets the 95% interval; n: images, of a control times directions; the arrow says which way is better. "
-        + " ".join(meanings)
+        "Range: how far along a direction half of the images stay as near to training images as held-out ones. In "
+        "brackets the 95% interval; n: images, of a control times directions; the arrow says which way is better. "
+        + " ".join(f"{_title(score.key).capitalize()}: {_meaning(score, rows, main)}" for score in scores)
     )
-    return Table("Every method, every score", ["method", *heads], lines, caption)
+    return Table("What decides", ["method", "what moves", "range (σ)", *heads], lines, caption)
+
+
+def further_table(rows: Sequence[Row], main: str, features: str) -> Table:
+    """All other scores × methods, with a sentence on what each says, or why there is none. features: whose they are."""
+    methods = _in_order_of_control(rows)
+    known = {(row["method"], row["score"]): row for row in rows}
+    units = {row["score"]: row["unit"] for row in rows}
+    lines = []
+    for score in (score for score in SCORES if not score.decides):
+        unit = f" ({units[score.key]})" if units.get(score.key) else ""
+        cells = [_cell(known.get((method, score.key))) for method in methods]
+        lines.append([_title(score.key) + unit + _arrow(score.better), *cells, _meaning(score, rows, main)])
+    heads = [method + (" (control)" if control else "") for method, control in methods.items()]
+    caption = f"From minimality to diversity over counterfactuals; the run's own features are those of: {features}."
+    return Table("Every other score", ["score", *heads, "what it says"], lines, caption)
+
+
+def _title(key: str) -> str:
+    return TITLES.get(key, key.replace("_", " "))
+
+
+def _arrow(better: str) -> str:
+    return " ↑" if better == "higher" else " ↓"
+
+
+def _meaning(score: Score, rows: Sequence[Row], main: str) -> str:
+    there = any((row["method"], row["score"]) == (main, score.key) for row in rows)
+    return f"{score.meaning}." if there else f"{score.meaning}. None here: {score.absent}."
 
 
 def _measured(value: float, unit: str) -> Cell:
     return Cell(with_unit(number(value), unit), value)
 
 
-def _scored(row: Row) -> Cell:
+def _cell(row: Row | None) -> Cell | None:
+    if row is None:
+        return None
     if not math.isfinite(row["value"]):
-        return Cell("–", math.nan)
+        return Cell(f"–, n = {row['images']:.0f}", math.nan)
     interval = f" [{number(row['low'], 2)}, {number(row['high'], 2)}]" if math.isfinite(row["low"]) else ""
-    return Cell(f"{number(row['value'])}{interval}, n = {row['images']}", row["value"])
+    return Cell(f"{number(row['value'])}{interval}, n = {row['images']:.0f}", row["value"])
 
 
 @styled

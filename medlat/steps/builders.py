@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from medlat.directions.finder import Finder, SupervisedFinder
     from medlat.evaluation.features import Features
     from medlat.generators.imported.convert import Pretrained
+    from medlat.inversion.inverter import Inverter
     from medlat.measure.measurement import MeasurementSet
     from medlat.training.loop import GeneratorModule, TrainedModule
     from medlat.training.settings import Hardware, Schedule
@@ -180,9 +181,14 @@ def _inversions(config: DictConfig) -> list[DictConfig]:
     return [config.inversion.method, *config.inversion.compared.values()]
 
 
+def inverter(config: DictConfig) -> "Inverter":
+    """How real images are inverted."""
+    return build(config.inversion.method)
+
+
 def inverter_space(config: DictConfig) -> str | None:
     """The space asked for; None: the generator's default for real images."""
-    return build(config.inversion.method).space
+    return inverter(config).space
 
 
 def inversion_space(config: DictConfig, model: "LatentModel") -> str:
@@ -195,7 +201,7 @@ def inversion_space(config: DictConfig, model: "LatentModel") -> str:
 
 def keeps_noise(config: DictConfig) -> bool:
     """Whether explained images are decoded with the noise that belongs to each."""
-    return build(config.inversion.method).keeps_noise
+    return inverter(config).keeps_noise
 
 
 def fitting_method(config: DictConfig) -> Any:

@@ -18,11 +18,10 @@ from medlat.core.errors import ArgumentError, UserError
 from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, LatentModel, decode_in_parts
 from medlat.data.batches import in_batches
-from medlat.directions.finder import Supervision, TrainedFinder
+from medlat.directions.finder import Supervision, TrainedFinder, needs_of
 from medlat.explain.counterfactuals import TargetRange
 from medlat.inversion.mapping import code_statistics, map_codes
 from medlat.steps import builders
-from medlat.steps.classifier import FILE as CLASSIFIER
 from medlat.steps.classifier import files_of, load_target, predicted
 from medlat.steps.generator import BATCH
 from medlat.steps.inversion import load_codes
@@ -78,26 +77,36 @@ class FoundDirections(Step):
         model, finder, needs = context.generator(), self.method.finder(), self.method.needs
         if "training" in needs:
             return _trained(context, finder, model, out)
-        given: dict[str, Any] = {}
-        if "images" in needs:
-            given["images"] = _training_images(context, getattr(finder, "images", IMAGES))
         if "supervision" in needs:
-            return _supervised(context, finder, model, self.method.classifier, given)
+            return _supervised(context, self.method, model)
+        given = _images_for(context, finder)
         if "measurements" in needs:
             given["measurements"] = builders.measurements(context.config)
         return finder.find(model, **given)
 
 
-def _supervised(
-    context: Context, finder: Any, model: LatentModel, classifier: str, given: dict[str, Any]
+def found_by(
+    context: Context, method: Method, model: LatentModel, target: Target, most: int | None = None
 ) -> Directions:
+    """Directions of a supervised method that asks this target. most: as of `supervision_for`."""
+    finder = method.finder()
+    given = _images_for(context, finder)
+    return finder.find(model, **given, supervision=supervision_for(context, finder, model, target, most))
+
+
+def _images_for(context: Context, finder: Any) -> dict[str, Any]:
+    """`images` for a finder that needs them."""
+    if "images" not in needs_of(finder):
+        return {}
+    return {"images": _training_images(context, getattr(finder, "images", IMAGES))}
+
+
+def _supervised(context: Context, method: Method, model: LatentModel) -> Directions:
     """Of several classifiers (of permuted labels) the first direction of each."""
-    files = files_of(context.config, classifier)
-    found: list[Directions] = [
-        finder.find(model, **given, supervision=supervision_for(context, finder, model, classifier, file))
-        for file in files
-    ]
-    if classifier != PERMUTED:
+    files, left = files_of(context.config, method.classifier), context.artifacts[method.classifier]
+    targets = [load_target(context.config, left, context.spec, file) for file in files]
+    found = [found_by(context, method, model, target) for target in targets]
+    if method.classifier != PERMUTED:
         return found[0]
     vectors, scores = (torch.cat([getattr(one, name)[:1] for one in found]) for name in ("vectors", "scores"))
     names = [f"{found[0].method} {number:02d}" for number in range(len(found))]
@@ -126,22 +135,23 @@ def _training_images(context: Context, count: int) -> Iterator[Tensor]:
 
 
 def supervision_for(
-    context: Context, finder: Any, model: LatentModel, classifier: str = "classifier", file: str = CLASSIFIER
+    context: Context, finder: Any, model: LatentModel, target: Target, most: int | None = None
 ) -> Supervision:
-    """What a supervised method learns from: codes of training images, samples, or both, and their predictions.
+    """What a supervised method learns from: codes of training images, samples, or both, and what the target predicts.
 
-    classifier, file: the step whose classifier predicts, and which of those that it left.
+    most: of the training images, and of the samples; None: all that were inverted.
     """
     config, opened, spec, device = context.config, context.images, context.spec, context.device
-    target = load_target(config, context.artifacts[classifier], spec, file)
     space, kept = finder_space(config, finder, model), builders.keeps_noise(config)
     rows = load_codes(context.artifacts["inversion"])[1]["fit_rows"]
+    some = np.arange(len(rows)) if most is None else np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)
+    rows = rows[some]
     real = predicted(target, opened, rows, spec, device)
     asked = target_range(config, target, real)
     origin = getattr(finder, "origin", None) or ("real" if kept else "both")
     codes, images, groups = [], [], []
     if origin != "samples":
-        codes.append(real_codes(context, model, space, "fit")[0])
+        codes.append(real_codes(context, model, space, "fit")[0][some])
         # What the classifier says of their decoding is asked: that is what moving changes. With its own noise a code is
         # decoded to the image itself.
         images.append(opened.fetch(rows, spec) if kept else decode_in_parts(model, codes[-1].to(device), space))

@@ -1,8 +1,8 @@
 """What an explanation is made of, and what it leaves for figures: images, saliency, the mean effect, inversion."""
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from medlat.explain.counterfactuals import (
     TargetRange,
     Traversal,
 )
+from medlat.explain.cycles import Invert
 from medlat.explain.saliency import grad_cam, occlusion
 from medlat.measure.measurement import MeasurementSet
 from medlat.report.rendering import Look
@@ -26,6 +27,37 @@ from medlat.steps import builders
 from medlat.steps.classifier import Label
 from medlat.steps.inversion import load_codes
 from medlat.steps.step import Context
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """The run's features, in standard deviations over real images.
+
+    name: whose. see: images [N, C, H, W] in [-1, 1] -> [N, F]; scale: [F]. real: [R, F] of training images, upper [R]
+    whether their prediction lies above the threshold; unit: the mean distance of two of them.
+    """
+
+    name: str
+    see: Callable[[Tensor], np.ndarray]
+    scale: np.ndarray
+    real: np.ndarray
+    upper: np.ndarray
+    unit: float
+
+    def __call__(self, images: Tensor) -> np.ndarray:
+        return self.see(images) / self.scale
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where all series in one space begin: the inverted images [N, C, H, W], what they measure [N, M] in standard
+    deviations, their features [N, F], and of what real and inverted images another classifier predicts, both [N].
+    """
+
+    images: Tensor
+    measured: np.ndarray
+    features: np.ndarray
+    oracle: tuple[np.ndarray, np.ndarray] | None
 
 
 @dataclass
@@ -56,10 +88,24 @@ class Subject:
     reference: np.ndarray
     reference_predictions: Tensor
     oracle: Target | None  # the same number of another classifier
+    features: FeatureSpace
+    invert: Invert | None  # images -> codes of the space that images are inverted into; None where each is optimised
 
     @property
     def steps(self) -> list[float]:
         return [float(step) for step in self.context.config.explain.steps]
+
+    def beginning(self, traversal: Traversal) -> Beginning:
+        """Of the space that the traversal is in."""
+
+        def make() -> Beginning:
+            images, seen = traversal.images(torch.zeros(len(traversal.codes))), None
+            if self.oracle is not None:
+                first, then = (predict(self.oracle, x, self.device).numpy() for x in (self.real, images))
+                seen = (first, then)
+            return Beginning(images, self.measured(images), self.features(images), seen)
+
+        return self.context.kept(f"beginning of series in {traversal.space}", make)
 
     def measured(self, images: Tensor) -> np.ndarray:
         """Measurements of network images in standard deviations over real ones, [N, M]."""
@@ -68,11 +114,14 @@ class Subject:
 
 @dataclass
 class Explained:
-    """By one method: for each of its directions a traversal, its predictions [N, S] and counterfactuals."""
+    """By one method: for each of its directions that are followed a traversal, its predictions [N, S] and
+    counterfactuals.
+    """
 
     traversals: list[Traversal]
     predictions: list[Tensor]
     found: list[Counterfactuals]
+    names: list[str]  # of the directions
     seconds: float
 
 
@@ -84,9 +133,8 @@ def _shown(subject: Subject) -> np.ndarray:
 
 
 def save_series(subject: Subject, explained: Explained, out: Path) -> None:
-    traversal, found, chosen = explained.traversals[0], explained.found[0], _shown(subject)
-    noise = None if traversal.noise is None else traversal.noise[chosen]
-    some = replace(traversal, codes=traversal.codes[chosen], moves=traversal.moves[chosen], noise=noise)
+    found, chosen = explained.found[0], _shown(subject)
+    some = explained.traversals[0].of(torch.from_numpy(chosen))
     images = [subject.spec.pictures(some.images(torch.full((len(chosen),), step))) for step in subject.steps]
     arrays = {
         "images": np.stack(images, axis=1),
@@ -117,7 +165,7 @@ def _saliency(subject: Subject, images: Tensor) -> dict[str, np.ndarray]:
 
 def save_mean_effect(subject: Subject, traversal: Traversal, out: Path) -> None:
     look = Look(builders.modality(subject.context.config), (subject.spec.low, subject.spec.high))
-    base = look.scalar(subject.spec.pictures(traversal.images(torch.zeros(len(traversal.codes)))))
+    base = look.scalar(subject.spec.pictures(subject.beginning(traversal).images))
     images, change = [], []
     for step in subject.steps:
         moved = subject.spec.pictures(traversal.images(torch.full((len(traversal.codes),), step)))
@@ -130,7 +178,7 @@ def save_inversion(subject: Subject, explained: Explained, out: Path) -> None:
     """The table of inversion methods, with the drift of the one in use, and what it gave."""
     traversal, folder = explained.traversals[0], subject.context.folder("inversion")
     arrays = load_codes(subject.context.artifacts["inversion"])[1]
-    decoded = traversal.images(torch.zeros(len(traversal.codes)))
+    decoded = subject.beginning(traversal).images
     inverted = predict(subject.target, decoded, subject.device)
     drift = float((inverted - subject.predictions).abs().mean())
     with open(folder / "methods.csv", newline="") as file:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -15,19 +14,16 @@ from medlat.classifiers.black_box import Target, predict
 from medlat.config.build import plain
 from medlat.core.errors import UserError
 from medlat.core.progress import track
-from medlat.core.similarity import ms_ssim
 from medlat.core.spaces import Directions
 from medlat.core.tables import read_table, write_table
+from medlat.data.batches import in_batches
 from medlat.evaluation.naming import Named
 from medlat.evaluation.readout import centre_and_scale
 from medlat.explain import scorecard
 from medlat.explain.audit import planted
-from medlat.explain.counterfactuals import (
-    Traversal,
-    chosen_direction,
-    counterfactuals,
-    monotonicity,
-)
+from medlat.explain.counterfactuals import Traversal, chosen_direction, counterfactuals
+from medlat.explain.cycles import Invert
+from medlat.explain.scores import unit_distance
 from medlat.explain.verdict import (
     UNEXPLAINED,
     Link,
@@ -38,28 +34,38 @@ from medlat.explain.verdict import (
     prediction_link,
     weakest,
 )
+from medlat.inversion.inverter import codes_and_noise
 from medlat.inversion.mapping import map_directions
 from medlat.steps import builders
 from medlat.steps.base_codes import base_codes
 from medlat.steps.classifier import ORACLE, files_of, label_of, load_target, predicted
 from medlat.steps.directions import real_codes, space_sigma, supervision_for, target_range
-from medlat.steps.explained import Explained, Subject, save_inversion, save_mean_effect, save_series
-from medlat.steps.inversion import explained_generator, load_codes
+from medlat.steps.explained import Explained, FeatureSpace, Subject, save_inversion, save_mean_effect, save_series
+from medlat.steps.fidelity import feature_settings
+from medlat.steps.generator import BATCH
+from medlat.steps.inversion import explained_generator, load_codes, load_encoder
 from medlat.steps.methods import Method
+from medlat.steps.scoring import score
+from medlat.steps.semantics import features
 from medlat.steps.step import Context, Step
+
+SEEN = 1000  # training images whose features say how far apart real images are
 
 
 class ExplanationBy(Step):
-    """The explanation by one method: held-out images moved along its directions. Leaves the scores of all images, the
-    predictions along the first direction, and of the main method what figures show.
+    """The explanation by one method: held-out images moved along its directions. Leaves which these are and their
+    editing ranges, the scores, the predictions along the first direction, the curve of flips within the range, and of
+    the main method what figures show.
     """
 
     folder = "explanation_by"
-    version = 2
+    version = 3
 
     def __init__(self, method: Method, oracle: bool) -> None:
         self.method, self.name = method, f"explanation/{method.name}"
-        self.needs = ("images", "split", "classifier", "generator", "encoder", "inversion", "measurements", method.step)
+        self.measured = f"semantics/{method.name}"
+        self.needs = ("images", "split", "classifier", "generator", "encoder", "inversion", "regressor", "measurements")
+        self.needs += (method.step, self.measured)
         if method.classifier != "classifier":
             self.needs += (method.classifier,)
         if oracle:
@@ -67,21 +73,25 @@ class ExplanationBy(Step):
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         found = {"seed": config.seed, "method": self.method.name, "role": self.method.role}
-        return plain(config.explain) | found | {"measure": builders.measured_by(config)}
+        found |= {"measure": builders.measured_by(config), "features": feature_settings(config)}
+        return plain(config.explain) | found
 
     def inputs(self, context: Context) -> dict[str, str]:
         found = super().inputs(context)
-        return found | {"directions": found.pop(self.method.step)}
+        return found | {"directions": found.pop(self.method.step), "semantics": found.pop(self.measured)}
 
     def run(self, context: Context, out: Path) -> None:
         subject: Subject = context.kept("subject of explanations", lambda: _subject(context))
-        inverted = builders.inversion_space(context.config, subject.untuned)
-        found, _ = map_directions(subject.untuned, context.directions(self.method), inverted)
+        inverted, own = builders.inversion_space(context.config, subject.untuned), context.directions(self.method)
+        found, _ = map_directions(subject.untuned, own, inverted)
         explained = _explain(subject, found, self.method)
-        values, groups = _scores(subject, explained)
-        is_control = self.method.role == "control"
-        rows = scorecard.rows(found.method, values, groups, is_control, subject.spec.unit, context.config.seed)
+        editing = read_table(context.folder(self.measured) / "editing.csv") if found.space == own.space else []
+        ranges = {row["direction"]: float(row["range"]) for row in editing}
+        rows, flips = score(subject, self.method, explained, ranges, found.method)
         write_table(out / "scorecard.csv", [row.row() for row in rows])
+        write_table(out / "flip_curve.csv", [row.row() for row in flips])
+        followed = [{"direction": name, "range": ranges.get(name)} for name in explained.names]
+        write_table(out / "followed.csv", followed)
         predictions = explained.predictions[0].numpy()
         np.save(out / "predictions.npy", predictions)
         curve = scorecard.responses(found.method, predictions, subject.steps, subject.groups)
@@ -94,6 +104,7 @@ class ExplanationBy(Step):
             np.savez(out / "counterfactuals.npz", step=moved.step, reached=moved.reached, threshold=threshold)
             info = {
                 "target": subject.target.name,
+                "features": subject.features.name,
                 "probability": subject.target.is_probability,
                 "threshold": subject.asked.threshold,
                 "classes": (subject.label.classes if subject.label else None) or [],
@@ -105,7 +116,7 @@ class Explanation(Step):
     """The scorecard of all methods, what moves with the prediction, and whether that is what was planted."""
 
     name = "explanation"
-    version = 2
+    version = 3
 
     def __init__(self, found: Sequence[Method]) -> None:
         self.methods = found
@@ -121,12 +132,15 @@ class Explanation(Step):
         write_table(out / "scorecard.csv", rows)
         curves = [row for folder in folders.values() for row in read_table(folder / "response_curve.csv")]
         write_table(out / "response_curves.csv", curves)
+        flips = [row for folder in folders.values() for row in read_table(folder / "flip_curve.csv")]
+        write_table(out / "flip_curves.csv", flips)
         responses = {name: np.load(folder / "predictions.npy") for name, folder in folders.items()}
         np.savez(out / "responses.npz", **responses, steps=np.array([float(s) for s in context.config.explain.steps]))
         main = context.directions(self.methods[0])
         asked = json.loads((folders[main.method] / "question.json").read_text())
         controls = [method.name for method in self.methods if method.role == "control"]
-        named = _named(context, main.names[0])
+        followed = {name: read_table(folder / "followed.csv") for name, folder in folders.items()}
+        named = _named(context, followed[main.method][0]["direction"])
         links = _links(context, folders[main.method], rows, main.method, controls, named)
         numbers, exposed = _exposed(context, named)
         sentences = [_finding(asked, main.method, rows), _what_moves(named), weakest(links)]
@@ -136,6 +150,7 @@ class Explanation(Step):
         info = asked | {
             "method": main.method,
             "controls": controls,
+            "followed": [self._followed(context, method, followed[method.name]) for method in self.methods],
             "exposed": exposed,
             "links": [link.row() for link in links],
             "sentence": " ".join(sentences),
@@ -144,16 +159,33 @@ class Explanation(Step):
         numbers["fit"] = float(main.scores[0])
         (out / "metrics.json").write_text(json.dumps(numbers, indent=2) + "\n")
 
+    @staticmethod
+    def _followed(context: Context, method: Method, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What a method's direction is called (a control's is never named), and how far its directions may be followed
+        on average.
+        """
+        name = None if method.role == "control" else _named(context, rows[0]["direction"]).name
+        known = [float(row["range"]) for row in rows if row["range"] is not None]
+        return {"method": method.name, "name": name, "range": float(np.mean(known)) if known else None}
+
 
 def _finding(asked: Mapping[str, Any], method: str, scores: Sequence[Mapping[str, str]]) -> str:
     """The finding in a sentence."""
-    validity = next(row for row in scores if row["score"] == "flip_rate")
-    value, low, high = (float(validity[name] or "nan") for name in ("value", "low", "high"))
+    flips, where = _flips({(row["method"], row["score"]): row for row in scores}, method)
+    value, low, high = (float(flips[name] or "nan") for name in ("value", "low", "high"))
     interval = f" [{low:.0%}, {high:.0%}]" if low == low else ""
     return (
         f"Along the direction that {method} found, the prediction of {asked['target']} crosses "
-        f"{asked['threshold']:.2g} in {value:.0%}{interval} of {validity['images']} held-out images."
+        f"{asked['threshold']:.2g} in {value:.0%}{interval} of {flips['images']} held-out images {where}."
     )
+
+
+def _flips(scores: Mapping[tuple[str, str], Mapping[str, Any]], method: str) -> tuple[Mapping[str, Any], str]:
+    """A method's flips within the editing range, or along the whole series where that is not known; and which."""
+    inside = scores.get((method, "flips_in_range"))
+    if inside is None:
+        return scores[method, "flip_rate"], "within the series"
+    return inside, "while images stay near the data"
 
 
 def _named(context: Context, direction: str) -> Named:
@@ -180,10 +212,10 @@ def _links(
         sides = [inverted[f"prediction_{name}"] > moved["threshold"] for name in ("real", "decoded")]
         kept = generator_link(float(inverted["psnr"].mean()), float((sides[0] == sides[1]).mean()), len(sides[0]))
         inside = data_link(moved["step"][moved["reached"]].tolist(), named.range)
-    flips = found[main, "flip_rate"]
-    beside = {control: float(found[control, "flip_rate"]["value"]) for control in controls}
+    flips, where = _flips(found, main)
+    beside = {control: float(_flips(found, control)[0]["value"]) for control in controls}
     oracle = found.get((main, "oracle_rate"))
-    links = [kept, prediction_link(float(flips["value"]), int(flips["images"]), beside), inside]
+    links = [kept, prediction_link(float(flips["value"]), int(flips["images"]), beside, where), inside]
     links.append(None if oracle is None else oracle_link(float(oracle["value"] or "nan"), int(oracle["images"])))
     return [link for link in [*links, name_link(named)] if link is not None]
 
@@ -211,7 +243,7 @@ def _subject(context: Context) -> Subject:
     measurements = builders.measurements(config)
     measured = measurements.measure(opened.physical(fit_rows, spec), spec.spacing_mm)
     centre, scale = centre_and_scale(measured)
-    real = opened.fetch(rows, spec)
+    real, asked = opened.fetch(rows, spec), target_range(config, target, reference)
     return Subject(
         context=context,
         spec=spec,
@@ -220,7 +252,7 @@ def _subject(context: Context) -> Subject:
         model=explained_generator(context),
         untuned=context.generator(),
         target=target,
-        asked=target_range(config, target, reference),
+        asked=asked,
         real=real,
         noise=codes.get("noise"),
         predictions=predict(target, real, device),
@@ -232,7 +264,28 @@ def _subject(context: Context) -> Subject:
         reference=(measured - centre) / scale,
         reference_predictions=reference,
         oracle=_oracle(context, target),
+        features=_features(context, fit_rows, (reference > asked.threshold).numpy()),
+        invert=_invert(context),
     )
+
+
+def _features(context: Context, rows: np.ndarray, upper: np.ndarray) -> FeatureSpace:
+    """rows [R] of training images, upper [R]: whether what is predicted of them lies above the threshold."""
+    some = np.linspace(0, len(rows) - 1, min(len(rows), SEEN)).astype(int)
+    name, see = features(context)
+    seen = np.concatenate([see(context.images.fetch(part, context.spec)) for part in in_batches(rows[some], BATCH)])
+    scale = np.where(seen.std(axis=0) > 0.0, seen.std(axis=0), 1.0)
+    return FeatureSpace(name, see, scale, seen / scale, upper[some], unit_distance(seen / scale, context.config.seed))
+
+
+def _invert(context: Context) -> Invert | None:
+    """What inverts images once more; None where that would be an optimisation of each."""
+    method, model = builders.inverter(context.config), context.generator()
+    if not method.one_pass:
+        return None
+    space = builders.inversion_space(context.config, model)
+    encoder = load_encoder(context.artifacts["encoder"], model, space, context.device, context.named_classes)
+    return lambda images: codes_and_noise(method, model, images, encoder, context.device)
 
 
 def _oracle(context: Context, target: Target) -> Target | None:
@@ -250,17 +303,19 @@ def _explain(subject: Subject, found: Directions, method: Method) -> Explained:
     codes, _ = real_codes(subject.context, subject.untuned, space, "explained")
     start = time.monotonic()
     traversals, predictions, shifted = [], [], []
-    moves = list(_moves(subject, found, method, codes))
+    names, moves = zip(*_moves(subject, found, method, codes), strict=True)
     for move in track(moves, f"explaining by {found.method}", len(moves)):
         traversal = Traversal(subject.model, space, codes, move, subject.target, subject.device, subject.noise)
         traversals.append(traversal)
         predictions.append(traversal.predictions_at(subject.steps))
         shifted.append(counterfactuals(traversal, subject.steps, predictions[-1], subject.asked))
-    return Explained(traversals, predictions, shifted, (time.monotonic() - start) / len(codes) / len(traversals))
+    return Explained(
+        traversals, predictions, shifted, list(names), (time.monotonic() - start) / len(codes) / len(traversals)
+    )
 
 
-def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -> Iterator[Tensor]:
-    """[N, *shape] for each direction that is followed: one step of it, towards higher predictions.
+def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Each direction that is followed, by name: [N, *shape], one step of it, towards higher predictions.
 
     A supervised method says itself which way. Of the others the direction is taken that goes best with the predictions
     of training images. For controls nothing is chosen but the sign, by the same rule for all of them, those that learnt
@@ -271,21 +326,24 @@ def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -
     finder, supervised = method.finder(), "supervision" in method.needs
     control = method.role == "control"
     if getattr(finder, "per_image", False):
-        for file in files_of(context.config, method.classifier):
-            supervision = supervision_for(context, finder, model, method.classifier, file)
+        left = context.artifacts[method.classifier]
+        for name, file in zip(found.names, files_of(context.config, method.classifier), strict=False):
+            target = load_target(context.config, left, context.spec, file)
+            supervision = supervision_for(context, finder, model, target)
             vectors = finder.directions_at(model, supervision, codes).cpu()
             if control:
                 vectors = vectors * _signs(subject, found.space.name, vectors.mean(dim=0, keepdim=True))[0][0]
-            yield vectors * base.sigma(vectors).reshape(-1, *[1] * (vectors.dim() - 1))
+            yield name, vectors * base.sigma(vectors).reshape(-1, *[1] * (vectors.dim() - 1))
         return
-    vectors = found.vectors[:1] if supervised and not control else found.vectors
+    vectors, names = found.vectors[:1] if supervised and not control else found.vectors, found.names
     if control or not supervised:
         signs, strength = _signs(subject, found.space.name, vectors)
         vectors = vectors * signs.reshape(-1, *[1] * (vectors.dim() - 1))
         followed = len(vectors) if supervised else context.config.explain.control_directions
-        vectors = vectors[:followed] if control else vectors[strength.argmax()][None]
-    for vector, sigma in zip(vectors, base.sigma(vectors), strict=True):
-        yield (sigma * vector).expand_as(codes)
+        chosen = np.arange(min(followed, len(vectors))) if control else [int(strength.argmax())]
+        vectors, names = vectors[chosen], [names[number] for number in chosen]
+    for name, vector, sigma in zip(names, vectors, base.sigma(vectors), strict=False):
+        yield name, (sigma * vector).expand_as(codes)
 
 
 def _signs(subject: Subject, space: str, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -297,60 +355,3 @@ def _signs(subject: Subject, space: str, vectors: Tensor) -> tuple[Tensor, Tenso
     spread = space_sigma(model, space)
     values = subject.target.linear(subject.reference_predictions)
     return chosen_direction((vectors * spread).flatten(1), (fit / spread).flatten(1), values)
-
-
-def _scores(subject: Subject, explained: Explained) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Every score of every image and direction: key -> [K·N]; and whose image each is."""
-    columns: list[dict[str, np.ndarray]] = []
-    stays = scorecard.unrelated(subject.reference, subject.reference_predictions.numpy())
-    for traversal, predictions, found in zip(explained.traversals, explained.predictions, explained.found, strict=True):
-        zero = int(np.abs(subject.steps).argmin())
-        before, after = traversal.images(torch.zeros(len(predictions))), traversal.images(found.step)
-        measured_before, measured_after = subject.measured(before), subject.measured(after)
-        reached = found.reached.numpy()
-
-        def of_reached(values: np.ndarray, reached: np.ndarray = reached) -> np.ndarray:
-            return np.where(reached, values, np.nan)
-
-        change = (after - before).abs().mean(dim=(1, 2, 3)).numpy() * subject.spec.range / 2.0
-        rising = (predictions[:, zero] <= subject.asked.threshold).numpy()
-        columns.append(
-            {
-                "flip_rate": found.flipped.double().numpy(),
-                "reach_rate": found.reached.double().numpy(),
-                "monotonicity": monotonicity(subject.target.linear(predictions).numpy(), subject.steps),
-                "proximity": of_reached(change),
-                "ms_ssim": of_reached(ms_ssim(after, before).numpy()),
-                "sparsity": of_reached(scorecard.sparsity(before.numpy(), after.numpy())),
-                "realism": of_reached(_realism(subject, predictions[:, zero], measured_after)),
-                "identity": of_reached(scorecard.identity(measured_before[:, stays], measured_after[:, stays])),
-                "inversion_drift": (predictions[:, zero] - subject.predictions).abs().numpy(),
-                "seconds": np.full(len(predictions), explained.seconds),
-            }
-        )
-        if subject.oracle is not None:
-            convinced, drift = _convinced(subject.oracle, subject, before, after, rising)
-            columns[-1] |= {"oracle_rate": of_reached(convinced), "oracle_drift": drift}
-    values = {key: np.concatenate([column[key] for column in columns]) for key in columns[0]}
-    return values, np.tile(subject.groups, len(columns))
-
-
-def _convinced(
-    oracle: Target, subject: Subject, before: Tensor, after: Tensor, rising: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What another classifier says of inverted images and counterfactuals [N, C, H, W]: whether it saw the threshold
-    crossed in the asked sense, and how far its prediction moved by inversion alone; both [N].
-    """
-    real, first, then = (predict(oracle, images, subject.device).numpy() for images in (subject.real, before, after))
-    return scorecard.crossed(first, then, rising, subject.asked.threshold), np.abs(first - real)
-
-
-def _realism(subject: Subject, before: Tensor, measured: np.ndarray) -> np.ndarray:
-    """Each counterfactual against real images of the side that it was moved to."""
-    threshold = subject.asked.threshold
-    upper = (subject.reference_predictions > threshold).numpy()
-    rising = (before <= threshold).numpy()
-    result = np.full(len(measured), np.nan)
-    for side in (True, False):
-        result[rising == side] = scorecard.realism(measured[rising == side], subject.reference[upper == side])
-    return result

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,22 +96,23 @@ class Subject:
 def _subject(context: Context) -> Subject:
     opened, parts, spec = context.images, context.split, context.spec
     measured = load_measurements(context.folder("measurements"))
-    networks = extractors(context)
-    measurements = builders.measurements(context.config)
-    see = networks[0] if networks else partial(_standardised, spec, measurements, *centre_and_scale(measured.real))
+    measurements, see = builders.measurements(context.config), features(context)[1]
     near = Nearness(*(see(opened.fetch(part, spec)) for part in (measured.train_rows, parts.test)))
     return Subject(context.config, context.generator(), spec, measurements, measured, see, near)
 
 
-def _standardised(
-    spec: ImageSpec, measurements: MeasurementSet, centre: np.ndarray, scale: np.ndarray, images: torch.Tensor
-) -> np.ndarray:
-    """What stands for features where there is no network: measurements in standard deviations, 0 where missing; where
-    nothing is measured, the images themselves, averaged to 8 x 8 pixels.
+def features(context: Context) -> tuple[str, Callable[[Tensor], np.ndarray]]:
+    """The run's features by name, images [N, C, H, W] in [-1, 1] -> [N, F]: those of its first network; without one its
+    measurements in standard deviations, 0 where missing; where nothing is measured either, 8 x 8 mean pixels.
     """
+    networks = extractors(context)
+    if networks:
+        return networks[0].name, networks[0]
+    measurements, spec = builders.measurements(context.config), context.spec
     if not len(measurements):
-        return torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1).numpy()
-    return np.nan_to_num((measurements.of(images, spec) - centre) / scale)
+        return "8 x 8 pixels", lambda images: torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1).numpy()
+    centre, scale = centre_and_scale(load_measurements(context.folder("measurements")).real)
+    return "measurements", lambda images: np.nan_to_num((measurements.of(images, spec) - centre) / scale)
 
 
 def semantics(subject: Subject, directions: Directions, base: Base, out: Path) -> None:

@@ -22,6 +22,7 @@ from medlat.core.statistics import (
     r2_of_each,
     ridge,
     ridge_with_intercept,
+    spearman_of_rows,
     t_interval,
 )
 
@@ -93,6 +94,18 @@ def test_quadratic_kappa_by_hand():
     assert quadratic_kappa(grades, 2 - grades, 3) == pytest.approx(-1.0)
     assert quadratic_kappa(grades, np.ones(30, int), 3) == 0.0
     assert math.isnan(quadratic_kappa(np.zeros(3, int), np.zeros(3, int), 2))
+
+
+def test_spearman_of_rows_is_scipys():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(4, 30)), rng.normal(size=(4, 30))
+    a[1], b[2] = np.exp(b[1]), -(a[2] ** 3)
+    found = spearman_of_rows(a, b)
+    np.testing.assert_allclose(found, [spearmanr(x, y).statistic for x, y in zip(a, b, strict=True)], atol=1e-12)
+    assert found[1:3].tolist() == pytest.approx([1.0, -1.0])
+    assert spearman_of_rows(np.ones((1, 5)), b[:1, :5]).tolist() == [0.0]
 
 
 # --- ridge regression ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from medlat.explain.counterfactuals import (
     Traversal,
     chosen_direction,
     counterfactuals,
+    further_directions,
     monotonicity,
 )
 
@@ -90,3 +91,23 @@ def test_signs_and_strengths_of_unsigned_directions():
     assert float(strength[0]) < 0.15
     constant = chosen_direction(torch.eye(3), codes, torch.ones(500))
     assert constant[1].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_further_directions_find_what_is_left_without_the_first():
+    """Of codes that vary alike, values 3 a + 2 b - c: without a it is 2 b - c, and nothing without that too."""
+    codes = np.random.default_rng(0).normal(size=(4000, 4))
+    values = codes @ np.array([3.0, 2.0, -1.0, 0.0])
+    found = further_directions(np.array([5.0, 0.0, 0.0, 0.0]), codes, values, 1)
+    assert found == pytest.approx(np.array([[0.0, 2.0, -1.0, 0.0]]) / 5**0.5, abs=0.03)
+    three = further_directions(np.array([5.0, 0.0, 0.0, 0.0]), codes, values, 9)
+    assert three.shape == (3, 4), "as many as there are dimensions"
+    basis = np.concatenate([[[1.0, 0.0, 0.0, 0.0]], three])
+    assert basis @ basis.T == pytest.approx(np.eye(4), abs=1e-6)
+    assert np.corrcoef(codes @ three[0], values)[0, 1] > 0.5, "towards higher values"
+    assert further_directions(np.eye(4)[0], codes, np.ones(4000), 2).shape == (0, 4), "values that do not vary"
+
+
+def test_some_codes_of_a_traversal_are_moved_like_all():
+    way = traversal([[0.5, 0.0, 0.0, 0.0], [-1.0, 3.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]])
+    some = way.of(torch.tensor([2, 0]))
+    torch.testing.assert_close(some.predictions_at(STEPS), way.predictions_at(STEPS)[[2, 0]])

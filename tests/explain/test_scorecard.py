@@ -37,41 +37,17 @@ def test_rows_say_what_they_are():
     assert np.isnan(rows[1].low), "over 15 patients there is none"
 
 
-def test_real_images_are_as_real_as_each_other():
-    rng = np.random.default_rng(0)
-    real = rng.normal(size=(500, 4))
-    assert scorecard.realism(rng.normal(size=(500, 4)), real).mean() == pytest.approx(1.0, abs=0.08)
-    assert scorecard.realism(rng.normal(size=(50, 4)) + 10.0, real).mean() > 5.0
-    assert np.isnan(scorecard.realism(real[:3], real[:5])).all()
-    gone = np.full((2, 4), np.nan)
-    middle = np.tile(np.median(real, axis=0), (2, 1))
-    np.testing.assert_allclose(scorecard.realism(gone, real), scorecard.realism(middle, real))
+def test_the_curve_of_flips_by_hand():
+    far = np.array([0.0, 0.5, 1.0, np.inf])
+    rows = scorecard.flip_curve("linear", far, np.arange(4))
+    assert [row.flips for row in rows if row.share in (0.0, 0.5, 1.0)] == [0.25, 0.5, 0.75]
+    assert {row.images for row in rows} == {4}
+    assert [row.share for row in rows] == scorecard.SHARES
 
 
-def test_measurements_that_have_nothing_to_do_with_it():
-    rng = np.random.default_rng(0)
-    predictions = rng.normal(size=300)
-    measured = np.stack([predictions**3, rng.normal(size=300), np.ones(300), np.full(300, np.nan)], axis=1)
-    assert scorecard.unrelated(measured, predictions).tolist() == [False, True, False, False]
-
-
-def test_identity_and_sparsity():
-    before = np.array([[0.0, 1.0], [2.0, np.nan], [np.nan, np.nan]])
-    after = np.array([[1.0, 1.0], [2.5, 3.0], [0.0, 0.0]])
-    found = scorecard.identity(before, after)
-    assert found[:2].tolist() == [0.5, 0.5]
-    assert np.isnan(found[2])
-    images = np.zeros((2, 1, 4, 4))
-    changed = images.copy()
-    changed[1, 0, :2] = 0.5
-    changed[0, 0, 0, 0] = 0.039  # just under 2% of a range of 2
-    assert scorecard.sparsity(images, changed).tolist() == [1.0, 0.5]
-
-
-def test_an_oracle_that_is_the_classifier_goes_along_and_one_that_is_constant_does_not():
-    before, after = np.array([0.2, 0.9, 0.4, 0.5]), np.array([0.8, 0.1, 0.3, 0.51])
-    rising = before <= 0.5
-    np.testing.assert_array_equal(scorecard.crossed(before, after, rising, 0.5), [1, 1, 0, 1])
-    for constant in (np.zeros(4), np.ones(4)):
-        assert not scorecard.crossed(constant, constant, rising, 0.5).any()
-    assert not scorecard.crossed(after, before, rising, 0.5).any()  # the other way
+def test_scores_are_called_and_explained():
+    assert len(scorecard.BY_KEY) == len(scorecard.SCORES)
+    assert all(score.meaning and score.better in ("higher", "lower") for score in scorecard.SCORES)
+    assert [score.key for score in scorecard.SCORES if score.decides] == [
+        "flips_in_range", "flip_area", "realism", "oracle_rate",
+    ]  # fmt: skip

@@ -22,11 +22,11 @@ def named(name="table height +3 mm/σ", why="", p=0.001, normalised=0.8):
 
 def test_links_by_hand():
     assert generator_link(24.1, 0.77, 64).told.startswith("77% of 64 images keep their side")
-    moved = prediction_link(0.9, 64, {"random": 0.1, "permuted": 0.4, "none": math.nan})
+    moved = prediction_link(0.9, 64, {"random": 0.1, "permuted": 0.4, "none": math.nan}, "within 3σ")
     assert moved.holds == pytest.approx(0.5)
-    assert moved.told == "90% of 64 images change side, with the best control (permuted) 40%"
-    assert prediction_link(0.2, 64, {"random": 0.3}).holds == 0.0
-    assert prediction_link(0.2, 64, {}).told == "20% of 64 images change side"
+    assert moved.told == "90% of 64 images change side within 3σ, with the best control (permuted) 40%"
+    assert prediction_link(0.2, 64, {"random": 0.3}, "near").holds == 0.0
+    assert prediction_link(0.2, 64, {}, "near").told == "20% of 64 images change side near"
     assert data_link([1.0, -2.0, 4.0, -5.0], 3.0).holds == 0.5
     assert data_link([], 3.0) is None
     assert oracle_link(0.72, 25).told == "another classifier believes 72% of 25 counterfactuals"

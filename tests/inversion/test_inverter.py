@@ -112,6 +112,7 @@ def test_what_each_method_is():
     methods = [Encode(), Optimise(), Hybrid(), Pivotal(Optimise("w")), Pivotal(Hybrid("w+"))]
     assert [m.needs_encoder for m in methods] == [True, False, True, False, True]
     assert [m.tunes for m in methods] == [False, False, False, True, True]
+    assert [m.one_pass for m in methods] == [True, False, False, False, False]
     assert [m.space for m in methods] == [None, None, None, "w", "w+"]
 
 

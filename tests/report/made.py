@@ -59,6 +59,10 @@ def explanation(folder: Path, unit: str = "HU", images: int = 4, saliency: bool 
     curves = [row.row() for m, x in responses.items() for row in scorecard.responses(m, x, STEPS, np.arange(20))]
     table(folder / "response_curves.csv", curves)
     table(folder / "scorecard.csv", scores(unit))
+    far = {method: np.linspace(0.0, 2.0 - pull, 20) for method, pull in METHODS.items()}
+    table(
+        folder / "flip_curves.csv", [r.row() for m, x in far.items() for r in scorecard.flip_curve(m, x, np.arange(20))]
+    )
     methods = {"encoder": (24.0, 0.01), "hybrid": (30.0, 1.1)}
     rows = [{"method": m, "psnr": p, "ms_ssim": 0.9, "drift": 0.05, "seconds": s} for m, (p, s) in methods.items()]
     table(folder / "inversion.csv", rows)
@@ -66,6 +70,8 @@ def explanation(folder: Path, unit: str = "HU", images: int = 4, saliency: bool 
         "method": "linear", "target": "nodule", "threshold": 0.5, "probability": True,
         "classes": ["healthy", "nodule"], "controls": ["random"],
         "exposed": {"moves_most": "table height", "share": 0.612, "named": True},
+        "features": "factors",
+        "followed": [{"method": m, "name": None if m == "random" else "heart +3 mm/σ", "range": 3.0} for m in METHODS],
         "links": [{"name": "the image comes back", "holds": 0.62, "told": "62% of 64 images keep their side"}],
         "sentence": "Nine of ten images change side.",
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import pytest
 from report import made
@@ -61,6 +62,11 @@ def test_key_numbers_stand_beside_the_controls(explained):
     assert found["images whose prediction flips"].value == 0.9
     assert found["images whose prediction flips"].control == "0.2 (random)"
     assert found["AUC of the classifier"].value == 0.943
+    assert found["second classifier agrees"].value == 0.9
+    whole = [row for row in explained.scores if row["score"] not in ("flips_in_range", "oracle_rate")]
+    found = {item.name: item for item in key_numbers(replace(explained, scores=whole))}
+    assert "whole series" in found["images whose prediction flips"].explanation
+    assert "second classifier agrees" not in found
 
 
 def test_sliders_read_the_prediction(explained):
@@ -97,7 +103,7 @@ def written(tmp_path_factory):
 
 def test_page_opens_with_the_explanation(written):
     parts = ["Nine of ten images change side.", "Key numbers",
-             "Why: nodule", "Inversion",
+             "Whether to believe it", "What decides", "Why: nodule", "Every other score", "Inversion",
              "The classifier", "What the directions mean", "image 1: healthy", "Measured meaning"]  # fmt: skip
     places = [written[1].index(f">{part}" if part == "Inversion" else part) for part in parts]
     assert places == sorted(places)
@@ -113,6 +119,8 @@ def test_page_holds_the_tables_of_an_explanation(written):
         "[0.911, 0.968]",
         "0.9 [0.85, 0.95]",
         "random (control)",
+        "heart +3 mm/σ",
+        "Every other score",
         "30 dB",
     ):
         assert text in written[1], text
@@ -120,7 +128,16 @@ def test_page_holds_the_tables_of_an_explanation(written):
 
 def test_every_figure_of_an_explanation_has_its_numbers_beside_it(written):
     folder, _ = written
-    for stem in ("counterfactuals", "inversion", "mean_effect", "reliability", "response_curves", "scorecard"):
+    stems = (
+        "counterfactuals",
+        "flip_curves",
+        "inversion",
+        "mean_effect",
+        "reliability",
+        "response_curves",
+        "scorecard",
+    )
+    for stem in stems:
         for kind in ("png", "pdf", "csv"):
             assert (folder / "figures" / f"{stem}.{kind}").stat().st_size > 0, (stem, kind)
     with open(folder / "figures" / "inversion.csv", newline="") as file:

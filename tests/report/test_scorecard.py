@@ -8,12 +8,12 @@ import pytest
 from matplotlib.figure import Figure
 from report.made import scores
 
-from medlat.explain.scorecard import SCORES
+from medlat.explain.scorecard import SCORES, flip_curve
 from medlat.explain.scorecard import responses as measured
 from medlat.report import scorecard
 from medlat.report.explanation import Question
 from medlat.report.page import Cell
-from medlat.report.style import CONTROL_SHADE
+from medlat.report.style import CONTROL_SHADE, MUTED
 
 QUESTION = Question("nodule", 0.5, True)
 
@@ -40,37 +40,83 @@ def test_response_curves_have_a_panel_per_method_with_controls_last_on_grey():
     assert "no responses" in texts(scorecard.response_curves({}, [0], [], QUESTION))
 
 
-def test_scorecard_has_a_panel_per_score_and_says_which_way_is_better():
+def test_scorecard_has_a_panel_per_score_that_decides_and_says_which_way_is_better():
     rows = [{**row, "control": row["method"] == "linear"} for row in scores()]
     figure = scorecard.scorecard_chart(rows)
-    assert sum(axes.get_visible() for axes in figure.axes) == len(SCORES) == 12
     panel = {axes.get_title(loc="left"): axes for axes in figure.axes}
-    assert panel["flip rate"].xaxis.label.get_text() == "better →"
-    assert panel["proximity (HU)"].xaxis.label.get_text() == "← better"
-    assert [t.get_text() for t in panel["flip rate"].get_yticklabels()] == ["svm", "random", "linear"], "controls last"
-    dots = [line.get_xdata()[0] for line in panel["flip rate"].lines if line.get_marker() == "o"]
+    assert list(panel) == ["flips in range", "flip area", "realism", "second classifier"]
+    assert panel["flips in range"].xaxis.label.get_text() == "better →"
+    assert panel["realism"].xaxis.label.get_text() == "← better"
+    assert [t.get_text() for t in panel["flips in range"].get_yticklabels()] == ["svm", "random", "linear"], (
+        "controls last"
+    )
+    dots = [line.get_xdata()[0] for line in panel["flips in range"].lines if line.get_marker() == "o"]
     assert dots == [0.9, 0.2, 0.9]
-    low, high = panel["flip rate"].get_xlim()
+    low, high = panel["flips in range"].get_xlim()
     assert low < 0
     assert high > 1
+
+
+FOLLOWED = [
+    {"method": "linear", "name": "nuclear density", "range": 4.0},
+    {"method": "svm", "name": "unnamed", "range": None},
+    {"method": "random", "name": None, "range": 2.5},
+]
 
 
 def test_scorecard_of_one_method_without_intervals_and_of_nothing():
     row = {**scores()[0], "low": math.nan, "high": math.nan}
     assert len(scorecard.scorecard_chart([row]).axes) == 1
-    lost = {**row, "value": math.nan}
+    lost = {**row, "value": math.nan, "images": 0}
     assert "no scores" in texts(scorecard.scorecard_chart([lost]))
-    assert scorecard.scorecard_table([lost]).rows == [["linear", Cell("–", pytest.approx(math.nan, nan_ok=True))]]
+    cell = scorecard.deciding_table([lost], FOLLOWED, "linear").rows[0][3]
+    assert cell.text == "–, n = 0"
+    assert math.isnan(cell.sort)
 
 
-def test_scorecard_table_has_methods_and_scores():
-    table = scorecard.scorecard_table([row for row in scores() if row["score"] in ("flip_rate", "proximity")])
-    assert table.columns == ["method", "flip rate ↑", "proximity (HU) ↓"]
-    assert table.rows[0] == ["linear", *[Cell("0.9 [0.85, 0.95], n = 20", 0.9)] * 2]
-    assert [row[0] for row in table.rows] == ["linear", "svm", "random (control)"]
-    assert "crosses the threshold" in table.caption
-    only = scorecard.scorecard_table([row for row in scores() if (row["score"], row["method"]) != ("realism", "svm")])
-    assert None in only.rows[1]
+def test_what_decides_stands_by_method_and_all_else_by_score():
+    table = scorecard.deciding_table(scores(), FOLLOWED, "linear")
+    heads = ["flips in range ↑", "flip area ↑", "realism ↓", "second classifier ↑"]
+    assert table.columns == ["method", "what moves", "range (σ)", *heads]
+    assert table.rows[0] == ["linear", "nuclear density", 4.0, *[Cell("0.9 [0.85, 0.95], n = 20", 0.9)] * 4]
+    assert [row[:3] for row in table.rows[1:]] == [["svm", "unnamed", None], ["random (control)", None, 2.5]]
+    assert "None here" not in table.caption
+    table = scorecard.further_table(scores(), "linear", "factors")
+    assert table.columns == ["score", "linear", "svm", "random (control)", "what it says"]
+    assert len(table.rows) == len(SCORES) - 4
+    named = {row[0]: row for row in table.rows}
+    assert named["proximity (HU) ↓"][1:4] == [
+        *[Cell("0.9 [0.85, 0.95], n = 20", 0.9)] * 2,
+        Cell("0.2 [0.15, 0.25], n = 20", 0.2),
+    ]
+    assert "of: factors" in table.caption
+
+
+def test_a_score_that_a_run_has_not_is_a_dash_with_its_reason():
+    lacking = ("cout", "oracle_rate", "effectiveness")
+    rows = [
+        row for row in scores() if row["score"] not in lacking and (row["method"], row["score"]) != ("svm", "diversity")
+    ]
+    assert scorecard.deciding_table(rows, FOLLOWED, "linear").rows[0][-1] is None
+    assert "None here: there is no second classifier" in scorecard.deciding_table(rows, FOLLOWED, "linear").caption
+    named = {row[0]: row for row in scorecard.further_table(rows, "linear", "factors").rows}
+    assert named["COUT ↑"][1:4] == [None] * 3
+    assert named["COUT ↑"][-1].endswith("None here: the prediction is no probability.")
+    assert named["diversity ↑"][2] is None
+    assert "None here" not in named["diversity ↑"][-1]
+
+
+def test_curves_of_flips_have_controls_in_grey_and_the_area_beside_the_name():
+    far = {"random": np.array([0.5, 2.0]), "linear": np.array([0.0, 0.2])}
+    rows = [row.row() for m, x in far.items() for row in flip_curve(m, x, np.arange(2))]
+    figure = scorecard.flip_curves(rows, {"linear": 0.9, "random": 0.25}, ["random"])
+    linear, random = figure.axes[0].lines
+    assert linear.get_label() == "linear: 0.90, n = 2"
+    assert random.get_label() == "random (control): 0.25, n = 2"
+    assert random.get_color() == MUTED
+    assert (linear.get_ydata()[0], linear.get_ydata()[-1]) == (0.5, 1.0)
+    assert (random.get_ydata()[0], random.get_ydata()[-1]) == (0.0, 0.5)
+    assert "no editing range" in texts(scorecard.flip_curves([], {}))
 
 
 def test_reliability_shows_points_counts_and_quality():
