@@ -45,7 +45,7 @@ from medlat.steps.step import Context, Step
 from medlat.study.pipeline import plan
 
 HERE = Path(__file__).parent
-PLANTED = "table_height"
+PLANTED, SPACE = "table_height", "z"
 CLASSIFIERS = {0.5: 10, 0.6: 3, 0.7: 2, 0.8: 2, 0.9: 1, 1.0: 2}  # share of the training images -> seeds
 ASKED = ["+experiment=audit_confounder", "inversion=encoder", "logger=none"]
 SMALL = ["classifier.network.stem_stride=4", "classifier.training.images=6400", "classifier.training.validations=1"]
@@ -84,10 +84,9 @@ def measure(overrides: list[str]) -> None:
     with np.load(shared.aside(Rerendered()).path / "images.npz") as file:
         changed = {name: torch.from_numpy(file[name]) for name in NAMES}
     rows = read_table(path) if path.exists() else []
-    for seed in range(max(CLASSIFIERS.values())):
-        for share in (share for share, seeds in CLASSIFIERS.items() if seed < seeds):
-            if (share, seed) in {(row["share"], row["seed"]) for row in rows}:
-                continue
+    jobs = [(seed / count, share, seed) for share, count in CLASSIFIERS.items() for seed in range(count)]
+    for _, share, seed in sorted(jobs):  # so that one that is stopped has all strengths
+        if (share, seed) not in {(row["share"], row["seed"]) for row in rows}:
             context = context_of([*overrides, *SMALL, f"classifier.bias.share={share}", f"seed={seed}"])
             context.made(Classifier("classifier"))
             auc = json.loads((context.folder("classifier") / "quality.json").read_text())["auc"]
@@ -141,7 +140,7 @@ def beside_truth(
     context: Context, target: Target, changed: dict[str, Tensor]
 ) -> Iterator[dict[str, Any]]:
     """A row for each factor: the true response, in logits for a standard deviation, and what the audit finds."""
-    found = {row.quantity: row for row in audited(context, target)}
+    found = {row.quantity: row for row in audited(context, target, SPACE)}
     ends = [[target.linear(predict(target, x, context.device)).numpy() for x in changed[name]] for name in NAMES]
     truth = np.stack([(high - low) / (2.0 * CHANGE) for low, high in ends], axis=1)
     for name, *true in zip(NAMES, *bootstrap_means(truth), strict=True):

@@ -11,27 +11,32 @@ from medlat.classifiers.black_box import Target, predict
 from medlat.core.tables import read_table, write_table
 from medlat.evaluation.semantics import per_person
 from medlat.explain.audit import Response, responses
-from medlat.steps import builders
 from medlat.steps.base_codes import Base, along_axes, base_codes
 from medlat.steps.classifier import load_target
 from medlat.steps.measurements import load_measurements
+from medlat.steps.methods import Method
 from medlat.steps.step import Context, Step
 
 FILE = "audit.csv"
 
 
 class Audit(Step):
-    """Leaves audit.csv, a row for each quantity: known factors where there are any, else measurements."""
+    """Leaves audit.csv, a row for each quantity: known factors where there are any, else measurements. Codes are those
+    of the space of the main method's directions, which are measured already.
+    """
 
     name = "audit"
-    needs = ("images", "split", "classifier", "generator", "encoder", "measurements")
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self.needs = ("images", "split", "classifier", "generator", "encoder", "measurements", method.step)
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         return {"base_codes": config.evaluation.base_codes, "seed": config.seed, "target": config.explain.target}
 
     def run(self, context: Context, out: Path) -> None:
         target = load_target(context.config, context.artifacts["classifier"], context.spec)
-        if rows := audited(context, target):
+        if rows := audited(context, target, context.directions(self.method).space.name):
             write_table(out / FILE, [row.row() for row in rows])
 
 
@@ -40,11 +45,9 @@ def load_audit(context: Context) -> list[Response]:
     return [Response(**row) for row in read_table(path, Response)] if path.exists() else []
 
 
-def audited(context: Context, target: Target) -> list[Response]:
+def audited(context: Context, target: Target, space: str) -> list[Response]:
     """How a target answers to each quantity, the surest first; [] where nothing is measured."""
-    model = context.generator()
-    space = builders.inversion_space(context.config, model)
-    base = base_codes(context, space)
+    model, base = context.generator(), base_codes(context, space)
     quantities = load_measurements(context.folder("measurements")).quantities
     if not base.answers:
         return []

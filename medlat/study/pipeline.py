@@ -52,7 +52,7 @@ def steps_of(config: DictConfig) -> list[Step]:
     steps += [Regressor(), Measurements(), Fidelity()]
     steps += [*(Semantics(method, explains) for method in found), Evaluation(found)]
     if explains:
-        steps.append(Audit())
+        steps.append(Audit(found[0]))
         steps += [*(ExplanationBy(method, config.oracle is not None) for method in found), Explanation(found)]
     for name, section in config.steps.items():
         step: Step = build(section)
