@@ -136,15 +136,15 @@ def rendered(context: Context, rows: np.ndarray, name: str = NAMES[0], change: f
     return context.spec.to_network(torch.from_numpy(np.stack(images)))
 
 
-def beside_truth(
-    context: Context, target: Target, changed: dict[str, Tensor]
-) -> Iterator[dict[str, Any]]:
+def beside_truth(context: Context, target: Target, changed: dict[str, Tensor]) -> Iterator[dict[str, Any]]:
     """A row for each factor: the true response, in logits for a standard deviation, and what the audit finds."""
     found = {row.quantity: row for row in audited(context, target, SPACE)}
     ends = [[target.linear(predict(target, x, context.device)).numpy() for x in changed[name]] for name in NAMES]
     truth = np.stack([(high - low) / (2.0 * CHANGE) for low, high in ends], axis=1)
     for name, *true in zip(NAMES, *bootstrap_means(truth), strict=True):
-        row: dict[str, Any] = {"factor": name} | dict(zip(("true", "true_low", "true_high"), map(float, true)))
+        row: dict[str, Any] = {"factor": name} | dict(
+            zip(("true", "true_low", "true_high"), map(float, true), strict=True)
+        )
         own = found.get(name)
         row |= {key: getattr(own, key, "") for key in ("response", "low", "high", "length", "p")}
         yield row | {"used": own is not None and own.is_used}

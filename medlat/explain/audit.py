@@ -14,7 +14,7 @@ from medlat.core.statistics import FEWEST_GROUPS, bootstrap_means, nan_mean
 from medlat.evaluation.chance import DRAWN, LEVEL, Answers, family_wise
 from medlat.evaluation.semantics import Quantity, groups_of
 
-HELD = 2.0  # standard deviations of real images' codes: where one of a quantity takes more, the generator has no hold of it
+HELD = 2.0  # standard deviations of real images' codes that one of a quantity takes at most, of what a generator holds
 
 
 @dataclass(frozen=True)

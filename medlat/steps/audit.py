@@ -56,11 +56,8 @@ def audited(context: Context, target: Target, space: str) -> list[Response]:
     return responses(asked, base.answers[kind], quantities[kind], base.people, context.config.seed)
 
 
-def slopes(
-    model: Any, space: str, base: Base, axes: np.ndarray, target: Target, device: torch.device
-) -> np.ndarray:
-    """How the predictions of a target rise along each of the axes [A, D], for a unit of the code: [G, A] of patients.
-    """
+def slopes(model: Any, space: str, base: Base, axes: np.ndarray, target: Target, device: torch.device) -> np.ndarray:
+    """How predictions rise along each of the axes [A, D], for a unit of the code: [G, A] of patients."""
     found = []
     for length, images in along_axes(model, space, base.codes, base.noise, axes, base.spread[: len(axes)]):
         ends = target.linear(predict(target, images.flatten(0, 1), device)).double().numpy().reshape(-1, 2)

@@ -112,7 +112,8 @@ def code() -> str:
 
 
 def _explanation(context: Context, folder: Path) -> dict[str, float]:
-    """The scorecard and the audit go to the run's folder. Returns its numbers, those of the classifier and of the inversion.
+    """The scorecard and the audit go to the run's folder. Returns the numbers of the explanation, the
+    classifiers and the inversion.
 
     Times stay in the tables: the same run again has the same numbers.
     """
