@@ -173,13 +173,14 @@ def figure(rows: list[dict[str, Any]]) -> plt.Figure:
     colours = dict(zip(shares, plt.get_cmap("viridis")(np.linspace(0.0, 0.9, len(shares))), strict=True))
     known = [row for row in rows if row["response"] is not None]
     for ax, title in zip(axes, (PLANTED.replace("_", " "), "all other factors"), strict=True):
-        for row in (row for row in known if (row["factor"] == PLANTED) == (ax is axes[0])):
+        own = [row for row in known if (row["factor"] == PLANTED) == (ax is axes[0])]
+        for row in own:
             x, y = row["true"], row["response"]
             errors = {"xerr": [[x - row["true_low"]], [row["true_high"] - x]]}
             errors["yerr"] = [[y - row["low"]], [row["high"] - y]]
             face = colours[row["share"]] if row["used"] else "white"
             ax.errorbar(x, y, **errors, fmt="o", ms=5, lw=0.7, color=colours[row["share"]], mfc=face)
-        ends = [min(row[k] for row in known for k in ("true", "response")), max(row["response"] for row in known)]
+        ends = [end(row[key] for row in own for key in ("true", "response")) for end in (min, max)]
         ax.plot(ends, ends, color="grey", lw=0.7, ls="--", zorder=0)
         ax.set(title=title, xlabel="true response (logits per standard deviation)")
     axes[0].set_ylabel("what the audit finds")

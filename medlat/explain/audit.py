@@ -92,12 +92,10 @@ def responses(
         low, high = np.full((2, len(mean)), np.nan)
     draws = np.random.default_rng(seed).standard_normal((DRAWN, len(answers.spread)))
     random = np.abs(draws @ nan_mean(own)) / np.linalg.norm(draws, axis=1)
-    rows = []
-    for number, quantity in enumerate(quantities):
-        length = float(lengths[number])
-        p = family_wise(abs(mean[number]) / length, random, len(quantities)) if length > 0.0 else 1.0
-        ends = (float(x[number]) for x in (mean, low, high))
-        rows.append(Response(quantity.kind, quantity.name, *ends, length, p))
+    rows, numbers = [], [x.tolist() for x in (mean, low, high)]
+    for quantity, length, value, bottom, top in zip(quantities, lengths.tolist(), *numbers, strict=True):
+        p = family_wise(abs(value) / length, random, len(quantities)) if length > 0.0 else 1.0
+        rows.append(Response(quantity.kind, quantity.name, value, bottom, top, length, p))
     return sorted(rows, key=lambda row: (row.p, -abs(row.response)))
 
 
