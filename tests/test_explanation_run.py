@@ -16,6 +16,7 @@ from medlat.classifiers.trained import load
 from medlat.core import trial
 from medlat.core.checkpoints import read_generator
 from medlat.core.spaces import Directions
+from medlat.core.tables import read_table
 from medlat.explain.scorecard import SCORES
 
 HISTOLOGY = ("+experiment=histology_vae_linear", "scale=tiny")
@@ -264,7 +265,10 @@ def test_stylegan_with_every_inversion_and_a_biased_classifier(medlat, tmp_path)
     assert numbers["explanation/bias_exposed"] in (0.0, 1.0)
     assert Directions.load(place(run, "directions/style_channels", store) / "directions.safetensors").space.name == "s"
     assert Directions.load(place(run, "directions/w", store) / "directions.safetensors").space.name == "w+"
-    assert "planted shortcut, table height" in (run / "report" / "index.html").read_text()
+    assert "Planted was table height" in (run / "report" / "index.html").read_text()
+    audit = {row["quantity"]: row for row in read_table(run / "audit.csv")}
+    assert audit["table_height"]["low"] is None, "five held-out patients have no interval"
+    assert numbers["explanation/table_height/p"] == pytest.approx(audit["table_height"]["p"])
 
 
 WRONG = {

@@ -89,7 +89,7 @@ def ended_after(process, count, seconds, store):
 
 TRAINED = ("classifier", "generator", "encoder", "directions")
 STEPS = ("images", "split", *TRAINED[:3], "inversion", "directions", "regressor", "measurements", "fidelity",
-         "semantics", "evaluation", "explanation_by", "explanation")  # fmt: skip
+         "semantics", "evaluation", "audit", "explanation_by", "explanation")  # fmt: skip
 EVERY = (
     *("+experiment=audit_confounder", "scale=tiny", "logger=none", *CHEAP, "generator=stylegan2"),
     *("directions=shift_reconstruction", "directions.images=1200", "+directions@compared.linear=linear"),

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from medlat.core.tables import read_table
+from medlat.explain.audit import Response
 from medlat.report import anatomy, scorecard
 from medlat.report.explanation import (
     ROWS_PER_FIGURE,
@@ -118,7 +120,8 @@ def explanation_sections(explained: Explanation, look: Look, figures: Figures) -
     pictures.append(Picture.saved(paths, "Does the explanation hold?", note))
     pictures += [_flips(explained, figures), _mean_effect(explained, look, figures)]
     main, scores = explained.method, explained.scores
-    deciding = [scorecard.deciding_table(scores, explained.followed, main), _links(explained), _exposed(explained)]
+    deciding = [scorecard.deciding_table(scores, explained.followed, main), _links(explained)]
+    deciding += [_audit(explained), _exposed(explained)]
     text = (
         f"Held-out {look.nouns} are put into the latent space and moved along the direction that {main} found, until "
         f"the prediction changes as asked."
@@ -246,6 +249,23 @@ def _links(explained: Explanation) -> Table:
     """The chain that the explanation rests on."""
     rows = [[link["name"], float(link["holds"]), link["told"]] for link in explained.links]
     return Table("What it rests on", ["link", "holds", ""], rows, "Holds: 1 wholly, 0 not at all.")
+
+
+def _audit(explained: Explanation) -> Table:
+    """What the classifier answers to."""
+    rows = []
+    for row in read_table(path, Response) if (path := explained.folder / "audit.csv").exists() else []:
+        found = Response(**row)
+        interval = f"[{number(found.low)}, {number(found.high)}]" if math.isfinite(found.low) else ""
+        name = found.quantity.replace("_", " ")
+        rows.append([name, found.response, interval, found.length, found.p, "; ".join(found.lacks) or "used"])
+    unit = "logits" if explained.question.probability else "units"
+    columns = ["alone", f"response ({unit})", "95% interval", "length of the change (σ)", "p", ""]
+    note = (
+        "The response of the prediction to a standard deviation of one quantity, while all others stay, over held-out "
+        "patients. p: that the best of as many random changes of the code, as long, does as much."
+    )
+    return Table("What the classifier answers to", columns, rows, note)
 
 
 def _exposed(explained: Explanation) -> Table:

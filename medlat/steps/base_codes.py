@@ -1,5 +1,6 @@
 """The codes that directions of a space are measured from, and what random directions do from there."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,14 +85,8 @@ class BaseCodes(Step):
             return {}
         measurements = builders.measurements(context.config)
         axes, spread = axes[:MOST_ASKED], spread[:MOST_ASKED]
-        lengths = np.maximum(spread, max(SHORTEST * spread.max(), TINY))
-        space, count = model.spaces[self.space], len(axes)
-        vectors = torch.from_numpy(axes).float().reshape(count, *space.shape)
-        moved = Directions(vectors, torch.zeros(count), [f"axis {i}" for i in range(count)], "axes", space)
-        codes = codes.to(device_of(model))
-        series = traverse(model, moved, codes, [-1.0, 1.0], torch.from_numpy(lengths).float(), noise)
         slopes: dict[str, list[np.ndarray]] = {kind: [] for kind in measured.quantities}
-        for length, images in zip(lengths, track(series, f"moving along axes of {space.name}", count), strict=True):
+        for length, images in along_axes(model, self.space, codes, noise, axes, spread):
             values = measurements.of(images.flatten(0, 1), context.spec).reshape(len(codes), 2, -1)
             for kind, quantities in measured.quantities.items():
                 ends = measured.read(kind, values)
@@ -147,6 +142,19 @@ def base_codes(context: Context, space: str) -> Base:
         {kind: Answers(arrays[f"{kind}/slopes"], *asked) for kind in kinds},
         {kind: Chance(float(arrays[f"{kind}/share"]), arrays[f"{kind}/evidence"]) for kind in kinds},
     )
+
+
+def along_axes(
+    model: LatentModel, space: str, codes: Tensor, noise: Tensor | None, axes: np.ndarray, spread: np.ndarray
+) -> Iterator[tuple[float, Tensor]]:
+    """For each of `axes` [A, D]: how far codes [N, *shape] are moved along it to either side, a standard deviation of
+    real images' codes `spread` [A] or a little more, and the images there, [N, 2, C, H, W] in [-1, 1].
+    """
+    lengths, of = np.maximum(spread, max(SHORTEST * spread.max(), TINY)), model.spaces[space]
+    vectors = torch.from_numpy(axes).float().reshape(len(axes), *of.shape)
+    moved = Directions(vectors, torch.zeros(len(axes)), [f"axis {i}" for i in range(len(axes))], "axes", of)
+    series = traverse(model, moved, codes, [-1.0, 1.0], torch.from_numpy(lengths).float(), noise)
+    yield from zip(lengths.tolist(), track(series, f"moving along axes of {space}", len(axes)), strict=True)
 
 
 def stds(quantities: list[Quantity]) -> np.ndarray:

@@ -20,7 +20,7 @@ from medlat.data.batches import in_batches
 from medlat.evaluation.naming import Named
 from medlat.evaluation.readout import centre_and_scale
 from medlat.explain import scorecard
-from medlat.explain.audit import planted
+from medlat.explain.audit import Response, planted
 from medlat.explain.counterfactuals import Traversal, chosen_direction, counterfactuals
 from medlat.explain.cycles import Invert
 from medlat.explain.scores import unit_distance
@@ -37,6 +37,8 @@ from medlat.explain.verdict import (
 from medlat.inversion.inverter import codes_and_noise
 from medlat.inversion.mapping import map_directions
 from medlat.steps import builders
+from medlat.steps.audit import FILE as AUDIT
+from medlat.steps.audit import load_audit
 from medlat.steps.base_codes import base_codes
 from medlat.steps.classifier import ORACLE, files_of, label_of, load_target, predicted
 from medlat.steps.directions import real_codes, space_sigma, supervision_for, target_range
@@ -50,6 +52,7 @@ from medlat.steps.semantics import features
 from medlat.steps.step import Context, Step
 
 SEEN = 1000  # training images whose features say how far apart real images are
+AUDITED = ("response", "p")  # of audit.csv, that stand among the numbers of a run
 
 
 class ExplanationBy(Step):
@@ -120,7 +123,7 @@ class Explanation(Step):
 
     def __init__(self, found: Sequence[Method]) -> None:
         self.methods = found
-        self.needs = ("evaluation", found[0].step, *(f"explanation/{method.name}" for method in found))
+        self.needs = ("evaluation", "audit", found[0].step, *(f"explanation/{method.name}" for method in found))
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         bias = None if builders.is_own_classifier(config) else config.classifier.bias
@@ -142,11 +145,15 @@ class Explanation(Step):
         followed = {name: read_table(folder / "followed.csv") for name, folder in folders.items()}
         named = _named(context, followed[main.method][0]["direction"])
         links = _links(context, folders[main.method], rows, main.method, controls, named)
-        numbers, exposed = _exposed(context, named)
-        sentences = [_finding(asked, main.method, rows), _what_moves(named), weakest(links)]
-        if "planted" in exposed:
-            words = "names it" if exposed["named"] else "does NOT name it"
-            sentences.append(f"The classifier was trained with a planted shortcut, {exposed['planted']}: this {words}.")
+        audit, unit = load_audit(context), "logits" if asked["probability"] else "units"
+        exposed, numbers = _exposed(named), {f"{row.quantity}/{x}": getattr(row, x) for row in audit for x in AUDITED}
+        sentences = [_finding(asked, main.method, rows), _what_moves(named), weakest(links), _uses(audit, unit)]
+        if shortcut := _planted(context, audit):
+            exposed["planted"], exposed["found"] = shortcut.quantity.replace("_", " "), shortcut.is_used
+            numbers["bias_exposed"] = float(shortcut.is_used)
+            sentences.append(f"Planted was {shortcut.told(unit)}: {'; '.join(shortcut.lacks) or 'found'}.")
+        if audit:
+            write_table(out / AUDIT, [row.row() for row in audit])
         info = asked | {
             "method": main.method,
             "controls": controls,
@@ -220,18 +227,25 @@ def _links(
     return [link for link in [*links, name_link(named)] if link is not None]
 
 
-def _exposed(context: Context, named: Named) -> tuple[dict[str, float], dict[str, Any]]:
-    """What moves with the prediction, and whether that is what was planted."""
-    shown = {"name": named.name, "moves most": named.measurement.replace("_", " "), "share": named.share,
-             "normalised share": named.normalised, "R²": named.r2, "p, family-wise": named.p}  # fmt: skip
+def _exposed(named: Named) -> dict[str, Any]:
+    """What moves with the prediction."""
+    return {"name": named.name, "moves most": named.measurement.replace("_", " "), "share": named.share,
+            "normalised share": named.normalised, "R²": named.r2, "p, family-wise": named.p}  # fmt: skip
+
+
+def _uses(audit: Sequence[Response], unit: str) -> str:
+    used = [row.told(unit) for row in audit if row.is_used]
+    if not used:
+        return "To nothing that is measured the classifier answers more than to random changes."
+    return f"Changed alone, and more than random changes, it answers to: {'; '.join(used)}."
+
+
+def _planted(context: Context, audit: Sequence[Response]) -> Response | None:
+    """What the audit says of the shortcut that was planted; None without one that is measured."""
     bias = None if builders.is_own_classifier(context.config) else context.config.classifier.bias
     reads = {m.name: m.factor for m in builders.measurements(context.config).measurements}
     meant = planted(reads, bias.column) if bias is not None else set()
-    if bias is None or not meant:
-        return {}, shown
-    is_named = named.is_named and named.measurement in meant
-    what = bias.column.partition(".")[2].replace("_", " ")
-    return {"bias_exposed": float(is_named)}, shown | {"planted": what, "named": is_named}
+    return next((row for row in audit if row.quantity in meant), None)
 
 
 def _subject(context: Context) -> Subject:

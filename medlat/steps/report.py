@@ -95,7 +95,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     else:
         leave_no_page(folder)
         log.info("report: tables only (report.page=false), in %s", folder)
-    for table in ("semantics", "names", "scorecard"):
+    for table in ("semantics", "names", "scorecard", "audit"):
         if (folder / f"{table}.csv").exists():
             tracker.table(table, _table(folder / f"{table}.csv"))
     tracker.artifact(f"{config.name}-directions", "directions", folder / "directions.safetensors")
@@ -112,12 +112,15 @@ def code() -> str:
 
 
 def _explanation(context: Context, folder: Path) -> dict[str, float]:
-    """The scorecard goes to the run's folder. Returns its numbers, those of the classifier and of the inversion.
+    """The scorecard and the audit go to the run's folder. Returns the numbers of the explanation, the
+    classifiers and the inversion.
 
     Times stay in the tables: the same run again has the same numbers.
     """
     found = context.folder("explanation")
-    copy_whole(found / "scorecard.csv", folder)
+    for table in ("scorecard", "audit"):
+        if (found / f"{table}.csv").exists():
+            copy_whole(found / f"{table}.csv", folder)
     numbers = {f"explanation/{k}": v for k, v in _json(found / "metrics.json").items()}
     for role in ("classifier", PERMUTED, ORACLE):
         if role in context.artifacts:

@@ -14,6 +14,7 @@ from medlat.core.errors import UserError
 from medlat.core.files import read_json
 from medlat.core.store import PROGRESS, Artifact, Recipe, Store
 from medlat.steps import builders
+from medlat.steps.audit import Audit
 from medlat.steps.classifier import ORACLE, Classifier
 from medlat.steps.data import Division, Images
 from medlat.steps.directions import FoundDirections
@@ -51,6 +52,7 @@ def steps_of(config: DictConfig) -> list[Step]:
     steps += [Regressor(), Measurements(), Fidelity()]
     steps += [*(Semantics(method, explains) for method in found), Evaluation(found)]
     if explains:
+        steps.append(Audit(found[0]))
         steps += [*(ExplanationBy(method, config.oracle is not None) for method in found), Explanation(found)]
     for name, section in config.steps.items():
         step: Step = build(section)

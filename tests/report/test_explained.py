@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from report import made
 
+from medlat.explain.audit import Response
 from medlat.report.compile import Inputs, compile_report
-from medlat.report.explained import Explanation, _quality, _strips, key_numbers, sliders
+from medlat.report.explained import Explanation, _audit, _quality, _strips, key_numbers, sliders
 from medlat.report.style import Figures
 
 
@@ -55,6 +56,17 @@ def test_many_images_are_split_over_two_figures_and_no_quality_is_no_section(tmp
     with open(tmp_path / "figures" / "counterfactuals_2.csv", newline="") as file:
         assert {row["image"] for row in csv.DictReader(file)} == {"6"}
     assert _quality(found, Figures(tmp_path)) == []
+
+
+def test_what_the_classifier_answers_to_is_a_table(explained):
+    assert _audit(explained).rows == [], "nothing is measured"
+    used = Response("factor", "table_height", 0.6, 0.5, 0.7, 1.2, 0.001)
+    unsure = Response("factor", "level", 0.6, math.nan, math.nan, 2.5, 0.3)
+    made.table(explained.folder / "audit.csv", [used.row(), unsure.row()])
+    rows = _audit(explained).rows
+    assert rows[0] == ["table height", 0.6, "[0.5, 0.7]", 1.2, 0.001, "used"]
+    assert rows[1][2] == ""
+    assert rows[1][-1].startswith("the generator does not change it alone; no more than random changes (p = 0.3)")
 
 
 def test_key_numbers_stand_beside_the_controls(explained):
