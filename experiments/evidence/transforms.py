@@ -1,12 +1,12 @@
-"""Which known transforms of real images does each method cover, and does that hold for amounts of any distribution?
+"""Which known transforms of real images does each method find, and does that hold for amounts of any distribution?
 
     python experiments/evidence/transforms.py --data ../shared/data --store outputs/store --threads 1
 
 Every image is moved by known amounts (`sources.MOVES`), drawn independent and uniform, independent and Gaussian with
-the same standard deviation, or uniform and correlated (rho 0.6). A VAE is trained on the moved images, every method
-finds its directions, and the amounts are the factors by which directions are judged, as the factors of a phantom are: a
-transform is covered where a direction exists whose normalised share of it is at least 0.5, with R² (the part of the
-answer that is common to all held-out images) of at least 0.5. Puts its rows into transforms.csv.
+the same standard deviation, or uniform and correlated (rho 0.6). A VAE is trained on the moved images and every method
+finds its directions. What the best single direction's coordinate of held-out images says of an amount (r²) stands
+beside what all of the codes say (R² of a line), and beside the best of as many random directions, drawn as codes
+differ. Puts its rows into transforms.csv.
 """
 
 import argparse
@@ -17,20 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from halves import DRAWN, p_value
 from omegaconf import OmegaConf
 from trained import Nobody, composed, parser, put
 
-from medlat.core.statistics import nan_mean, r2, ridge_with_intercept
-from medlat.evaluation.chance import LEVEL, evidence, family_wise
-from medlat.evaluation.naming import MOVES, PURE, STRAIGHT
-from medlat.evaluation.semantics import groups_of
-from medlat.evaluation.shares import normalised, shares
+from medlat.core.statistics import r2, ridge_with_intercept
 from medlat.steps import builders
-from medlat.steps.base_codes import base_codes, encoded
+from medlat.steps.base_codes import encoded
 from medlat.steps.data import Division, Images
 from medlat.steps.directions import FoundDirections
 from medlat.steps.generator import Generator
-from medlat.steps.measurements import Measurements, load_measurements, read_numbers
 from medlat.steps.step import Context
 from medlat.study.pipeline import plan
 
@@ -51,7 +47,7 @@ def main() -> None:
 
 
 def moved(name: str, draw: str, asked: argparse.Namespace) -> Context:
-    """A context with a VAE of moved images, the directions of every method, and what is measured."""
+    """A context with a VAE of moved images and the directions of every method."""
     config = composed(name, asked, 0)
     margin, correlation = DRAWS[draw]
     source = {"_target_": "sources.Transformed", "source": config.data.source, "copies": COPIES[name]}
@@ -60,64 +56,56 @@ def moved(name: str, draw: str, asked: argparse.Namespace) -> Context:
     builders.hardware(config).limit_threads()
     context = plan(config).context
     context.tracker = Nobody()
-    for step in (Images(), Division(), Generator(config), *map(FoundDirections, context.methods), Measurements()):
+    for step in (Images(), Division(), Generator(config), *map(FoundDirections, context.methods)):
         context.made(step)
     return context
 
 
 def judged(context: Context) -> Iterator[dict[str, Any]]:
     """A row for every method and transform."""
-    opened, parts, model = context.images, context.split, context.generator()
-    space = next(iter(model.spaces))
-    known, codes = (encoded(context, model, space, rows) for rows in (parts.train, parts.test))
-    assert known is not None, "a generator without an encoder"
-    assert codes is not None
-    amounts = opened.factors()
-    read = read_numbers(context.folder("measurements") / "metrics.json")
-    held = {
-        name: held_in_codes(known, values[parts.train], codes, values[parts.test]) for name, values in amounts.items()
-    }
+    opened, parts = context.images, context.split
+    known, codes = (codes_of(context, rows) for rows in (parts.train, parts.test))
+    rng = np.random.default_rng(0)
+    held_out = {"groups": len(np.unique(opened.patient[parts.test])), "images": len(codes)}
+    white = whitened(codes)
     for method in context.methods:
         directions = context.directions(method)
-        vectors = directions.vectors.flatten(1).double().numpy()
-        along = codes.flatten(1).double().numpy() @ np.linalg.pinv(vectors)
-        best = covered(context, directions.vectors)
-        for name, values in amounts.items():
-            row: dict[str, Any] = {"method": method.name, "transform": name, "directions": len(directions)}
-            row |= {"held_out_groups": len(np.unique(opened.patient[parts.test])), "held_out_images": len(parts.test)}
-            row |= {"in_codes": held[name], "read_by_measurements": read[f"readout/r2_{name}"]}
-            row["one_coordinate"] = np.square(np.corrcoef(values[parts.test], along.T)[0, 1:]).max()
-            yield row | best.get(name, {"share": "", "normalised": "", "r2": "", "p": "", "covered": "", "named": ""})
+        along = codes @ np.linalg.pinv(directions.vectors.flatten(1).double().numpy())
+        frames = [np.linalg.qr(rng.standard_normal((white.shape[1], len(directions))))[0] for _ in range(DRAWN)]
+        for name, values in opened.factors().items():
+            truth = values[parts.test]
+            best = squared(along, truth).max()
+            z = (truth - truth.mean()) / truth.std()
+            chance = np.array([np.square(z @ white @ frame / len(z)).max() for frame in frames])
+            row: dict[str, Any] = {"method": method.name, "transform": name, "directions": len(directions)} | held_out
+            row |= {"all_codes": linear(known, values[parts.train], codes, truth), "one_direction": best}
+            yield row | {"chance": chance.mean(), "p": p_value(best, chance)}
 
 
-def held_in_codes(known: Any, truth: np.ndarray, codes: Any, held_out: np.ndarray) -> float:
-    """R² on held-out images of the amounts that a line reads from all of the codes."""
-    x, y = (part.flatten(1).double().numpy() for part in (known, codes))
-    weights = ridge_with_intercept(x, truth, 1.0)
-    return r2(held_out, y @ weights[:-1] + weights[-1])
+def codes_of(context: Context, rows: np.ndarray) -> np.ndarray:
+    """[N, D] of images."""
+    model = context.generator()
+    found = encoded(context, model, next(iter(model.spaces)), rows)
+    assert found is not None, "a generator without an encoder"
+    return found.flatten(1).double().numpy()
 
 
-def covered(context: Context, directions: Any) -> dict[str, dict[str, Any]]:
-    """Of every transform that measurements read: the direction that has the largest normalised share of it."""
-    quantities = load_measurements(context.folder("measurements")).quantities.get("factor", [])
-    if not quantities:
-        return {}
-    base = base_codes(context, next(iter(context.generator().spaces)))
-    chance, groups = base.chance["factor"], groups_of(quantities)
-    ceiling = np.array([quantity.ceiling for quantity in quantities])
-    slopes = base.answers["factor"].along(directions.flatten(1).double().numpy())
-    slopes = slopes * base.sigma(directions).numpy()[:, None, None]
-    mean, square = (nan_mean(x.swapaxes(0, 1)) for x in (slopes, np.square(slopes)))
-    share, common = shares(mean, groups), mean**2 / np.maximum(square, 1e-12)
-    relative = normalised(share, ceiling, chance.share)
-    p = [family_wise(e.max(), chance.evidence, len(slopes)) for e in evidence(slopes, groups, ceiling, chance.share)]
-    found = {}
-    for q, quantity in enumerate(quantities):
-        k = int(np.nan_to_num(relative[:, q], nan=-1.0).argmax())
-        clear = relative[k, q] >= PURE and common[k, q] >= STRAIGHT and abs(mean[k, q]) >= MOVES
-        row = {"share": share[k, q], "normalised": relative[k, q], "r2": common[k, q], "p": p[k]}
-        found[quantity.name] = row | {"covered": bool(clear), "named": bool(clear and p[k] <= LEVEL)}
-    return found
+def whitened(codes: np.ndarray) -> np.ndarray:
+    """[N, D] -> [N, D]: uncorrelated, of variance 1: of orthonormal directions at random the coordinates are as of
+    random directions in the codes.
+    """
+    return np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)[0] * np.sqrt(len(codes))
+
+
+def squared(columns: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """r² of each column [N, K] with the truth [N]."""
+    return np.square(np.corrcoef(truth, columns.T)[0, 1:])
+
+
+def linear(known: np.ndarray, truth: np.ndarray, codes: np.ndarray, held_out: np.ndarray) -> float:
+    """R² on held-out images of what a line reads from all of the codes."""
+    weights = ridge_with_intercept(known, truth, 1.0)
+    return r2(held_out, codes @ weights[:-1] + weights[-1])
 
 
 if __name__ == "__main__":
