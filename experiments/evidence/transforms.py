@@ -5,8 +5,8 @@
 Every image is moved by known amounts (`sources.MOVES`), drawn independent and uniform, independent and Gaussian with
 the same standard deviation, or uniform and correlated (rho 0.6). A VAE is trained on the moved images and every method
 finds its directions. What the best single direction's coordinate of held-out images says of an amount (r²) stands
-beside what all of the codes say (R² of a line), and beside the best of as many random directions, drawn as codes
-differ. Puts its rows into transforms.csv.
+beside what all of the codes say (R² of a line), and beside the best of as many orthonormal directions at random. Puts
+its rows into transforms.csv.
 """
 
 import argparse
@@ -67,16 +67,15 @@ def judged(context: Context) -> Iterator[dict[str, Any]]:
     known, codes = (codes_of(context, rows) for rows in (parts.train, parts.test))
     rng = np.random.default_rng(0)
     held_out = {"groups": len(np.unique(opened.patient[parts.test])), "images": len(codes)}
-    white = whitened(codes)
     for method in context.methods:
         directions = context.directions(method)
         along = codes @ np.linalg.pinv(directions.vectors.flatten(1).double().numpy())
-        frames = [np.linalg.qr(rng.standard_normal((white.shape[1], len(directions))))[0] for _ in range(DRAWN)]
+        frames = [np.linalg.qr(rng.standard_normal((codes.shape[1], len(directions))))[0] for _ in range(DRAWN)]
+        random = [codes @ frame for frame in frames]
         for name, values in opened.factors().items():
             truth = values[parts.test]
             best = squared(along, truth).max()
-            z = (truth - truth.mean()) / truth.std()
-            chance = np.array([np.square(z @ white @ frame / len(z)).max() for frame in frames])
+            chance = np.array([squared(coordinates, truth).max() for coordinates in random])
             row: dict[str, Any] = {"method": method.name, "transform": name, "directions": len(directions)} | held_out
             row |= {"all_codes": linear(known, values[parts.train], codes, truth), "one_direction": best}
             yield row | {"chance": chance.mean(), "p": p_value(best, chance)}
@@ -88,13 +87,6 @@ def codes_of(context: Context, rows: np.ndarray) -> np.ndarray:
     found = encoded(context, model, next(iter(model.spaces)), rows)
     assert found is not None, "a generator without an encoder"
     return found.flatten(1).double().numpy()
-
-
-def whitened(codes: np.ndarray) -> np.ndarray:
-    """[N, D] -> [N, D]: uncorrelated, of variance 1: of orthonormal directions at random the coordinates are as of
-    random directions in the codes.
-    """
-    return np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)[0] * np.sqrt(len(codes))
 
 
 def squared(columns: np.ndarray, truth: np.ndarray) -> np.ndarray:
