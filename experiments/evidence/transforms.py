@@ -21,6 +21,7 @@ from halves import DRAWN, p_value
 from omegaconf import OmegaConf
 from trained import Nobody, composed, parser, put
 
+from medlat.config.build import plain
 from medlat.core.statistics import r2, ridge_with_intercept
 from medlat.steps import builders
 from medlat.steps.base_codes import encoded
@@ -50,7 +51,8 @@ def moved(name: str, draw: str, asked: argparse.Namespace) -> Context:
     """A context with a VAE of moved images and the directions of every method."""
     config = composed(name, asked, 0)
     margin, correlation = DRAWS[draw]
-    source = {"_target_": "sources.Transformed", "source": config.data.source, "copies": COPIES[name]}
+    inner = plain(config.data.source)  # with the column of groups, which `data.group` names
+    source = {"_target_": "sources.Transformed", "source": inner, "copies": COPIES[name]}
     config.data.source = OmegaConf.create(source | {"margin": margin, "correlation": correlation})
     config.data.group = config.data.augment = None  # what else would move them is not known
     builders.hardware(config).limit_threads()
