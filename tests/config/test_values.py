@@ -54,6 +54,7 @@ ALLOWED = {
     **dict.fromkeys(("beta", "weight", "code_weight", "image_weight", "prediction_weight", "prior_weight"), (0, 0.0)),
     **dict.fromkeys(("locality", "r1", "path_length", "style_mixing", "shift_min", "shift_weight"), (0, 0.0)),  # off
     **dict.fromkeys(("warmup", "ema_decay", "truncation", "initial", "maximum"), (0, 0.0)),
+    **dict.fromkeys(("rendered_weight", "rendered_from"), (0, 0.0)),  # off; from the start
     "target": (0, 0.0),  # a mean of signs
     "betas": ([0, 0], [0.999, 0.5], [0.99, 0.9], [0.99, 0.0], [0.999, 0.9]),  # Adam without memory; a short second one
     "blocks": ([4, 3, 1], [1]),  # layers at each resolution, of which there may be any number
