@@ -152,6 +152,8 @@ class Explanation(Step):
             exposed["planted"], exposed["found"] = shortcut.quantity.replace("_", " "), shortcut.is_used
             numbers["bias_exposed"] = float(shortcut.is_used)
             sentences.append(f"Planted was {shortcut.told(unit)}: {'; '.join(shortcut.lacks) or 'found'}.")
+        elif bias := _bias(context):
+            sentences.append(f"A shortcut was planted ({bias.column}), and nothing that can be read here tells of it.")
         if audit:
             write_table(out / AUDIT, [row.row() for row in audit])
         info = asked | {
@@ -240,9 +242,14 @@ def _uses(audit: Sequence[Response], unit: str) -> str:
     return f"Changed alone, and more than random changes, it answers to: {'; '.join(used)}."
 
 
+def _bias(context: Context) -> Any:
+    """The shortcut that the classifier was given to learn; None where there is none."""
+    return None if builders.is_own_classifier(context.config) else context.config.classifier.bias
+
+
 def _planted(context: Context, audit: Sequence[Response]) -> Response | None:
     """What the audit says of the shortcut that was planted; None without one that is measured."""
-    bias = None if builders.is_own_classifier(context.config) else context.config.classifier.bias
+    bias = _bias(context)
     reads = {m.name: m.factor for m in builders.measurements(context.config).measurements}
     meant = planted(reads, bias.column) if bias is not None else set()
     return next((row for row in audit if row.quantity in meant), None)
