@@ -53,6 +53,9 @@ from medlat.steps.step import Context, Step
 
 SEEN = 1000  # training images whose features say how far apart real images are
 AUDITED = ("response", "p")  # of audit.csv, that stand among the numbers of a run
+HINT = (
+    "That is a hint to check, no proof: for what a generator does not give back it can be wrong."  # experiments/audit
+)
 
 
 class ExplanationBy(Step):
@@ -119,7 +122,7 @@ class Explanation(Step):
     """The scorecard of all methods, what moves with the prediction, and whether that is what was planted."""
 
     name = "explanation"
-    version = 3
+    version = 4
 
     def __init__(self, found: Sequence[Method]) -> None:
         self.methods = found
@@ -239,7 +242,7 @@ def _uses(audit: Sequence[Response], unit: str) -> str:
     used = [row.told(unit) for row in audit if row.is_used]
     if not used:
         return "To nothing that is measured the classifier answers more than to random changes."
-    return f"Changed alone, and more than random changes, it answers to: {'; '.join(used)}."
+    return f"Changed alone, and more than random changes, it answers to: {'; '.join(used)}. {HINT}"
 
 
 def _bias(context: Context) -> Any:

@@ -64,7 +64,7 @@ def test_what_the_classifier_answers_to_is_a_table(explained):
     unsure = Response("factor", "level", 0.6, math.nan, math.nan, 2.5, 0.3)
     made.table(explained.folder / "audit.csv", [used.row(), unsure.row()])
     rows = _audit(explained).rows
-    assert rows[0] == ["table height", 0.6, "[0.5, 0.7]", 1.2, 0.001, "used"]
+    assert rows[0] == ["table height", 0.6, "[0.5, 0.7]", 1.2, 0.001, "above chance"]
     assert rows[1][2] == ""
     assert rows[1][-1].startswith("the generator does not change it alone; no more than random changes (p = 0.3)")
 
