@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
     if "--version" in arguments:  # Hydra would say its own
         print(f"medlat {__version__}")
         return 0
-    _Jobs.started, _Jobs.ended_by, _Jobs.error = 0, signal.SIGINT, None
+    _Jobs.started, _Jobs.ended_by, _Jobs.error = 0, None, None
     _end_in_order()
     if not sys.flags.safe_path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # where `python -m` looks anyway: classes of the user's own may lie there
@@ -55,12 +55,18 @@ def run(arguments: list[str]) -> int:
         sys.argv[1:] = ordered(arguments)
         return _sweep(options, folders) if options.multirun else _single(options, folders)
     except KeyboardInterrupt:
-        name = signal.Signals(_Jobs.ended_by).name
-        print(f"medlat: interrupted by {name}; the same command continues", file=sys.stderr)
-        return 128 + _Jobs.ended_by
+        return _interrupted()
     except Exception as error:
+        if _Jobs.ended_by is not None:  # code that an interrupt breaks into may make an error of its own of it
+            return _interrupted()
         complain(error, debug)
         return 2 if isinstance(error, UserError) else 1
+
+
+def _interrupted() -> int:
+    number = signal.SIGINT if _Jobs.ended_by is None else _Jobs.ended_by
+    print(f"medlat: interrupted by {signal.Signals(number).name}; the same command continues", file=sys.stderr)
+    return 128 + number
 
 
 def _single(options: Any, folders: list[str]) -> int:
@@ -121,7 +127,7 @@ class _Jobs:
     """What became of the jobs that ran in this process."""
 
     started = 0  # above 0: Hydra could compose a configuration
-    ended_by: int = signal.SIGINT  # the signal that interrupted them
+    ended_by: int | None = None  # the signal that interrupted them
     error: Exception | None = None  # of a run by itself: Hydra would print its overrides before passing it on
 
 
@@ -209,8 +215,8 @@ def _end_in_order() -> None:
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            if signal.getsignal(number) == signal.SIG_DFL:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, end)
 
 

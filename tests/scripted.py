@@ -12,7 +12,9 @@ from medlat.directions.random import RandomDirections
 
 
 class Scripted:
-    """count: directions; does: the variable; the file that it names holds "fail", "hang", or is not there."""
+    """count: directions; does: the variable; the file that it names holds "fail", "hang", "hang and fail", or is
+    not there.
+    """
 
     def __init__(self, count: int, does: str) -> None:
         self.count, self.does = count, does
@@ -22,8 +24,13 @@ class Scripted:
         told = script.read_text() if script.exists() else ""
         if told == "fail":
             raise RuntimeError("the finder broke as told")
-        while told == "hang":
-            time.sleep(1)
+        try:
+            while told.startswith("hang"):
+                time.sleep(1)
+        except KeyboardInterrupt:  # as code in C++ that calls Python may answer it
+            if told == "hang and fail":
+                raise RuntimeError("the finder broke when it was interrupted") from None
+            raise
         return replace(RandomDirections(self.count, seed=3).find(model), method="scripted")
 
 

@@ -392,10 +392,10 @@ def test_a_full_disk_below_the_run(finished, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
 def test_one_run_in_a_folder_and_a_signal_that_ends_it(finished, tmp_path, number):
-    """Outside of any training."""
+    """Outside of any training; also where what was interrupted makes an error of its own of it."""
     linked(finished / "store", tmp_path / "store")
     script, here = tmp_path / "script", Path(__file__).parent
-    script.write_text("hang")
+    script.write_text("hang and fail" if number == signal.SIGTERM else "hang")
     environment = {**os.environ, "SCRIPT": str(script), "PYTHONPATH": str(here)}
     settings = (
         "--config-dir",

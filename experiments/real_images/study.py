@@ -1,7 +1,7 @@
 """How well generators hold images that they have not seen: real CT, histology, knees, pneumonia, and both phantoms.
 
     python experiments/real_images/study.py --data ../shared/data --store outputs/store [--sets knees tiles] \
-        [--generators dae vae] [--images 130000]
+        [--generators dae vae] [--images 65000]
 
 Each generator is trained on the same split, and held-out images are put into its latent space in several ways: how like
 themselves they come back, and whether a classifier that was trained on the labels says the same of them. Adds its rows
@@ -43,6 +43,8 @@ SETS = {
     "lungs": "+experiment=ct_dae_ica data=ct_dicom data.root={data}/ct_tcga_luad",
     "pneumonia": "+experiment=knee_dae_linear data=medmnist data.root={data}/medmnist/pneumoniamnist.npz measure=grey "
     "explain.positive=null data.image_size=28 data.duplicates=drop",
+    "pneumonia_32": "+experiment=knee_dae_linear data=medmnist data.root={data}/medmnist/pneumoniamnist.npz measure=grey "
+    "explain.positive=null data.image_size=32 data.duplicates=drop",
     "phantom_tiles": "+experiment=histology_dae_linear",
     "phantom_ct": "+experiment=ct_dae_ica",
 }
@@ -74,7 +76,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--store", default="outputs/store")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--generators", nargs="+", choices=INVERSIONS, default=list(INVERSIONS))
-    parser.add_argument("--images", type=int, help="shown while a diffusion autoencoder is trained")
+    parser.add_argument("--images", type=int, help="shown while each generator is trained; default: its own")
     parser.add_argument("--threads", type=int)
     return parser
 
@@ -83,7 +85,7 @@ def asked_for(name: str, generator: str, asked: argparse.Namespace) -> list[str]
     """The overrides of one training."""
     overrides = [*SETS[name].format(data=Path(asked.data).resolve()).split(), f"generator={generator}"]
     overrides += [f"store={Path(asked.store).resolve()}", f"trainer.threads={asked.threads or 'null'}"]
-    if generator == "dae" and asked.images:
+    if asked.images:
         overrides.append(f"generator.training.images={asked.images}")
     return overrides
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medlat.core.statistics import nan_mean
 from medlat.evaluation.chance import LEVEL, family_wise
 from medlat.evaluation.semantics import Effect, Quantity, groups_of, purity
-from medlat.evaluation.shares import normalised, shares
+from medlat.evaluation.shares import normalised, shares, without_noise
 
 PURE = 0.5  # normalised share
 STRAIGHT = 0.5  # R²
@@ -142,7 +141,7 @@ def candidate(
 
 def _strongest(slopes: np.ndarray, groups: np.ndarray) -> tuple[int, bool]:
     """Of [G, Q] the group of quantities that moves most, and whether upwards; (-1, False) where nothing does."""
-    mean = nan_mean(slopes)
+    mean = without_noise(slopes)
     share = np.nan_to_num(shares(mean, groups))
     at = int(share.argmax()) if len(share) else 0
     return (int(groups[at]), bool(mean[at] > 0.0)) if share[at] > 0.0 else (-1, False)

@@ -43,7 +43,7 @@ class Semantics(Step):
     """
 
     folder = "semantics"
-    version = 2
+    version = 3
 
     def __init__(self, method: Method, encoder: bool) -> None:
         self.method, self.name = method, f"semantics/{method.name}"
