@@ -16,6 +16,7 @@ medlat: find, measure and show what the latent directions of generative models o
 
   medlat run +experiment=NAME [KEY=VALUE ...]   train a generator, find directions, say what they mean
   medlat collect DIR [DIR ...]                  put the runs of a sweep into one table
+  medlat export RUN FILE.safetensors            hand on a generator's weights, unless it copies its patients
   medlat --help                                 experiments, data, generators, classifiers, methods
   medlat --version
 
@@ -57,7 +58,13 @@ def _collect(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"run": _run, "collect": _collect}
+def _export(arguments: Sequence[str]) -> int:
+    from medlat.export import main
+
+    return main(arguments)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"run": _run, "collect": _collect, "export": _export}
 
 
 def _unknown(word: str) -> UserError:

@@ -406,18 +406,18 @@ def test_one_run_in_a_folder_and_a_signal_that_ends_it(finished, tmp_path, numbe
         "directions.does=SCRIPT",
     )
     process = start(tmp_path, *settings, env=environment)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(tmp_path.glob("store/directions/.*.partial")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     if number == signal.SIGHUP:
         second = start(tmp_path, *settings, env=environment)
-        _, err = second.communicate(timeout=60)
+        _, err = second.communicate(timeout=300)
         assert second.returncode == 2
         assert err.startswith(f"medlat: hydra.run.dir={tmp_path / 'run'}: another run is at work in that folder")
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert f"medlat: interrupted by {number.name}; the same command continues" in err
     assert "Traceback" not in err

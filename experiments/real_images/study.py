@@ -43,8 +43,8 @@ SETS = {
     "lungs": "+experiment=ct_dae_ica data=ct_dicom data.root={data}/ct_tcga_luad",
     "pneumonia": "+experiment=knee_dae_linear data=medmnist data.root={data}/medmnist/pneumoniamnist.npz measure=grey "
     "explain.positive=null data.image_size=28 data.duplicates=drop",
-    "pneumonia_32": "+experiment=knee_dae_linear data=medmnist data.root={data}/medmnist/pneumoniamnist.npz measure=grey "
-    "explain.positive=null data.image_size=32 data.duplicates=drop",
+    "pneumonia_32": "+experiment=knee_dae_linear data=medmnist data.root={data}/medmnist/pneumoniamnist.npz "
+    "measure=grey explain.positive=null data.image_size=32 data.duplicates=drop",
     "phantom_tiles": "+experiment=histology_dae_linear",
     "phantom_ct": "+experiment=ct_dae_ica",
 }

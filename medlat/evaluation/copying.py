@@ -9,6 +9,7 @@ What there would be without copying is said by images of held-out patients, as i
 Chaudhuri & Dasgupta 2020 (arXiv 2004.05675, with one cell, of the ratio instead of the distance).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,21 @@ class Copying:
         numbers |= {f"copying/{name}_{key}_low": interval.low for key, interval in found.items()}
         numbers |= {f"copying/{name}_{key}_high": interval.high for key, interval in found.items()}
         return numbers | {f"copying/{name}_closer": self.closer, f"copying/{name}_copies": float(self.copies)}
+
+
+def warning(numbers: Mapping[str, float], noun: str) -> str | None:
+    """What is said of a generator that copies. numbers: of metrics.json; noun: of its images, e.g. "slice"."""
+    for space in ("pixels", "measurements"):
+        if numbers.get(f"copying/{space}_copies"):
+            value, low, high, held_out = (
+                numbers[f"copying/{space}_{key}"] for key in ("share", "share_low", "share_high", "held_out")
+            )
+            return (
+                f"The generator copies its training data: {value:.0%} [{low:.0%}, {high:.0%}] of its samples are one "
+                f"training {noun} (told by {space}; of held-out {noun}s {held_out:.0%} would count as such). "
+                "Its weights and its images show patients."
+            )
+    return None
 
 
 def copying(

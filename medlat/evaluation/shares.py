@@ -1,10 +1,10 @@
 """How much of what a direction does falls on one quantity, and how much could.
 
 A quantity's *share* is its part of everything that moves, each in standard deviations over real images and less what
-noise makes of it (`without_noise`). Quantities that
-say the same (|correlation| of at least 0.9 over real images) count once in the total. Few shares can reach 1: lungs
-that grow change the lung fraction, the mean HU and the mediastinum too. So a share stands between what chance gives and
-the *ceiling*, the share that it has when one thing alone varies: *normalised*, (share - chance) / (ceiling - chance).
+noise makes of it (`without_noise`). Quantities that say the same (|correlation| of at least 0.9 over real images) count
+once in the total. Few shares can reach 1: lungs that grow change the lung fraction, the mean HU and the mediastinum
+too. So a share stands between what chance gives and the *ceiling*, the share that it has when one thing alone varies:
+*normalised*, (share - chance) / (ceiling - chance).
 """
 
 import numpy as np

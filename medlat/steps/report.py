@@ -19,6 +19,7 @@ from medlat.core.records import read_records
 from medlat.core.statistics import FEWEST_GROUPS
 from medlat.core.store import Recipe, hash_of
 from medlat.data.account import Line, account_of
+from medlat.evaluation import copying
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.report.delivery import deliver, leave_no_page
 from medlat.report.rendering import Look
@@ -44,6 +45,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     generator = context.artifacts["generator"]
     training = [vars(record) for record in read_records(curves(generator))]
     info = json.loads((context.folder("images") / "slices.json").read_text())
+    fidelity = read_numbers(context.folder("fidelity") / "metrics.json")
     lines = account_of(info, len(context.split.copies))
     measurements = [(m.name, m.unit, m.factor) for m in builders.measurements(config).measurements]
     explained = context.folder("explanation") if "explanation" in context.artifacts else None
@@ -58,7 +60,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             *_warnings(config, info, lines),
             *_small_numbers(measured),
             *_training_warnings(training),
-            *_copying_warnings(read_numbers(context.folder("fidelity") / "metrics.json"), info["modality"]["noun"]),
+            *filter(None, [copying.warning(fidelity, info["modality"]["noun"])]),
         ],
         "account": lines,
         "controls": [method.name for method in context.methods if method.role == "control"],
@@ -196,15 +198,3 @@ def _training_warnings(records: list[dict[str, Any]]) -> list[str]:
     return [f"The generator has collapsed: its images differ by {spreads[-1]:.2f} of what real ones do."]
 
 
-def _copying_warnings(numbers: Mapping[str, float], noun: str) -> list[str]:
-    for space in ("pixels", "measurements"):
-        if numbers.get(f"copying/{space}_copies"):
-            value, low, high, held_out = (
-                numbers[f"copying/{space}_{key}"] for key in ("share", "share_low", "share_high", "held_out")
-            )
-            return [
-                f"The generator copies its training data: {value:.0%} [{low:.0%}, {high:.0%}] of its samples are one "
-                f"training {noun} (told by {space}; of held-out {noun}s {held_out:.0%} would count as such). "
-                "Its weights and its images show patients."
-            ]
-    return []

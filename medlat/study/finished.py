@@ -94,6 +94,13 @@ class Run:
         return builders.load_generator(self._artifact("generator"), self.device, builders.named_classes(self.config))
 
     @property
+    def generator_file(self) -> Path:
+        """The file of the generator's weights and recipe in the store, compared with its digest: safetensors, which
+        `generator=pretrained` takes.
+        """
+        return self._artifact("generator").path / "generator.safetensors"
+
+    @property
     def image(self) -> ImageSpec:
         """What images are: size, unit, and the physical values of [-1, 1]. `run.image.to_network(values)` makes images
         of physical values, e.g. of HU [N, 1, H, W]; `run.image.to_physical(images)` the other way.
