@@ -48,6 +48,8 @@ def export(folder: Path, file: Path, despite_copies: bool = False) -> None:
     run = load(folder)
     if file.suffix != ".safetensors":
         raise UserError(f"{file}: expected a name that ends with .safetensors")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: no such folder; expected one that is there")
     if file.exists():
         raise UserError(f"{file}: is there already; expected a new name")
     if not despite_copies:

@@ -61,7 +61,7 @@ def test_a_generator_that_copies_is_not_handed_on_by_itself(run, tmp_path, capsy
         (["RUN"], "found 1 paths, expected two: RUN FILE.safetensors"),
         (["RUN", "a.pt"], "a.pt: expected a name that ends with .safetensors"),
         (["RUN", "a.safetensors", "--despite-copy"], "no such option; did you mean '--despite-copies'?"),
-        (["RUN", "none/a.safetensors", "--despite-copies"], "none/"),
+        (["RUN", "none/a.safetensors", "--despite-copies"], "a.safetensors: no such folder"),
     ],
 )
 def test_wrong_arguments(run, tmp_path, monkeypatch, capsys, arguments, words):

@@ -39,6 +39,8 @@ from medlat.study.pipeline import plan
 RESULTS = Path(__file__).with_name("results.csv")
 SETS = {
     "knees": "+experiment=knee_dae_linear data.root={data}/knee_oa",
+    "knees_128": "+experiment=knee_dae_linear data.root={data}/knee_oa data.image_size=128 "
+    "generator.network.widths=[48,96,96,96]",
     "tiles": "+experiment=histology_dae_linear data=image_folder data.root={data}/histology_lc25000",
     "lungs": "+experiment=ct_dae_ica data=ct_dicom data.root={data}/ct_tcga_luad",
     "pneumonia": "+experiment=knee_dae_linear data=medmnist data.root={data}/medmnist/pneumoniamnist.npz measure=grey "

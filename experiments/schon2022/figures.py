@@ -1,11 +1,12 @@
 """The tables and figures of the study of directions without labels.
 
     python experiments/schon2022/figures.py study SWEEP     the runs of +experiment=schon2022/directions
-    python experiments/schon2022/figures.py finders SWEEP   the seeds of +experiment=schon2022/finders
+    python experiments/schon2022/figures.py finders DRAW=SWEEP [DRAW=SWEEP ...]   seeds of +experiment=schon2022/finders
     python experiments/schon2022/figures.py examples NAME=RUN [NAME=RUN ...]
 
 `study` writes study.csv and study.png, and for each run its grid of directions and GIFs of ten directions each below
-`study/`. `finders` writes finders.csv, mean and 95% interval over seeds of every method, and finders.png. `examples`
+`study/`. `finders` writes finders.csv, mean and 95% interval over seeds of every method for each way in which the
+phantom's factors are drawn, and finders.png. `examples`
 looks in each run for the best direction of each of the five things that the paper names, by measurement, and draws it,
 and says whether it has that name: NAME_examples.png and examples.csv.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
@@ -39,6 +41,7 @@ from medlat.report.style import (
     styled,
     write_table,
 )
+from medlat.steps.measurements import READABLE
 from medlat.study.collect import Run, collect
 
 HERE = Path(__file__).parent
@@ -69,6 +72,7 @@ COMPARED = {
     "mig": "MIG",
     "dci_disentanglement": "DCI disentanglement",
 }
+SHOWN = ("factor_coverage", "named")  # of these in the figure
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -166,64 +170,66 @@ def traversal(run: Path, method: str) -> tuple[np.ndarray, list[float], Look, li
 
 
 def finders(arguments: Sequence[str]) -> None:
-    runs = [run for run in collect(Path(arguments[0])) if run.numbers is not None]
-    table = list(finder_rows(runs))
+    table = []
+    for draw, _, folder in (argument.partition("=") for argument in arguments):
+        runs = [run for run in collect(Path(folder)) if run.numbers is not None]
+        table += [{"draw": draw} | row for row in finder_rows(runs)]
     write_table(HERE / "finders.csv", table)
     save_figure(finders_chart(table), HERE, "finders")
 
 
 def finder_rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """Mean and 95% interval over seeds of each method and score."""
-    methods = dict.fromkeys(
-        key.split("/")[1] for run in runs for key in run.numbers or {} if key.startswith("semantics/")
-    )
-    for method in methods:
-        for score in COMPARED:
-            values = [v for run in runs if (v := score_of(run, method, score)) is not None]
-            if values:
-                mean, low, high = t_interval(values)
-                each = " ".join(f"{value:.3g}" for value in values)
-                yield {
-                    "method": method,
-                    "score": score,
-                    "seeds": len(values),
-                    "mean": mean,
-                    "low": low,
-                    "high": high,
-                    "each": each,
-                }
+    """Mean and 95% interval over seeds of each method and score, and of how many factors there were to be covered."""
+    keys = dict.fromkeys(key for run in runs for key in run.numbers or {})
+    methods = dict.fromkeys(key.split("/")[1] for key in keys if key.startswith("semantics/"))
+    rows = [(method, score) for method in methods for score in COMPARED]
+    for method, score in [*rows, ("", "readable"), ("", "false_alarms")]:
+        values = [v for run in runs if (v := score_of(run, method, score)) is not None]
+        if values:
+            mean, low, high = t_interval(values)
+            row = {"method": method, "score": score, "seeds": len(values), "mean": mean, "low": low, "high": high}
+            yield row | {"each": " ".join(f"{value:.3g}" for value in values)}
 
 
 def score_of(run: Run, method: str, score: str) -> float | None:
     numbers = run.numbers or {}
+    if score == "readable":
+        return float(sum(value >= READABLE for key, value in numbers.items() if key.startswith("readout/r2_")))
+    if score == "false_alarms":
+        return numbers.get("chance/z/false_alarms")
     return numbers.get(f"semantics/{method}/{score}", numbers.get(f"disentanglement/{method}/{score}"))
 
 
 @styled
 def finders_chart(table: Sequence[Mapping[str, Any]]) -> Figure:
-    """A panel per score: a row per method, best coverage first, mean with interval and each seed."""
-    covered = {row["method"]: row["mean"] for row in table if row["score"] == "factor_coverage"}
-    order = sorted(covered, key=lambda method: covered[method])
-    figure = new_figure(PAGE, 0.24 * len(order) + 0.7, constrained=True)
-    axes = figure.subplots(1, len(COMPARED), sharey=True)
-    for panel, (score, title) in zip(axes, COMPARED.items(), strict=True):
-        for y, method in enumerate(order):
-            row = next((r for r in table if r["method"] == method and r["score"] == score), None)
-            control = method in ("random", "coordinate")
-            if control:
-                panel.axhspan(y - 0.5, y + 0.5, color=CONTROL_SHADE, linewidth=0, zorder=0)
-            if row is None:
-                continue
-            colour = MUTED if control else PALETTE[1] if method == "measured" else BLUE
-            each = [float(value) for value in row["each"].split()]
-            panel.plot(each, [y] * len(each), ".", color=colour, alpha=0.45, markersize=4)
-            panel.plot(row["mean"], y, "D", color=colour, markersize=4)
-        panel.set_title(title, loc="left", fontsize=7)
-        panel.set_xlim(left=0.0)
-        panel.tick_params(axis="y", length=0)
+    """A column per draw, a row per score: mean of every method and each seed, best in the first draw on top."""
+    draws = list(dict.fromkeys(row["draw"] for row in table))
+    first = {r["method"]: r["mean"] for r in table if (r["draw"], r["score"]) == (draws[0], SHOWN[0])}
+    order = sorted(first, key=lambda method: first[method])
+    figure = new_figure(PAGE, len(SHOWN) * (0.19 * len(order) + 0.45), constrained=True)
+    axes = figure.subplots(len(SHOWN), len(draws), sharex="row", sharey=True, squeeze=False)
+    for line, score in zip(axes, SHOWN, strict=True):
+        for panel, draw in zip(line, draws, strict=True):
+            rows = [row for row in table if (row["draw"], row["score"]) == (draw, score)]
+            _finders_panel(panel, rows, order)
+            panel.set_xlabel(COMPARED[score])
+            panel.set_title(draw if score == SHOWN[0] else "", loc="left")
     labels = {"random": "random (control)", "coordinate": "axes (control)", "measured": "measured (ceiling)"}
-    axes[0].set_yticks(range(len(order)), [labels.get(method, method) for method in order])
+    axes[0][0].set_yticks(range(len(order)), [labels.get(method, method) for method in order])
     return figure
+
+
+def _finders_panel(panel: Axes, rows: Sequence[Mapping[str, Any]], order: Sequence[str]) -> None:
+    for row in rows:
+        y, control = order.index(row["method"]), row["method"] in ("random", "coordinate")
+        if control:
+            panel.axhspan(y - 0.5, y + 0.5, color=CONTROL_SHADE, linewidth=0, zorder=0)
+        colour = MUTED if control else PALETTE[1] if row["method"] == "measured" else BLUE
+        each = [float(value) for value in row["each"].split()]
+        panel.plot(each, [y] * len(each), ".", color=colour, alpha=0.45, markersize=4)
+        panel.plot(row["mean"], y, "D", color=colour, markersize=4)
+    panel.set_xlim(left=-0.2)
+    panel.tick_params(axis="y", length=0)
 
 
 # --- the five directions that the paper names ------------------------------------------------------------------------

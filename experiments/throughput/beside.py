@@ -1,13 +1,13 @@
 """How fast medlat's networks train beside the public code of the papers, in turns in one process.
 
-    python experiments/throughput/beside.py stylegan2 CHECKOUT [--base 2048 --max 64]   # NVlabs/stylegan2-ada-pytorch
+    python experiments/throughput/beside.py stylegan2 CHECKOUT [--size 64]   # NVlabs/stylegan2-ada-pytorch
     python experiments/throughput/beside.py dcgan CHECKOUT      # julschoen/Latent-Space-Exploration-CT
     python experiments/throughput/beside.py vae CHECKOUT        # the same
 
-CHECKOUT: a clone of that repository, whose code this runs, on the CPU: in float32, and in the plain operations that
-StyleGAN2's falls back to. Both sides take the same steps on the same batches. The networks of `stylegan2` and `dcgan`
-are the same on both sides; of `vae`, medlat's has the widths of the authors' encoder, but nothing learnt at 128² and
-1x1 shortcuts for 3x3 ones, about half the parameters.
+CHECKOUT: a clone of that repository, whose code this runs, in float32; on the CPU in the plain operations that
+StyleGAN2's falls back to, with `--device cuda` in its compiled ones. Both sides take the same steps on the same
+batches. The networks of `stylegan2` and `dcgan` are the same on both sides; of `vae`, medlat's has the widths of the
+authors' encoder, but nothing learnt at 128² and 1x1 shortcuts for 3x3 ones, about half the parameters.
 """
 
 import argparse
@@ -93,24 +93,24 @@ def vae_step(network: nn.Module, forward: Callable[[], tuple[Tensor, Tensor]], r
 
 
 def mixed(bf16: bool) -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+    return torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=bf16)
 
 
-def stylegan2(checkout: Path, batch: int, base: int, most: int) -> dict[str, Contestant]:
-    """64², 64 latent dimensions, 2 mapping layers, random noise."""
+def stylegan2(checkout: Path, batch: int, side: int, base: int, most: int) -> dict[str, Contestant]:
+    """64 latent dimensions, 2 mapping layers, random noise."""
     sys.path.insert(0, str(checkout))
-    theirs, real, z = importlib.import_module("training.networks"), torch.rand(batch, 1, 64, 64) * 2 - 1, 64
+    theirs, real, z = importlib.import_module("training.networks"), torch.rand(batch, 1, side, side) * 2 - 1, 64
 
     def reference() -> Pair:
         widths = {"channel_base": base, "channel_max": most, "num_fp16_res": 0}
-        g = theirs.Generator(z, 0, z, 64, 1, mapping_kwargs={"num_layers": 2}, synthesis_kwargs=widths)
-        d = theirs.Discriminator(0, 64, 1, **widths, epilogue_kwargs={"mbstd_group_size": 4})
+        g = theirs.Generator(z, 0, z, side, 1, mapping_kwargs={"num_layers": 2}, synthesis_kwargs=widths)
+        d = theirs.Discriminator(0, side, 1, **widths, epilogue_kwargs={"mbstd_group_size": 4})
         return Pair(g, d, lambda: g(torch.randn(batch, z), None, noise_mode="random"), lambda x: d(x, None)[:, 0])
 
     def ours() -> Pair:
         widths = {"channel_base": base, "channel_max": most}
-        g = StyleGAN2(spec(64), z, z, 2, **widths).to(memory_format=torch.channels_last)
-        d = Discriminator(spec(64), **widths).to(memory_format=torch.channels_last)
+        g = StyleGAN2(spec(side), z, z, 2, **widths).to(memory_format=torch.channels_last)
+        d = Discriminator(spec(side), **widths).to(memory_format=torch.channels_last)
 
         def generate() -> Tensor:
             styles = g.synthesis.styles(g.broadcast(g.mapping(torch.randn(batch, z))))
@@ -191,14 +191,16 @@ def parameters(*networks: nn.Module) -> int:
 
 def seconds(step: Step, with_r1: bool) -> float:
     """Of a step: the mean of 16, one of them with R1, or of one where there is no R1."""
-    start = time.perf_counter()
-    step(1)
-    plain = time.perf_counter() - start
-    if not with_r1:
-        return plain
-    start = time.perf_counter()
-    step(R1_EVERY)
-    return ((R1_EVERY - 1) * plain + time.perf_counter() - start) / R1_EVERY
+
+    def timed(number: int) -> float:
+        start = time.perf_counter()
+        step(number)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    plain = timed(1)
+    return ((R1_EVERY - 1) * plain + timed(R1_EVERY)) / R1_EVERY if with_r1 else plain
 
 
 def matrix_rate(dtype: torch.dtype) -> float:
@@ -220,7 +222,9 @@ def arguments() -> argparse.Namespace:
         one.add_argument("checkout", type=Path)
         one.add_argument("--batch", type=int, default=32)
         one.add_argument("--rounds", type=int, default=5)
+        one.add_argument("--device", default="cpu")
         if name == "stylegan2":
+            one.add_argument("--size", type=int, default=64, help="side of the images")
             one.add_argument("--base", type=int, default=2048, help="channels at a resolution, times its side")
             one.add_argument("--max", type=int, default=64, help="largest number of channels")
     return parser.parse_args()
@@ -229,8 +233,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     torch.manual_seed(0)
+    torch.set_default_device(given.device)
     if given.what == "stylegan2":
-        contestants = stylegan2(given.checkout, given.batch, given.base, given.max)
+        contestants = stylegan2(given.checkout, given.batch, given.size, given.base, given.max)
     else:
         contestants = {"dcgan": dcgan, "vae": vae}[given.what](given.checkout, given.batch)
     with_r1 = given.what == "stylegan2"

@@ -72,6 +72,8 @@ def train_generator(context: Context, out: Path) -> None:
     window = builders.display_window(config)
 
     def show(so_far: int, images: Tensor) -> None:
+        if tracker is None:
+            return
         rows = [torch.cat(list(row), dim=1) for row in spec.to_physical(images[:, 0]).split(FixedGrid.SIDE)]
         tracker.image("training/fixed_codes", windowed(torch.cat(rows).numpy(), window), so_far)
 
