@@ -39,8 +39,7 @@ from medlat.study.pipeline import plan
 RESULTS = Path(__file__).with_name("results.csv")
 SETS = {
     "knees": "+experiment=knee_dae_linear data.root={data}/knee_oa",
-    "knees_128": "+experiment=knee_dae_linear data.root={data}/knee_oa data.image_size=128 "
-    "generator.network.widths=[48,96,96,96]",
+    "knees_128": "+experiment=knee_dae_linear data.root={data}/knee_oa data.image_size=128",
     "tiles": "+experiment=histology_dae_linear data=image_folder data.root={data}/histology_lc25000",
     "lungs": "+experiment=ct_dae_ica data=ct_dicom data.root={data}/ct_tcga_luad",
     "pneumonia": "+experiment=knee_dae_linear data=medmnist data.root={data}/medmnist/pneumoniamnist.npz measure=grey "
@@ -87,6 +86,8 @@ def asked_for(name: str, generator: str, asked: argparse.Namespace) -> list[str]
     """The overrides of one training."""
     overrides = [*SETS[name].format(data=Path(asked.data).resolve()).split(), f"generator={generator}"]
     overrides += [f"store={Path(asked.store).resolve()}", f"trainer.threads={asked.threads or 'null'}"]
+    if (name, generator) == ("knees_128", "dae"):
+        overrides.append("generator.network.widths=[48,96,96,96]")
     if asked.images:
         overrides.append(f"generator.training.images={asked.images}")
     return overrides

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medlat.core.statistics import nan_mean
-from medlat.evaluation.shares import normalised, shares, without_noise
+from medlat.evaluation.shares import normalised, shares
 
 DRAWN = 20_000
 LEVEL = 0.05  # family-wise, over all directions of one page
@@ -47,8 +47,7 @@ def evidence(slopes: np.ndarray, groups: np.ndarray, ceiling: np.ndarray, chance
     mean = nan_mean(slopes.swapaxes(0, 1))
     square = nan_mean(np.square(slopes).swapaxes(0, 1))
     common = np.where(square > 0.0, np.square(mean) / np.where(square > 0.0, square, 1.0), 0.0)
-    share = shares(without_noise(slopes), groups)
-    return np.nan_to_num(normalised(share, ceiling, chance)).clip(0.0) * common
+    return np.nan_to_num(normalised(shares(mean, groups), ceiling, chance)).clip(0.0) * common
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def chance(answers: Answers, groups: np.ndarray, ceiling: np.ndarray, seed: int,
     """Of directions drawn from the Gaussian with the covariance of real images' codes."""
     rng = np.random.default_rng(seed)
     parts = [answers.spread * rng.standard_normal((PART, len(answers.spread))) for _ in range(drawn // PART)]
-    means = [without_noise(answers.summed(part)) for part in parts]
+    means = [nan_mean(answers.summed(part).swapaxes(0, 1)) for part in parts]
     share = float(np.mean([np.nan_to_num(shares(mean, groups)).max(axis=1) for mean in means]))
     largest = [evidence(answers.summed(part), groups, ceiling, share).max(axis=1) for part in parts]
     return Chance(share, np.concatenate(largest))

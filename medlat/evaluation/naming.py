@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medlat.core.statistics import nan_mean
 from medlat.evaluation.chance import LEVEL, family_wise
 from medlat.evaluation.semantics import Effect, Quantity, groups_of, purity
-from medlat.evaluation.shares import normalised, shares, without_noise
+from medlat.evaluation.shares import normalised, shares
 
 PURE = 0.5  # normalised share
 STRAIGHT = 0.5  # R²
@@ -141,7 +142,7 @@ def candidate(
 
 def _strongest(slopes: np.ndarray, groups: np.ndarray) -> tuple[int, bool]:
     """Of [G, Q] the group of quantities that moves most, and whether upwards; (-1, False) where nothing does."""
-    mean = without_noise(slopes)
+    mean = nan_mean(slopes)
     share = np.nan_to_num(shares(mean, groups))
     at = int(share.argmax()) if len(share) else 0
     return (int(groups[at]), bool(mean[at] > 0.0)) if share[at] > 0.0 else (-1, False)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from medlat.core.statistics import ENDS, FEWEST_GROUPS, bootstrap_draws, bootstrap_means, nan_mean
-from medlat.evaluation.shares import shares, without_noise
+from medlat.evaluation.shares import shares
 
 NUMBERS = ("effect", "effect_low", "effect_high", "standardised", "share", "r2")  # columns of semantics.csv
 
@@ -96,7 +96,7 @@ def effects(
     mean, low, high = bootstrap_means(slopes, seed)
     if not people or len(slopes) < FEWEST_GROUPS:
         low, high = np.full((2, len(std)), np.nan)
-    share = shares(without_noise(slopes), groups_of(quantities))
+    share = shares(mean, groups_of(quantities))
     columns = zip(quantities, mean * std, low * std, high * std, mean, share, r2, strict=True)
     return [Effect(method, direction, q.kind, q.name, q.unit, *map(float, numbers)) for q, *numbers in columns]
 
@@ -148,9 +148,14 @@ def mean_purity(slopes: np.ndarray, groups: np.ndarray) -> tuple[float, np.ndarr
 
     slopes: [K, G, Q] standardised, of each patient; groups: [Q] of the quantities.
     """
-    draws = bootstrap_draws(slopes.shape[1])
-    drawn = np.stack([_purities(without_noise(slopes[:, draw]), groups).mean() for draw in draws])
-    return float(_purities(without_noise(slopes), groups).mean()), drawn
+    counts = np.zeros((len(draws := bootstrap_draws(slopes.shape[1])), slopes.shape[1]))
+    np.add.at(counts, (np.arange(len(draws))[:, None], draws), 1.0)
+    seen = np.isfinite(slopes)
+    sums = np.einsum("bg,kgq->bkq", counts, np.where(seen, slopes, 0.0), optimize=True)
+    weights = np.einsum("bg,kgq->bkq", counts, seen.astype(np.float64), optimize=True)
+    drawn = np.where(weights > 0.0, sums / np.maximum(weights, 1.0), np.nan)
+    means = nan_mean(slopes.transpose(1, 0, 2))
+    return float(_purities(means, groups).mean()), _purities(drawn, groups).mean(axis=-1)
 
 
 def _purities(standardised: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -1,10 +1,9 @@
 """How much of what a direction does falls on one quantity, and how much could.
 
-A quantity's *share* is its part of everything that moves, each in standard deviations over real images and less what
-noise makes of it (`without_noise`). Quantities that say the same (|correlation| of at least 0.9 over real images) count
-once in the total. Few shares can reach 1: lungs that grow change the lung fraction, the mean HU and the mediastinum
-too. So a share stands between what chance gives and the *ceiling*, the share that it has when one thing alone varies:
-*normalised*, (share - chance) / (ceiling - chance).
+A quantity's *share* is its part of everything that moves, each in standard deviations over real images. Quantities that
+say the same (|correlation| of at least 0.9 over real images) count once in the total. Few shares can reach 1: lungs
+that grow change the lung fraction, the mean HU and the mediastinum too. So a share stands between what chance gives and
+the *ceiling*, the share that it has when one thing alone varies: *normalised*, (share - chance) / (ceiling - chance).
 """
 
 import numpy as np
@@ -40,19 +39,6 @@ def shares(standardised: np.ndarray, groups: np.ndarray) -> np.ndarray:
     total = np.asarray(total)[..., None]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(total > 0.0, size / total, np.nan)
-
-
-def without_noise(slopes: np.ndarray) -> np.ndarray:
-    """Means over patients, [..., G, Q] -> [..., Q], less what they would be on average where nothing moves: the root of
-    mean² - (standard error over patients)², which is without bias for the square; 0 where that is negative. One
-    patient's mean is left as it is. Else a measurement that is mostly noise has a share in all that any direction does.
-    """
-    known = np.isfinite(slopes)
-    count = known.sum(axis=-2)
-    mean = nan_mean(np.moveaxis(slopes, -2, 0))
-    apart = np.where(known, slopes - mean[..., None, :], 0.0)
-    error = (apart**2).sum(axis=-2) / np.maximum(count * (count - 1), 1)
-    return np.sign(mean) * np.sqrt(np.maximum(mean**2 - error, 0.0))
 
 
 def ceilings(responses: np.ndarray, groups: np.ndarray) -> np.ndarray:

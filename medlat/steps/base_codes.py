@@ -40,7 +40,6 @@ class BaseCodes(Step):
     """
 
     folder = "base_codes"
-    version = 2
 
     def __init__(self, space: str, needs: tuple[str, ...]) -> None:
         self.space, self.name, self.needs = space, f"base_codes/{space}", needs

@@ -26,7 +26,7 @@ class Evaluation(Step):
     """
 
     name = "evaluation"
-    version = 3
+    version = 2
 
     def __init__(self, found: Sequence[Method]) -> None:
         self.methods = found

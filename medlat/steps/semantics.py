@@ -43,7 +43,7 @@ class Semantics(Step):
     """
 
     folder = "semantics"
-    version = 3
+    version = 2
 
     def __init__(self, method: Method, encoder: bool) -> None:
         self.method, self.name = method, f"semantics/{method.name}"

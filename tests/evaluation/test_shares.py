@@ -11,7 +11,6 @@ from medlat.evaluation.shares import (
     responses_of_real,
     responses_to_factors,
     shares,
-    without_noise,
 )
 
 
@@ -21,27 +20,6 @@ def test_shares_by_hand():
     assert np.isnan(shares(np.zeros(2), np.array([0, 1]))).all(), "nothing moves"
     assert shares(np.array([2.0, np.nan]), np.array([0, 1])).tolist()[0] == 1.0
     assert shares(np.ones((4, 5, 2)), np.array([0, 1])).shape == (4, 5, 2)
-
-
-def test_what_is_noise_has_no_part():
-    alike = np.array([[1.0, -2.0], [1.0, -2.0], [1.0, -2.0]])
-    assert np.allclose(without_noise(alike), [1.0, -2.0])
-    by_hand = np.array([[3.0], [-1.0], [4.0], [2.0]])  # mean 2, squared standard error 14 / 3 / 4
-    assert np.allclose(without_noise(by_hand), np.sqrt(4.0 - 14.0 / 12.0))
-    assert np.allclose(without_noise(np.array([[3.0], [np.nan], [-1.0], [4.0], [2.0]])), np.sqrt(4.0 - 14.0 / 12.0))
-    assert without_noise(np.array([[3.0], [-2.9]]))[0] == 0.0
-    assert without_noise(np.array([[3.0]]))[0] == 3.0
-    assert np.isnan(without_noise(np.full((3, 1), np.nan))[0])
-
-
-def test_without_noise_is_without_bias_for_the_square(rng):
-    slopes = 0.1 + rng.standard_normal((20_000, 25, 1))
-    mean = slopes.mean(axis=1)
-    error = slopes.var(axis=1, ddof=1) / 25
-    assert np.isclose((mean**2 - error).mean(), 0.01, atol=0.002)
-    cut = without_noise(slopes)
-    assert np.isclose(np.square(cut).mean(), np.maximum(mean**2 - error, 0.0).mean())
-    assert np.abs(cut).mean() < 0.6 * np.abs(mean).mean()
 
 
 def test_quantities_that_say_the_same_are_one(rng):
