@@ -61,5 +61,6 @@ def export(folder: Path, file: Path, despite_copies: bool = False) -> None:
     with writing("medlat export", file), whole(file) as fresh:
         shutil.copyfile(run.generator_file, fresh)
 
+
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

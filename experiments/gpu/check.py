@@ -8,7 +8,8 @@ autoencoder at 128² and 256². `reference` (where CHECKOUT is a clone of NVlabs
 operations this builds and runs): a training step of StyleGAN2 at 256² beside theirs.
 
 Each training is a process of its own, of slices of the CT phantom. Prints a table and writes results.csv beside this
-file; without a GPU it says so and ends. `--tiny` tries each part on any machine, with one generator at a size that says nothing.
+file; without a GPU it says so and ends. `--tiny` tries each part on any machine, with one generator at a size that says
+nothing.
 """
 
 import argparse
@@ -84,7 +85,7 @@ def several(lab: Lab) -> Iterator[Row]:
     if not lab.tiny and torch.cuda.device_count() < 2:
         yield {"part": "several", "note": "one GPU here, two are needed"}
         return
-    for generator in lab.generators:
+    for generator in ("dae",) if lab.tiny else ("dcgan", "stylegan2", "dae"):
         for devices in (1, 2):
             found = lab.train(f"{generator}_{devices}", lab.settings(generator, f"trainer.devices={devices}"))
             yield {"part": "several", "what": generator, "setting": f"devices={devices}"} | found

@@ -196,5 +196,3 @@ def _training_warnings(records: list[dict[str, Any]]) -> list[str]:
     if not spreads or spreads[-1] >= COLLAPSED:
         return []
     return [f"The generator has collapsed: its images differ by {spreads[-1]:.2f} of what real ones do."]
-
-

@@ -61,7 +61,7 @@ class Semantics(Step):
         return found | {"directions": found.pop(self.method.step)}
 
     def run(self, context: Context, out: Path) -> None:
-        subject: Subject = context.kept("subject of semantics", lambda: _subject(context))
+        subject: Subject = context.kept("subject of semantics", lambda: subject_of(context))
         directions = context.directions(self.method)
         semantics(subject, directions, base_codes(context, directions.space.name), out)
         numbers = disentanglement(context, subject.model, directions)
@@ -93,7 +93,7 @@ class Subject:
         return self.measurements.of(images, self.spec)
 
 
-def _subject(context: Context) -> Subject:
+def subject_of(context: Context) -> Subject:
     opened, parts, spec = context.images, context.split, context.spec
     measured = load_measurements(context.folder("measurements"))
     measurements, see = builders.measurements(context.config), features(context)[1]

@@ -1,5 +1,6 @@
 """Training of one network by Adam, whose averaged weights are the result."""
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from medlat.core.errors import UserError, key_in
 from medlat.core.spaces import LatentModel
 from medlat.training.loop import TrainedModule
 from medlat.training.optimisation import Optimisation
+from medlat.training.processes import share_mean
 
 
 class AveragedModule(TrainedModule):
@@ -34,9 +36,11 @@ class AveragedModule(TrainedModule):
         return self.averaged.module
 
     def finite(self, terms: dict[str, Tensor]) -> Tensor:
-        """The term `loss`. Raises UserError where it is not finite."""
-        if not torch.isfinite(terms["loss"]):
-            raise self._diverged({name: value.item() for name, value in terms.items()})
+        """The term `loss`. Raises UserError where it is not finite, in one process or in another."""
+        means = share_mean(torch.stack([value.detach().float() for value in terms.values()]))
+        found = dict(zip(terms, means.tolist(), strict=True))
+        if not math.isfinite(found["loss"]):
+            raise self._diverged(found)
         return terms["loss"]
 
     @property

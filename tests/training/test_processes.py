@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,24 @@ def test_two_processes_end_equal_also_when_interrupted(store, tmp_path, threads,
     assert tiny.digest(again) == state["digest"]
     assert tiny.curves(tmp_path / "again") == values
     assert tiny.grids(tmp_path / "again") == tiny.grids(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_an_autoencoder_in_two_processes_ends_equal_also_when_interrupted(store, tmp_path, threads):
+    whole = tiny.run(witnessed(tiny.dae(6), tmp_path / "witness"), store, tmp_path / "whole", TWO)
+    left, right = states(tmp_path / "witness")
+    assert left["digest"] == right["digest"] == tiny.digest(whole) != tiny.digest(tiny.dae(6))
+    assert left["world"] == 2
+    alone = tiny.run(tiny.dae(6), store, tmp_path / "alone", replace(TWO, devices=1))
+    assert tiny.digest(alone) != tiny.digest(whole), "each process draws its own noise"
+
+    broken = tiny.dae(6)
+    broken.diverge = (3, 1)  # in the second process only
+    with pytest.raises(UserError, match=r"diverged at step 3 of 6 .*learning_rate=0\.001"):
+        tiny.run(broken, store, tmp_path / "again", TWO)
+    again = tiny.run(tiny.dae(6), store, tmp_path / "again", TWO)
+    assert tiny.digest(again) == tiny.digest(whole)
+    assert tiny.curves(tmp_path / "again") == tiny.curves(tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from medlat.generators.dae.networks import DiffusionAutoencoder
 from medlat.training.averaged import AveragedModule
 from medlat.training.loop import GeneratorModule
 from medlat.training.optimisation import Optimisation
+from medlat.training.processes import share_buffers, share_gradients
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class DiffusionAutoencoderModule(AveragedModule, GeneratorModule):
     """
 
     network: DiffusionAutoencoder
+    several_processes = True
     headline = ("validation/psnr", "validation PSNR of the code alone {:.1f} dB")
 
     def __init__(self, network: DiffusionAutoencoder, seed: Seed, steps: Count, optimisation: Optimisation) -> None:
@@ -56,7 +58,11 @@ class DiffusionAutoencoderModule(AveragedModule, GeneratorModule):
         found, wanted, _ = model(images, *self._draw(len(images), generator_for("validation", batch_idx)))
         decoded = model.decode(model.encode(images))
         values = {"validation/loss": F.mse_loss(found, wanted), "validation/psnr": psnr(decoded, images).mean()}
-        self.log_dict(values, on_epoch=True, on_step=False, batch_size=len(images), prog_bar=True)
+        self.log_dict(values, on_epoch=True, on_step=False, batch_size=len(images), prog_bar=True, sync_dist=True)
+
+    def on_after_backward(self) -> None:
+        share_gradients(self.network)
+        share_buffers(self.network)  # of the codes' normalisation, which the forward pass has moved
 
     def settle(self, images: Iterable[Tensor]) -> None:
         model = self.result
@@ -87,6 +93,7 @@ class ClassifierGuidedDiffusionAutoencoderModule(DiffusionAutoencoderModule):
     classifier: with gradients in the images; no part of the module's state. Others as above.
     """
 
+    several_processes = False  # how much of the common noise there is, is told by one batch
     RENDERED = 8  # images of a batch
     RENDERING_STEPS = 4  # of the solver
 

@@ -16,6 +16,8 @@ from medlat.core.spaces import ImageSpec, LatentSpace
 from medlat.data.image_store import ImageStore, Preparation, prepare
 from medlat.data.module import SliceData
 from medlat.data.splits import split
+from medlat.generators.dae.module import DiffusionAutoencoderModule
+from medlat.generators.dae.networks import DiffusionAutoencoder
 from medlat.generators.dcgan.module import DCGANModule
 from medlat.generators.dcgan.networks import DCGAN, DCGANDiscriminator
 from medlat.generators.gan.augmentation import CT, Adaptive
@@ -27,7 +29,7 @@ from medlat.generators.stylegan2.module import StyleGAN2Module
 from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.phantoms.ct.source import CTPhantom
 from medlat.training.loop import train
-from medlat.training.optimisation import Adam, Averaging
+from medlat.training.optimisation import Adam, Averaging, Optimisation
 from medlat.training.processes import share_buffers, share_gradients, share_mean
 from medlat.training.settings import Hardware, Schedule
 
@@ -135,6 +137,19 @@ class StoppingDCGAN(Stopping, DCGANModule):
 
 class StoppingGuided(Stopping, ClassifierGuidedStyleGAN2Module):
     pass
+
+
+class StoppingDAE(Stopping, DiffusionAutoencoderModule):
+    @property
+    def steps_done(self) -> int:
+        return self.global_step
+
+
+def dae(steps: int) -> StoppingDAE:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = DiffusionAutoencoder(SPEC, 4, [8, 16], encoder_capacity=4)
+    return StoppingDAE(network, 5, steps, Optimisation(1e-3, ema_decay=0.9, gradient_clip=1.0))
 
 
 def stylegan2(steps: int, base: tuple[int, int] = (4, 4), **arguments: Any) -> StoppingStyleGAN2:
