@@ -12,6 +12,7 @@ the run's rows to planted.csv beside this file.
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import product
@@ -106,6 +107,29 @@ def named(context: Told, world: str, draw: str, seed: int, folder: Path) -> Iter
                 yield row | {k: v for k, v in asdict(one).items() if k not in ("method", "rank", "name")}
 
 
+def verdict(row: dict[str, Any]) -> str:
+    """Of a name: "right", of the factor that moves most; "other", of another that moves; "wrong"; or "unnamed"."""
+    if not row["named"]:
+        return "unnamed"
+    moved = (row["moved"] or "").split()
+    return "right" if row["named"] == moved[0] else "other" if row["named"] in moved else "wrong"
+
+
+def summary(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """A table of the names by factors, and of the runs in which a random direction has a name, of either kind."""
+    yield "| world, what is planted | directions | right | the other factor | unnamed | wrong |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+    for world, kind in product(WORLDS, KINDS[:-1]):
+        own = [r for r in rows if (r["world"], r["planted"], r["kind"]) == (world, kind, "factor")]
+        found = Counter(map(verdict, own))
+        counts = " | ".join(str(found[name]) for name in ("right", "other", "unnamed", "wrong"))
+        yield f"| {world}, {kind} | {len(own)} | {counts} |"
+    nothing = [row for row in rows if row["planted"] == "nothing"]
+    runs = {(row["world"], row["draw"], row["seed"], row["kind"]) for row in nothing}
+    false = {(row["world"], row["draw"], row["seed"], row["kind"]) for row in nothing if row["named"]}
+    yield f"random directions: {len(false)} of {len(runs)} pages of 16 have a name"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--store", default="outputs/store")
@@ -122,6 +146,7 @@ def main() -> None:
         run = (world, draw, seed)
         write_table(RESULTS, [r for r in old if (r["world"], r["draw"], r["seed"]) != run] + rows)
         print(*run, f"{time.monotonic() - began:.0f} s", flush=True)
+    print(*summary(read_table(RESULTS)), sep="\n")
 
 
 if __name__ == "__main__":

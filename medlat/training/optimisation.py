@@ -3,6 +3,7 @@ it.
 """
 
 import math
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -58,12 +59,13 @@ class Optimisation:
 
     def averaged(self, network: nn.Module) -> AveragedModel:
         """A copy of the network; `update_parameters` moves its weights to the network's, and copies its buffers."""
+        return AveragedModel(network, multi_avg_fn=partial(_average, self.ema_decay), use_buffers=False)
 
-        def average(averaged: Any, current: Any, count: Any) -> None:
-            decay = min(self.ema_decay, (1.0 + float(count)) / (10.0 + float(count)))
-            get_ema_multi_avg_fn(decay)(averaged, current, count)
 
-        return AveragedModel(network, multi_avg_fn=average, use_buffers=False)
+def _average(most: float, averaged: Any, current: Any, count: Any) -> None:
+    """Move averages to the current weights, by less and less; most: of the average that stays."""
+    decay = min(most, (1.0 + float(count)) / (10.0 + float(count)))
+    get_ema_multi_avg_fn(decay)(averaged, current, count)
 
 
 class Adam:

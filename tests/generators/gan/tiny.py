@@ -51,12 +51,12 @@ class Stopping:
     witness: Path | None = None  # a folder: each process leaves a digest of its state
     diverge: tuple[int, int] | None = None  # a step and a process whose images are NaN
 
-    def training_step(self, images: torch.Tensor, batch_idx: int) -> None:
+    def training_step(self, images: torch.Tensor, batch_idx: int) -> Any:
         if self.steps_done == self.stop_at:
             raise Stopped
         if (self.steps_done, self.global_rank) == self.diverge:
             images = images * torch.nan
-        super().training_step(images, batch_idx)
+        return super().training_step(images, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         if self.steps_done == self.stop_validation:
@@ -148,7 +148,7 @@ class StoppingDAE(Stopping, DiffusionAutoencoderModule):
 def dae(steps: int) -> StoppingDAE:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = DiffusionAutoencoder(SPEC, 4, [8, 16], encoder_capacity=4)
+        network = DiffusionAutoencoder(SPEC, 4, [16, 16], encoder_capacity=4)
     return StoppingDAE(network, 5, steps, Optimisation(1e-3, ema_decay=0.9, gradient_clip=1.0))
 
 
