@@ -5,7 +5,8 @@
 
 Each generator is trained on the same split, and held-out images are put into its latent space in several ways: how like
 themselves they come back, and whether a classifier that was trained on the labels says the same of them. Adds its rows
-to results.csv beside this file; rows of the same set, generator and inversion are replaced.
+to results.csv beside this file; rows of the same set, generator and inversion are replaced. `--table` prints the tables
+of README.md from it, and does no more.
 """
 
 import argparse
@@ -60,7 +61,12 @@ BATCH = 64
 
 
 def main() -> None:
-    asked = parser(__doc__).parse_args()
+    asking = parser(__doc__)
+    asking.add_argument("--table", action="store_true", help="print the tables of README.md, and do no more")
+    asked = asking.parse_args()
+    if asked.table:
+        print(*tables(read_table(RESULTS)), sep="\n")
+        return
     for name in asked.sets:
         for generator in asked.generators:
             add(list(measured(name, generator, asked_for(name, generator, asked))))
@@ -73,7 +79,7 @@ def told(name: str) -> str:
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    parser.add_argument("--data", required=True, help="folder of the real images")
+    parser.add_argument("--data", default="../shared/data", help="folder of the real images")
     parser.add_argument("--store", default="outputs/store")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--generators", nargs="+", choices=INVERSIONS, default=list(INVERSIONS))
@@ -176,6 +182,61 @@ def side(context: Context, real: Tensor, decoded: Tensor, rows: np.ndarray) -> d
     same = ((before > threshold) == (after > threshold)).double().numpy()
     interval = grouped_mean(same, context.images.patient[rows])
     return dict(zip(("side_kept", "side_low", "side_high"), interval, strict=True))
+
+
+NAMES = {
+    "tiles": "H&E of the lung (LC25000)",
+    "knees": "knees",
+    "knees_128": "knees, 128²",
+    "lungs": "CT (TCGA-LUAD)",
+    "pneumonia": "PneumoniaMNIST, 28²",
+    "pneumonia_32": "PneumoniaMNIST, 32²",
+    "phantom_ct": "phantom of CT",
+    "phantom_tiles": "phantom of H&E",
+    "dae": "diffusion autoencoder",
+    "vae": "VAE",
+    "stylegan2": "StyleGAN2",
+    "exact": "code and own noise",
+    "pivotal": "then weights tuned (pivotal)",
+    "hybrid": "then optimised (hybrid)",
+}
+
+
+def tables(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """How images come back, and how far samples are from real images, as Markdown."""
+    rows = sorted(rows, key=lambda row: (list(NAMES).index(row["set"]), list(NAMES).index(row["generator"])))
+    yield "| | images shown, minutes | PSNR, dB | MS-SSIM | side of the prediction kept | s an image |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+    for name in dict.fromkeys(row["set"] for row in rows):
+        own = [row for row in rows if row["set"] == name]
+        yield f"| **{NAMES[name]}**, {own[0]['images']} images of {own[0]['groups']} groups | | | | | |"
+        for row in own:
+            code = "the code alone" if row["generator"] == "dae" else "encoder"
+            first = row["inversion"] in ("exact", "encoder") and row["inversion"] == INVERSIONS[row["generator"]][0]
+            cost = f"{row['training_images']:,}, {row['training_minutes']:.0f}" if first else ""
+            cells = [f"{NAMES[row['generator']]}, {NAMES.get(row['inversion'], code)}", cost]
+            cells += [ranged(row, "psnr", "{:.1f}"), ranged(row, "ms_ssim", "{:.3f}"), ranged(row, "side", "{:.0%}")]
+            yield f"| {' | '.join(cells)} | {row['seconds']:.2g} |"
+    yield "\n| samples | FID | KID | Fréchet over measurements |\n| --- | ---: | ---: | ---: |"
+    for row in rows:
+        if row["inversion"] == "encoder" and any(number(row[key]) for key in DISTANCES[1:]):
+            cells = [f"{NAMES[row['set']]}: {NAMES[row['generator']]}"]
+            for key in ("fid_features", "kid_features", "fd_measurements"):
+                value, floor = row[key], row[f"{key}_floor"]
+                cells.append(f"{value:.3g} (floor {floor:.2g})" if number(value) else "none" if number(floor) else "")
+            yield f"| {' | '.join(cells)} |"
+
+
+def number(value: Any) -> bool:
+    return isinstance(value, int | float) and not np.isnan(value)
+
+
+def ranged(row: dict[str, Any], key: str, how: str) -> str:
+    """A number with its interval, where there are any."""
+    value, low, high = row["side_kept" if key == "side" else key], row[f"{key}_low"], row[f"{key}_high"]
+    if not number(value):
+        return ""
+    return how.format(value) + (f" [{how.format(low)}, {how.format(high)}]" if number(low) and low < high else "")
 
 
 def add(rows: list[dict[str, Any]]) -> None:
