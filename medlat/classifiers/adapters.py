@@ -22,6 +22,7 @@ from medlat.core.spaces import ImageSpec
 
 Output = Literal["probabilities", "logits"]
 TOLERANCE = 1e-2  # by which probabilities may miss 0, 1 and their sum: half precision
+ROUNDING = 1e-4  # within which sums of probabilities are 1, and sums of logits are not by chance
 
 
 class _Own:
@@ -29,7 +30,8 @@ class _Own:
 
     path:           of the file.
     task, classes:  what it predicts, see `BlackBox`; regression: the name of the value.
-    output:         "probabilities" or "logits", of which sigmoid or softmax are taken here; regression ignores it.
+    output:         "probabilities" or "logits", of which softmax is taken here (multilabel, and binary with one column:
+                    sigmoid); regression ignores it.
     size:           pixels a side that images are resized to (bilinear, antialiased); null: as they are.
     channels:       that it takes: greyscale is repeated; null: as many as the images have.
     low, high:      what it takes for -1 and +1, e.g. 0 and 1, or 0 and 255.
@@ -77,10 +79,11 @@ class _Own:
             raise self.culprit.error(f"it returns NaN or infinity for {bad} of {len(batch)} images")
         if self.task == "regression":
             return values
+        exclusive = self.task != "multilabel" and values.shape[1] > 1
         if self.output == "logits":
-            values = values.sigmoid() if values.shape[1] == 1 else values.softmax(dim=1)
+            values = self._of_logits(values, exclusive)
         else:
-            values = self._probabilities(values)
+            values = self._probabilities(values, exclusive)
         return values[:, -1:] if self.task == "binary" else values
 
     def _columns(self, output: Any, n: int) -> Tensor:
@@ -97,26 +100,42 @@ class _Own:
         expected = " or ".join(str([n, width]) for width in widths)
         raise self.culprit.wrong("classes", f"{self.classes} with task {self.task}, but {found}; expected {expected}")
 
-    def _probabilities(self, values: Tensor) -> Tensor:
+    def _of_logits(self, values: Tensor, exclusive: bool) -> Tensor:
+        sums = values.sum(dim=1)
+        if exclusive and values.min() >= 0.0 and ((sums - 1.0).abs() < ROUNDING).all():
+            raise self.culprit.wrong(
+                "output",
+                "logits, but what it returns are probabilities already: from 0 to 1, and 1 in sum for each image; "
+                "expected probabilities",
+            )
+        return values.softmax(dim=1) if exclusive else values.sigmoid()
+
+    def _probabilities(self, values: Tensor, exclusive: bool) -> Tensor:
         low, high = values.min().item(), values.max().item()
         if low < -TOLERANCE or high > 1.0 + TOLERANCE:
+            before = "its softmax" if exclusive else "its sigmoid"
             raise self.culprit.wrong(
                 "output",
-                f"probabilities, but it returns values from {low:.3g} to {high:.3g}; expected 0 to 1, or "
-                f"{key_in(self, 'output')}=logits",
-            )
-        if values.shape[1] == 1:
-            return values.clamp(0.0, 1.0)
-        sums = values.sum(dim=1)
-        worst = sums[(sums - 1.0).abs().argmax()].item()
-        if abs(worst - 1.0) > TOLERANCE:
-            raise self.culprit.wrong(
-                "output",
-                f"probabilities, but those of an image sum to {worst:.3g}; expected 1, or "
-                f"{key_in(self, 'output')}=logits",
+                f"probabilities, but it returns values from {low:.3g} to {high:.3g}; expected 0 to 1, or, of a network "
+                f"that ends before {before}, {key_in(self, 'output')}=logits",
             )
         values = values.clamp(0.0, 1.0)
-        return values / values.sum(dim=1, keepdim=True)
+        if not exclusive:
+            return values
+        sums = values.sum(dim=1, keepdim=True)
+        worst = sums[(sums - 1.0).abs().argmax()].item()
+        if abs(worst - 1.0) > TOLERANCE:
+            raise self.culprit.wrong("task", f"{self.task}, but {self._no_classes(worst)}")
+        return values / sums
+
+    def _no_classes(self, worst: float) -> str:
+        """What is said where the probabilities of classes of which one is true do not sum to 1. Logits are no way out:
+        a softmax of what is a probability already would answer, with other numbers.
+        """
+        found = f"the probabilities of an image sum to {worst:.3g}; expected 1, as one class alone is true"
+        if self.task == "binary":
+            return f"{found}, or one column, the probability of {self.classes[1]}"
+        return f"{found}. Of findings that are each predicted for itself (a sigmoid each) the task is multilabel"
 
 
 class TorchScriptClassifier(_Own):

@@ -24,8 +24,8 @@ from medlat.explain.saliency import grad_cam, occlusion
 from medlat.measure.measurement import MeasurementSet
 from medlat.report.rendering import Look
 from medlat.steps import builders
-from medlat.steps.classifier import Label
 from medlat.steps.inversion import load_codes
+from medlat.steps.labels import Label
 from medlat.steps.step import Context
 
 
@@ -115,7 +115,7 @@ class Subject:
 @dataclass
 class Explained:
     """By one method: for each of its directions that are followed a traversal, its predictions [N, S] and
-    counterfactuals.
+    counterfactuals, and all that the classifier predicts [N, S, K].
     """
 
     traversals: list[Traversal]
@@ -123,6 +123,7 @@ class Explained:
     found: list[Counterfactuals]
     names: list[str]  # of the directions
     seconds: float
+    outputs: Sequence[Tensor] = ()
 
 
 def _shown(subject: Subject) -> np.ndarray:

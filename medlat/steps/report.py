@@ -95,7 +95,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     else:
         leave_no_page(folder)
         log.info("report: tables only (report.page=false), in %s", folder)
-    for table in ("semantics", "names", "scorecard", "audit"):
+    for table in ("semantics", "names", "scorecard", "audit", "by_catch"):
         if (folder / f"{table}.csv").exists():
             tracker.table(table, _table(folder / f"{table}.csv"))
     tracker.artifact(f"{config.name}-directions", "directions", folder / "directions.safetensors")
@@ -112,13 +112,13 @@ def code() -> str:
 
 
 def _explanation(context: Context, folder: Path) -> dict[str, float]:
-    """The scorecard and the audit go to the run's folder. Returns the numbers of the explanation, the
+    """The scorecard, the audit and the by-catch go to the run's folder. Returns the numbers of the explanation, the
     classifiers and the inversion.
 
     Times stay in the tables: the same run again has the same numbers.
     """
     found = context.folder("explanation")
-    for table in ("scorecard", "audit"):
+    for table in ("scorecard", "audit", "by_catch"):
         if (found / f"{table}.csv").exists():
             copy_whole(found / f"{table}.csv", folder)
     numbers = {f"explanation/{k}": v for k, v in _json(found / "metrics.json").items()}

@@ -11,6 +11,7 @@ from medlat.classifiers.adapters import (
     TorchScriptClassifier,
     check,
 )
+from medlat.classifiers.black_box import target_of
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import Trained
 from medlat.core.checkpoints import save_generator
@@ -161,12 +162,63 @@ def test_output_of_another_shape():
         own("darkness", "multiclass", THREE)(greys())
 
 
-def test_output_that_is_no_probabilities():
-    message = r"^output: probabilities, but it returns values from -3 to 4; .*output=logits$"
-    with pytest.raises(UserError, match=message):
-        own("large", "multiclass", THREE)(greys())
-    with pytest.raises(UserError, match=r"those of an image sum to 3; expected 1, or output=logits$"):
-        own("ones", "multiclass", THREE)(greys())
+@pytest.mark.parametrize(
+    ("function", "task", "classes", "output", "message"),
+    [
+        (
+            "large",
+            "multiclass",
+            THREE,
+            "probabilities",
+            r"^output: probabilities, but .* from -3 to 4; .* before its softm",
+        ),
+        (
+            "large",
+            "multilabel",
+            THREE,
+            "probabilities",
+            r"^output: probabilities, but .* before its sigmoid, output=logits$",
+        ),
+        (
+            "ones",
+            "multiclass",
+            THREE,
+            "probabilities",
+            r"^task: multiclass, but .* sum to 3; .* the task is multilabel$",
+        ),
+        ("ones", "ordinal", THREE, "probabilities", r"^task: ordinal, but .* sum to 3; .* the task is multilabel$"),
+        (
+            "two_ones",
+            "binary",
+            TWO,
+            "probabilities",
+            r"^task: binary, but .* or one column, the probability of tumour$",
+        ),
+        ("three", "multiclass", THREE, "logits", r"^output: logits, but .* probabilities already: .*expected probab"),
+        ("two_columns", "binary", TWO, "logits", r"^output: logits, but .* probabilities already"),
+    ],
+)
+def test_output_that_is_not_what_is_said_of_it(function, task, classes, output, message):
+    """What would change the numbers and not their name is no advice: logits of what sums to 3."""
+    with pytest.raises(UserError, match=message) as caught:
+        own(function, task, classes, output=output, low=0.0)(greys())
+    assert ("output=logits" in str(caught.value)) == (function == "large")
+
+
+def test_findings_that_are_each_predicted_for_themselves():
+    found = own("findings", "multilabel", THREE, low=0.0)(greys())
+    torch.testing.assert_close(found, torch.tensor([[0.0, 1.0, 0.485], [0.5, 0.5, 0.485], [1.0, 0.0, 0.485]]))
+    logits = own("large", "multilabel", THREE, output="logits")
+    torch.testing.assert_close(logits(greys())[0], torch.tensor([4.0, -3.0, 0.0]).sigmoid())
+    assert logits.outputs == ("a", "b", "c")
+    with pytest.raises(UserError, match=r"^target=null: the classifier has several findings; choose from a, b, c$"):
+        target_of(logits, None)
+    assert target_of(logits, "b")(greys()).tolist() == pytest.approx([1.0 / (1.0 + np.exp(3.0))] * 3)
+
+
+def test_no_network_is_trained_for_several_findings_here():
+    with pytest.raises(UserError, match=r"^task=multilabel: "):
+        ResNet(SPEC, "multilabel", TWO, width=8)
 
 
 def test_channels_that_do_not_fit(tmp_path):
