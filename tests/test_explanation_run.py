@@ -211,7 +211,7 @@ def test_a_copy_of_a_classifier_is_explained_alike(explained_once, medlat, tmp_p
 
 @pytest.mark.slow
 def test_findings_that_come_along(explained_once, medlat, tmp_path):
-    """Three findings: the tumour, its opposite, and one that nothing moves; asked in another order than the data have."""
+    """Three findings: the opposite of a tumour, one that nothing moves, and the tumour."""
 
     class Findings(torch.nn.Module):
         def __init__(self, copy):

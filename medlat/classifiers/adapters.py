@@ -16,7 +16,16 @@ from medlat.classifiers.black_box import BlackBox, Task
 from medlat.classifiers.networks import outputs_of
 from medlat.classifiers.trained import Trained, load
 from medlat.core.errors import ArgumentError, UserError, did_you_mean, key_in
-from medlat.core.external import Culprit, Fitting, ONNXFile, TorchScriptFile, check_file, first_line, last_line
+from medlat.core.external import (
+    Culprit,
+    NetworkFails,
+    ONNXFile,
+    TorchScriptFile,
+    check_file,
+    first_line,
+    last_line,
+)
+from medlat.core.fitting import Deviation, Fitting, Kind, Layout, Mean, Range, takes_bytes, what_fits
 from medlat.core.ranges import Width
 from medlat.core.spaces import ImageSpec
 
@@ -32,10 +41,8 @@ class _Own:
     task, classes:  what it predicts, see `BlackBox`; regression: the name of the value.
     output:         "probabilities" or "logits", of which softmax is taken here (multilabel, and binary with one column:
                     sigmoid); regression ignores it.
-    size:           pixels a side that images are resized to (bilinear, antialiased); null: as they are.
-    channels:       that it takes: greyscale is repeated; null: as many as the images have.
-    low, high:      what it takes for -1 and +1, e.g. 0 and 1, or 0 and 255.
-    batch:          images at a time.
+    size, channels, range, mean, std, layout, dtype, batch, fixed_batch: the images that it takes, see
+                    `medlat.core.fitting.Fitting`.
 
     It may return [N, K] with K the number of classes; binary also [N] or [N, 1] for the second class, regression [N].
 
@@ -57,20 +64,17 @@ class _Own:
             raise self.culprit.wrong("output", f"'{output}', expected probabilities or logits")
         self.task, self.classes, self.output, self.differentiable = task, classes, output, differentiable
         self.outputs = outputs_of(task, classes)
+        takes_bytes(fitting, differentiable)
+
+    def for_images(self, image: ImageSpec) -> None:
+        """Get to know what the images of the data are. Raises UserError where the network says that it takes others."""
+        self.fitting.for_images(image)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] in [-1, 1] -> predictions [N, len(outputs)] float32 on the images' device."""
         with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
-            return torch.cat([self._predictions(self._run(part), part) for part in self.fitting.batches(images)])
-
-    def _run(self, batch: Tensor) -> Any:
-        try:
-            return self.network(batch)
-        except UserError as error:
-            if self.fitting.channels is not None or batch.shape[1] != 1:
-                raise
-            hint = f"; images have 1 channel: if it takes colour, expected {key_in(self, 'channels')}=3"
-            raise UserError(f"{error}{hint}") from error.__cause__
+            parts = self.fitting.batches(images)
+            return torch.cat([self._predictions(self.network(part), part)[:n] for part, n in parts])
 
     def _predictions(self, output: Any, batch: Tensor) -> Tensor:
         values = self._columns(output, len(batch)).to(batch.device, torch.float32)
@@ -153,13 +157,17 @@ class TorchScriptClassifier(_Own):
         output: Output = "probabilities",
         size: Width | None = None,
         channels: Width | None = None,
-        low: float = -1.0,
-        high: float = 1.0,
+        range: Range = (-1.0, 1.0),
+        mean: Mean = None,
+        std: Deviation = None,
+        layout: Layout = "NCHW",
+        dtype: Kind = "float32",
         batch: Width = 64,
+        fixed_batch: bool = False,
         differentiable: bool = True,
     ) -> None:
         culprit = Culprit(self, "path", str(path))
-        fitting = Fitting(culprit, size, channels, low, high, batch)
+        fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
         network = TorchScriptFile(Path(path).expanduser(), culprit)
         super().__init__(network, fitting, task, classes, output, differentiable)
 
@@ -167,8 +175,10 @@ class TorchScriptClassifier(_Own):
 class ONNXClassifier(_Own):
     """The user's classifier in an ONNX file, run by onnxruntime on the CPU; arguments as above.
 
-    It must have one input, float32 [N, C, H, W]; the first output is taken. Where the file fixes N, that is the batch.
+    It must have one input of four axes; the first output is taken. Where the file fixes N, that is the batch.
     """
+
+    network: ONNXFile
 
     def __init__(
         self,
@@ -178,22 +188,31 @@ class ONNXClassifier(_Own):
         output: Output = "probabilities",
         size: Width | None = None,
         channels: Width | None = None,
-        low: float = -1.0,
-        high: float = 1.0,
+        range: Range = (-1.0, 1.0),
+        mean: Mean = None,
+        std: Deviation = None,
+        layout: Layout = "NCHW",
+        dtype: Kind = "float32",
         batch: Width = 64,
+        fixed_batch: bool = False,
     ) -> None:
         culprit = Culprit(self, "path", str(path))
-        fitting = Fitting(culprit, size, channels, low, high, batch)
+        fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
         network = ONNXFile(Path(path).expanduser(), culprit)
-        fitting.batch = network.fixed_batch or batch
+        if network.fixed_batch is not None:
+            fitting.batch, fitting.fixed_batch = network.fixed_batch, True
         super().__init__(network, fitting, task, classes, output, differentiable=False)
+
+    def for_images(self, image: ImageSpec) -> None:
+        super().for_images(image)
+        self.network.check_input(self.fitting.shape(image), self.fitting.layout, self.fitting.dtype)
 
 
 class PythonClassifier(_Own):
     """The user's classifier as a function; other arguments as above.
 
     function:       "package.module:function", imported from where Python looks, or from the folder of the command. It
-                    gets float32 images [N, C, H, W] in [low, high] on their device, and returns a tensor or array.
+                    gets images [N, C, H, W] as said of them on their device, and returns a tensor or array.
     differentiable: whether gradients in the images can be taken of what it returns.
     """
 
@@ -205,13 +224,17 @@ class PythonClassifier(_Own):
         output: Output = "probabilities",
         size: Width | None = None,
         channels: Width | None = None,
-        low: float = -1.0,
-        high: float = 1.0,
+        range: Range = (-1.0, 1.0),
+        mean: Mean = None,
+        std: Deviation = None,
+        layout: Layout = "NCHW",
+        dtype: Kind = "float32",
         batch: Width = 64,
+        fixed_batch: bool = False,
         differentiable: bool = False,
     ) -> None:
         culprit = Culprit(self, "function", function)
-        fitting = Fitting(culprit, size, channels, low, high, batch)
+        fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
         super().__init__(_Function(function, culprit), fitting, task, classes, output, differentiable)
 
 
@@ -226,7 +249,8 @@ class _Function:
             return self.function(batch.contiguous())  # repeated channels share memory, and it may write
         except Exception as error:  # whatever the user's code raises
             kind, text = type(error).__name__, last_line(error)
-            raise self.culprit.error(f"it raises {kind} on images {list(batch.shape)} ({text})") from error
+            problem = f"it raises {kind} on images {list(batch.shape)} ({text})"
+            raise NetworkFails("function", problem, self.culprit.value, of=self.culprit.owner) from error
 
 
 class MedlatClassifier(Trained):
@@ -251,10 +275,19 @@ def check(black_box: BlackBox, image: ImageSpec) -> None:
     """
     if isinstance(black_box, MedlatClassifier):
         _check_trained_on(black_box, image)
+    if isinstance(black_box, _Own):
+        black_box.for_images(image)
     noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
     images = torch.stack([torch.zeros(image.shape), noise])
-    with torch.enable_grad():
-        predictions = black_box(images.requires_grad_(black_box.differentiable))
+    try:
+        with torch.enable_grad():
+            predictions = black_box(images.requires_grad_(black_box.differentiable))
+    except NetworkFails as error:
+        assert isinstance(black_box, _Own)
+        fits = what_fits(black_box.network, black_box.fitting, images.detach())
+        if fits is None:
+            raise
+        raise black_box.culprit.error(f"{error.problem}; {fits}") from error
     assert predictions.shape == (2, len(black_box.outputs)), predictions.shape
     if black_box.differentiable and not predictions.requires_grad:
         raise ArgumentError(

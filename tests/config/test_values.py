@@ -245,7 +245,7 @@ NET = "classifier=python classifier.function=toy_models:brightness classifier.ta
         (f"store=/tmp/{'x' * 300}", f"store=/tmp/{'x' * 300}: cannot be made (File name too long)"),
         (f"store={__file__}/store", f"store={__file__}/store: cannot be made ({__file__} is a file)"),
         (f"{NET} explain.target=nope", "explain.target=nope: the classifier predicts no such thing; choose from yes"),
-        (f"{NET} classifier.low=1", "classifier.low: 1, high: 1, expected low below high"),
+        (f"{NET} classifier.range=[1,1]", "classifier.range"),
         ("data.split.test=0.7 data.split.validation=0.5", "data.split.validation=0.5: with data.split.test"),
         # the key that was typed
         ("controls.random.count=0", "controls.random.count=0: expected a whole number of at least 1"),
