@@ -31,10 +31,12 @@ from medlat.core.spaces import ImageSpec
 
 Output = Literal["probabilities", "logits"]
 TOLERANCE = 1e-2  # by which probabilities may miss 0, 1 and their sum: half precision
+SAME = 1e-4  # within which two answers to one image are the same
+REPEATS = 8  # of what gives another answer each time
 ROUNDING = 1e-4  # within which sums of probabilities are 1, and sums of logits are not by chance
 
 
-class _Own:
+class Own:
     """What classifiers of the user's own share: fitting images to the input, and making predictions of the output.
 
     path:           of the file.
@@ -43,6 +45,8 @@ class _Own:
                     sigmoid); regression ignores it.
     size, channels, range, mean, std, layout, dtype, batch, fixed_batch: the images that it takes, see
                     `medlat.core.fitting.Fitting`.
+    repeats:        how often each image is asked for, and the mean taken; null: once, and of a network that gives the
+                    same image another answer when it is asked again (dropout left on) 8 times.
 
     It may return [N, K] with K the number of classes; binary also [N] or [N, 1] for the second class, regression [N].
 
@@ -58,12 +62,14 @@ class _Own:
         classes: list[str],
         output: Output,
         differentiable: bool,
+        repeats: int | None,
     ) -> None:
         self.network, self.fitting, self.culprit = network, fitting, fitting.culprit
         if output not in get_args(Output):
             raise self.culprit.wrong("output", f"'{output}', expected probabilities or logits")
         self.task, self.classes, self.output, self.differentiable = task, classes, output, differentiable
-        self.outputs = outputs_of(task, classes)
+        self.outputs, self.repeats = outputs_of(task, classes), repeats
+        self.differs = 0.0  # by how much the predictions of one image may
         takes_bytes(fitting, differentiable)
 
     def for_images(self, image: ImageSpec) -> None:
@@ -74,7 +80,28 @@ class _Own:
         """Images [N, C, H, W] in [-1, 1] -> predictions [N, len(outputs)] float32 on the images' device."""
         with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
             parts = self.fitting.batches(images)
-            return torch.cat([self._predictions(self.network(part), part)[:n] for part, n in parts])
+            return torch.cat([self._mean(part)[:n] for part, n in parts])
+
+    def _mean(self, part: Tensor) -> Tensor:
+        """Predictions of a batch; of several that differ their mean."""
+        if self.repeats in (None, 1):
+            return self._predictions(self.network(part), part)
+        answers = []
+        with torch.random.fork_rng(devices=[part.device] if part.is_cuda else []):
+            for number in range(self.repeats or 1):
+                torch.manual_seed(number)  # the same draws in every run, as far as they are torch's
+                answers.append(self._predictions(self.network(part), part))
+        return torch.stack(answers).mean(dim=0)
+
+    def ask_twice(self, images: Tensor) -> float:
+        """Find out by how much two answers to the same images differ, and how often they are to be asked for."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            parts = [(part, n) for part, n in self.fitting.batches(images)]
+            two = [torch.cat([self._predictions(self.network(x), x)[:n] for x, n in parts]) for _ in range(2)]
+        self.differs = float((two[0] - two[1]).abs().max())
+        if self.repeats is None:
+            self.repeats = REPEATS if self.differs > SAME * (1.0 + float(two[0].abs().max())) else 1
+        return self.differs
 
     def _predictions(self, output: Any, batch: Tensor) -> Tensor:
         values = self._columns(output, len(batch)).to(batch.device, torch.float32)
@@ -142,7 +169,7 @@ class _Own:
         return f"{found}. Of findings that are each predicted for itself (a sigmoid each) the task is multilabel"
 
 
-class TorchScriptClassifier(_Own):
+class TorchScriptClassifier(Own):
     """The user's classifier in a TorchScript file; arguments as above. The file is a program that is run (see
     `medlat.core.external`): take it from where you would take a program. ONNX holds no code.
 
@@ -164,15 +191,16 @@ class TorchScriptClassifier(_Own):
         dtype: Kind = "float32",
         batch: Width = 64,
         fixed_batch: bool = False,
+        repeats: Width | None = None,
         differentiable: bool = True,
     ) -> None:
         culprit = Culprit(self, "path", str(path))
         fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
         network = TorchScriptFile(Path(path).expanduser(), culprit)
-        super().__init__(network, fitting, task, classes, output, differentiable)
+        super().__init__(network, fitting, task, classes, output, differentiable, repeats)
 
 
-class ONNXClassifier(_Own):
+class ONNXClassifier(Own):
     """The user's classifier in an ONNX file, run by onnxruntime on the CPU; arguments as above.
 
     It must have one input of four axes; the first output is taken. Where the file fixes N, that is the batch.
@@ -195,20 +223,21 @@ class ONNXClassifier(_Own):
         dtype: Kind = "float32",
         batch: Width = 64,
         fixed_batch: bool = False,
+        repeats: Width | None = None,
     ) -> None:
         culprit = Culprit(self, "path", str(path))
         fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
         network = ONNXFile(Path(path).expanduser(), culprit)
         if network.fixed_batch is not None:
             fitting.batch, fitting.fixed_batch = network.fixed_batch, True
-        super().__init__(network, fitting, task, classes, output, differentiable=False)
+        super().__init__(network, fitting, task, classes, output, False, repeats)
 
     def for_images(self, image: ImageSpec) -> None:
         super().for_images(image)
         self.network.check_input(self.fitting.shape(image), self.fitting.layout, self.fitting.dtype)
 
 
-class PythonClassifier(_Own):
+class PythonClassifier(Own):
     """The user's classifier as a function; other arguments as above.
 
     function:       "package.module:function", imported from where Python looks, or from the folder of the command. It
@@ -231,11 +260,12 @@ class PythonClassifier(_Own):
         dtype: Kind = "float32",
         batch: Width = 64,
         fixed_batch: bool = False,
+        repeats: Width | None = None,
         differentiable: bool = False,
     ) -> None:
         culprit = Culprit(self, "function", function)
         fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
-        super().__init__(_Function(function, culprit), fitting, task, classes, output, differentiable)
+        super().__init__(_Function(function, culprit), fitting, task, classes, output, differentiable, repeats)
 
 
 class _Function:
@@ -275,20 +305,22 @@ def check(black_box: BlackBox, image: ImageSpec) -> None:
     """
     if isinstance(black_box, MedlatClassifier):
         _check_trained_on(black_box, image)
-    if isinstance(black_box, _Own):
+    if isinstance(black_box, Own):
         black_box.for_images(image)
     noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
     images = torch.stack([torch.zeros(image.shape), noise])
     try:
-        with torch.enable_grad():
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():  # it may draw numbers
             predictions = black_box(images.requires_grad_(black_box.differentiable))
     except NetworkFails as error:
-        assert isinstance(black_box, _Own)
+        assert isinstance(black_box, Own)
         fits = what_fits(black_box.network, black_box.fitting, images.detach())
         if fits is None:
             raise
         raise black_box.culprit.error(f"{error.problem}; {fits}") from error
     assert predictions.shape == (2, len(black_box.outputs)), predictions.shape
+    if isinstance(black_box, Own):
+        black_box.ask_twice(images.detach())
     if black_box.differentiable and not predictions.requires_grad:
         raise ArgumentError(
             "differentiable", "its predictions have no gradient in the images; expected false", True, of=black_box

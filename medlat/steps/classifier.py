@@ -30,8 +30,8 @@ from medlat.data.image_store import ImageStore
 from medlat.steps import builders
 from medlat.steps.labels import Label, label_of
 from medlat.steps.methods import PERMUTED
-from medlat.steps.own_classifier import compared
-from medlat.steps.step import Context, Step, file_hash, trained
+from medlat.steps.own_classifier import compared, foretell, own_classifier, own_settings
+from medlat.steps.step import Context, Step, trained
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +63,11 @@ class Classifier(Step):
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         config = self._config(config)
-        section = build.plain(config.classifier)
         if builders.is_own_classifier(config):
-            if "path" in section:
-                section["path"] = file_hash(section["path"], "classifier.path")
-            found = {"own": section, "intensity_range": builders.intensity_range(config), "seed": config.seed}
-            found |= {"version": OWN_VERSION, "target": config.explain.target}
+            found = own_settings(config) | {"seed": config.seed, "version": OWN_VERSION}
+            found["target"] = config.explain.target
         else:
+            section = build.plain(config.classifier)
             found = trained(config, section) | {name: section[name] for name in ("task", "bias")}
             found["permuted"] = config.explain.permuted if self.name == PERMUTED else 0
         return found | {"label": config.explain.label, "positive": build.plain(config.explain)["positive"]}
@@ -78,10 +76,12 @@ class Classifier(Step):
         config, opened, spec = self._config(context.config), context.images, context.spec
         label = label_of(config, opened)
         if builders.is_own_classifier(config):
-            found: list[BlackBox] = [builders.own_classifier(config, spec)]
+            found: list[BlackBox] = [own_classifier(config, spec, context.store.root)]
         else:
             found = [self._train(context, config, label, (out / file).parent) for file in files_of(config, self.name)]
         numbers = {} if label is None else self._quality(context, config, found, label, out)
+        if builders.is_own_classifier(config):
+            numbers |= foretell(config, found[0])
         (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
         if numbers:
             shown = {name: round(value, 3) for name, value in numbers.items()}
@@ -209,7 +209,7 @@ def _predictions(
 def load_black_box(config: DictConfig, artifact: Artifact, spec: ImageSpec, file: str = FILE) -> BlackBox:
     """The classifier: trained here, or the user's own. file: one of `files_of`."""
     if not (artifact.path / file).exists():
-        return builders.own_classifier(config, spec)
+        return own_classifier(config, spec, artifact.path.parents[1])
     return load(artifact.path / file, builders.named_classes(config))
 
 

@@ -1,15 +1,102 @@
-"""The user's own classifier beside the data's labels."""
+"""The user's own classifier: asked no more than needed, said what it costs, and set beside the data's labels."""
+
+import logging
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from medlat.classifiers.adapters import Own
+from medlat.classifiers.asking import Answers, Asked
 from medlat.classifiers.black_box import BlackBox, Task, target_of
 from medlat.classifiers.names import truth_of
 from medlat.classifiers.quality import below_chance
+from medlat.config import build
 from medlat.config.build import key_of, naming
 from medlat.core.errors import UserError
+from medlat.core.spaces import ImageSpec
+from medlat.core.store import hash_of
+from medlat.explain.counterfactuals import BISECTIONS
+from medlat.explain.scores import PARTS
+from medlat.steps import builders
 from medlat.steps.labels import Label
+from medlat.steps.methods import methods
+from medlat.steps.step import file_hash, sources
+
+log = logging.getLogger(__name__)
+
+ANSWERS = "answers"  # folder of the store
+ANSWERS_VERSION = 1
+
+
+def own_settings(config: DictConfig) -> dict[str, Any]:
+    """What the answers of the user's classifier depend on beside the images: plain values, the program by its hash."""
+    section = build.plain(config.classifier)
+    if "path" in section:
+        section["path"] = file_hash(section["path"], f"{key_of(config.classifier)}.path")
+    return {"own": section, "intensity_range": builders.intensity_range(config)}
+
+
+def own_classifier(config: DictConfig, image: ImageSpec, store: Path) -> BlackBox:
+    """The user's classifier, checked, with the answers that the store knows already. Raises UserError where it does not
+    take such images, or returns what it should not.
+    """
+    black_box = builders.own_classifier(config, image)
+    if not isinstance(black_box, Own):  # one of medlat's own is fast
+        return black_box
+    settings = own_settings(config)
+    sides = [image.channels, image.height, image.width]
+    known_by = hash_of([ANSWERS_VERSION, settings, dict(sources(settings)), sides])
+    answers = _answers(len(black_box.outputs), store / ANSWERS / f"{known_by}.bin")
+    return Asked(black_box, answers, black_box.fitting.batch)
+
+
+@cache
+def _answers(outputs: int, path: Path) -> Answers:
+    return Answers(outputs, path)
+
+
+def foretell(config: DictConfig, black_box: BlackBox) -> dict[str, float]:
+    """Say what asking will cost, by how long it has taken so far, and where answers differ: that as numbers, too."""
+    if not isinstance(black_box, Asked) or not isinstance(own := black_box.black_box, Own):
+        return {}
+    answers, count, key = black_box.answers, expected_images(config), key_of(config.classifier)
+    if answers.asked:
+        each, answers.expected = answers.seconds / answers.asked, answers.asked + count
+        log.info(
+            "%s: %.3g ms an image in batches of %d; the run asks for about %s more, %s at that pace",
+            key, 1e3 * each, black_box.batch, f"{count:,}", _told(each * count),
+        )  # fmt: skip
+    if own.repeats is None or own.repeats == 1:
+        return {}
+    log.warning("%s: %s", key, stochastic(own.differs, own.repeats))
+    return {"differs": own.differs, "repeats": float(own.repeats)}
+
+
+def stochastic(differs: float, repeats: int) -> str:
+    return (
+        f"asked twice for the same image it answers differently, by up to {differs:.2g}, as with dropout left on; all "
+        f"that is said is of the mean of {repeats} answers (repeats), and the rest of that noise is in every number"
+    )
+
+
+def expected_images(config: DictConfig) -> int:
+    """About how many images a run asks a classifier for, beside the held-out ones."""
+    asked, count = config.explain, 0
+    along = asked.images * (len(asked.steps) + BISECTIONS + PARTS + 1)  # the series, bisection, and COUT
+    for method in methods(config):
+        count += along * (asked.control_directions if method.role == "control" else 1)
+    return count + asked.images * 2 + asked.codes * 3  # real and inverted; of training images, their decoding, samples
+
+
+def _told(seconds: float) -> str:
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2.0 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def compared(

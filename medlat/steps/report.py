@@ -27,6 +27,7 @@ from medlat.steps.classifier import ORACLE
 from medlat.steps.generator import curves, grids
 from medlat.steps.measurements import read_numbers
 from medlat.steps.methods import PERMUTED
+from medlat.steps.own_classifier import stochastic
 from medlat.steps.step import Context, Step
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             *_warnings(config, info, lines),
             *_small_numbers(measured),
             *_training_warnings(training),
+            *(_classifier_warnings(context.folder("classifier")) if "classifier" in context.artifacts else []),
             *_copying_warnings(read_numbers(context.folder("fidelity") / "metrics.json"), info["modality"]["noun"]),
         ],
         "account": lines,
@@ -187,6 +189,13 @@ def _small_numbers(numbers: Mapping[str, float]) -> list[str]:
                 f"others may differ."
             )
     return found
+
+
+def _classifier_warnings(folder: Path) -> list[str]:
+    numbers = _json(folder / "quality.json")
+    if "repeats" not in numbers:
+        return []
+    return [f"The classifier: {stochastic(numbers['differs'], int(numbers['repeats']))}."]
 
 
 def _training_warnings(records: list[dict[str, Any]]) -> list[str]:

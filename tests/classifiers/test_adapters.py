@@ -331,6 +331,39 @@ def test_values_in_the_data_unit(tmp_path):
     assert black_box(greys())[:, 0].tolist() == [-1000.0, 500.0, 2000.0]
 
 
+# --- what answers differently each time -------------------------------------------------------------------------------
+
+
+def test_what_answers_differently_is_found_by_asking_twice():
+    steady = own("darkness", range=(0.0, 1.0))
+    check(steady, SPEC)
+    assert (steady.differs, steady.repeats) == (0.0, 1)
+    drawn = own("dropout", range=(0.0, 1.0))
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    check(drawn, SPEC)
+    assert torch.equal(torch.get_rng_state(), state), "nobody else's draws change"
+    assert drawn.differs > 0.01
+    assert drawn.repeats == 8
+    given = own("dropout", range=(0.0, 1.0), repeats=3)
+    check(given, SPEC)
+    assert given.repeats == 3
+
+
+def test_the_mean_of_several_answers():
+    """Of a grey of 0.5 the mean of n is 0.5 with a spread that falls with the root of n; the same in every run."""
+    grey = torch.zeros(200, 1, 16, 16)
+    spread = {n: float(own("dropout", range=(0.0, 1.0), repeats=n)(grey).std()) for n in (2, 8, 32)}
+    assert spread[2] == pytest.approx(0.5 * 3.0 / 16.0 / 2.0**0.5, rel=0.2)  # of 256 pixels, each 10 with p = 0.1
+    assert spread[8] == pytest.approx(spread[2] / 2.0, rel=0.25)
+    assert spread[32] == pytest.approx(spread[2] / 4.0, rel=0.25)
+    many = own("dropout", range=(0.0, 1.0), repeats=8)
+    first = many(grey)
+    torch.manual_seed(9)
+    assert torch.equal(many(grey), first)
+    assert float(first.mean()) == pytest.approx(0.5, abs=0.01)
+
+
 # --- medlat's own -----------------------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ ALLOWED = {
     "reference": (0, 0.0),  # red
     "intercept": (-1, 0, -1.0, 0.0),
     **dict.fromkeys(("white", "black", "fill"), (-1, 0, -1.0, 0.0)),  # stored values
+    "mean": (-1, 0, -1.0, 0.0),  # of what a network takes
     "label": (-1, 0, ABSURD),  # by its number; which there are, the file says
     "max_damaged": (0, 0.0),  # not one damaged file
     "validation": (0, 0.0),  # none is held out for curves
