@@ -1,5 +1,6 @@
 """What is explained: a black box, images in and predictions out, and the one number of it that a question is about."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -116,3 +117,23 @@ def predict_all(black_box: BlackBox, images: Tensor, device: torch.device) -> Te
     """The same of all that it predicts, [N, K]."""
     size = max(1, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1]))
     return torch.cat([black_box(part.to(device)).float().cpu() for part in images.split(size)])
+
+
+def predict_each(black_box: BlackBox, several: Iterable[Tensor], device: torch.device) -> list[Tensor]:
+    """The same of several lots of images, [N_i, C, H, W] each -> [N_i, K] each: as many lots together as are predicted
+    at once, as a call may be dear however few images it is for.
+    """
+    found, waiting = list[Tensor](), list[Tensor]()
+
+    def ask() -> None:
+        predictions = predict_all(black_box, torch.cat(waiting), device)
+        found.extend(predictions.split([len(images) for images in waiting]))
+        waiting.clear()
+
+    for images in several:
+        waiting.append(images)
+        if sum(map(len, waiting)) * images.shape[-2] * images.shape[-1] >= PIXELS_AT_ONCE:
+            ask()
+    if waiting:
+        ask()
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlat.classifiers.black_box import Target, predict, predict_all
+from medlat.classifiers.black_box import Target, predict, predict_each
 from medlat.core.spaces import LatentModel, decode_in_parts
 from medlat.core.statistics import ridge_with_intercept, spearman_of_rows
 
@@ -54,7 +54,7 @@ class Traversal:
     def outputs_at(self, steps: Sequence[float]) -> Tensor:
         """All that the black box predicts at fixed steps, [N, S, K]."""
         shown = (self.images(torch.full((len(self.codes),), float(step))) for step in steps)
-        return torch.stack([predict_all(self.target.black_box, x, self.device) for x in shown], dim=1)
+        return torch.stack(predict_each(self.target.black_box, shown, self.device), dim=1)
 
 
 @dataclass(frozen=True)

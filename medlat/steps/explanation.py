@@ -68,7 +68,7 @@ class ExplanationBy(Step):
     """
 
     folder = "explanation_by"
-    version = 3
+    version = 4
 
     def __init__(self, method: Method, oracle: bool) -> None:
         self.method, self.name = method, f"explanation/{method.name}"
