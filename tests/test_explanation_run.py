@@ -247,6 +247,30 @@ def test_findings_that_come_along(explained_once, medlat, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_classifier_that_answers_differently_each_time(explained_once, medlat, tmp_path):
+    """It is said on the terminal and on the page, and the mean of several answers is explained; the same run again asks
+    nothing.
+    """
+    linked(explained_once / "store", tmp_path / "store")
+    cheap = [o for o in SHORT if not o.startswith("classifier.")]
+    own = ["classifier=python", "classifier.function=classifiers.own_functions:dropout", "classifier.task=binary"]
+    own += ["classifier.classes=[normal,tumour]", "classifier.range=[0,1]", *FEW_FIGURES]
+    code, out, err = medlat(*HISTOLOGY, *cheap, *own)
+    assert code == 0, err
+    assert "asked twice for the same image it answers differently, by up to 0." in out + err
+    assert "ms an image in batches of at most 64; the run asks for up to" in out + err
+    numbers = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert numbers["classifier/repeats"] == 8
+    assert "the mean of 8 answers" in (tmp_path / "run/report/index.html").read_text()
+    files = {path: path.read_bytes() for path in (tmp_path / "store" / "answers").glob("*.bin")}
+    assert len(files) == 1
+    code, _, err = medlat(*HISTOLOGY, *cheap, *own, "explain.threshold=0.6")
+    assert code == 0, err
+    ((path, before),) = files.items()
+    assert path.read_bytes().startswith(before), "nothing that was answered is asked again, or otherwise"
+
+
+@pytest.mark.slow
 def test_classes_are_matched_by_their_names(explained_once, medlat, tmp_path):
     """The same classifier with its classes the other way round, and with names that the data do not have."""
     module = Copy(place(explained_once / "run", "classifier", explained_once / "store")).eval()
@@ -386,6 +410,23 @@ def test_a_wrong_classifier_is_refused_before_data_are_read(network, words, medl
     assert code == 2
     assert words in err
     assert not (tmp_path / "store" / "images").exists()
+
+
+def test_fourteen_findings_are_no_classes(medlat, tmp_path):
+    """Nobody is told to take a softmax of what are probabilities already."""
+
+    class Findings(torch.nn.Module):
+        def forward(self, x):
+            return torch.sigmoid(x.mean((1, 2, 3))[:, None] + torch.linspace(-1.0, 1.0, 14))
+
+    path, names = tmp_path / "findings.pt", ",".join(f"f{number}" for number in range(14))
+    torch.jit.script(Findings()).save(str(path))
+    own = (f"classifier.path={path}", "classifier.task=multiclass", f"classifier.classes=[{names}]")
+    code, _, err = medlat(*HISTOLOGY, "classifier=torchscript", *own, "explain.target=f3")
+    assert code == 2
+    assert "classifier.task: multiclass, but the probabilities of an image sum to" in err
+    assert "(a sigmoid each) the task is multilabel" in err
+    assert "logits" not in err
 
 
 def test_three_channels_for_one(medlat, tmp_path):

@@ -56,7 +56,7 @@ class Answers:
         if time.monotonic() - self.said < EVERY_S:
             return
         self.said, left = time.monotonic(), max(0, self.expected - self.asked)
-        more = f" of about {self.expected:,}, {left * self.seconds / self.asked:.0f} s of asking left" if left else ""
+        more = f" of at most {self.expected:,}, {left * self.seconds / self.asked:.0f} s of asking left" if left else ""
         log.info("asking the classifier: %s images in %s calls%s", f"{self.asked:,}", f"{self.calls:,}", more)
 
     def add(self, fresh: Mapping[bytes, np.ndarray]) -> None:

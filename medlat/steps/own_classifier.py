@@ -24,6 +24,7 @@ from medlat.explain.scores import PARTS
 from medlat.steps import builders
 from medlat.steps.labels import Label
 from medlat.steps.methods import methods
+from medlat.steps.scoring import FURTHER
 from medlat.steps.step import file_hash, sources
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def foretell(config: DictConfig, black_box: BlackBox) -> dict[str, float]:
     if answers.asked:
         each, answers.expected = answers.seconds / answers.asked, answers.asked + count
         log.info(
-            "%s: %.3g ms an image in batches of %d; the run asks for about %s more, %s at that pace",
+            "%s: %.3g ms an image in batches of at most %d; the run asks for up to %s more, %s at that pace",
             key, 1e3 * each, black_box.batch, f"{count:,}", _told(each * count),
         )  # fmt: skip
     if own.repeats is None or own.repeats == 1:
@@ -84,12 +85,17 @@ def stochastic(differs: float, repeats: int) -> str:
 
 
 def expected_images(config: DictConfig) -> int:
-    """About how many images a run asks a classifier for, beside the held-out ones."""
-    asked, count = config.explain, 0
-    along = asked.images * (len(asked.steps) + BISECTIONS + PARTS + 1)  # the series, bisection, and COUT
+    """About how many images a run asks a classifier for at most, beside the held-out ones: as if every image had its
+    counterfactual along every direction.
+    """
+    asked = config.explain
+    series = asked.images * (len(asked.steps) + BISECTIONS)
+    along = series + asked.images * (PARTS + 1)  # COUT
+    count = asked.images * 2 + asked.codes * 3  # real and inverted; training images, their decoding and samples
     for method in methods(config):
-        count += along * (asked.control_directions if method.role == "control" else 1)
-    return count + asked.images * 2 + asked.codes * 3  # real and inverted; of training images, their decoding, samples
+        control = method.role == "control"
+        count += along * asked.control_directions if control else along + FURTHER * series
+    return count + 2 * config.evaluation.base_codes * config.scale.latent_dim  # the audit
 
 
 def _told(seconds: float) -> str:

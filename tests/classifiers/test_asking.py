@@ -109,6 +109,6 @@ def test_how_far_it_has_come_is_said_in_calls(monkeypatch, caplog):
     asked.answers.expected = 100
     with caplog.at_level(logging.INFO):
         asked(images(0.1, 0.2, 0.3))
-    assert "asking the classifier: 2 images in 1 calls of about 100" in caplog.text
+    assert "asking the classifier: 2 images in 1 calls of at most 100" in caplog.text
     assert "3 images in 2 calls" in caplog.text
     assert np.isfinite(asked.answers.seconds)
