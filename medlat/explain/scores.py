@@ -16,6 +16,7 @@ from medlat.classifiers.black_box import PIXELS_AT_ONCE
 NEIGHBOURS = 5
 UNRELATED = 0.2  # |Spearman| with the prediction over real images below which a measurement should stay
 SAME = 0.02  # of the intensity range: pixels that change by less count as unchanged
+FURTHER = 2  # counterfactuals of an image beside the first, for diversity
 PARTS = 20  # that the pixels of a counterfactual are put in place in
 WEIGHTS = (0.8, 0.2)  # of the two sides of minimality, as in the code of Melistas et al.
 PAIRS = 2000  # of real images that say how far apart two are

@@ -20,11 +20,10 @@ from medlat.core.errors import UserError
 from medlat.core.spaces import ImageSpec
 from medlat.core.store import hash_of
 from medlat.explain.counterfactuals import BISECTIONS
-from medlat.explain.scores import PARTS
+from medlat.explain.scores import FURTHER, PARTS
 from medlat.steps import builders
 from medlat.steps.labels import Label
 from medlat.steps.methods import methods
-from medlat.steps.scoring import FURTHER
 from medlat.steps.step import file_hash, sources
 
 log = logging.getLogger(__name__)
