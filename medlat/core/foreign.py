@@ -10,7 +10,7 @@ from pathlib import Path
 
 MOST_BYTES = 64 * 2**20  # of a pickle of names: weights lie beside it
 MOST_OPERATIONS = 2_000_000
-TORCHSCRIPT = ("version", "constants.pkl", "data.pkl", "code/")  # what every archive of torch.jit.save holds
+TORCHSCRIPT = ("constants.pkl", "data.pkl", "code/")  # what every archive of torch.jit.save holds
 LIGHTNING = "pytorch-lightning_version"
 PLAIN = ("collections ", "torch._utils ", "torch.storage ", "torch._tensor ", "numpy", "builtins ", "argparse ")
 SCRIPTED = "expected what torch.jit.script(network).save(FILE) writes"
