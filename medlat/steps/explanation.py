@@ -21,7 +21,7 @@ from medlat.evaluation.naming import Named
 from medlat.evaluation.readout import centre_and_scale
 from medlat.explain import scorecard
 from medlat.explain.audit import Response, planted
-from medlat.explain.by_catch import Moved, by_catch, slopes, told
+from medlat.explain.by_catch import told
 from medlat.explain.counterfactuals import Traversal, chosen_direction, counterfactuals
 from medlat.explain.cycles import Invert
 from medlat.explain.scores import unit_distance
@@ -43,7 +43,17 @@ from medlat.steps.audit import load_audit
 from medlat.steps.base_codes import base_codes
 from medlat.steps.classifier import ORACLE, files_of, load_target, predicted
 from medlat.steps.directions import real_codes, space_sigma, supervision_for, target_range
-from medlat.steps.explained import Explained, FeatureSpace, Subject, save_inversion, save_mean_effect, save_series
+from medlat.steps.explained import (
+    BY_CATCH,
+    Explained,
+    FeatureSpace,
+    Subject,
+    others_of,
+    read_others,
+    save_inversion,
+    save_mean_effect,
+    save_series,
+)
 from medlat.steps.fidelity import feature_settings
 from medlat.steps.generator import BATCH
 from medlat.steps.inversion import explained_generator, load_codes, load_encoder
@@ -54,7 +64,6 @@ from medlat.steps.semantics import features
 from medlat.steps.step import Context, Step
 
 SEEN = 1000  # training images whose features say how far apart real images are
-BY_CATCH = "by_catch.csv"
 AUDITED = ("response", "p")  # of audit.csv, that stand among the numbers of a run
 HINT = (
     "That is a hint to check, no proof: for what a generator does not give back it can be wrong."  # experiments/audit
@@ -101,7 +110,7 @@ class ExplanationBy(Step):
         write_table(out / "flip_curve.csv", [row.row() for row in flips])
         followed = [{"direction": name, "range": ranges.get(name)} for name in explained.names]
         write_table(out / "followed.csv", followed)
-        if others := _by_catch(subject, self.method, explained, ranges, found.method):
+        if others := others_of(subject, self.method, explained, ranges, found.method):
             write_table(out / BY_CATCH, [row.row() for row in others])
         predictions = explained.predictions[0].numpy()
         np.save(out / "predictions.npy", predictions)
@@ -145,7 +154,7 @@ class Explanation(Step):
         write_table(out / "response_curves.csv", curves)
         flips = [row for folder in folders.values() for row in read_table(folder / "flip_curve.csv")]
         write_table(out / "flip_curves.csv", flips)
-        others = [row for folder in folders.values() for row in _read(folder / BY_CATCH)]
+        others = [row for folder in folders.values() for row in read_others(folder)]
         if others:
             write_table(out / BY_CATCH, [row.row() for row in others])
         responses = {name: np.load(folder / "predictions.npy") for name, folder in folders.items()}
@@ -345,28 +354,6 @@ def _explain(subject: Subject, found: Directions, method: Method) -> Explained:
         shifted.append(counterfactuals(traversal, subject.steps, predictions[-1], subject.asked))
     seconds = (time.monotonic() - start) / len(codes) / len(traversals)
     return Explained(traversals, predictions, shifted, list(names), seconds, outputs)
-
-
-def _by_catch(
-    subject: Subject, method: Method, explained: Explained, ranges: Mapping[str, float], name: str
-) -> list[Moved]:
-    """What the classifier says of the other findings along the method's directions; [] where it has one question."""
-    target = subject.target
-    if target.black_box.task != "multilabel":
-        return []
-    assert target.column is not None
-    logits = [target.linear(each).double().numpy() for each in explained.outputs]
-    found = [
-        slopes(each, subject.steps, ranges.get(direction))
-        for each, direction in zip(logits, explained.names, strict=True)
-    ]
-    control, seed = method.role == "control", subject.context.config.seed
-    return by_catch(name, control, found, target.black_box.outputs, target.column, subject.groups, seed)
-
-
-def _read(path: Path) -> list[Moved]:
-    """A table of by-catch; [] where there is none."""
-    return [Moved.of(row) for row in read_table(path, Moved)] if path.exists() else []
 
 
 def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -> Iterator[tuple[str, Tensor]]:
