@@ -87,7 +87,7 @@ class TorchScriptFile:
         except Exception:  # whatever damaged bytes lead to
             return ""
         found = GPU.search(b"\n".join(codes).decode(errors="replace"))
-        return f"; its code names the device {found[1]}, as after tracing there: trace it on the CPU" if found else ""
+        return f"its code names the device {found[1]}, as after tracing there: trace it on the CPU" if found else ""
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"network": None}  # another process loads it itself
@@ -199,9 +199,9 @@ def _check_archive(path: Path, culprit: Culprit) -> None:
         raise culprit.error(f"not a TorchScript file ({what}); {right}")
 
 
-def fails(culprit: Culprit, batch: Tensor | np.ndarray, error: Exception, more: str = "") -> NetworkFails:
-    """The message of a network that raised an error on a batch of images."""
-    problem = f"the network fails on images {list(batch.shape)} ({last_line(error)}){more}"
+def fails(culprit: Culprit, batch: Tensor | np.ndarray, error: Exception, why: str = "") -> NetworkFails:
+    """The message of a network that raised an error on a batch of images. why: that is known better than it says."""
+    problem = f"the network fails on images {list(batch.shape)} ({why or last_line(error)})"
     return NetworkFails(culprit.argument, problem, culprit.value, of=culprit.owner)
 
 

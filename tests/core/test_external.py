@@ -140,7 +140,7 @@ def test_a_script_that_names_a_gpu_is_told_where_there_is_none(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is one")
     torch.jit.script(OfAGPU()).save(str(tmp_path / "net.pt"))
-    with pytest.raises(UserError, match=r"names the device cuda:0, as after tracing there: trace it on the CPU$"):
+    with pytest.raises(UserError, match=r"names the device cuda:0, as after tracing there: trace it on the CPU\)$"):
         TorchScriptFile(tmp_path / "net.pt", CULPRIT)(torch.zeros(1, 1, 2, 2))
 
 
