@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from medlat.classifiers.adapters import Own
+from medlat.classifiers.adapters import ROUNDING, Own
 from medlat.classifiers.asking import Answers, Asked
 from medlat.classifiers.black_box import BlackBox, Task, target_of
 from medlat.classifiers.names import truth_of
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 ANSWERS = "answers"  # folder of the store
 ANSWERS_VERSION = 1
+LIKE_PROBABILITIES = (0.1, 0.9)  # which what lies between 0 and 1 reaches beyond
 
 
 def own_settings(config: DictConfig) -> dict[str, Any]:
@@ -120,6 +121,7 @@ def compared(
     """
     with naming(config.explain):
         target = target_of(black_box, config.explain.target)
+    _refuse_probabilities_as_logits(config, black_box, predictions)
     one, values = target.of(torch.from_numpy(predictions))[:, None].numpy(), label.values[rows]
     if config.explain.positive is not None:
         task: Task = "binary" if target.is_probability else "regression"
@@ -138,6 +140,21 @@ OPPOSITE = (
     "Either these are not the names of its outputs in their order, or it is given images as it does not take them "
     "(range, mean, std, channels)"
 )
+
+
+def _refuse_probabilities_as_logits(config: DictConfig, black_box: BlackBox, predictions: np.ndarray) -> None:
+    """Raises UserError where a sigmoid was taken of what looks like probabilities: all values lie between 0 and 1, and
+    reach from below 0.1 to above 0.9. Of two images that is no evidence, of all held-out ones it is.
+    """
+    if config.classifier.get("output") != "logits" or black_box.task not in ("binary", "multilabel"):
+        return
+    values = torch.from_numpy(predictions).double().logit()
+    low, high = float(values.min()), float(values.max())
+    if -ROUNDING < low < LIKE_PROBABILITIES[0] and LIKE_PROBABILITIES[1] < high < 1.0 + ROUNDING:
+        raise UserError(
+            f"{key_of(config.classifier)}.output: logits, but for {len(values):,} held-out images it returns values "
+            f"from {low:.3f} to {high:.3f} alone, as probabilities are; expected probabilities"
+        )
 
 
 def _names(config: DictConfig) -> str:

@@ -74,6 +74,25 @@ def test_of_several_findings_the_explained_one_is_measured():
     assert predictions[:, 0] == pytest.approx(RIGHT[:, 0])
 
 
+@pytest.mark.parametrize(
+    ("values", "refused"), [([0.02, 0.5, 0.97], True), ([0.3, 0.5, 0.6], False), ([-2, 0.5, 0.97], False)]
+)
+def test_a_sigmoid_is_not_taken_twice(values, refused):
+    """Of all held-out images it can be told; a network that has learnt nothing says something else."""
+    config, black_box = asked(["normal", "tumour"], positive=["tumour"])
+    config.classifier.output = "logits"
+    predictions = torch.tensor(values).sigmoid()[torch.from_numpy(ROWS % 3)][:, None].numpy()
+    groups, label = np.zeros(200), TUMOUR.split_at(["tumour"])
+    if not refused:
+        assert compared(config, black_box, label, ROWS, predictions, groups)[0] == "binary"
+        return
+    message = (
+        r"^classifier\.output: logits, but for 200 held-out images .* from 0\.020 to 0\.970 alone, .*probabilities$"
+    )
+    with pytest.raises(UserError, match=message):
+        compared(config, black_box, label, ROWS, predictions, groups)
+
+
 def test_how_many_images_are_asked_for_at_most():
     overrides = ["explain.images=10", "explain.codes=100", "explain.control_directions=3", "explain.steps=[-1,0,1]"]
     config = composed("+experiment=histology_vae_linear", "scale=tiny", *PYTHON, *overrides, "evaluation.base_codes=5")
