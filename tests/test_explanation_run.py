@@ -210,6 +210,88 @@ def test_a_copy_of_a_classifier_is_explained_alike(explained_once, medlat, tmp_p
 
 
 @pytest.mark.slow
+def test_findings_that_come_along(explained_once, medlat, tmp_path):
+    """Three findings: the opposite of a tumour, one that nothing moves, and the tumour."""
+
+    class Findings(torch.nn.Module):
+        def __init__(self, copy):
+            super().__init__()
+            self.copy = copy
+
+        def forward(self, images):
+            p = self.copy(images).clamp(1e-4, 1.0 - 1e-4)
+            return torch.cat([1.0 - p, torch.full_like(p, 0.485), p], dim=1)
+
+    copy = Copy(place(explained_once / "run", "classifier", explained_once / "store")).eval()
+    path = tmp_path / "findings.pt"
+    torch.jit.trace(Findings(copy), torch.randn(2, 3, 32, 32)).save(str(path))
+    linked(explained_once / "store", tmp_path / "store")
+    cheap = [o for o in SHORT if not o.startswith("classifier.")]
+    own = ["classifier=torchscript", f"classifier.path={path}", "classifier.task=multilabel", *FEW_FIGURES]
+    own += ["classifier.classes=[healthy,other,Tumour]", "explain.target=Tumour"]
+    code, _, err = medlat(*HISTOLOGY, *cheap, *own)
+    assert code == 0, err
+    found = {(row["method"], row["finding"]): row for row in read_table(tmp_path / "run" / "by_catch.csv")}
+    assert {name for _, name in found} == {"healthy", "other", "Tumour"}
+    for method in ("linear", "random"):
+        tumour, healthy = found[method, "Tumour"], found[method, "healthy"]
+        assert tumour["change"] == pytest.approx(-healthy["change"], rel=1e-3)
+        assert found[method, "other"]["change"] == pytest.approx(0.0, abs=1e-5)
+        assert tumour["explained"]
+        assert tumour["control"] == (method == "random")
+    assert found["random", "Tumour"]["directions"] == 2
+    numbers = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    trained = json.loads((explained_once / "run" / "metrics.json").read_text())
+    assert numbers["classifier/auc"] == pytest.approx(trained["classifier/auc"]), "of the finding that is explained"
+    assert "What else the classifier says along the direction" in (tmp_path / "run/report/index.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_classifier_that_answers_differently_each_time(explained_once, medlat, tmp_path):
+    """It is said on the terminal and on the page, and the mean of several answers is explained; the same run again asks
+    nothing.
+    """
+    linked(explained_once / "store", tmp_path / "store")
+    cheap = [o for o in SHORT if not o.startswith("classifier.")]
+    own = ["classifier=python", "classifier.function=classifiers.own_functions:dropout", "classifier.task=binary"]
+    own += ["classifier.classes=[normal,tumour]", "classifier.range=[0,1]", *FEW_FIGURES]
+    code, out, err = medlat(*HISTOLOGY, *cheap, *own)
+    assert code == 0, err
+    assert "asked twice for the same image it answers differently, by up to 0." in out + err
+    assert "ms an image in batches of at most 64; the run asks for up to" in out + err
+    numbers = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert numbers["classifier/repeats"] == 8
+    assert "the mean of 8 answers" in (tmp_path / "run/report/index.html").read_text()
+    files = {path: path.read_bytes() for path in (tmp_path / "store" / "answers").glob("*.bin")}
+    assert len(files) == 1
+    code, _, err = medlat(*HISTOLOGY, *cheap, *own, "explain.threshold=0.6")
+    assert code == 0, err
+    ((path, before),) = files.items()
+    assert path.read_bytes().startswith(before), "nothing that was answered is asked again, or otherwise"
+
+
+@pytest.mark.slow
+def test_classes_are_matched_by_their_names(explained_once, medlat, tmp_path):
+    """The same classifier with its classes the other way round, and with names that the data do not have."""
+    module = Copy(place(explained_once / "run", "classifier", explained_once / "store")).eval()
+    path = tmp_path / "copy.pt"
+    torch.jit.trace(module, torch.randn(2, 3, 32, 32)).save(str(path))
+    linked(explained_once / "store", tmp_path / "store")
+    cheap = [o for o in CHEAP if not o.startswith("classifier.")]
+    asked = [*HISTOLOGY, *cheap, "classifier=torchscript", f"classifier.path={path}", "classifier.task=binary"]
+    code, _, err = medlat(*asked, "classifier.classes=[a,b]")
+    assert code == 2
+    assert "classifier.classes: the classifier says a, b, and the label 'tumour' of the data normal, tumour" in err
+    assert "explain.positive=[...], the classes of the label that mean 'b'" in err
+    code, _, err = medlat(*asked, "classifier.classes=[a,b]", "explain.positive=[tumour]")
+    assert code == 0, err
+    numbers, trained = (
+        json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", explained_once / "run")
+    )
+    assert numbers["classifier/auc"] == pytest.approx(trained["classifier/auc"])
+
+
+@pytest.mark.slow
 def test_a_classifier_as_its_own_oracle_agrees(explained_once, medlat, tmp_path):
     """With all that it says itself. It changes its mind easily, at predictions that the trained one gives along the
     direction. Another that predicts something else is refused.
@@ -328,6 +410,23 @@ def test_a_wrong_classifier_is_refused_before_data_are_read(network, words, medl
     assert code == 2
     assert words in err
     assert not (tmp_path / "store" / "images").exists()
+
+
+def test_fourteen_findings_are_no_classes(medlat, tmp_path):
+    """Nobody is told to take a softmax of what are probabilities already."""
+
+    class Findings(torch.nn.Module):
+        def forward(self, x):
+            return torch.sigmoid(x.mean((1, 2, 3))[:, None] + torch.linspace(-1.0, 1.0, 14))
+
+    path, names = tmp_path / "findings.pt", ",".join(f"f{number}" for number in range(14))
+    torch.jit.script(Findings()).save(str(path))
+    own = (f"classifier.path={path}", "classifier.task=multiclass", f"classifier.classes=[{names}]")
+    code, _, err = medlat(*HISTOLOGY, "classifier=torchscript", *own, "explain.target=f3")
+    assert code == 2
+    assert "classifier.task: multiclass, but the probabilities of an image sum to" in err
+    assert "(a sigmoid each) the task is multilabel" in err
+    assert "logits" not in err
 
 
 def test_three_channels_for_one(medlat, tmp_path):

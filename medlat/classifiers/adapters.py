@@ -16,24 +16,37 @@ from medlat.classifiers.black_box import BlackBox, Task
 from medlat.classifiers.networks import outputs_of
 from medlat.classifiers.trained import Trained, load
 from medlat.core.errors import ArgumentError, UserError, did_you_mean, key_in
-from medlat.core.external import Culprit, Fitting, ONNXFile, TorchScriptFile, check_file, first_line, last_line
+from medlat.core.external import (
+    Culprit,
+    NetworkFails,
+    ONNXFile,
+    TorchScriptFile,
+    check_file,
+    first_line,
+    last_line,
+)
+from medlat.core.fitting import Deviation, Fitting, Kind, Layout, Mean, Range, takes_bytes, what_fits
 from medlat.core.ranges import Width
 from medlat.core.spaces import ImageSpec
 
 Output = Literal["probabilities", "logits"]
 TOLERANCE = 1e-2  # by which probabilities may miss 0, 1 and their sum: half precision
+SAME = 1e-4  # within which two answers to one image are the same
+REPEATS = 8  # of what gives another answer each time
+ROUNDING = 1e-4  # within which sums of probabilities are 1, and sums of logits are not by chance
 
 
-class _Own:
+class Own:
     """What classifiers of the user's own share: fitting images to the input, and making predictions of the output.
 
     path:           of the file.
     task, classes:  what it predicts, see `BlackBox`; regression: the name of the value.
-    output:         "probabilities" or "logits", of which sigmoid or softmax are taken here; regression ignores it.
-    size:           pixels a side that images are resized to (bilinear, antialiased); null: as they are.
-    channels:       that it takes: greyscale is repeated; null: as many as the images have.
-    low, high:      what it takes for -1 and +1, e.g. 0 and 1, or 0 and 255.
-    batch:          images at a time.
+    output:         "probabilities" or "logits", of which softmax is taken here (multilabel, and binary with one column:
+                    sigmoid); regression ignores it.
+    size, channels, range, mean, std, layout, dtype, batch, fixed_batch: the images that it takes, see
+                    `medlat.core.fitting.Fitting`.
+    repeats:        how often each image is asked for, and the mean taken; null: once, and of a network that gives the
+                    same image another answer when it is asked again (dropout left on) 8 times.
 
     It may return [N, K] with K the number of classes; binary also [N] or [N, 1] for the second class, regression [N].
 
@@ -49,26 +62,46 @@ class _Own:
         classes: list[str],
         output: Output,
         differentiable: bool,
+        repeats: int | None,
     ) -> None:
         self.network, self.fitting, self.culprit = network, fitting, fitting.culprit
         if output not in get_args(Output):
             raise self.culprit.wrong("output", f"'{output}', expected probabilities or logits")
         self.task, self.classes, self.output, self.differentiable = task, classes, output, differentiable
-        self.outputs = outputs_of(task, classes)
+        self.outputs, self.repeats = outputs_of(task, classes), repeats
+        self.differs = 0.0  # by how much the predictions of one image may
+        takes_bytes(fitting, differentiable)
+
+    def for_images(self, image: ImageSpec) -> None:
+        """Get to know what the images of the data are. Raises UserError where the network says that it takes others."""
+        self.fitting.for_images(image)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] in [-1, 1] -> predictions [N, len(outputs)] float32 on the images' device."""
         with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
-            return torch.cat([self._predictions(self._run(part), part) for part in self.fitting.batches(images)])
+            parts = self.fitting.batches(images)
+            return torch.cat([self._mean(part)[:n] for part, n in parts])
 
-    def _run(self, batch: Tensor) -> Any:
-        try:
-            return self.network(batch)
-        except UserError as error:
-            if self.fitting.channels is not None or batch.shape[1] != 1:
-                raise
-            hint = f"; images have 1 channel: if it takes colour, expected {key_in(self, 'channels')}=3"
-            raise UserError(f"{error}{hint}") from error.__cause__
+    def _mean(self, part: Tensor) -> Tensor:
+        """Predictions of a batch; of several that differ their mean."""
+        if self.repeats in (None, 1):
+            return self._predictions(self.network(part), part)
+        answers = []
+        with torch.random.fork_rng(devices=[part.device] if part.is_cuda else []):
+            for number in range(self.repeats or 1):
+                torch.manual_seed(number)  # the same draws in every run, as far as they are torch's
+                answers.append(self._predictions(self.network(part), part))
+        return torch.stack(answers).mean(dim=0)
+
+    def ask_twice(self, images: Tensor) -> float:
+        """Find out by how much two answers to the same images differ, and how often they are to be asked for."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            parts = [(part, n) for part, n in self.fitting.batches(images)]
+            two = [torch.cat([self._predictions(self.network(x), x)[:n] for x, n in parts]) for _ in range(2)]
+        self.differs = float((two[0] - two[1]).abs().max())
+        if self.repeats is None:
+            self.repeats = REPEATS if self.differs > SAME * (1.0 + float(two[0].abs().max())) else 1
+        return self.differs
 
     def _predictions(self, output: Any, batch: Tensor) -> Tensor:
         values = self._columns(output, len(batch)).to(batch.device, torch.float32)
@@ -77,10 +110,11 @@ class _Own:
             raise self.culprit.error(f"it returns NaN or infinity for {bad} of {len(batch)} images")
         if self.task == "regression":
             return values
+        exclusive = self.task != "multilabel" and values.shape[1] > 1
         if self.output == "logits":
-            values = values.sigmoid() if values.shape[1] == 1 else values.softmax(dim=1)
+            values = self._of_logits(values, exclusive)
         else:
-            values = self._probabilities(values)
+            values = self._probabilities(values, exclusive)
         return values[:, -1:] if self.task == "binary" else values
 
     def _columns(self, output: Any, n: int) -> Tensor:
@@ -97,29 +131,45 @@ class _Own:
         expected = " or ".join(str([n, width]) for width in widths)
         raise self.culprit.wrong("classes", f"{self.classes} with task {self.task}, but {found}; expected {expected}")
 
-    def _probabilities(self, values: Tensor) -> Tensor:
+    def _of_logits(self, values: Tensor, exclusive: bool) -> Tensor:
+        sums = values.sum(dim=1)
+        if exclusive and values.min() >= 0.0 and ((sums - 1.0).abs() < ROUNDING).all():
+            raise self.culprit.wrong(
+                "output",
+                "logits, but what it returns are probabilities already: from 0 to 1, and 1 in sum for each image; "
+                "expected probabilities",
+            )
+        return values.softmax(dim=1) if exclusive else values.sigmoid()
+
+    def _probabilities(self, values: Tensor, exclusive: bool) -> Tensor:
         low, high = values.min().item(), values.max().item()
         if low < -TOLERANCE or high > 1.0 + TOLERANCE:
+            before = "its softmax" if exclusive else "its sigmoid"
             raise self.culprit.wrong(
                 "output",
-                f"probabilities, but it returns values from {low:.3g} to {high:.3g}; expected 0 to 1, or "
-                f"{key_in(self, 'output')}=logits",
-            )
-        if values.shape[1] == 1:
-            return values.clamp(0.0, 1.0)
-        sums = values.sum(dim=1)
-        worst = sums[(sums - 1.0).abs().argmax()].item()
-        if abs(worst - 1.0) > TOLERANCE:
-            raise self.culprit.wrong(
-                "output",
-                f"probabilities, but those of an image sum to {worst:.3g}; expected 1, or "
-                f"{key_in(self, 'output')}=logits",
+                f"probabilities, but it returns values from {low:.3g} to {high:.3g}; expected 0 to 1, or, of a network "
+                f"that ends before {before}, {key_in(self, 'output')}=logits",
             )
         values = values.clamp(0.0, 1.0)
-        return values / values.sum(dim=1, keepdim=True)
+        if not exclusive:
+            return values
+        sums = values.sum(dim=1, keepdim=True)
+        worst = sums[(sums - 1.0).abs().argmax()].item()
+        if abs(worst - 1.0) > TOLERANCE:
+            raise self.culprit.wrong("task", f"{self.task}, but {self._no_classes(worst)}")
+        return values / sums
+
+    def _no_classes(self, worst: float) -> str:
+        """What is said where the probabilities of classes of which one is true do not sum to 1. Logits are no way out:
+        a softmax of what is a probability already would answer, with other numbers.
+        """
+        found = f"the probabilities of an image sum to {worst:.3g}; expected 1, as one class alone is true"
+        if self.task == "binary":
+            return f"{found}, or one column, the probability of {self.classes[1]}"
+        return f"{found}. Of findings that are each predicted for itself (a sigmoid each) the task is multilabel"
 
 
-class TorchScriptClassifier(_Own):
+class TorchScriptClassifier(Own):
     """The user's classifier in a TorchScript file; arguments as above. The file is a program that is run (see
     `medlat.core.external`): take it from where you would take a program. ONNX holds no code.
 
@@ -134,22 +184,29 @@ class TorchScriptClassifier(_Own):
         output: Output = "probabilities",
         size: Width | None = None,
         channels: Width | None = None,
-        low: float = -1.0,
-        high: float = 1.0,
+        range: Range = (-1.0, 1.0),
+        mean: Mean = None,
+        std: Deviation = None,
+        layout: Layout = "NCHW",
+        dtype: Kind = "float32",
         batch: Width = 64,
+        fixed_batch: bool = False,
+        repeats: Width | None = None,
         differentiable: bool = True,
     ) -> None:
         culprit = Culprit(self, "path", str(path))
-        fitting = Fitting(culprit, size, channels, low, high, batch)
+        fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
         network = TorchScriptFile(Path(path).expanduser(), culprit)
-        super().__init__(network, fitting, task, classes, output, differentiable)
+        super().__init__(network, fitting, task, classes, output, differentiable, repeats)
 
 
-class ONNXClassifier(_Own):
+class ONNXClassifier(Own):
     """The user's classifier in an ONNX file, run by onnxruntime on the CPU; arguments as above.
 
-    It must have one input, float32 [N, C, H, W]; the first output is taken. Where the file fixes N, that is the batch.
+    It must have one input of four axes; the first output is taken. Where the file fixes N, that is the batch.
     """
+
+    network: ONNXFile
 
     def __init__(
         self,
@@ -159,22 +216,32 @@ class ONNXClassifier(_Own):
         output: Output = "probabilities",
         size: Width | None = None,
         channels: Width | None = None,
-        low: float = -1.0,
-        high: float = 1.0,
+        range: Range = (-1.0, 1.0),
+        mean: Mean = None,
+        std: Deviation = None,
+        layout: Layout = "NCHW",
+        dtype: Kind = "float32",
         batch: Width = 64,
+        fixed_batch: bool = False,
+        repeats: Width | None = None,
     ) -> None:
         culprit = Culprit(self, "path", str(path))
-        fitting = Fitting(culprit, size, channels, low, high, batch)
+        fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
         network = ONNXFile(Path(path).expanduser(), culprit)
-        fitting.batch = network.fixed_batch or batch
-        super().__init__(network, fitting, task, classes, output, differentiable=False)
+        if network.fixed_batch is not None:
+            fitting.batch, fitting.fixed_batch = network.fixed_batch, True
+        super().__init__(network, fitting, task, classes, output, False, repeats)
+
+    def for_images(self, image: ImageSpec) -> None:
+        super().for_images(image)
+        self.network.check_input(self.fitting.shape(image), self.fitting.layout, self.fitting.dtype)
 
 
-class PythonClassifier(_Own):
+class PythonClassifier(Own):
     """The user's classifier as a function; other arguments as above.
 
     function:       "package.module:function", imported from where Python looks, or from the folder of the command. It
-                    gets float32 images [N, C, H, W] in [low, high] on their device, and returns a tensor or array.
+                    gets images [N, C, H, W] as said of them on their device, and returns a tensor or array.
     differentiable: whether gradients in the images can be taken of what it returns.
     """
 
@@ -186,14 +253,19 @@ class PythonClassifier(_Own):
         output: Output = "probabilities",
         size: Width | None = None,
         channels: Width | None = None,
-        low: float = -1.0,
-        high: float = 1.0,
+        range: Range = (-1.0, 1.0),
+        mean: Mean = None,
+        std: Deviation = None,
+        layout: Layout = "NCHW",
+        dtype: Kind = "float32",
         batch: Width = 64,
+        fixed_batch: bool = False,
+        repeats: Width | None = None,
         differentiable: bool = False,
     ) -> None:
         culprit = Culprit(self, "function", function)
-        fitting = Fitting(culprit, size, channels, low, high, batch)
-        super().__init__(_Function(function, culprit), fitting, task, classes, output, differentiable)
+        fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
+        super().__init__(_Function(function, culprit), fitting, task, classes, output, differentiable, repeats)
 
 
 class _Function:
@@ -207,7 +279,8 @@ class _Function:
             return self.function(batch.contiguous())  # repeated channels share memory, and it may write
         except Exception as error:  # whatever the user's code raises
             kind, text = type(error).__name__, last_line(error)
-            raise self.culprit.error(f"it raises {kind} on images {list(batch.shape)} ({text})") from error
+            problem = f"it raises {kind} on images {list(batch.shape)} ({text})"
+            raise NetworkFails("function", problem, self.culprit.value, of=self.culprit.owner) from error
 
 
 class MedlatClassifier(Trained):
@@ -232,11 +305,22 @@ def check(black_box: BlackBox, image: ImageSpec) -> None:
     """
     if isinstance(black_box, MedlatClassifier):
         _check_trained_on(black_box, image)
+    if isinstance(black_box, Own):
+        black_box.for_images(image)
     noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
     images = torch.stack([torch.zeros(image.shape), noise])
-    with torch.enable_grad():
-        predictions = black_box(images.requires_grad_(black_box.differentiable))
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():  # it may draw numbers
+            predictions = black_box(images.requires_grad_(black_box.differentiable))
+    except NetworkFails as error:
+        assert isinstance(black_box, Own)
+        fits = what_fits(black_box.network, black_box.fitting, images.detach())
+        if fits is None:
+            raise
+        raise black_box.culprit.error(f"{error.problem}; {fits}") from error
     assert predictions.shape == (2, len(black_box.outputs)), predictions.shape
+    if isinstance(black_box, Own):
+        black_box.ask_twice(images.detach())
     if black_box.differentiable and not predictions.requires_grad:
         raise ArgumentError(
             "differentiable", "its predictions have no gradient in the images; expected false", True, of=black_box

@@ -1,5 +1,6 @@
 """What is explained: a black box, images in and predictions out, and the one number of it that a question is about."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from medlat.core.errors import ArgumentError, did_you_mean
 
-Task = Literal["binary", "multiclass", "ordinal", "regression"]
+Task = Literal["binary", "multiclass", "multilabel", "ordinal", "regression"]
+CHOSEN = ("multiclass", "multilabel")  # tasks with several outputs, of which the user says which is explained
 PIXELS_AT_ONCE = 2**20  # of images that are predicted together
 LOGIT_LIMIT = 1e-6  # probabilities nearer to 0 or 1 than this have the logit of this
 
@@ -19,12 +21,15 @@ class BlackBox(Protocol):
 
     task:           what the predictions are. binary: the probability of the second class, one column. multiclass,
                     ordinal: a probability for each class, rows sum to 1; ordinal classes are in rising order.
+                    multilabel: a probability for each finding, of which an image may have any number.
                     regression: one value.
+    classes:        the names of its classes in the order of the network's outputs; binary: both of them.
     outputs:        a name for each column of the predictions; for binary that of the second class.
     differentiable: whether gradients of the predictions in the images can be taken.
     """
 
     task: Task
+    classes: list[str]
     outputs: tuple[str, ...]
     differentiable: bool
 
@@ -57,10 +62,13 @@ class Target:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] in [-1, 1] -> [N]; with gradients where the black box has them."""
-        predictions = self.black_box(images)
+        return self.of(self.black_box(images))
+
+    def of(self, predictions: Tensor) -> Tensor:
+        """Predictions of the black box [..., K] -> [...]."""
         if self.column is not None:
-            return predictions[:, self.column]
-        return predictions @ torch.arange(predictions.shape[1], dtype=predictions.dtype, device=predictions.device)
+            return predictions[..., self.column]
+        return predictions @ torch.arange(predictions.shape[-1], dtype=predictions.dtype, device=predictions.device)
 
     def linear(self, predictions: Tensor) -> Tensor:
         """Predictions on a scale without bounds: the logit of a probability, other values as they are."""
@@ -75,8 +83,9 @@ def target_of(black_box: BlackBox, name: str | None) -> Target:
     Raises UserError where there is none of that name, and where there are several classes and none is chosen.
     """
     outputs = black_box.outputs
-    if name is None and black_box.task == "multiclass":
-        raise ArgumentError("target", f"the classifier has several classes; choose from {', '.join(outputs)}", None)
+    if name is None and black_box.task in CHOSEN:
+        what = "classes" if black_box.task == "multiclass" else "findings"
+        raise ArgumentError("target", f"the classifier has several {what}; choose from {', '.join(outputs)}", None)
     if name is None:
         return Target(black_box, None if black_box.task == "ordinal" else 0)
     if name not in outputs:
@@ -93,13 +102,38 @@ def disagreement(black_box: BlackBox, predictions: Tensor, wanted: Tensor) -> Te
     if black_box.task == "regression":
         return F.mse_loss(predictions, wanted) / wanted.var().clamp_min(LOGIT_LIMIT)
     p, q = (x.clamp(LOGIT_LIMIT, 1.0 - LOGIT_LIMIT) for x in (wanted, predictions))
-    if black_box.task == "binary":
+    if black_box.task in ("binary", "multilabel"):  # each output has its opposite
         p, q = (torch.cat([1.0 - x, x], dim=1) for x in (p, q))
     return (p * (p.log() - q.log())).sum(dim=1).mean()
 
 
-@torch.no_grad()
 def predict(target: Target, images: Tensor, device: torch.device) -> Tensor:
     """Any number of images [N, C, H, W] in [-1, 1] -> [N] float32 on the CPU, without gradients."""
+    return target.of(predict_all(target.black_box, images, device))
+
+
+@torch.no_grad()
+def predict_all(black_box: BlackBox, images: Tensor, device: torch.device) -> Tensor:
+    """The same of all that it predicts, [N, K]."""
     size = max(1, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1]))
-    return torch.cat([target(part.to(device)).float().cpu() for part in images.split(size)])
+    return torch.cat([black_box(part.to(device)).float().cpu() for part in images.split(size)])
+
+
+def predict_each(black_box: BlackBox, several: Iterable[Tensor], device: torch.device) -> list[Tensor]:
+    """The same of several lots of images, [N_i, C, H, W] each -> [N_i, K] each: as many lots together as are predicted
+    at once, as a call may be dear however few images it is for.
+    """
+    found, waiting = list[Tensor](), list[Tensor]()
+
+    def ask() -> None:
+        predictions = predict_all(black_box, torch.cat(waiting), device)
+        found.extend(predictions.split([len(images) for images in waiting]))
+        waiting.clear()
+
+    for images in several:
+        waiting.append(images)
+        if sum(map(len, waiting)) * images.shape[-2] * images.shape[-1] >= PIXELS_AT_ONCE:
+            ask()
+    if waiting:
+        ask()
+    return found

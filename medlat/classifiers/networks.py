@@ -49,6 +49,8 @@ class ClassifierNetwork(nn.Module):
 
     def __init__(self, image: ImageSpec, task: Task, classes: list[str]) -> None:
         super().__init__()
+        if task == "multilabel":
+            raise ArgumentError("task", "a network that is trained here has one label; expected another task", task)
         self.image, self.task, self.classes = image, task, list(classes)
         self.outputs = outputs_of(task, self.classes)
         self.register_buffer("centre", torch.zeros(()))

@@ -47,6 +47,36 @@ def quality(
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}
 
 
+def below_chance(
+    task: Task, targets: np.ndarray, predictions: np.ndarray, groups: np.ndarray, seed: int = 0
+) -> str | None:
+    """A sentence where predictions are clearly worse than knowing nothing, None where they are not: where the 95%
+    interval over groups of a score that counts every class alike lies below chance as a whole. Arguments as above.
+
+    binary: the AUC; several classes: the balanced accuracy among the classes that occur; None of regressions, and of
+    fewer than 20 groups, where there is no interval.
+    """
+    occurring = np.unique(targets).astype(int)
+    if task == "regression" or len(occurring) < 2:
+        return None
+    if task == "binary":
+        name, chance, found = "AUC", 0.5, bootstrap(_headline(task)[1], targets, predictions, groups, seed)
+    else:
+        name, chance = "balanced accuracy", 1.0 / len(occurring)
+
+        def balanced(truth: np.ndarray, predicted: np.ndarray) -> float:
+            right = occurring[predicted[:, occurring].argmax(axis=1)] == truth
+            return float(np.mean([right[truth == k].mean() for k in np.unique(truth)]))
+
+        found = bootstrap(balanced, targets, predictions, groups, seed)
+    if not found.high < chance:
+        return None
+    return (
+        f"on {len(targets):,} held-out images of {len(np.unique(groups)):,} patients its {name} is {found.value:.2f} "
+        f"[{found.low:.2f}, {found.high:.2f}], and knowing nothing gives {chance:.2f}"
+    )
+
+
 def _headline(task: Task) -> tuple[str, Metric]:
     if task == "regression":
         return "r2", lambda t, p: r2(t, p[:, 0])

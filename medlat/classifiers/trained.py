@@ -31,7 +31,7 @@ class Trained:
     def __init__(self, network: ClassifierNetwork) -> None:
         self.network = network.eval().requires_grad_(False)
         self.task: Task = network.task
-        self.outputs = network.outputs
+        self.classes, self.outputs = network.classes, network.outputs
         self.cam_layer = network.cam_layer
 
     def logits(self, images: Tensor) -> Tensor:

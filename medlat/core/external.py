@@ -1,12 +1,13 @@
-"""Networks of the user's own, from files: fitting images to what they take, running them, and saying what is wrong.
+"""Networks of the user's own, from files: running them, and saying what is wrong. Images are fitted to what they take
+by `medlat.core.fitting`.
 
 A file in TorchScript is a program: `medlat.core.trial` runs it in a process of its own first, and it is loaded at its
 first call and run where the images are. A file in ONNX holds no code; it is loaded when the object is made, and run on
 the CPU. Feature extractors (`medlat.evaluation.features`) and classifiers (`medlat.classifiers.adapters`) use this.
 """
 
+import re
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from medlat.core.errors import ArgumentError, UserError, nearest
+from medlat.core.errors import ArgumentError, key_in, nearest
+from medlat.core.foreign import SCRIPTED, TORCHSCRIPT, what_it_is
 
-TORCHSCRIPT = ("version", "constants.pkl", "data.pkl", "code/")  # what every archive of torch.jit.save holds
+GPU = re.compile(r'"(cuda(?::[0-9]+)?)"')  # as the code of a TorchScript file names the device
+ELEMENTS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,46 +45,8 @@ class Culprit:
         return ArgumentError(argument, problem, of=self.owner)
 
 
-class Fitting:
-    """Brings images to the size, channels and range that a network takes.
-
-    size:      pixels a side that images are resized to (bilinear, antialiased); None: as they are.
-    channels:  that the network takes: greyscale is repeated; None: as many as the images have.
-    low, high: what the network takes for -1 and +1, e.g. 0 and 1, or 0 and 255.
-    batch:     images at a time.
-
-    Raises UserError for arguments that make no sense and, when called, where images do not fit.
-    """
-
-    def __init__(
-        self, culprit: Culprit, size: int | None, channels: int | None, low: float, high: float, batch: int
-    ) -> None:
-        self.culprit, self.size, self.channels = culprit, size, channels
-        self.low, self.high, self.batch = low, high, batch
-        for argument, value in (("size", size), ("channels", channels), ("batch", batch)):
-            if value is not None and value < 1:
-                raise culprit.wrong(argument, f"{value}, expected a whole number of at least 1")
-        if not low < high:
-            raise culprit.wrong("low", f"{low:g}, high: {high:g}, expected low below high")
-
-    def batches(self, images: Tensor) -> Iterator[Tensor]:
-        """Images [N, C, H, W] in [-1, 1] -> fitted parts of at most `batch`."""
-        assert images.dim() == 4, images.shape
-        assert len(images), "no images"
-        return map(self, images.split(self.batch))
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Images [N, C, H, W] in [-1, 1] -> [N, channels, size, size] float32 in [low, high]; differentiable."""
-        channels = self.channels or images.shape[1]
-        if images.shape[1] not in (1, channels):
-            expected = "1" if channels == 1 else f"1 or {channels}"
-            raise self.culprit.wrong(
-                "channels", f"{channels}, but the images have {images.shape[1]}; expected {expected}"
-            )
-        x = (images.float() + 1.0) * ((self.high - self.low) / 2.0) + self.low
-        if self.size is not None and x.shape[-2:] != (self.size, self.size):
-            x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        return x.expand(-1, channels, -1, -1)
+class NetworkFails(ArgumentError):
+    """A network raised an error on a batch of images."""
 
 
 class TorchScriptFile:
@@ -113,7 +77,17 @@ class TorchScriptFile:
         try:
             return self.network(batch)
         except Exception as error:  # whatever the program raises
-            raise fails(self.culprit, batch, error) from error
+            raise fails(self.culprit, batch, error, self._of_a_gpu()) from error
+
+    def _of_a_gpu(self) -> str:
+        """What is said of a program that names a GPU; "" of others."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                codes = [archive.read(name) for name in archive.namelist() if "/code/" in name and name.endswith(".py")]
+        except Exception:  # whatever damaged bytes lead to
+            return ""
+        found = GPU.search(b"\n".join(codes).decode(errors="replace"))
+        return f"its code names the device {found[1]}, as after tracing there: trace it on the CPU" if found else ""
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"network": None}  # another process loads it itself
@@ -137,9 +111,9 @@ def is_program(made: Any) -> bool:
 class ONNXFile:
     """A network in an ONNX file, run by onnxruntime on the CPU, without gradients.
 
-    It must have one input, float32 [N, C, H, W]; the first output is taken. Where the file fixes N
-    (`fixed_batch`), a smaller batch is filled up. An ONNX file is a graph of operators and holds no code; operators of
-    one's own are not loaded.
+    It must have one input, [N, C, H, W] or [N, H, W, C] of float32, float16 or uint8; the first output is taken. Where
+    the file fixes N that is `fixed_batch`. An ONNX file is a graph of operators and holds no code; operators of one's
+    own are not loaded.
 
     Raises UserError where the file is missing or of another format and, when called, where the network fails.
     """
@@ -149,22 +123,41 @@ class ONNXFile:
         check_file(path, culprit)
         self.session = _session(path, culprit)
         inputs = self.session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
-            found = ", ".join(f"{i.name} {i.type}" for i in inputs)
-            raise culprit.error(f"the network's inputs are {found}; expected one of float32 [N, C, H, W]")
-        self.input = inputs[0].name
-        first = inputs[0].shape[0] if inputs[0].shape else None
+        if len(inputs) != 1 or inputs[0].type not in ELEMENTS or len(inputs[0].shape) != 4:
+            found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+            raise culprit.error(f"the network's inputs are {found}; expected one of float32 [N, C, H, W], or NHWC")
+        self.input, self.dtype, self.shape = inputs[0].name, ELEMENTS[inputs[0].type], inputs[0].shape
+        first = self.shape[0]
         self.fixed_batch: int | None = first if isinstance(first, int) else None
 
     def __call__(self, batch: Tensor) -> Any:
-        x, n, fixed = batch.detach().cpu().numpy(), len(batch), self.fixed_batch
-        if fixed is not None and n < fixed:
-            x = np.concatenate([x, np.repeat(x[-1:], fixed - n, axis=0)])
+        x = batch.detach().cpu().numpy()
         try:
-            output = self.session.run(None, {self.input: np.ascontiguousarray(x)})[0]
+            return self.session.run(None, {self.input: np.ascontiguousarray(x)})[0]
         except Exception as error:  # onnxruntime's own exceptions have no common base
             raise fails(self.culprit, x, error) from error
-        return output[:n] if fixed is not None and output.shape[:1] == (fixed,) else output
+
+    def check_input(self, given: tuple[int, ...], layout: str, dtype: str) -> None:
+        """Raises UserError where the file says that it takes other images than these of the shape `given`, one of which
+        is [C, H, W], or with the layout NHWC [H, W, C]; it names every key that would fit.
+        """
+        declared: list[int | None] = [n if isinstance(n, int) else None for n in self.shape[1:]]
+        right = "NCHW" if declared[0] in (1, 3) else layout
+        if declared[2] in (1, 3):  # no image is that narrow
+            right = "NHWC"
+        channels, sides = (declared[2], declared[:2]) if right == "NHWC" else (declared[0], declared[1:])
+        if None not in sides and sides[0] != sides[1]:
+            raise self.culprit.error(f"it takes images of {sides[0]}x{sides[1]}; expected a network of square ones")
+        mine, own = (given[2], given[:2]) if layout == "NHWC" else (given[0], given[1:])
+        wrong = {"layout": right} if right != layout else {}
+        wrong |= {"channels": str(channels)} if channels not in (None, mine) else {}
+        size = next((side for side, n in zip(sides, own, strict=True) if side not in (None, n)), None)
+        wrong |= {"size": str(size)} if size is not None else {}
+        wrong |= {"dtype": self.dtype} if dtype != self.dtype else {}
+        if wrong:
+            keys = ", ".join(f"{key_in(self.culprit.owner, key)}={value}" for key, value in wrong.items())
+            takes = f"it takes {self.dtype} {['N', *self.shape[1:]]}, and is given {dtype} {['N', *given]}"
+            raise self.culprit.error(f"{takes}; expected {keys}".replace("'", ""))
 
 
 def _session(path: Path, culprit: Culprit) -> Any:
@@ -178,7 +171,9 @@ def _session(path: Path, culprit: Culprit) -> Any:
     try:
         return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
-        raise culprit.error(f"not an ONNX file that onnxruntime can run ({first_line(error)})") from error
+        found = what_it_is(path)
+        problem = first_line(error) if found is None or found[0] == "an ONNX file" else "; ".join(found)
+        raise culprit.error(f"not an ONNX file that onnxruntime can run ({problem})") from error
 
 
 def check_file(path: Path, culprit: Culprit) -> None:
@@ -195,19 +190,19 @@ def _check_archive(path: Path, culprit: Culprit) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()}
+        missing = [part for part in TORCHSCRIPT if not any(name.startswith(part) for name in names)]
+        problem = f"a zip without {', '.join(missing)}"
     except Exception as error:  # whatever damaged bytes lead to
-        raise culprit.error(f"not a TorchScript file ({first_line(error)})") from error
-    missing = [part for part in TORCHSCRIPT if not any(name.startswith(part) for name in names)]
+        missing, problem = [""], first_line(error)
     if missing:
-        raise culprit.error(
-            f"not a TorchScript file (a zip without {', '.join(missing)}); expected what "
-            f"torch.jit.script(network).save(FILE) writes"
-        )
+        what, right = what_it_is(path) or (problem, SCRIPTED)
+        raise culprit.error(f"not a TorchScript file ({what}); {right}")
 
 
-def fails(culprit: Culprit, batch: Tensor | np.ndarray, error: Exception) -> UserError:
-    """The message of a network that raised an error on a batch of images."""
-    return culprit.error(f"the network fails on images {list(batch.shape)} ({last_line(error)})")
+def fails(culprit: Culprit, batch: Tensor | np.ndarray, error: Exception, why: str = "") -> NetworkFails:
+    """The message of a network that raised an error on a batch of images. why: that is known better than it says."""
+    problem = f"the network fails on images {list(batch.shape)} ({why or last_line(error)})"
+    return NetworkFails(culprit.argument, problem, culprit.value, of=culprit.owner)
 
 
 def first_line(error: Exception) -> str:

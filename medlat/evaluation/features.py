@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlat.core.external import Culprit, Fitting, ONNXFile, TorchScriptFile
-from medlat.core.ranges import Width
+from medlat.core.external import Culprit, ONNXFile, TorchScriptFile
+from medlat.core.fitting import BYTES, Deviation, Fitting, Kind, Layout, Mean
+from medlat.core.ranges import Interval, Width
 from medlat.core.spaces import ImageSpec
 
 if TYPE_CHECKING:
@@ -35,10 +36,8 @@ class _FromFile:
 
     name:      results are called by it.
     path:      of the network's file.
-    size:      pixels a side that images are resized to (bilinear, antialiased); null: as they are.
-    channels:  that the network takes: greyscale is repeated; null: as many as the images have.
-    low, high: what the network takes for -1 and +1, e.g. 0 and 1, or 0 and 255.
-    batch:     images at a time.
+    size, channels, range, mean, std, layout, dtype, batch: the images that the network takes, see
+               `medlat.core.fitting.Fitting`.
 
     Raises UserError where the file is missing or of another format, and, when called, where images do not fit or the
     output is not one row of finite numbers per image.
@@ -52,20 +51,31 @@ class _FromFile:
         path: str | Path,
         size: Width | None = None,
         channels: Width | None = None,
-        low: float = -1.0,
-        high: float = 1.0,
+        range: Interval = (-1.0, 1.0),
+        mean: Mean = None,
+        std: Deviation = None,
+        layout: Layout = "NCHW",
+        dtype: Kind = "float32",
         batch: Width = 32,
     ) -> None:
         self.name = name
         self.culprit = Culprit(self, "path", str(path))
-        self.fitting = Fitting(self.culprit, size, channels, low, high, batch)
+        self.fitting = Fitting(self.culprit, size, channels, range, mean, std, layout, dtype, batch)
         self.network = self.kind(Path(path).expanduser(), self.culprit)
-        self.fitting.batch = self.network.fixed_batch or batch
+        if self.network.fixed_batch is not None:
+            self.fitting.batch, self.fitting.fixed_batch = self.network.fixed_batch, True
+
+    def for_images(self, image: ImageSpec) -> None:
+        """Get to know what the images of the data are. Raises UserError where the network says that it takes others."""
+        self.fitting.for_images(image)
+        if isinstance(self.network, ONNXFile):
+            self.network.check_input(self.fitting.shape(image), self.fitting.layout, self.fitting.dtype)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> np.ndarray:
         """Images [N, C, H, W] in [-1, 1] -> features [N, D] float32. Output of more axes is flattened."""
-        return np.concatenate([self._rows(self.network(part), len(part)) for part in self.fitting.batches(images)])
+        parts = self.fitting.batches(images)
+        return np.concatenate([self._rows(self.network(part), len(part))[:n] for part, n in parts])
 
     def _rows(self, output: Any, n: int) -> np.ndarray:
         """The output as [n, D] float32."""
@@ -94,13 +104,13 @@ class Inception(TorchScript):
     """An Inception network in TorchScript (see there) that takes RGB [N, 3, 299, 299] in [0, 255] and gives [N, D]."""
 
     def __init__(self, path: str | Path, name: str = "inception", batch: Width = 32) -> None:
-        super().__init__(name, path, size=299, channels=3, low=0.0, high=255.0, batch=batch)
+        super().__init__(name, path, size=299, channels=3, range=BYTES, batch=batch)
 
 
 class ONNX(_FromFile):
     """The user's network in an ONNX file, run by onnxruntime on the CPU; arguments as above.
 
-    It must have one input, float32 [N, C, H, W]; the first output is taken. Where the file fixes N, that is the batch.
+    It must have one input of four axes; the first output is taken. Where the file fixes N, that is the batch.
     """
 
     kind = ONNXFile
@@ -110,6 +120,8 @@ def check(extractor: Features, image: ImageSpec) -> None:
     """Run it on two made-up images of noise. Raises UserError where it does not take images of the data, or returns
     what it should not.
     """
+    if isinstance(extractor, _FromFile):
+        extractor.for_images(image)
     extractor(torch.rand(2, *image.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlat.classifiers.black_box import Target, predict
+from medlat.classifiers.black_box import Target, predict, predict_each
 from medlat.core.spaces import LatentModel, decode_in_parts
 from medlat.core.statistics import ridge_with_intercept, spearman_of_rows
 
@@ -49,7 +49,12 @@ class Traversal:
 
     def predictions_at(self, steps: Sequence[float]) -> Tensor:
         """Predictions at fixed steps, [N, S]."""
-        return torch.stack([self.predictions(torch.full((len(self.codes),), float(s))) for s in steps], dim=1)
+        return self.target.of(self.outputs_at(steps))
+
+    def outputs_at(self, steps: Sequence[float]) -> Tensor:
+        """All that the black box predicts at fixed steps, [N, S, K]."""
+        shown = (self.images(torch.full((len(self.codes),), float(step))) for step in steps)
+        return torch.stack(predict_each(self.target.black_box, shown, self.device), dim=1)
 
 
 @dataclass(frozen=True)

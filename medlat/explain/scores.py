@@ -11,9 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medlat.classifiers.black_box import PIXELS_AT_ONCE
+
 NEIGHBOURS = 5
 UNRELATED = 0.2  # |Spearman| with the prediction over real images below which a measurement should stay
 SAME = 0.02  # of the intensity range: pixels that change by less count as unchanged
+FURTHER = 2  # counterfactuals of an image beside the first, for diversity
 PARTS = 20  # that the pixels of a counterfactual are put in place in
 WEIGHTS = (0.8, 0.2)  # of the two sides of minimality, as in the code of Melistas et al.
 PAIRS = 2000  # of real images that say how far apart two are
@@ -80,11 +83,14 @@ def cout(
     change = (after - before).abs().sum(dim=1, keepdim=True).flatten(2)
     rank = change.argsort(dim=2, descending=True, stable=True).argsort(dim=2).reshape(-1, 1, *before.shape[2:])
     pixels, sign = change.shape[2], torch.from_numpy(np.where(rising, 1.0, -1.0))
-    curve = []
-    for part in range(parts + 1):
-        shown = torch.where(rank < round(part * pixels / parts), after, before)
-        curve.append(sign * (2.0 * predict(shown).double() - 1.0))  # p(asked side) - p(the other)
-    return torch.trapezoid(torch.stack(curve), dx=1.0 / parts, dim=0).numpy()
+    gone = torch.tensor([round(part * pixels / parts) for part in range(parts + 1)]).reshape(-1, 1, 1, 1, 1)
+    found = []
+    for some in torch.arange(len(before)).split(max(1, PIXELS_AT_ONCE // (pixels * (parts + 1)))):
+        shown = torch.where(rank[some] < gone, after[some], before[some])  # [parts + 1, images, C, H, W]
+        predicted = predict(shown.flatten(0, 1)).double().reshape(parts + 1, -1)
+        curve = sign[some] * (2.0 * predicted - 1.0)  # p(asked side) - p(the other)
+        found.append(torch.trapezoid(curve, dx=1.0 / parts, dim=0))
+    return torch.cat(found).numpy() if found else np.zeros(0)
 
 
 def minimality(

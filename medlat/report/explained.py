@@ -29,7 +29,7 @@ from medlat.report.rendering import Look
 from medlat.report.style import Figures, number
 
 MOST_SHOWN = 2 * ROWS_PER_FIGURE  # images in strips and sliders
-TEXTS = {"method", "score", "unit", "better", "control"}  # columns of the CSV files that hold no number
+TEXTS = {"method", "score", "unit", "better", "finding"}  # columns of the CSV files that hold no number
 QUALITY = {
     "auc": "AUC",
     "accuracy": "accuracy",
@@ -121,7 +121,7 @@ def explanation_sections(explained: Explanation, look: Look, figures: Figures) -
     pictures += [_flips(explained, figures), _mean_effect(explained, look, figures)]
     main, scores = explained.method, explained.scores
     deciding = [scorecard.deciding_table(scores, explained.followed, main), _links(explained)]
-    deciding += [_audit(explained), _exposed(explained)]
+    deciding += [_audit(explained), *_by_catch(explained), _exposed(explained)]
     text = (
         f"Held-out {look.nouns} are put into the latent space and moved along the direction that {main} found, until "
         f"the prediction changes as asked."
@@ -256,7 +256,7 @@ def _audit(explained: Explanation) -> Table:
     rows = []
     for row in read_table(path, Response) if (path := explained.folder / "audit.csv").exists() else []:
         found = Response(**row)
-        interval = f"[{number(found.low)}, {number(found.high)}]" if math.isfinite(found.low) else ""
+        interval = _interval(found.row())
         name = found.quantity.replace("_", " ")
         rows.append([name, found.response, interval, found.length, found.p, "; ".join(found.lacks) or "above chance"])
     unit = "logits" if explained.question.probability else "units"
@@ -268,6 +268,39 @@ def _audit(explained: Explanation) -> Table:
         "(experiments/audit): a hint to check, no proof."
     )
     return Table("What the classifier answers to", columns, rows, note)
+
+
+def _by_catch(explained: Explanation) -> list[Table]:
+    """What other findings do along the direction, beside the controls' directions."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in _rows(explained.folder / "by_catch.csv"):
+        found.setdefault(row["finding"], {})[row["method"]] = row
+    if not found:
+        return []
+    controls = [method for method in explained.controls if any(method in of for of in found.values())]
+    rows = []
+    for finding, of in found.items():
+        own = of[explained.method]
+        name = f"{finding} (explained)" if own["explained"] else finding
+        rows.append([name, own["change"], _interval(own), *(_beside(of.get(control)) for control in controls)])
+    columns = ["finding", "change of its logit for each σ", "95% interval", *controls]
+    note = (
+        "Mean over held-out images as far as images stay near the data; intervals over patients. Controls are moved "
+        "with the sign that raises the explained finding: their mean, its interval, and the most that one of their "
+        "directions does."
+    )
+    return [Table("What else the classifier says along the direction", columns, rows, note)]
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"[{number(row['low'])}, {number(row['high'])}]" if math.isfinite(row["low"]) else ""
+
+
+def _beside(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    most = f"; at most {number(row['largest'])} in {row['directions']:.0f}"
+    return f"{number(row['change'], sign=True)} {_interval(row)}".rstrip() + most
 
 
 def _exposed(explained: Explanation) -> Table:
@@ -298,6 +331,6 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _value(key: str, text: str) -> Any:
-    if key == "control":
+    if key in ("control", "explained"):
         return text in ("True", "true", "1")
     return text if key in TEXTS else float(text) if text else math.nan

@@ -1,13 +1,15 @@
 """The audit: what the classifier uses, by how it answers to each quantity alone, beside random changes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
-from medlat.classifiers.black_box import Target, predict
+from medlat.classifiers.black_box import Target, predict_each
 from medlat.core.tables import read_table, write_table
 from medlat.evaluation.semantics import per_person
 from medlat.explain.audit import Response, responses
@@ -26,6 +28,7 @@ class Audit(Step):
     """
 
     name = "audit"
+    version = 2
 
     def __init__(self, method: Method) -> None:
         self.method = method
@@ -58,8 +61,15 @@ def audited(context: Context, target: Target, space: str) -> list[Response]:
 
 def slopes(model: Any, space: str, base: Base, axes: np.ndarray, target: Target, device: torch.device) -> np.ndarray:
     """How predictions rise along each of the axes [A, D], for a unit of the code: [G, A] of patients."""
+    lengths: list[float] = []
+
+    def both_ends() -> Iterator[Tensor]:
+        for length, images in along_axes(model, space, base.codes, base.noise, axes, base.spread[: len(axes)]):
+            lengths.append(length)
+            yield images.flatten(0, 1)
+
     found = []
-    for length, images in along_axes(model, space, base.codes, base.noise, axes, base.spread[: len(axes)]):
-        ends = target.linear(predict(target, images.flatten(0, 1), device)).double().numpy().reshape(-1, 2)
+    for length, predictions in zip(lengths, predict_each(target.black_box, both_ends(), device), strict=True):
+        ends = target.linear(target.of(predictions)).double().numpy().reshape(-1, 2)
         found.append(per_person((ends[:, 1] - ends[:, 0]) / (2.0 * length), base.owners))
     return np.stack(found, axis=1)

@@ -3,9 +3,8 @@
 import copy
 import json
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from medlat.classifiers.black_box import PIXELS_AT_ONCE, BlackBox, Target, Task, target_of
+from medlat.classifiers.black_box import PIXELS_AT_ONCE, BlackBox, Target, target_of
 from medlat.classifiers.quality import quality, reliability
 from medlat.classifiers.trained import Trained, fit_temperature, load
 from medlat.config import build
@@ -29,83 +28,17 @@ from medlat.core.tables import write_table
 from medlat.data.batches import in_batches
 from medlat.data.image_store import ImageStore
 from medlat.steps import builders
+from medlat.steps.labels import Label, label_of
 from medlat.steps.methods import PERMUTED
-from medlat.steps.step import Context, Step, file_hash, trained
+from medlat.steps.own_classifier import compared, foretell, own_classifier, own_settings
+from medlat.steps.step import Context, Step, trained
 
 log = logging.getLogger(__name__)
 
 FILE = "classifier.safetensors"
+OWN_VERSION = 2  # of what is measured of the user's own: no training is to be done again for it
 ORACLE = "oracle"  # the classifier beside the one explained
 SAID = {"classifier": "classifier", PERMUTED: "classifier (permuted labels)", ORACLE: "classifier (oracle)"}
-
-
-@dataclass(frozen=True)
-class Label:
-    """What the data say of every image. values: [N] class numbers, or a quantity; classes: their names, or None."""
-
-    name: str
-    values: np.ndarray
-    classes: list[str] | None
-
-    def task(self, wanted: Task | None) -> Task:
-        """The task asked for, or the one that the classes suggest. Raises UserError where they do not go together."""
-        if self.classes is None:
-            found: Task = "regression"
-        elif len(self.classes) == 2:
-            found = "binary"
-        else:
-            found = "ordinal" if all(map(_is_number, self.classes)) else "multiclass"
-        orders = {"ordinal", "multiclass"} if found in ("ordinal", "multiclass") else {"ordinal", found}
-        if wanted is None or wanted == "regression" or (wanted in orders and found != "regression"):
-            return wanted or found
-        raise UserError(
-            f"classifier.task={wanted}: the label '{self.name}' has "
-            f"{'no classes' if self.classes is None else f'{len(self.classes)} classes'}; expected {found}"
-        )
-
-    def split_at(self, positive: Sequence[str]) -> "Label":
-        """Two classes of it: the ones named, and all others. Raises UserError where they are not among its classes, or
-        none is left.
-        """
-        if self.classes is None:
-            raise UserError(f"explain.positive: the label '{self.name}' has no classes; expected null")
-        for name in positive:
-            if name not in self.classes:
-                raise UserError(
-                    f"explain.positive: the label '{self.name}' has no class '{name}'{did_you_mean(name, self.classes)}"
-                )
-        rest = [name for name in self.classes if name not in positive]
-        if not rest or not positive:
-            raise UserError(f"explain.positive: expected some, not all, of {', '.join(self.classes)}")
-        chosen = [name for name in self.classes if name in positive]
-        rises = all(map(_is_number, self.classes)) and chosen == self.classes[-len(chosen) :]
-        names = [f"below {chosen[0]}", f"{chosen[0]} or more"] if rises else [" or ".join(rest), " or ".join(chosen)]
-        numbers = [self.classes.index(name) for name in chosen]
-        return Label(self.name, np.isin(self.values, numbers).astype(self.values.dtype), names)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def label_of(config: DictConfig, opened: ImageStore) -> Label | None:
-    """The label that the classifier is about, of two classes where `explain.positive` names one; None where the data
-    have none. Raises UserError for another name, and where there are several and none is chosen.
-    """
-    labels, name = opened.labels(), config.explain.label
-    if name is None and len(labels) > 1:
-        raise UserError(f"explain.label: the data have several labels; choose from {', '.join(sorted(labels))}")
-    if name is None:
-        name = next(iter(labels), None)
-    elif name not in labels:
-        raise UserError(f"explain.label={name}: the data have no such label{did_you_mean(name, labels)}")
-    if name is None:
-        return None
-    found, positive = Label(name, labels[name], opened.classes(name)), config.explain.positive
-    return found if positive is None else found.split_at([str(named) for named in positive])
 
 
 class Classifier(Step):
@@ -130,37 +63,45 @@ class Classifier(Step):
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         config = self._config(config)
-        section = build.plain(config.classifier)
         if builders.is_own_classifier(config):
-            if "path" in section:
-                section["path"] = file_hash(section["path"], "classifier.path")
-            found = {"own": section, "intensity_range": builders.intensity_range(config), "seed": config.seed}
+            found = own_settings(config) | {"seed": config.seed, "version": OWN_VERSION}
+            found["target"] = config.explain.target
         else:
+            section = build.plain(config.classifier)
             found = trained(config, section) | {name: section[name] for name in ("task", "bias")}
             found["permuted"] = config.explain.permuted if self.name == PERMUTED else 0
         return found | {"label": config.explain.label, "positive": build.plain(config.explain)["positive"]}
 
     def run(self, context: Context, out: Path) -> None:
-        config, opened, parts, spec = self._config(context.config), context.images, context.split, context.spec
+        config, opened, spec = self._config(context.config), context.images, context.spec
         label = label_of(config, opened)
         if builders.is_own_classifier(config):
-            found: list[BlackBox] = [builders.own_classifier(config, spec)]
+            found: list[BlackBox] = [own_classifier(config, spec, context.store.root)]
         else:
             found = [self._train(context, config, label, (out / file).parent) for file in files_of(config, self.name)]
-        if label is None:
-            (out / "quality.json").write_text("{}\n")
-            return
-        truth, groups, several = label.values[parts.test], opened.patient[parts.test], []
-        for black_box in found:
-            predictions = _predictions(black_box, opened, parts.test, spec, context.device)
-            with naming(config.classifier):
-                several.append(quality(black_box.task, truth, predictions, groups, seed=config.seed))
-        numbers = several[0] if self.name != PERMUTED else _means(several)
+        numbers = {} if label is None else self._quality(context, config, found, label, out)
+        if builders.is_own_classifier(config):
+            numbers |= foretell(config, found[0])
         (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
-        if found[0].task == "binary" and self.name != PERMUTED:
+        if numbers:
+            shown = {name: round(value, 3) for name, value in numbers.items()}
+            log.info("%s: %s on held-out patients", SAID[self.name], shown)
+
+    def _quality(
+        self, context: Context, config: DictConfig, found: Sequence[BlackBox], label: Label, out: Path
+    ) -> dict[str, float]:
+        opened, rows, own, several = context.images, context.split.test, builders.is_own_classifier(config), []
+        for black_box in found:
+            task, truth = black_box.task, label.values[rows]
+            predictions = _predictions(black_box, opened, rows, context.spec, context.device)
+            if own:
+                task, truth, predictions = compared(config, black_box, label, rows, predictions, opened.patient[rows])
+            several.append(quality(task, truth, predictions, opened.patient[rows], seed=config.seed))
+        if self.name == PERMUTED:
+            return _means(several)
+        if task == "binary":
             write_table(out / "reliability.csv", reliability(truth, predictions[:, 0]))
-        shown = {name: round(value, 3) for name, value in numbers.items()}
-        log.info("%s: %s on held-out patients", SAID[self.name], shown)
+        return several[0]
 
     def _train(self, context: Context, config: DictConfig, label: Label | None, out: Path) -> Trained:
         from medlat.data.module import SliceData
@@ -268,7 +209,7 @@ def _predictions(
 def load_black_box(config: DictConfig, artifact: Artifact, spec: ImageSpec, file: str = FILE) -> BlackBox:
     """The classifier: trained here, or the user's own. file: one of `files_of`."""
     if not (artifact.path / file).exists():
-        return builders.own_classifier(config, spec)
+        return own_classifier(config, spec, artifact.path.parents[1])
     return load(artifact.path / file, builders.named_classes(config))
 
 

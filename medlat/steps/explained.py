@@ -1,7 +1,7 @@
 """What an explanation is made of, and what it leaves for figures: images, saliency, the mean effect, inversion."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from torch import Tensor
 from medlat.classifiers.black_box import Target, predict
 from medlat.classifiers.trained import Trained
 from medlat.core.spaces import ImageSpec, LatentModel
-from medlat.core.tables import write_table
+from medlat.core.tables import read_table, write_table
+from medlat.explain.by_catch import Moved, by_catch, slopes
 from medlat.explain.counterfactuals import (
     Counterfactuals,
     TargetRange,
@@ -24,9 +25,12 @@ from medlat.explain.saliency import grad_cam, occlusion
 from medlat.measure.measurement import MeasurementSet
 from medlat.report.rendering import Look
 from medlat.steps import builders
-from medlat.steps.classifier import Label
 from medlat.steps.inversion import load_codes
+from medlat.steps.labels import Label
+from medlat.steps.methods import Method
 from medlat.steps.step import Context
+
+BY_CATCH = "by_catch.csv"
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class Subject:
 @dataclass
 class Explained:
     """By one method: for each of its directions that are followed a traversal, its predictions [N, S] and
-    counterfactuals.
+    counterfactuals, and all that the classifier predicts [N, S, K].
     """
 
     traversals: list[Traversal]
@@ -123,6 +127,7 @@ class Explained:
     found: list[Counterfactuals]
     names: list[str]  # of the directions
     seconds: float
+    outputs: Sequence[Tensor] = ()
 
 
 def _shown(subject: Subject) -> np.ndarray:
@@ -193,3 +198,26 @@ def save_inversion(subject: Subject, explained: Explained, out: Path) -> None:
         prediction_real=subject.predictions.numpy(),
         prediction_decoded=inverted.numpy(),
     )
+
+
+def others_of(
+    subject: Subject, method: Method, explained: Explained, ranges: Mapping[str, float], name: str
+) -> list[Moved]:
+    """What the classifier says of the other findings along the method's directions; [] where it has one question."""
+    target = subject.target
+    if target.black_box.task != "multilabel":
+        return []
+    assert target.column is not None
+    logits = [target.linear(each).double().numpy() for each in explained.outputs]
+    found = [
+        slopes(each, subject.steps, ranges.get(direction))
+        for each, direction in zip(logits, explained.names, strict=True)
+    ]
+    control, seed = method.role == "control", subject.context.config.seed
+    return by_catch(name, control, found, target.black_box.outputs, target.column, subject.groups, seed)
+
+
+def read_others(folder: Path) -> list[Moved]:
+    """What an explanation left of them; [] where it left nothing."""
+    path = folder / BY_CATCH
+    return [Moved.of(row) for row in read_table(path, Moved)] if path.exists() else []

@@ -21,6 +21,7 @@ from medlat.evaluation.naming import Named
 from medlat.evaluation.readout import centre_and_scale
 from medlat.explain import scorecard
 from medlat.explain.audit import Response, planted
+from medlat.explain.by_catch import told
 from medlat.explain.counterfactuals import Traversal, chosen_direction, counterfactuals
 from medlat.explain.cycles import Invert
 from medlat.explain.scores import unit_distance
@@ -40,12 +41,23 @@ from medlat.steps import builders
 from medlat.steps.audit import FILE as AUDIT
 from medlat.steps.audit import load_audit
 from medlat.steps.base_codes import base_codes
-from medlat.steps.classifier import ORACLE, files_of, label_of, load_target, predicted
+from medlat.steps.classifier import ORACLE, files_of, load_target, predicted
 from medlat.steps.directions import real_codes, space_sigma, supervision_for, target_range
-from medlat.steps.explained import Explained, FeatureSpace, Subject, save_inversion, save_mean_effect, save_series
+from medlat.steps.explained import (
+    BY_CATCH,
+    Explained,
+    FeatureSpace,
+    Subject,
+    others_of,
+    read_others,
+    save_inversion,
+    save_mean_effect,
+    save_series,
+)
 from medlat.steps.fidelity import feature_settings
 from medlat.steps.generator import BATCH
 from medlat.steps.inversion import explained_generator, load_codes, load_encoder
+from medlat.steps.labels import label_of
 from medlat.steps.methods import Method
 from medlat.steps.scoring import score
 from medlat.steps.semantics import features
@@ -65,7 +77,7 @@ class ExplanationBy(Step):
     """
 
     folder = "explanation_by"
-    version = 3
+    version = 4
 
     def __init__(self, method: Method, oracle: bool) -> None:
         self.method, self.name = method, f"explanation/{method.name}"
@@ -98,6 +110,8 @@ class ExplanationBy(Step):
         write_table(out / "flip_curve.csv", [row.row() for row in flips])
         followed = [{"direction": name, "range": ranges.get(name)} for name in explained.names]
         write_table(out / "followed.csv", followed)
+        if others := others_of(subject, self.method, explained, ranges, found.method):
+            write_table(out / BY_CATCH, [row.row() for row in others])
         predictions = explained.predictions[0].numpy()
         np.save(out / "predictions.npy", predictions)
         curve = scorecard.responses(found.method, predictions, subject.steps, subject.groups)
@@ -140,6 +154,9 @@ class Explanation(Step):
         write_table(out / "response_curves.csv", curves)
         flips = [row for folder in folders.values() for row in read_table(folder / "flip_curve.csv")]
         write_table(out / "flip_curves.csv", flips)
+        others = [row for folder in folders.values() for row in read_others(folder)]
+        if others:
+            write_table(out / BY_CATCH, [row.row() for row in others])
         responses = {name: np.load(folder / "predictions.npy") for name, folder in folders.items()}
         np.savez(out / "responses.npz", **responses, steps=np.array([float(s) for s in context.config.explain.steps]))
         main = context.directions(self.methods[0])
@@ -151,6 +168,7 @@ class Explanation(Step):
         audit, unit = load_audit(context), "logits" if asked["probability"] else "units"
         exposed, numbers = _exposed(named), {f"{row.quantity}/{x}": getattr(row, x) for row in audit for x in AUDITED}
         sentences = [_finding(asked, main.method, rows), _what_moves(named), weakest(links), _uses(audit, unit)]
+        sentences += [sentence for sentence in [told(others, main.method)] if sentence]
         if shortcut := _planted(context, audit):
             exposed["planted"], exposed["found"] = shortcut.quantity.replace("_", " "), shortcut.is_used
             numbers["bias_exposed"] = float(shortcut.is_used)
@@ -326,16 +344,16 @@ def _explain(subject: Subject, found: Directions, method: Method) -> Explained:
     space = found.space.name
     codes, _ = real_codes(subject.context, subject.untuned, space, "explained")
     start = time.monotonic()
-    traversals, predictions, shifted = [], [], []
+    traversals, predictions, shifted, outputs = [], [], [], []
     names, moves = zip(*_moves(subject, found, method, codes), strict=True)
     for move in track(moves, f"explaining by {found.method}", len(moves)):
         traversal = Traversal(subject.model, space, codes, move, subject.target, subject.device, subject.noise)
         traversals.append(traversal)
-        predictions.append(traversal.predictions_at(subject.steps))
+        outputs.append(traversal.outputs_at(subject.steps))
+        predictions.append(subject.target.of(outputs[-1]))
         shifted.append(counterfactuals(traversal, subject.steps, predictions[-1], subject.asked))
-    return Explained(
-        traversals, predictions, shifted, list(names), (time.monotonic() - start) / len(codes) / len(traversals)
-    )
+    seconds = (time.monotonic() - start) / len(codes) / len(traversals)
+    return Explained(traversals, predictions, shifted, list(names), seconds, outputs)
 
 
 def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from medlat.classifiers.asking import Asked
 from medlat.config import build
 from medlat.core import machine
 from medlat.core.checkpoints import save_generator
@@ -65,6 +66,8 @@ def train_generator(context: Context, out: Path) -> None:
     schedule, hardware = builders.schedule(config), builders.hardware(config)
     asks = builders.asks_classifier(config)
     classifier = load_black_box(config, context.artifacts["classifier"], spec) if asks else None
+    if isinstance(classifier, Asked):  # the images of a training are new each time: no answer is worth keeping
+        classifier = classifier.black_box
     module = builders.module(config, network, schedule.steps, classifier)
     augment, steps = builders.augment(config), schedule.steps
     data = SliceData(context.images, context.split, spec, schedule.batch_size, steps, config.seed, augment)

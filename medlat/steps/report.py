@@ -28,6 +28,7 @@ from medlat.steps.classifier import ORACLE
 from medlat.steps.generator import curves, grids
 from medlat.steps.measurements import read_numbers
 from medlat.steps.methods import PERMUTED
+from medlat.steps.own_classifier import stochastic
 from medlat.steps.step import Context, Step
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             *_small_numbers(measured),
             *_training_warnings(training),
             *filter(None, [copying.warning(fidelity, info["modality"]["noun"])]),
+            *(_classifier_warnings(context.folder("classifier")) if "classifier" in context.artifacts else []),
         ],
         "account": lines,
         "controls": [method.name for method in context.methods if method.role == "control"],
@@ -97,7 +99,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     else:
         leave_no_page(folder)
         log.info("report: tables only (report.page=false), in %s", folder)
-    for table in ("semantics", "names", "scorecard", "audit"):
+    for table in ("semantics", "names", "scorecard", "audit", "by_catch"):
         if (folder / f"{table}.csv").exists():
             tracker.table(table, _table(folder / f"{table}.csv"))
     tracker.artifact(f"{config.name}-directions", "directions", folder / "directions.safetensors")
@@ -114,13 +116,13 @@ def code() -> str:
 
 
 def _explanation(context: Context, folder: Path) -> dict[str, float]:
-    """The scorecard and the audit go to the run's folder. Returns the numbers of the explanation, the
+    """The scorecard, the audit and the by-catch go to the run's folder. Returns the numbers of the explanation, the
     classifiers and the inversion.
 
     Times stay in the tables: the same run again has the same numbers.
     """
     found = context.folder("explanation")
-    for table in ("scorecard", "audit"):
+    for table in ("scorecard", "audit", "by_catch"):
         if (found / f"{table}.csv").exists():
             copy_whole(found / f"{table}.csv", folder)
     numbers = {f"explanation/{k}": v for k, v in _json(found / "metrics.json").items()}
@@ -189,6 +191,13 @@ def _small_numbers(numbers: Mapping[str, float]) -> list[str]:
                 f"others may differ."
             )
     return found
+
+
+def _classifier_warnings(folder: Path) -> list[str]:
+    numbers = _json(folder / "quality.json")
+    if "repeats" not in numbers:
+        return []
+    return [f"The classifier: {stochastic(numbers['differs'], int(numbers['repeats']))}."]
 
 
 def _training_warnings(records: list[dict[str, Any]]) -> list[str]:

@@ -19,6 +19,7 @@ from medlat.explain import scorecard, scores
 from medlat.explain.counterfactuals import Traversal, counterfactuals, further_directions, monotonicity
 from medlat.explain.cycles import changes, composition, mean_change, reversibility
 from medlat.explain.scorecard import BY_KEY, Flips, Row
+from medlat.explain.scores import FURTHER
 from medlat.inversion.mapping import map_codes, map_directions
 from medlat.steps import builders
 from medlat.steps.base_codes import base_codes
@@ -26,7 +27,6 @@ from medlat.steps.directions import found_by, real_codes, space_sigma
 from medlat.steps.explained import Explained, Subject
 from medlat.steps.methods import Method
 
-FURTHER = 2  # counterfactuals of an image beside the first, for diversity
 ORTHOGONAL = 0.01  # |cosine| up to which two directions count as such
 ASKED = 1000  # training images that give the direction of a classifier of random weights
 

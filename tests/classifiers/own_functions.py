@@ -55,6 +55,16 @@ def ones(images):
     return torch.ones(len(images), 3)
 
 
+def two_ones(images):
+    return torch.ones(len(images), 2)
+
+
+def findings(images):
+    """Three of them: brightness, darkness, and one that is always 0.485."""
+    bright = images.mean(dim=(1, 2, 3))
+    return torch.stack([bright, 1.0 - bright, torch.full_like(bright, 0.485)], dim=1)
+
+
 def large(images):
     return torch.tensor([[4.0, -3.0, 0.0]]).expand(len(images), 3)
 
@@ -62,3 +72,9 @@ def large(images):
 def half(images):
     """Rounded as half precision does."""
     return torch.tensor([[0.3, 0.3, 0.4005]]).expand(len(images), 3).half()
+
+
+def dropout(images):
+    """Darkness of a tenth of the pixels, drawn anew at each call."""
+    kept = torch.nn.functional.dropout(torch.ones_like(images), 0.9, training=True)
+    return 1.0 - (images * kept).mean(dim=(1, 2, 3)).clamp(0.0, 1.0)

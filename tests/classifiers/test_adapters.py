@@ -11,6 +11,7 @@ from medlat.classifiers.adapters import (
     TorchScriptClassifier,
     check,
 )
+from medlat.classifiers.black_box import target_of
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import Trained
 from medlat.core.checkpoints import save_generator
@@ -60,7 +61,7 @@ def scripted(tmp_path, module):
 
 @pytest.mark.parametrize("function", ["darkness", "as_array", "two_columns"])
 def test_a_binary_function_may_return_one_or_two_columns(function):
-    black_box = own(function, low=0.0, high=1.0)
+    black_box = own(function, range=(0.0, 1.0))
     assert (black_box.task, black_box.outputs, black_box.differentiable) == ("binary", ("tumour",), False)
     found = black_box(greys())
     assert found.dtype == torch.float32
@@ -84,7 +85,7 @@ def test_logits_become_probabilities(tmp_path):
 
 def test_values_of_a_regression_stay_as_they_are(tmp_path):
     net = scripted(tmp_path, Linear(1))
-    black_box = TorchScriptClassifier(net, "regression", ["age"], low=0.0, high=100.0)
+    black_box = TorchScriptClassifier(net, "regression", ["age"], range=(0.0, 100.0))
     assert torch.allclose(black_box(greys()), torch.tensor([[0.0], [50.0], [100.0]]))
     assert black_box.outputs == ("age",)
     assert torch.allclose(own("counts", "regression", ["n"])(greys()), torch.full((3, 1), 3.0)), "[N] will do"
@@ -96,7 +97,7 @@ def test_probabilities_of_half_precision_are_brought_to_a_sum_of_one():
 
 
 def test_images_are_fitted_and_come_in_batches():
-    assert own("shapes", size=8, channels=3, low=0.0, high=255.0)(greys()).tolist() == [[1.0]] * 3
+    assert own("shapes", size=8, channels=3, range=(0.0, 255.0))(greys()).tolist() == [[1.0]] * 3
     assert own("counts", "regression", ["n"], batch=2)(greys()).tolist() == [[2.0], [2.0], [1.0]]
 
 
@@ -114,7 +115,7 @@ def test_gradients_in_the_images(tmp_path):
     assert torch.allclose(images.grad, torch.full((1, 1, 4, 4), 0.25 / 16))
     without = TorchScriptClassifier(net, "binary", TWO, output="logits", differentiable=False)
     assert not without(images).requires_grad
-    assert own("darkness", low=0.0, high=1.0, differentiable=True)(images).requires_grad
+    assert own("darkness", range=(0.0, 1.0), differentiable=True)(images).requires_grad
 
 
 @pytest.mark.parametrize("n", ["N", 2])
@@ -161,21 +162,72 @@ def test_output_of_another_shape():
         own("darkness", "multiclass", THREE)(greys())
 
 
-def test_output_that_is_no_probabilities():
-    message = r"^output: probabilities, but it returns values from -3 to 4; .*output=logits$"
-    with pytest.raises(UserError, match=message):
-        own("large", "multiclass", THREE)(greys())
-    with pytest.raises(UserError, match=r"those of an image sum to 3; expected 1, or output=logits$"):
-        own("ones", "multiclass", THREE)(greys())
+@pytest.mark.parametrize(
+    ("function", "task", "classes", "output", "message"),
+    [
+        (
+            "large",
+            "multiclass",
+            THREE,
+            "probabilities",
+            r"^output: probabilities, but .* from -3 to 4; .* before its softm",
+        ),
+        (
+            "large",
+            "multilabel",
+            THREE,
+            "probabilities",
+            r"^output: probabilities, but .* before its sigmoid, output=logits$",
+        ),
+        (
+            "ones",
+            "multiclass",
+            THREE,
+            "probabilities",
+            r"^task: multiclass, but .* sum to 3; .* the task is multilabel$",
+        ),
+        ("ones", "ordinal", THREE, "probabilities", r"^task: ordinal, but .* sum to 3; .* the task is multilabel$"),
+        (
+            "two_ones",
+            "binary",
+            TWO,
+            "probabilities",
+            r"^task: binary, but .* or one column, the probability of tumour$",
+        ),
+        ("three", "multiclass", THREE, "logits", r"^output: logits, but .* probabilities already: .*expected probab"),
+        ("two_columns", "binary", TWO, "logits", r"^output: logits, but .* probabilities already"),
+    ],
+)
+def test_output_that_is_not_what_is_said_of_it(function, task, classes, output, message):
+    """What would change the numbers and not their name is no advice: logits of what sums to 3."""
+    with pytest.raises(UserError, match=message) as caught:
+        own(function, task, classes, output=output, range=(0.0, 1.0))(greys())
+    assert ("output=logits" in str(caught.value)) == (function == "large")
+
+
+def test_findings_that_are_each_predicted_for_themselves():
+    found = own("findings", "multilabel", THREE, range=(0.0, 1.0))(greys())
+    torch.testing.assert_close(found, torch.tensor([[0.0, 1.0, 0.485], [0.5, 0.5, 0.485], [1.0, 0.0, 0.485]]))
+    logits = own("large", "multilabel", THREE, output="logits")
+    torch.testing.assert_close(logits(greys())[0], torch.tensor([4.0, -3.0, 0.0]).sigmoid())
+    assert logits.outputs == ("a", "b", "c")
+    with pytest.raises(UserError, match=r"^target=null: the classifier has several findings; choose from a, b, c$"):
+        target_of(logits, None)
+    assert target_of(logits, "b")(greys()).tolist() == pytest.approx([1.0 / (1.0 + np.exp(3.0))] * 3)
+
+
+def test_no_network_is_trained_for_several_findings_here():
+    with pytest.raises(UserError, match=r"^task=multilabel: "):
+        ResNet(SPEC, "multilabel", TWO, width=8)
 
 
 def test_channels_that_do_not_fit(tmp_path):
     with pytest.raises(UserError, match=r"^channels: 1, but the images have 3; expected 1$"):
         own("darkness", channels=1)(greys().repeat(1, 3, 1, 1))
     net = scripted(tmp_path, Colour())
-    message = r"^path=.*net\.pt: the network fails .* expected channels=3$"
+    message = r"^path=.*net\.pt: the network fails on images \[2, 1, 16, 16\] .*; it answers with channels=3$"
     with pytest.raises(UserError, match=message):
-        TorchScriptClassifier(net, "binary", TWO, output="logits")(greys())
+        check(TorchScriptClassifier(net, "binary", TWO, output="logits"), SPEC)
     assert TorchScriptClassifier(net, "binary", TWO, output="logits", channels=3)(greys()).shape == (3, 1)
 
 
@@ -233,8 +285,8 @@ def test_a_function_beside_the_command(tmp_path, monkeypatch):
 
 
 def test_check_runs_it_on_two_images():
-    check(own("darkness", low=0.0, high=1.0), SPEC)
-    check(own("darkness", low=0.0, high=1.0, differentiable=True), SPEC)
+    check(own("darkness", range=(0.0, 1.0)), SPEC)
+    check(own("darkness", range=(0.0, 1.0), differentiable=True), SPEC)
     with pytest.raises(UserError, match="raises ValueError"):
         check(own("fails"), SPEC)
     with pytest.raises(UserError, match=r"^channels: 1, but the images have 3"):
@@ -244,6 +296,72 @@ def test_check_runs_it_on_two_images():
 def test_check_finds_gradients_that_are_not_there():
     with pytest.raises(UserError, match=r"^differentiable=true: .* no gradient .*; expected false$"):
         check(own("three", "multiclass", THREE, differentiable=True), SPEC)
+
+
+class Flat(torch.nn.Module):
+    """Takes bytes of colour images of 32x32 with the channels last, eight at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = torch.nn.Linear(32 * 32 * 3, 1)
+
+    def forward(self, x):
+        assert x.dtype == torch.uint8
+        return self.line(x.float().reshape(8, 32 * 32 * 3) / 255.0).sigmoid()
+
+
+def test_a_network_that_takes_bytes_channels_last_and_eight_at_a_time(tmp_path):
+    net = scripted(tmp_path, flat := Flat())
+    given = {"size": 32, "channels": 3, "range": (0.0, 255.0), "layout": "NHWC", "dtype": "uint8"}
+    given |= {"batch": 8, "fixed_batch": True}
+    black_box = TorchScriptClassifier(net, "binary", TWO, **given, differentiable=False)
+    check(black_box, SPEC)
+    found = black_box(greys().repeat(3, 1, 1, 1))
+    assert found.shape == (9, 1)
+    weight, bias = flat.line.weight.sum(), flat.line.bias
+    levels = torch.tensor([0.0, 128.0 / 255.0, 1.0]).repeat(3)
+    torch.testing.assert_close(found[:, 0], (levels * weight + bias).sigmoid().detach(), atol=1e-5, rtol=1e-4)
+    with pytest.raises(UserError, match=r"^differentiable=true: whole numbers .* have no gradients; expected false$"):
+        TorchScriptClassifier(net, "binary", TWO, **given)
+
+
+def test_values_in_the_data_unit(tmp_path):
+    black_box = TorchScriptClassifier(scripted(tmp_path, Linear(1)), "regression", ["HU"], range="data")
+    check(black_box, SPEC)
+    assert black_box(greys())[:, 0].tolist() == [-1000.0, 500.0, 2000.0]
+
+
+# --- what answers differently each time -------------------------------------------------------------------------------
+
+
+def test_what_answers_differently_is_found_by_asking_twice():
+    steady = own("darkness", range=(0.0, 1.0))
+    check(steady, SPEC)
+    assert (steady.differs, steady.repeats) == (0.0, 1)
+    drawn = own("dropout", range=(0.0, 1.0))
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    check(drawn, SPEC)
+    assert torch.equal(torch.get_rng_state(), state), "nobody else's draws change"
+    assert drawn.differs > 0.01
+    assert drawn.repeats == 8
+    given = own("dropout", range=(0.0, 1.0), repeats=3)
+    check(given, SPEC)
+    assert given.repeats == 3
+
+
+def test_the_mean_of_several_answers():
+    """Of a grey of 0.5 the mean of n is 0.5 with a spread that falls with the root of n; the same in every run."""
+    grey = torch.zeros(200, 1, 16, 16)
+    spread = {n: float(own("dropout", range=(0.0, 1.0), repeats=n)(grey).std()) for n in (2, 8, 32)}
+    assert spread[2] == pytest.approx(0.5 * 3.0 / 16.0 / 2.0**0.5, rel=0.2)  # of 256 pixels, each 10 with p = 0.1
+    assert spread[8] == pytest.approx(spread[2] / 2.0, rel=0.25)
+    assert spread[32] == pytest.approx(spread[2] / 4.0, rel=0.25)
+    many = own("dropout", range=(0.0, 1.0), repeats=8)
+    first = many(grey)
+    torch.manual_seed(9)
+    assert torch.equal(many(grey), first)
+    assert float(first.mean()) == pytest.approx(0.5, abs=0.01)
 
 
 # --- medlat's own -----------------------------------------------------------------------------------------------------

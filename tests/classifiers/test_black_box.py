@@ -4,7 +4,8 @@ import pytest
 import torch
 from toy_models import Pixels, Quarters
 
-from medlat.classifiers.black_box import Target, disagreement, predict, target_of
+from medlat.classifiers import black_box
+from medlat.classifiers.black_box import Target, disagreement, predict, predict_each, target_of
 from medlat.core.errors import UserError
 
 
@@ -63,6 +64,27 @@ def test_disagreement_by_hand():
     one, half = torch.tensor([[1.0]]), torch.tensor([[0.5]])
     assert disagreement(binary, half, one).item() == pytest.approx(math.log(2.0), abs=1e-4)
     assert 0.0 < disagreement(binary, one, half).item() < 7.0, "certain and wrong is bounded"
+    several = Grades()
+    several.task = "multilabel"
+    by_hand = sum(a * math.log(a / b) + (1 - a) * math.log((1 - a) / (1 - b)) for a, b in zip(p[0], q[0], strict=True))
+    assert disagreement(several, q, p).item() == pytest.approx(float(by_hand), rel=1e-5), "each finding for itself"
     binary.task = "regression"
     values = torch.tensor([[0.0], [2.0], [4.0]])
     assert disagreement(binary, values + 2.0, values).item() == pytest.approx(1.0), "in variances, 4 here"
+
+
+def test_several_lots_are_asked_for_together(monkeypatch):
+    """Of images of 4x4, at most 48 pixels at once: three images."""
+    monkeypatch.setattr(black_box, "PIXELS_AT_ONCE", 48)
+    asked, sizes = Quarters(3.0, 0.0, 0.0, 1.0), []
+
+    def counted(images):
+        sizes.append(len(images))
+        return asked(images)
+
+    lots = [IMAGES[:1], IMAGES[1:2], IMAGES[2:4], IMAGES[4:]]
+    found = predict_each(counted, iter(lots), torch.device("cpu"))
+    assert [len(each) for each in found] == [1, 1, 2, 1]
+    torch.testing.assert_close(torch.cat(found), asked(IMAGES))
+    assert sizes == [3, 1, 1], "four when the third lot is there, in two parts, and one that is left"
+    assert predict_each(counted, [], torch.device("cpu")) == []

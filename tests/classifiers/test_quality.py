@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc, binary_calibration_error, multiclass_cohen_kappa
 
-from medlat.classifiers.quality import expected_calibration_error, quality, reliability
+from medlat.classifiers.quality import below_chance, expected_calibration_error, quality, reliability
 from medlat.core.errors import UserError
 from medlat.core.statistics import auc, mean_auc, quadratic_kappa, r2
 
@@ -145,3 +145,29 @@ def test_reliability():
 def test_labels_that_are_not_the_classes(task, predictions, truth, message):
     with pytest.raises(UserError, match=rf"^classes: .*{message}"):
         quality(task, np.array(truth), predictions, np.arange(2))
+
+
+def test_below_chance_is_said_where_it_is_clear(rng):
+    groups = np.repeat(np.arange(40), 5)
+    truth = np.arange(200) % 2
+    right = np.clip(np.where(truth == 1, 0.8, 0.2) + rng.normal(0.0, 0.2, 200), 0.0, 1.0)[:, None]
+    assert below_chance("binary", truth, right, groups) is None
+    said = below_chance("binary", truth, 1.0 - right, groups)
+    assert said is not None
+    assert said.startswith("on 200 held-out images of 40 patients its AUC is 0.0")
+    assert said.endswith("and knowing nothing gives 0.50")
+    assert below_chance("binary", truth, rng.uniform(size=(200, 1)), groups) is None, "useless is not below chance"
+    assert below_chance("binary", truth, np.full((200, 1), 0.5), groups) is None
+    assert below_chance("binary", truth, 1.0 - right, np.arange(200) % 10) is None, "ten patients have no interval"
+    assert below_chance("regression", truth, 1.0 - right, groups) is None
+
+
+def test_below_chance_among_the_classes_that_occur(rng):
+    """Four classes, of which the data have three: it always says the next one, or nothing but the fourth."""
+    groups, truth = np.repeat(np.arange(40), 6), np.arange(240) % 3
+    shifted, fourth = np.eye(4)[(truth + 1) % 3], np.tile(np.eye(4)[3], (240, 1))
+    said = below_chance("multiclass", truth, shifted, groups)
+    assert said is not None
+    assert "its balanced accuracy is 0.00 [0.00, 0.00], and knowing nothing gives 0.33" in said
+    assert below_chance("multiclass", truth, fourth, groups) is None, "of the three it knows nothing"
+    assert below_chance("multiclass", truth, np.eye(4)[truth], groups) is None

@@ -41,6 +41,7 @@ ALLOWED = {
     "reference": (0, 0.0),  # red
     "intercept": (-1, 0, -1.0, 0.0),
     **dict.fromkeys(("white", "black", "fill"), (-1, 0, -1.0, 0.0)),  # stored values
+    "mean": (-1, 0, -1.0, 0.0),  # of what a network takes
     "label": (-1, 0, ABSURD),  # by its number; which there are, the file says
     "max_damaged": (0, 0.0),  # not one damaged file
     "validation": (0, 0.0),  # none is held out for curves
@@ -245,7 +246,7 @@ NET = "classifier=python classifier.function=toy_models:brightness classifier.ta
         (f"store=/tmp/{'x' * 300}", f"store=/tmp/{'x' * 300}: cannot be made (File name too long)"),
         (f"store={__file__}/store", f"store={__file__}/store: cannot be made ({__file__} is a file)"),
         (f"{NET} explain.target=nope", "explain.target=nope: the classifier predicts no such thing; choose from yes"),
-        (f"{NET} classifier.low=1", "classifier.low: 1, high: 1, expected low below high"),
+        (f"{NET} classifier.range=[1,1]", "classifier.range"),
         ("data.split.test=0.7 data.split.validation=0.5", "data.split.validation=0.5: with data.split.test"),
         # the key that was typed
         ("controls.random.count=0", "controls.random.count=0: expected a whole number of at least 1"),

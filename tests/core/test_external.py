@@ -13,14 +13,10 @@ import torch
 
 from medlat.core import trial
 from medlat.core.errors import Keys, UserError
-from medlat.core.external import Culprit, Fitting, ONNXFile, TorchScriptFile, first_line, last_line
+from medlat.core.external import Culprit, ONNXFile, TorchScriptFile, first_line, last_line
 from medlat.core.trial import tried
 
 CULPRIT = Culprit(SimpleNamespace(config_keys=Keys("some")), "path", "net.pt")
-
-
-def fitting(size=None, channels=None, low=-1.0, high=1.0, batch=2):
-    return Fitting(CULPRIT, size, channels, low, high, batch)
 
 
 class Mean(torch.nn.Module):
@@ -37,48 +33,6 @@ def script(tmp_path) -> Path:
     path = tmp_path / "net.pt"
     torch.jit.script(Mean()).save(str(path))
     return path
-
-
-def test_range_channels_and_size():
-    images = torch.tensor([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1).expand(3, 1, 4, 4)
-    fitted = fitting(size=2, channels=3, low=0.0, high=255.0)(images)
-    assert fitted.shape == (3, 3, 2, 2)
-    assert torch.allclose(fitted[:, :, 0, 0], torch.tensor([[0.0], [127.5], [255.0]]).expand(3, 3), atol=1e-4)
-    assert torch.equal(fitting()(images), images)
-
-
-def test_parts_are_in_order_and_no_larger_than_the_batch():
-    images = torch.arange(5.0).reshape(5, 1, 1, 1)
-    parts = list(fitting().batches(images))
-    assert [len(part) for part in parts] == [2, 2, 1]
-    assert torch.equal(torch.cat(parts), images)
-
-
-def test_gradients_pass_the_fitting():
-    images = torch.zeros(1, 1, 4, 4, requires_grad=True)
-    fitting(size=2, channels=3, low=0.0, high=10.0)(images).sum().backward()
-    assert images.grad.sum() == pytest.approx(3 * 4 * 5.0), "three channels, 2x2 pixels, half the range"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"size": 0}, r"some\.size: 0, expected a whole number of at least 1"),
-        ({"channels": -1}, r"some\.channels: -1, expected"),
-        ({"batch": 0}, r"some\.batch: 0, expected"),
-        ({"low": 1.0}, r"some\.low: 1, high: 1, expected low below high"),
-    ],
-)
-def test_arguments_that_make_no_sense(arguments, message):
-    with pytest.raises(UserError, match=f"^{message}"):
-        fitting(**arguments)
-
-
-@pytest.mark.parametrize(("channels", "expected"), [(1, "1"), (4, "1 or 4")])
-def test_channels_that_do_not_fit(channels, expected):
-    message = rf"^some\.channels: {channels}, but the images have 3; expected {expected}$"
-    with pytest.raises(UserError, match=message):
-        fitting(channels=channels)(torch.zeros(1, 3, 4, 4))
 
 
 @pytest.mark.parametrize("kind", [TorchScriptFile, ONNXFile])
@@ -136,13 +90,16 @@ def zip_of(path, *names):
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda path: torch.save(Mean().state_dict(), path), r"a zip without constants\.pkl, code/\); expected what"),
-        (lambda path: torch.save(Mean(), path), r"a zip without constants\.pkl, code/\)"),
+        (
+            lambda path: torch.save(Mean().state_dict(), path),
+            r"a state dict: .*\); expected what torch\.jit",
+        ),
+        (lambda path: torch.save(Mean(), path), r"a pickled object \(.*test_external\.Mean\), which could run code"),
         (
             lambda path: zip_of(path, "../../x", "\x1b[2J/code"),
-            r"a zip without version, constants\.pkl, data\.pkl, code/",
+            r"a zip without constants\.pkl, data\.pkl, code/",
         ),
-        (lambda path: zip_of(path), "a zip without version"),
+        (lambda path: zip_of(path), "a zip without constants"),
         (lambda path: path.write_bytes(path.read_bytes()[:-40]), "File is not a zip file"),
         (lambda path: path.write_text("not a network"), "File is not a zip file"),
     ],
@@ -160,6 +117,79 @@ def test_a_script_that_is_damaged_inside_fails_at_its_call(tmp_path):
     network = TorchScriptFile(tmp_path / "net.pt", CULPRIT)
     with pytest.raises(UserError, match=r"^some\.path=net\.pt: not a TorchScript file \("):
         network(torch.zeros(1, 1, 2, 2))
+
+
+class Bare(torch.nn.Module):
+    def forward(self, x):
+        return torch.sigmoid(x.mean(dim=(2, 3)) + torch.linspace(-1.0, 1.0, 14))
+
+
+def test_a_script_without_a_single_weight(tmp_path):
+    """Its archive has the version elsewhere."""
+    torch.jit.script(Bare()).save(str(tmp_path / "net.pt"))
+    assert TorchScriptFile(tmp_path / "net.pt", CULPRIT)(torch.zeros(2, 1, 2, 2)).shape == (2, 14)
+
+
+class OfAGPU(torch.nn.Module):
+    def forward(self, x):
+        return x.mean(dim=(2, 3)) + torch.zeros(1, device="cuda:0")
+
+
+def test_a_script_that_names_a_gpu_is_told_where_there_is_none(tmp_path):
+    """As where it was traced there. One that has the name of a GPU and does not need it answers."""
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    torch.jit.script(OfAGPU()).save(str(tmp_path / "net.pt"))
+    with pytest.raises(UserError, match=r"names the device cuda:0, as after tracing there: trace it on the CPU\)$"):
+        TorchScriptFile(tmp_path / "net.pt", CULPRIT)(torch.zeros(1, 1, 2, 2))
+
+
+# --- what an ONNX file says of its input ------------------------------------------------------------------------------
+
+
+def declared(tmp_path, shape, element="FLOAT"):
+    """A file whose input has these axes, which it returns."""
+    pytest.importorskip("onnxruntime")
+    onnx, helper = pytest.importorskip("onnx"), pytest.importorskip("onnx.helper")
+    x, y = (helper.make_tensor_value_info(name, getattr(onnx.TensorProto, element), shape) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y])
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "net.onnx")
+    return ONNXFile(tmp_path / "net.onnx", CULPRIT)
+
+
+@pytest.mark.parametrize(
+    ("shape", "element", "given", "layout", "dtype", "expected"),
+    [
+        (["N", 3, 64, 64], "FLOAT", (3, 64, 64), "NCHW", "float32", None),
+        (["N", "C", "H", "W"], "FLOAT", (1, 64, 64), "NCHW", "float32", None),
+        (["N", 64, 64, 1], "FLOAT", (64, 64, 1), "NHWC", "float32", None),
+        (["N", 3, 64, 64], "FLOAT", (1, 64, 64), "NCHW", "float32", "some.channels=3"),
+        (["N", 1, 224, 224], "FLOAT", (1, 64, 64), "NCHW", "float32", "some.size=224"),
+        (["N", 64, 64, 1], "FLOAT", (1, 64, 64), "NCHW", "float32", "some.layout=NHWC"),
+        (["N", "H", "W", 3], "FLOAT", (3, 64, 64), "NCHW", "float32", "some.layout=NHWC"),
+        (["N", 1, 64, 64], "FLOAT", (64, 64, 1), "NHWC", "float32", "some.layout=NCHW"),
+        (["N", 3, 64, 64], "FLOAT16", (3, 64, 64), "NCHW", "float32", "some.dtype=float16"),
+        ([8, 224, 224, 3], "UINT8", (1, 64, 64), "NCHW", "float32",
+         "some.layout=NHWC, some.channels=3, some.size=224, some.dtype=uint8"),
+    ],
+)  # fmt: skip
+def test_an_onnx_file_says_what_it_takes(tmp_path, shape, element, given, layout, dtype, expected):
+    network = declared(tmp_path, shape, element)
+    if expected is None:
+        network.check_input(given, layout, dtype)
+        return
+    with pytest.raises(UserError, match=rf"^some\.path=net\.pt: it takes .*; expected {expected}$"):
+        network.check_input(given, layout, dtype)
+
+
+def test_an_onnx_file_of_other_inputs(tmp_path):
+    with pytest.raises(UserError, match=r"it takes images of 224x320; expected a network of square ones$"):
+        declared(tmp_path, ["N", 3, 224, 320]).check_input((3, 64, 64), "NCHW", "float32")
+    with pytest.raises(UserError, match=r"inputs are x tensor\(double\) .*; expected one of float32"):
+        declared(tmp_path, ["N", 3, 8, 8], "DOUBLE")
+    with pytest.raises(UserError, match=r"inputs are x tensor\(float\) \['N', 3\]; expected one of"):
+        declared(tmp_path, ["N", 3])
 
 
 # --- their trial ------------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ import pytest
 from report import made
 
 from medlat.explain.audit import Response
+from medlat.explain.by_catch import Moved
 from medlat.report.compile import Inputs, compile_report
-from medlat.report.explained import Explanation, _audit, _quality, _strips, key_numbers, sliders
+from medlat.report.explained import Explanation, _audit, _by_catch, _quality, _strips, key_numbers, sliders
 from medlat.report.style import Figures
 
 
@@ -67,6 +68,20 @@ def test_what_the_classifier_answers_to_is_a_table(explained):
     assert rows[0] == ["table height", 0.6, "[0.5, 0.7]", 1.2, 0.001, "above chance"]
     assert rows[1][2] == ""
     assert rows[1][-1].startswith("the generator does not change it alone; no more than random changes (p = 0.3)")
+
+
+def test_what_else_the_classifier_says_stands_beside_the_controls(explained):
+    assert _by_catch(explained) == [], "it has one question"
+    rows = [
+        Moved("linear", False, "nodule", True, 1.5, 1.2, 1.8, 1.5, 1, 20),
+        Moved("linear", False, "1", False, 0.5, math.nan, math.nan, 0.5, 1, 20),
+        Moved("random", True, "1", False, 0.02, -0.1, 0.1, 0.3, 8, 20),
+    ]
+    made.table(explained.folder / "by_catch.csv", [row.row() for row in rows])
+    table = _by_catch(explained)[0]
+    assert table.columns[-1] == "random"
+    assert table.rows[0] == ["nodule (explained)", 1.5, "[1.2, 1.8]", ""]
+    assert table.rows[1] == ["1", 0.5, "", "+0.02 [−0.1, 0.1]; at most 0.3 in 8"]
 
 
 def test_key_numbers_stand_beside_the_controls(explained):

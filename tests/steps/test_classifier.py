@@ -5,7 +5,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from medlat.core.errors import UserError
-from medlat.steps.classifier import Label, _biased, label_of, permuted
+from medlat.steps.classifier import _biased, permuted
+from medlat.steps.labels import Label, label_of
 
 
 def config(**classifier):
