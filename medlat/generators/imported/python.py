@@ -27,7 +27,7 @@ class PythonGenerator(BroughtGenerator):
                of a posterior is. null: it has none.
     decode:    name of its method codes -> images; "forward": the module itself.
 
-    The others as above. Without `weights`, the function has to give the same ones at each call.
+    The others as of `BroughtGenerator`. Without `weights`, the function has to give the same ones at each call.
     """
 
     def __init__(
