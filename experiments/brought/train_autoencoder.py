@@ -16,10 +16,10 @@ import torch
 from monai.networks.nets import AutoencoderKL
 from PIL import Image
 
-SIDE, BATCH, KL_WEIGHT, LEARNING_RATE = 64, 32, 1e-6, 1e-3
+SIDE, BATCH, KL_WEIGHT, LEARNING_RATE = 64, 16, 1e-6, 2e-3
 ARGUMENTS = {  # the same that generator.arguments= says
     "spatial_dims": 2,
-    "channels": [16, 32, 64, 64],
+    "channels": [8, 16, 32, 32],
     "num_res_blocks": 1,
     "attention_levels": [False, False, False, False],
     "with_encoder_nonlocal_attn": False,  # attention needs einops

@@ -104,6 +104,7 @@ class TorchScriptFile:
     """
 
     fixed_batch: int | None = None
+    takes = "images"
 
     def __init__(self, path: Path, culprit: Culprit, method: str = "forward") -> None:
         self.path, self.culprit, self.method = path, culprit, method
@@ -118,7 +119,7 @@ class TorchScriptFile:
         try:
             return getattr(self.network, self.method)(batch)
         except Exception as error:  # whatever the program raises
-            raise fails(self.culprit, batch, error) from error
+            raise fails(self.culprit, batch, error, self.takes) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"network": None}  # another process loads it itself
@@ -216,9 +217,9 @@ def _check_archive(path: Path, culprit: Culprit) -> None:
         )
 
 
-def fails(culprit: Culprit, batch: Tensor | np.ndarray, error: Exception) -> UserError:
-    """The message of a network that raised an error on a batch of images."""
-    return culprit.error(f"the network fails on images {list(batch.shape)} ({last_line(error)})")
+def fails(culprit: Culprit, batch: Tensor | np.ndarray, error: Exception, takes: str = "images") -> UserError:
+    """The message of a network that raised an error on a batch of images, or what else it takes."""
+    return culprit.error(f"the network fails on {takes} {list(batch.shape)} ({last_line(error)})")
 
 
 def first_line(error: Exception) -> str:

@@ -46,21 +46,13 @@ class TorchScriptGenerator(BroughtGenerator):
         prior: Prior | None = None,
     ) -> None:
         culprit = Culprit(self, DECODER, path)
-        super().__init__(culprit, code, value_range, not encoder is encode is None, prior=prior)
+        files = {DECODER: path} | ({} if encoder is None else {ENCODER: encoder})
+        found = {argument: _program(Path(file).expanduser(), argument, self) for argument, file in files.items()}
+        super().__init__(culprit, code, value_range, not (encoder is None and encode is None), prior=prior)
         if value_range is None:
             raise culprit.wrong("value_range", "null; expected the range of its images, e.g. [0, 1] or [-1, 1]")
-        self.files[DECODER] = Path(path).expanduser()
-        if encoder is not None:
-            self.files[ENCODER] = Path(encoder).expanduser()
+        self.files = found
         self.names = (encode or "forward" if self.encodes else None, decode)
-        for argument, file in self.files.items():
-            named = Culprit(self, argument, str(file))
-            if file.exists():
-                with reading(f"{argument}={file}"):
-                    found = what_is(file)
-                if found.name != "torchscript":
-                    raise named.error(found.sentence(file))
-            TorchScriptFile(file, named)  # says what else is wrong
 
     def recipe(self, code: tuple[int, ...] | None, rank: int | None = None) -> dict[str, Any]:
         assert code is not None
@@ -75,6 +67,9 @@ class TorchScriptGenerator(BroughtGenerator):
         network = TorchScriptNetwork(image, **made)
         for argument, file in self.files.items():
             network.get_buffer(f"{argument}_bytes").copy_(torch.from_numpy(np.fromfile(file, dtype=np.uint8)))
+        for program in (network.decoder, network.encoder):
+            if program is not None:
+                program.culprit = Culprit(self, program.argument, str(self.files[program.argument]))
         return network
 
 
@@ -100,8 +95,9 @@ class TorchScriptNetwork(Brought):
         super().__init__(image, code, value_range, encode is not None, rank)
         for argument, size in sizes.items():
             self.register_buffer(f"{argument}_bytes", torch.zeros(size, dtype=torch.uint8))
-        self.decoder = _Stored(self, DECODER, decode)
-        self.encoder = None if encode is None else _Stored(self, ENCODER if ENCODER in sizes else DECODER, encode)
+        self.decoder = _Stored(self, DECODER, decode, "codes")
+        source = ENCODER if ENCODER in sizes else DECODER
+        self.encoder = None if encode is None else _Stored(self, source, encode, "images")
 
     def decoded(self, codes: Tensor) -> Any:
         return self.decoder(codes)
@@ -115,9 +111,21 @@ class TorchScriptNetwork(Brought):
 class _Stored(TorchScriptFile):
     """A program whose bytes lie in a buffer of a network."""
 
-    def __init__(self, owner: nn.Module, argument: str, method: str) -> None:
-        self.owner, self.argument, self.method = owner, argument, method
+    def __init__(self, owner: nn.Module, argument: str, method: str, takes: str) -> None:
+        self.owner, self.argument, self.method, self.takes = owner, argument, method, takes
         self.culprit, self.network = Culprit(None, argument, "the stored program"), None
 
     def _opened(self) -> io.BytesIO:
         return io.BytesIO(self.owner.get_buffer(f"{self.argument}_bytes").cpu().numpy().tobytes())
+
+
+def _program(path: Path, argument: str, owner: Any) -> Path:
+    """The file, by its list of contents. Raises UserError where it is missing, or something else, and says what."""
+    culprit = Culprit(owner, argument, str(path))
+    if path.exists():
+        with reading(f"{argument}={path}"):
+            found = what_is(path)
+        if found.name != "torchscript":
+            raise culprit.error(found.sentence(path))
+    TorchScriptFile(path, culprit)
+    return path
