@@ -24,9 +24,10 @@ TRIED = "when it was tried on made-up codes and images"
 class Imported:
     """A generator that was trained elsewhere or before, as the configuration names it.
 
-    files: argument -> path of each file that it is made of. fits: whether the prior of its codes is fitted to training
-    images. runs: whether a program of a file is run, which is tried in a process of its own first. culprit: what messages
-    name. origin: where it is from, in a word.
+    files:   argument -> path of each file that it is made of.
+    fits:    whether the prior of its codes is fitted to training images.
+    runs:    whether a program of a file is run, which is tried in a process of its own first.
+    culprit: what messages name. origin: where it is from, in a word.
     """
 
     files: dict[str, Path]
@@ -145,7 +146,9 @@ class BroughtGenerator(Imported):
     def _load(self, network: nn.Module) -> None:
         if "weights" in self.files:
             named = f"{key_in(self.culprit.owner, 'weights')}={self.files['weights']}"
-            load_weights(network.network if isinstance(network, Brought) else network, self.files["weights"], self.prefix, named)
+            load_weights(
+                network.network if isinstance(network, Brought) else network, self.files["weights"], self.prefix, named
+            )
 
 
 class Brought(LatentModel, nn.Module):
@@ -283,5 +286,3 @@ def _check_shape(culprit: Culprit, method: str, found: Tensor, expected: tuple[i
 def _check_same(culprit: Culprit, method: str, what: str, one: Tensor, other: Tensor) -> None:
     if not torch.allclose(one, other, rtol=1e-3, atol=1e-3):
         raise culprit.error(f"{method} gives other {what} for the same each time; expected what depends on them alone")
-
-

@@ -49,7 +49,7 @@ class Bundle:
         for name, value in found.items():
             for text in _texts(value):
                 if text.startswith(EXPRESSIONS):
-                    problem = f"{name} is the expression '{text}', which is not evaluated; give arguments.{name}=VALUE"
+                    problem = f"{name} is the expression '{text}', which is not evaluated; give its value in arguments"
                     raise self.culprit.error(problem)
         return found
 

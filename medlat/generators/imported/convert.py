@@ -86,9 +86,7 @@ class Pretrained(Imported):
         self.allowed = () if network is None else (network,)
         self.kind = kind_of(self.path)
 
-    def convert(
-        self, image: ImageSpec, out: Path, images: Iterable[Tensor] = (), device: torch.device = CPU
-    ) -> None:
+    def convert(self, image: ImageSpec, out: Path, images: Iterable[Tensor] = (), device: torch.device = CPU) -> None:
         """Write medlat's checkpoint of the network to `out`.
 
         image: what the data's images are. Raises UserError where the network's differ.

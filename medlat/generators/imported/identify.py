@@ -102,7 +102,9 @@ def _safetensors(path: Path) -> Kind:
     if isinstance(header, dict) and isinstance(header.get("recipe"), dict):
         return Kind("medlat", f"medlat's checkpoint of a {header['recipe'].get('_target_')}", PRETRAINED)
     if header:
-        return Kind("other", "a file of medlat's that holds no network, but directions", "expected generator.safetensors")
+        return Kind(
+            "other", "a file of medlat's that holds no network, but directions", "expected generator.safetensors"
+        )
     known = _known(names)
     return known or Kind("safetensors", "weights in safetensors, without a recipe of their network", PYTHON)
 
@@ -146,7 +148,9 @@ def _torch(path: Path) -> Kind:
         use = known.use if known else f"{PYTHON} generator.prefix={groups[0] if groups else 'PREFIX.'}"
         return Kind("lightning", what if known is None else f"{what} ({known.what})", use)
     if set(content) == {"state", "param_groups"}:
-        return Kind("optimiser", "the state of an optimiser, without weights", "expected the file of the model beside it")
+        return Kind(
+            "optimiser", "the state of an optimiser, without weights", "expected the file of the model beside it"
+        )
     return _known(_names(content)) or Kind("state", "a state dict, without a recipe of its network", PYTHON)
 
 
@@ -198,7 +202,7 @@ def _zip(path: Path) -> Kind:
     if any(name.endswith("data.pkl") for name in names):
         return _torch(path)
     ends = [name.lower() for name in names if not name.endswith("/")]
-    if any(name.endswith("archive_format") or name.endswith("models/model.json") for name in ends):
+    if any(name.endswith(("archive_format", "models/model.json")) for name in ends):
         return Kind("pt2", "a program of torch.export", EXPORT)
     if ends and all(name.endswith(".npy") for name in ends):
         return Kind("npz", "NumPy arrays (.npz)", "weights are read from .safetensors, .pt and .ckpt")
@@ -219,7 +223,9 @@ def _folder(path: Path) -> Kind:
     if "saved_model.pb" in names:
         return Kind("folder", "a TensorFlow SavedModel", EXPORT)
     if names & {"model_index.json", "diffusion_pytorch_model.safetensors"}:
-        return Kind("folder", "a diffusers model", PYTHON.replace("{path}", "{path}/diffusion_pytorch_model.safetensors"))
+        return Kind(
+            "folder", "a diffusers model", PYTHON.replace("{path}", "{path}/diffusion_pytorch_model.safetensors")
+        )
     files = sorted(name for name in names if name.endswith((".pt", ".pth", ".ckpt", ".safetensors", ".pkl")))
     return Kind("folder", "a folder, not a file", f"did you mean '{path / files[0]}'?" if files else "expected a file")
 
@@ -240,9 +246,17 @@ def _other(path: Path, head: bytes) -> Kind:
     if _is_onnx(path, head):
         return Kind("onnx", "a network in ONNX, which gives no gradients", EXPORT)
     if text.startswith((b"{", b"[")):
-        return Kind("other", "JSON text, without weights", "a bundle's configuration goes with generator=monai generator.bundle={path}")
+        return Kind(
+            "other",
+            "JSON text, without weights",
+            "a bundle's configuration goes with generator=monai generator.bundle={path}",
+        )
     if b"\x00" not in head:
-        return Kind("text", "text", "expected a file of weights; a Python file is named generator=python generator.function=module:name")
+        return Kind(
+            "text",
+            "text",
+            "expected a file of weights; a Python file is named generator=python generator.function=module:name",
+        )
     return Kind("unknown", "not a file of weights that medlat reads")
 
 

@@ -1,10 +1,13 @@
 """Generators of MONAI: an architecture and its arguments, from the configuration or a bundle, and their weights.
 
-| network | codes | where `decode` differs from the plain thing |
-| --- | --- | --- |
-| `AutoencoderKL` | a map of features, with a posterior | |
-| `VarAutoEncoder` | a vector, with a posterior | |
-| `VQVAE` | the map before quantisation, which is continuous | it quantises: small moves of a code may change nothing, and gradients pass straight through (van den Oord et al. 2017) |
+| network | codes |
+| --- | --- |
+| `AutoencoderKL` | a map of features, with a posterior |
+| `VarAutoEncoder` | a vector, with a posterior |
+| `VQVAE` | the map of features before quantisation, which is continuous |
+
+`decode` of a VQVAE quantises first (van den Oord et al. 2017, arXiv 1711.00937): its images change in steps, a small
+move of a code may change nothing, and gradients pass straight through.
 """
 
 import inspect
@@ -145,5 +148,6 @@ def _check_arguments(network: str, arguments: dict[str, Any], image: ImageSpec, 
     channels = [arguments.get(name, known[name].default) for name in ("in_channels", "out_channels") if name in known]
     if any(count != image.channels for count in channels):
         raise culprit.wrong(
-            "arguments", f"images of {max(channels)} channels, the data's have {image.channels}; expected such a network"
+            "arguments",
+            f"images of {max(channels)} channels, the data's have {image.channels}; expected such a network",
         )

@@ -19,9 +19,9 @@ DECODE, ENCODE = "decode", "encode"
 class PythonGenerator(BroughtGenerator):
     """Your own generator, made by a function or a class. It is imported and run, as any code of yours.
 
-    function:  "package.module:function", imported from where Python looks, or from the folder of the command; it returns
-               a `torch.nn.Module`: a network with the methods below, or a `LatentModel`, which says itself what it
-               has: then `code`, `value_range`, `prior`, `encode` and `decode` stay as they are.
+    function:  "package.module:function", imported from where Python looks, or from the folder of the command. It
+               returns a `torch.nn.Module`: a network with the methods below, or a `LatentModel`, which says itself what
+               it has: then `code`, `value_range`, `prior`, `encode` and `decode` stay as they are.
     arguments: of the function, by name. One called `image` is the data's `ImageSpec` where it is not given.
     encode:    name of its method images [N, C, H, W] -> codes [N, *code]; of a tuple the first is the code, as the mean
                of a posterior is. null: it has none.
@@ -79,7 +79,9 @@ class PythonGenerator(BroughtGenerator):
             state = found.state_dict()
             again = self.network(image, found.spaces["z"].shape if isinstance(found, Brought) else None).state_dict()
             if any(not torch.equal(value, again[name]) for name, value in state.items()):
-                raise self.culprit.error("it gives other weights at each call; expected weights=FILE, or always the same")
+                raise self.culprit.error(
+                    "it gives other weights at each call; expected weights=FILE, or always the same"
+                )
         return found
 
     def _said_by_encoder(self, image: ImageSpec) -> tuple[int, ...]:

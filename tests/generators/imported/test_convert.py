@@ -274,7 +274,10 @@ def test_the_fingerprint_depends_on_every_byte(tmp_path, state):
 def test_other_safetensors_are_refused(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(UserError, match=r"x\.safetensors: weights in safetensors, without a recipe of their network; use generator=python"):
+    with pytest.raises(
+        UserError,
+        match=r"x\.safetensors: weights in safetensors, without a recipe of their network; use generator=python",
+    ):
         read_pretrained(path)
     save_generator(path, VAE(SPEC, 3, 4, stem_stride=2), {"_target_": "medlat.core.store.Store", "root": "x"}, SPEC)
     with pytest.raises(UserError, match=r"'medlat\.core\.store\.Store' is not a generator"):
