@@ -40,7 +40,7 @@ class FoundDirections(Step):
     """
 
     folder = "directions"
-    version = 2
+    version = 3
     resumable = True
 
     def __init__(self, method: Method) -> None:

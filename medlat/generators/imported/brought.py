@@ -146,9 +146,8 @@ class BroughtGenerator(Imported):
     def _load(self, network: nn.Module) -> None:
         if "weights" in self.files:
             named = f"{key_in(self.culprit.owner, 'weights')}={self.files['weights']}"
-            load_weights(
-                network.network if isinstance(network, Brought) else network, self.files["weights"], self.prefix, named
-            )
+            holder: Any = network.network if isinstance(network, Brought) else network
+            load_weights(holder, self.files["weights"], self.prefix, named)
 
 
 class Brought(LatentModel, nn.Module):

@@ -13,7 +13,7 @@ move of a code may change nothing, and gradients pass straight through.
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from torch import Tensor
 
@@ -56,8 +56,8 @@ class MonaiGenerator(BroughtGenerator):
         given, found = dict(arguments or {}), None
         if bundle is not None:
             found = Bundle(Path(bundle).expanduser(), Culprit(self, "bundle", bundle), get_args(Network))
-            network, theirs = found.network(network)
-            given = found.plain(theirs, given)
+            described, theirs = found.network(network)
+            network, given = cast(Network, described), found.plain(theirs, given)
             culprit = Culprit(self, "bundle", bundle)
             value_range, weights = value_range or found.value_range(), weights or found.weights()
         if network is None:

@@ -44,7 +44,7 @@ class PythonGenerator(BroughtGenerator):
     ) -> None:
         culprit = Culprit(self, "function", function)
         super().__init__(culprit, code, value_range, encode is not None, weights, prefix, prior)
-        said = {"code": code, "value_range": value_range, "prior": prior}
+        said: dict[str, Any] = {"code": code, "value_range": value_range, "prior": prior}
         said |= {"encode": None if encode == ENCODE else encode, "decode": None if decode == DECODE else decode}
         self.said = [name for name, value in said.items() if value is not None] + ["encode"] * (encode is None)
         self.function, self.arguments, self.names = function, dict(arguments or {}), (encode, decode)
@@ -59,8 +59,9 @@ class PythonGenerator(BroughtGenerator):
     def network(self, image: ImageSpec, code: tuple[int, ...] | None) -> Any:
         made = make(self.function, self.arguments, image, self.culprit)
         if isinstance(made, LatentModel):
-            for name in self.said:
-                raise self.culprit.wrong(name, "it is a LatentModel, which says so itself; expected no value here")
+            if self.said:
+                problem = "it is a LatentModel, which says so itself; expected no value here"
+                raise self.culprit.wrong(self.said[0], problem)
             return made
         if self.value_range is None:
             raise self.culprit.wrong("value_range", "null; expected the range of its images, e.g. [0, 1] or [-1, 1]")
@@ -73,8 +74,8 @@ class PythonGenerator(BroughtGenerator):
                 )
         return PythonNetwork(image, made, code, self.value_range, *self.names)
 
-    def model(self, image: ImageSpec) -> LatentModel:
-        found = super().model(image)
+    def model(self, image: ImageSpec) -> Any:
+        found: Any = super().model(image)
         if "weights" not in self.files:
             state = found.state_dict()
             again = self.network(image, found.spaces["z"].shape if isinstance(found, Brought) else None).state_dict()
