@@ -19,6 +19,10 @@ TRAINED = (
     *("generator=python", "generator.function=my_models:Trained", "generator.value_range=[0,1]"),
     *("generator.encode=features", "generator.decode=image"),
 )
+VECTOR = (
+    *("generator=python", "generator.function=my_models:vector", "generator.value_range=[-1,1]", "generator.code=[6]"),
+    *("generator.encode=null", "generator.decode=forward"),
+)
 EXPLAINED = (
     *("+experiment=histology_vae_linear", "scale=tiny", "classifier=resnet", "classifier.training.images=640"),
     *("explain.images=6", "explain.shown=2", "explain.control_directions=2", "explain.codes=60", "explain.permuted=0"),
@@ -81,16 +85,23 @@ def test_a_program_without_an_encoder_gets_one(medlat, tmp_path):
 
 
 REFUSED = [
-    ((*TRAINED, "generator.value_range=[1,0]"), "generator.value_range: [1.0, 0.0], expected [low, high]"),
-    ((*TRAINED, "generator.encode=featurs"), "generator.encode: featurs: Trained has no such method; did you mean 'feat"),
-    ((*TRAINED, "data.image_size=64"), "generator.function=my_models:Trained: decode gives [2, 1, 64, 64]"),
-    ((*TRAINED, "generator.weights=mine.pt"), "generator.weights=mine.pt: no such file"),
+    ((*TRAINED, "generator.value_range=[1,0]"), "generator.value_range: [1, 0], expected [low, high]"),
     (
-        (*TRAINED[:3], "generator.function=my_models:vector", "generator.code=[6]", "generator.encode=null", "directions=ica"),
-        "PythonNetwork has no encoder of its own; expected",
+        (*TRAINED, "generator.encode=featurs"),
+        "generator.encode: featurs: Trained has no such method; did you mean 'feat",
     ),
+    (
+        (*VECTOR, "data.image_size=64"),
+        "generator.function=my_models:vector: decode gives [2, 1, 32, 32] of codes [2, 6], expected [2, 1, 64, 64]; set "
+        "data.image_size=32",
+    ),
+    ((*TRAINED, "generator.weights=mine.pt"), "generator.weights=mine.pt: no such file"),
+    ((*VECTOR, "directions=ica"), "directions=ica: PythonNetwork has no encoder of its own; expected"),
     (("generator=pretrained", "generator.weights=kl.pt"), "the weights of a MONAI AutoencoderKL; use generator=monai"),
-    (("generator=torchscript", "generator.path=kl.pt", "generator.value_range=[0,1]"), "use generator=monai generator.ne"),
+    (
+        ("generator=torchscript", "generator.path=kl.pt", "generator.value_range=[0,1]"),
+        "use generator=monai generator.ne",
+    ),
     (
         ("generator=monai", "generator.network=VQVAE", "generator.weights=kl.pt", "generator.value_range=[0,1]"),
         "generator.arguments: VQVAE needs spatial_dims",
@@ -114,7 +125,12 @@ def test_a_program_is_tried_in_a_process_of_its_own(medlat, tmp_path):
             return codes
 
     torch.jit.script(Particular()).save(str(tmp_path / "particular.pt"))
-    mine = ("generator=torchscript", "generator.path=particular.pt", "generator.code=[6]", "generator.value_range=[0,1]")
+    mine = (
+        "generator=torchscript",
+        "generator.path=particular.pt",
+        "generator.code=[6]",
+        "generator.value_range=[0,1]",
+    )
     code, _, err = medlat(*SMALL, *mine)
     assert code == 2
     assert "generator.path=particular.pt: the network fails on codes [2, 6]" in err
@@ -122,7 +138,12 @@ def test_a_program_is_tried_in_a_process_of_its_own(medlat, tmp_path):
 
 def test_what_a_run_with_a_bundle_would_do(medlat, tmp_path):
     torch.save(monai_network("AutoencoderKL").state_dict(), tmp_path / "kl.pt")
-    mine = ("generator=monai", "generator.network=AutoencoderKL", "generator.weights=kl.pt", "generator.value_range=[0,1]")
+    mine = (
+        "generator=monai",
+        "generator.network=AutoencoderKL",
+        "generator.weights=kl.pt",
+        "generator.value_range=[0,1]",
+    )
     arguments = json.dumps(KL).replace('"', "")
     code, out, err = medlat(*SMALL, *mine, f"generator.arguments={arguments}", "dry_run=true")
     assert code == 0, err
