@@ -1,5 +1,5 @@
-"""Doors for generators that are trained already, by configuration alone: whole runs, and what is refused before data are
-read.
+"""Doors for generators that are trained already, by configuration alone: whole runs, and what is refused before data
+are read.
 """
 
 import json
@@ -88,19 +88,19 @@ REFUSED = [
     ((*TRAINED, "generator.value_range=[1,0]"), "generator.value_range: [1, 0], expected [low, high]"),
     (
         (*TRAINED, "generator.encode=featurs"),
-        "generator.encode: featurs: Trained has no such method; did you mean 'feat",
+        "generator.encode: featurs: Trained has no such method; did you mean",
     ),
     (
         (*VECTOR, "data.image_size=64"),
-        "generator.function=my_models:vector: decode gives [2, 1, 32, 32] of codes [2, 6], expected [2, 1, 64, 64]; set "
-        "data.image_size=32",
+        "generator.function=my_models:vector: decode gives [2, 1, 32, 32] of codes [2, 6], expected [2, 1, 64, 64]; "
+        "set data.image_size=32",
     ),
     ((*TRAINED, "generator.weights=mine.pt"), "generator.weights=mine.pt: no such file"),
     ((*VECTOR, "directions=ica"), "directions=ica: PythonNetwork has no encoder of its own; expected"),
     (("generator=pretrained", "generator.weights=kl.pt"), "the weights of a MONAI AutoencoderKL; use generator=monai"),
     (
         ("generator=torchscript", "generator.path=kl.pt", "generator.value_range=[0,1]"),
-        "use generator=monai generator.ne",
+        "use generator=monai",
     ),
     (
         ("generator=monai", "generator.network=VQVAE", "generator.weights=kl.pt", "generator.value_range=[0,1]"),
