@@ -5,6 +5,7 @@ The configuration builds an `Imported`, which makes medlat's checkpoint of it; t
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,10 +15,14 @@ from torch import Tensor, nn
 from medlat.core.checkpoints import save_generator
 from medlat.core.errors import ArgumentError, UserError, key_in
 from medlat.core.external import Culprit, check_file, last_line
+from medlat.core.similarity import psnr
 from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
 from medlat.generators.imported.state import load_weights
 
 Prior = Literal["normal", "fitted"]
+RANGES = ((0.0, 1.0), (-1.0, 1.0))  # that networks are trained on as a rule
+TRIED_IMAGES = 32  # real ones, that say whether the declared range can be
+GOOD_DB, BETTER_DB = 15.0, 6.0  # PSNR of images that come back, and by how much another range must be better
 TRIED = "when it was tried on made-up codes and images"
 
 
@@ -131,11 +136,31 @@ class BroughtGenerator(Imported):
         rank = None
         if self.fits and isinstance(model, Brought):
             model.to(device)
-            with torch.no_grad():
-                codes = torch.cat([model.encode(part.to(device), "z").flatten(1).double().cpu() for part in images])
-            rank = model.fit(codes)
+            codes = []
+            for number, part in enumerate(images):
+                if number == 0:
+                    self._check_range(model, part[:TRIED_IMAGES].to(device))
+                with torch.no_grad():
+                    codes.append(model.encode(part.to(device)).flatten(1).double().cpu())
+            rank = model.fit(torch.cat(codes))
         code = model.spaces["z"].shape if isinstance(model, Brought) else None
         save_generator(out, model, self.recipe(code, rank), image)
+
+    def _check_range(self, model: "Brought", images: Tensor) -> None:
+        """Whether real images come back far better with another range than the one that is declared."""
+        declared, found = (model.low, model.high), {}
+        for candidate in dict.fromkeys((declared, *RANGES)):
+            model.low, model.high = candidate
+            with torch.no_grad(), suppress(Exception):  # it may refuse images of another range itself
+                found[candidate] = float(psnr(model.decode(model.encode(images)), images).mean())
+        model.low, model.high = declared
+        best = max(found, key=found.__getitem__)
+        if found[best] >= GOOD_DB and found[best] - found[declared] > BETTER_DB:
+            raise self.culprit.wrong(
+                "value_range",
+                f"{list(declared)}: {len(images)} training images come back with {found[declared]:.1f} dB, and with "
+                f"{found[best]:.1f} dB where it is {list(best)}; expected the range that it was trained on",
+            )
 
     def _said_by_encoder(self, image: ImageSpec) -> tuple[int, ...]:
         network = self.network(image, None).eval()

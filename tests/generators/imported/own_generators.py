@@ -54,6 +54,13 @@ class Grown(Halves):
         return super().forward(codes).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
 
+class Clipped(Halves):
+    """It knows images in [0, 1] only."""
+
+    def encode(self, images):
+        return super().encode(images.clamp(0.0, 1.0))
+
+
 class Volumes(nn.Module):
     """A weight of five dimensions, and a layer that asks for the memory as it lies."""
 

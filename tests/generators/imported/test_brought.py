@@ -90,6 +90,18 @@ def test_directions_of_a_program(tmp_path, door):
     assert found.scores[0].item() == pytest.approx(0.5 * 128**0.5, rel=1e-4)
 
 
+def test_a_wrong_value_range_is_seen_on_real_images(tmp_path):
+    """Of images in [0, 1] taken for [-1, 1] the dark half is lost."""
+    images = images_of(torch.tensor([[-1.9, 1.5], [-1.0, -1.5], [1.0, -1.8]]))
+    door = PythonGenerator(**HALVES | {"function": f"{MINE}:Clipped", "value_range": [-1.0, 1.0]})
+    with pytest.raises(
+        UserError, match=r"value_range: \[-1\.0, 1\.0\]: 3 training images come back with .* \[0\.0, 1\.0\]"
+    ):
+        door.convert(SPEC, tmp_path / "g.safetensors", [images], CPU)
+    right = PythonGenerator(**HALVES | {"function": f"{MINE}:Clipped"})
+    right.convert(SPEC, tmp_path / "g.safetensors", [images], CPU)
+
+
 def test_one_that_only_decodes(tmp_path):
     model = reloaded(PythonGenerator(**HALVES, encode=None, code=[2]), tmp_path)
     assert model.capabilities == frozenset()
