@@ -1,10 +1,6 @@
 """The user's own classifier as a black box: a file (TorchScript, ONNX), a Python function, or a medlat checkpoint."""
 
-import os
-import pkgutil
-import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,14 +11,14 @@ from torch import Tensor
 from medlat.classifiers.black_box import BlackBox, Task
 from medlat.classifiers.networks import outputs_of
 from medlat.classifiers.trained import Trained, load
-from medlat.core.errors import ArgumentError, UserError, did_you_mean, key_in
+from medlat.core.errors import ArgumentError, UserError, key_in
 from medlat.core.external import (
     Culprit,
     NetworkFails,
     ONNXFile,
     TorchScriptFile,
     check_file,
-    first_line,
+    imported,
     last_line,
 )
 from medlat.core.fitting import Deviation, Fitting, Kind, Layout, Mean, Range, takes_bytes, what_fits
@@ -272,7 +268,7 @@ class _Function:
     """A function of the user's own; beside the networks of `medlat.core.external`."""
 
     def __init__(self, name: str, culprit: Culprit) -> None:
-        self.function, self.culprit = _imported(name, culprit), culprit
+        self.function, self.culprit = imported(name, culprit), culprit
 
     def __call__(self, batch: Tensor) -> Any:
         try:
@@ -336,32 +332,3 @@ def _check_trained_on(black_box: MedlatClassifier, image: ImageSpec) -> None:
     ):
         if theirs != ours:
             raise black_box.culprit.error(f"it was trained on images of {theirs}; {key} gives {ours}")
-
-
-def _imported(name: str, culprit: Culprit) -> Callable[[Tensor], Any]:
-    module_name, colon, function_name = name.partition(":")
-    if not (module_name and colon and function_name):
-        raise culprit.error('expected "package.module:function"')
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # where `python -m` looks anyway, and a console script does not
-    try:
-        module = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise culprit.error(f"importing {module_name} fails ({first_line(error)})") from error
-        near = did_you_mean(error.name, _modules_beside(error.name))
-        raise culprit.error(f"no module '{error.name}'{near if len(near) < 100 else ''}") from error
-    except Exception as error:  # whatever the user's code raises
-        raise culprit.error(f"importing {module_name} fails ({type(error).__name__}: {first_line(error)})") from error
-    found = getattr(module, function_name, None)
-    if not callable(found):
-        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise culprit.error(f"{module_name} has no function '{function_name}'{did_you_mean(function_name, functions)}")
-    return found
-
-
-def _modules_beside(name: str) -> list[str]:
-    """Modules of the package that should hold that one, with dots."""
-    package, _, _ = name.rpartition(".")
-    paths = list(getattr(sys.modules[package], "__path__", [])) if package else None
-    return [f"{package}.{found.name}".lstrip(".") for found in pkgutil.iter_modules(paths)]

@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from medlat.core.spaces import ImageSpec
 
 FORMAT = 1
 LARGEST = 1e9  # of the numbers that describe images
+CODE = ("function", "program")  # arguments of a recipe that name what is run
 
 
 def save_generator(path: Path, network: nn.Module, recipe: dict[str, Any], image: ImageSpec) -> None:
@@ -23,7 +25,11 @@ def save_generator(path: Path, network: nn.Module, recipe: dict[str, Any], image
     recipe: plain values: `_target_`, the network's class, and its arguments but for the image.
     """
     header = json.dumps({"format": FORMAT, "recipe": recipe, "image": image.to_dict()}, sort_keys=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    # Apart from each other: weights that are shared are one piece of memory, which safetensors cannot have twice.
+    weights = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
     fresh = path.with_name(f".{path.name}.new")
     save_file(weights, fresh, metadata={"medlat": header})  # one entry: several are written in any order
     os.replace(fresh, path)
@@ -50,14 +56,29 @@ def read_generator(path: Path, allowed: Collection[str] = ()) -> tuple[dict[str,
             raise ValueError("its header is not one that medlat writes")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged checkpoint ({error}); delete its folder to make it anew") from error
-    target = str(recipe.get("_target_", ""))
-    if not target.startswith("medlat.") and target not in allowed:
-        named = f", or {' or '.join(sorted(allowed))}" if allowed else ""
-        raise UserError(
-            f"{path}: the checkpoint names the class {target!r}; only medlat.* and classes that the configuration "
-            f"names too are built from a file; expected medlat.*{named}"
-        )
+    for target in code_named({"_target_": ""} | recipe):
+        if target not in allowed:
+            named = f", or {' or '.join(sorted(allowed))}" if allowed else ""
+            raise UserError(
+                f"{path}: the checkpoint names the class {target!r}; only medlat.* and classes that the configuration "
+                f"names too are built from a file; expected medlat.*{named}"
+            )
     return recipe, image, weights
+
+
+def code_named(recipe: Any) -> Iterator[str]:
+    """What a recipe names that would be imported or run, at any depth, and is not medlat's own: classes, functions
+    ("package.module:function"), and what is to run a program that lies among the weights.
+    """
+    if isinstance(recipe, dict):
+        for key, value in recipe.items():
+            foreign = key in CODE or (key == "_target_" and not str(value).startswith("medlat."))
+            if foreign and value is not None:
+                yield str(value)
+            yield from code_named(value)
+    elif isinstance(recipe, list):
+        for value in recipe:
+            yield from code_named(value)
 
 
 def is_safetensors(path: Path) -> bool:

@@ -6,8 +6,12 @@ first call and run where the images are. A file in ONNX holds no code; it is loa
 the CPU. Feature extractors (`medlat.evaluation.features`) and classifiers (`medlat.classifiers.adapters`) use this.
 """
 
+import os
+import pkgutil
 import re
+import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlat.core.errors import ArgumentError, key_in, nearest
+from medlat.core.errors import ArgumentError, did_you_mean, key_in, nearest
 from medlat.core.foreign import SCRIPTED, TORCHSCRIPT, what_it_is
 
 GPU = re.compile(r'"(cuda(?::[0-9]+)?)"')  # as the code of a TorchScript file names the device
@@ -58,14 +62,17 @@ class TorchScriptFile:
 
     No more than the list of the file's contents is read until the first call.
 
+    method: of the program that is called.
+
     Raises UserError where the file is missing or of another format and, when called, where the network cannot be
     loaded, or fails.
     """
 
     fixed_batch: int | None = None
+    takes = "images"
 
-    def __init__(self, path: Path, culprit: Culprit) -> None:
-        self.path, self.culprit = path, culprit
+    def __init__(self, path: Path, culprit: Culprit, method: str = "forward") -> None:
+        self.path, self.culprit, self.method = path, culprit, method
         self.network: Any = None  # until the first call
         check_file(path, culprit)
         _check_archive(path, culprit)
@@ -75,9 +82,9 @@ class TorchScriptFile:
             self.network = self._load()
         self.network.to(batch.device)
         try:
-            return self.network(batch)
+            return getattr(self.network, self.method)(batch)
         except Exception as error:  # whatever the program raises
-            raise fails(self.culprit, batch, error, self._of_a_gpu()) from error
+            raise fails(self.culprit, batch, error, self._of_a_gpu(), self.takes) from error
 
     def _of_a_gpu(self) -> str:
         """What is said of a program that names a GPU; "" of others."""
@@ -92,12 +99,18 @@ class TorchScriptFile:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"network": None}  # another process loads it itself
 
+    def _opened(self) -> Any:
+        """What `torch.jit.load` reads."""
+        return self.path
+
     @torch.inference_mode(False)  # whoever calls first: its weights are also used where gradients are taken
     def _load(self) -> Any:
         try:
-            network = torch.jit.load(self.path, map_location="cpu").eval()
+            network = torch.jit.load(self._opened(), map_location="cpu").eval()
         except Exception as error:  # as above
             raise self.culprit.error(f"not a TorchScript file ({first_line(error)})") from error
+        if not hasattr(network, self.method):
+            raise self.culprit.error(f"the program has no method '{self.method}'")
         for parameter in network.parameters():  # a scripted network has no requires_grad_ of its own
             parameter.requires_grad_(False)
         return network
@@ -199,9 +212,13 @@ def _check_archive(path: Path, culprit: Culprit) -> None:
         raise culprit.error(f"not a TorchScript file ({what}); {right}")
 
 
-def fails(culprit: Culprit, batch: Tensor | np.ndarray, error: Exception, why: str = "") -> NetworkFails:
-    """The message of a network that raised an error on a batch of images. why: that is known better than it says."""
-    problem = f"the network fails on images {list(batch.shape)} ({why or last_line(error)})"
+def fails(
+    culprit: Culprit, batch: Tensor | np.ndarray, error: Exception, why: str = "", takes: str = "images"
+) -> NetworkFails:
+    """The message of a network that raised an error on a batch of images, or what else it takes. why: that is known
+    better than it says.
+    """
+    problem = f"the network fails on {takes} {list(batch.shape)} ({why or last_line(error)})"
     return NetworkFails(culprit.argument, problem, culprit.value, of=culprit.owner)
 
 
@@ -213,3 +230,35 @@ def first_line(error: Exception) -> str:
 def last_line(error: Exception) -> str:
     """Of an error's message: TorchScript puts its own traceback before what went wrong."""
     return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+
+
+def imported(name: str, culprit: Culprit) -> Callable[..., Any]:
+    """A function or class of the user's, "package.module:function", from where Python looks or from the folder of the
+    command. Raises UserError where there is none of that name.
+    """
+    module_name, colon, function_name = name.partition(":")
+    if not (module_name and colon and function_name):
+        raise culprit.error('expected "package.module:function"')
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where `python -m` looks anyway, and a console script does not
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise culprit.error(f"importing {module_name} fails ({first_line(error)})") from error
+        near = did_you_mean(error.name, _modules_beside(error.name))
+        raise culprit.error(f"no module '{error.name}'{near if len(near) < 100 else ''}") from error
+    except Exception as error:  # whatever the user's code raises
+        raise culprit.error(f"importing {module_name} fails ({type(error).__name__}: {first_line(error)})") from error
+    found = getattr(module, function_name, None)
+    if not callable(found):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise culprit.error(f"{module_name} has no function '{function_name}'{did_you_mean(function_name, functions)}")
+    return found
+
+
+def _modules_beside(name: str) -> list[str]:
+    """Modules of the package that should hold that one, with dots."""
+    package, _, _ = name.rpartition(".")
+    paths = list(getattr(sys.modules[package], "__path__", [])) if package else None
+    return [f"{package}.{found.name}".lstrip(".") for found in pkgutil.iter_modules(paths)]

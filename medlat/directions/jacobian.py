@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
+from torch.autograd import forward_ad
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
@@ -75,11 +75,14 @@ def _forward(model: LatentModel, space: str, code: Tensor, basis: Tensor) -> Ten
     """Change of the image for each vector of a basis [D, R]: J V, as rows [R, pixels]."""
     many = code.repeat(basis.shape[1], *[1] * code.dim())
     tangents = basis.T.reshape(many.shape).contiguous()
-    return jvp(lambda x: model.decode(x, space), (many,), (tangents,))[1].flatten(1)
+    with forward_ad.dual_level():  # not torch.func: programs in TorchScript know nothing of that
+        images = model.decode(forward_ad.make_dual(many, tangents), space)
+        return forward_ad.unpack_dual(images).tangent.flatten(1)
 
 
 def _back(model: LatentModel, space: str, code: Tensor, changes: Tensor) -> Tensor:
     """Jᵀ times changes of the image [R, pixels]: [D, R]."""
-    many = code.repeat(len(changes), *[1] * code.dim())
-    pulled = vjp(lambda x: model.decode(x, space), many)
-    return pulled[1](changes.reshape(pulled[0].shape))[0].flatten(1).T
+    many = code.repeat(len(changes), *[1] * code.dim()).requires_grad_()
+    with torch.enable_grad():
+        images = model.decode(many, space)
+        return torch.autograd.grad(images, many, changes.reshape(images.shape))[0].flatten(1).T

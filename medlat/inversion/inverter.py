@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medlat.core.errors import ArgumentError
 from medlat.core.similarity import ms_ssim, psnr
@@ -77,6 +77,9 @@ def check_inverter(inverter: Inverter, model: LatentModel) -> None:
     chosen_space(model, inverter.space, for_images=True)
     if inverter.keeps_noise and not model.can("invert"):
         lacks = f"{type(model).__name__} knows no noise that belongs to an image"
+        raise ArgumentError("", f"{lacks}; expected encoder or hybrid", type(inverter).__name__, of=inverter)
+    if inverter.tunes and isinstance(model, nn.Module) and next(model.parameters(), None) is None:
+        lacks = f"{type(model).__name__} has no weights that can be tuned"
         raise ArgumentError("", f"{lacks}; expected encoder or hybrid", type(inverter).__name__, of=inverter)
 
 

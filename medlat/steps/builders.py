@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medlat.data.source import SliceSource
     from medlat.directions.finder import Finder, SupervisedFinder
     from medlat.evaluation.features import Features
-    from medlat.generators.imported.convert import Pretrained
+    from medlat.generators.imported.brought import Imported
     from medlat.inversion.inverter import Inverter
     from medlat.measure.measurement import MeasurementSet
     from medlat.training.loop import GeneratorModule, TrainedModule
@@ -44,13 +44,19 @@ def network(config: DictConfig, image: "ImageSpec") -> "nn.Module":
 
 
 def named_classes(config: DictConfig) -> frozenset[str]:
-    """Classes that the configuration names for networks: beside medlat's, a file that this run reads may name these
-    and no others. Of a run that is long done, its own config.yaml says them.
+    """Classes and functions that the configuration names for networks: beside medlat's, a file that this run reads may
+    name these and no others. Of a run that is long done, its own config.yaml says them.
     """
+    from medlat.core.checkpoints import code_named
+
     paths = ("generator.network", "classifier.network", "oracle.network", "inversion.encoder.network")
+    sections = [OmegaConf.select(config, path) for path in paths]
     found = [OmegaConf.select(config, f"{path}._target_") for path in paths]
     # Of what comes from a file, `network` is the class itself.
-    found += [OmegaConf.select(config, path) for path in paths[:3]]
+    found += [section for section in sections[:3] if isinstance(section, str)]
+    found += [name for section in sections if isinstance(section, DictConfig) for name in code_named(plain(section))]
+    if is_imported(config):
+        found += [config.generator._target_, *code_named(plain(config.generator))]
     return frozenset(name for name in found if isinstance(name, str))
 
 
@@ -70,7 +76,10 @@ def load_generator(artifact: "Artifact", device: "torch.device", allowed: Collec
     network.load_state_dict(weights)
     network.eval().requires_grad_(False)
     network.deterministic()
-    return network.to(device).to(memory_format=torch.channels_last)
+    network = network.to(device)
+    if str(recipe["_target_"]).startswith("medlat.generators.imported."):
+        return network  # somebody's: it may ask for the memory as it lies (`view`)
+    return network.to(memory_format=torch.channels_last)
 
 
 def module(
@@ -100,16 +109,16 @@ def asks_classifier(config: DictConfig) -> bool:
     """Whether the generator is trained on what a classifier predicts: its module then takes one."""
     from medlat.config.signatures import signature
 
-    return not is_pretrained(config) and "classifier" in signature(config.generator.module["_target_"]).parameters
+    return not is_imported(config) and "classifier" in signature(config.generator.module["_target_"]).parameters
 
 
-def is_pretrained(config: DictConfig) -> bool:
-    """Whether the generator comes from a file: its section is then that of one object."""
+def is_imported(config: DictConfig) -> bool:
+    """Whether the generator was trained elsewhere or before: its section is then that of one object."""
     return "_target_" in config.generator
 
 
-def pretrained(config: DictConfig) -> "Pretrained":
-    """What converts a generator's file."""
+def imported(config: DictConfig) -> "Imported":
+    """What makes medlat's generator of one from elsewhere."""
     return build(config.generator)
 
 

@@ -21,17 +21,17 @@ from medlat.steps.builders import (
     features,
     finder,
     hardware,
+    imported,
     intensity_range,
     inverter_space,
+    is_imported,
     is_own_classifier,
-    is_pretrained,
     measurement_sets,
     measurements,
     modality,
     module,
     of_oracle,
     own_classifier,
-    pretrained,
     schedule,
     source,
 )
@@ -39,6 +39,7 @@ from medlat.steps.methods import chance_of, methods
 
 if TYPE_CHECKING:
     from medlat.core.spaces import ImageSpec
+    from medlat.generators.imported.brought import Imported
 
 SMALLEST_IMAGE = 16  # pixels
 FEWEST_CODES = 4  # of an interval over base codes
@@ -88,8 +89,8 @@ def _attempts(config: DictConfig, is_made: bool) -> list[Callable[[], Any]]:
     checks += [partial(intensity_range, config), partial(display_window, config)]
     checks.append(partial(_check_measurements, config))
     checks += [partial(_check_steps, "evaluation.steps", config.evaluation.steps), partial(_check_codes, config)]
-    if is_pretrained(config):
-        checks.append(partial(pretrained, config))
+    if is_imported(config):
+        checks.append(partial(imported, config) if is_made else partial(_check_imported, config))
     elif not is_made:
         sections += [s for s in _parts(config.generator) if not s.get("_partial_")]
         checks += [partial(_module, config)]
@@ -107,8 +108,19 @@ def _trials(config: DictConfig) -> list[Callable[[], Any]]:
     judges = [config] if config.oracle is None else [config, of_oracle(config)]
     asked: list[tuple[Any, Any]] = [(adapters.check, build(c.classifier)) for c in judges if is_own_classifier(c)]
     asked += [(extractors.check, extractor) for extractor in features(config)]
+    programs = [(check, made) for check, made in asked if is_program(made)]
+    if is_imported(config) and imported(config).runs:
+        programs.append((_try_generator, imported(config)))
     image = _image(config, *intensity_range(config))
-    return [partial(tried, made.culprit, check, made, image) for check, made in asked if is_program(made)]
+    return [partial(tried, made.culprit, check, made, image) for check, made in programs]
+
+
+def _try_generator(found: "Imported", image: "ImageSpec") -> None:
+    from medlat.generators.imported.brought import check_model
+
+    model = found.model(image)
+    assert model is not None
+    check_model(model, found.culprit)
 
 
 def _explanation_checks(config: DictConfig, is_made: bool) -> list[Callable[[], Any]]:
@@ -328,8 +340,6 @@ def _module(config: DictConfig) -> None:
     """The network and what trains it, without their numbers: sizes are checked, and what does not go together."""
     import torch
 
-    from medlat.core.spaces import chosen_space
-    from medlat.inversion.inverter import check_inverter
     from medlat.training.loop import check_hardware
 
     image, how_long = _image(config), schedule(config)
@@ -337,18 +347,38 @@ def _module(config: DictConfig) -> None:
         network = build(config.generator.network, image=image)
         _check_generator(config.generator.network["_target_"], network)
         check_hardware(module(config, network, how_long.steps), how_long, hardware(config))
-        for section in (config.directions, *config.compared.values(), *config.controls.values()):
-            found: Any = finder(section)
+        _check_fits(config, network)
+
+
+def _check_imported(config: DictConfig) -> None:
+    """A generator from elsewhere: tried on made-up codes and images, but for a program, which `try_programs` runs."""
+    from medlat.generators.imported.brought import check_model
+
+    found = imported(config)
+    model = found.model(_image(config, *intensity_range(config)))
+    if model is not None:
+        if not found.runs:
+            check_model(model, found.culprit)
+        _check_fits(config, model)
+
+
+def _check_fits(config: DictConfig, network: Any) -> None:
+    """Whether the methods can work on the generator, of which sizes and capabilities are asked."""
+    from medlat.core.spaces import chosen_space
+    from medlat.inversion.inverter import check_inverter
+
+    for section in (config.directions, *config.compared.values(), *config.controls.values()):
+        found: Any = finder(section)
+        with naming(section):
+            need_capabilities(found, network)
+            if getattr(found, "space", None) is not None:
+                chosen_space(network, found.space)
+            if hasattr(found, "check"):
+                found.check(network)  # sizes that depend on the generator
+    if config.classifier is not None:
+        for section in _inversions(config):
             with naming(section):
-                need_capabilities(found, network)
-                if getattr(found, "space", None) is not None:
-                    chosen_space(network, found.space)
-                if hasattr(found, "check"):
-                    found.check(network)  # sizes that depend on the generator
-        if config.classifier is not None:
-            for section in _inversions(config):
-                with naming(section):
-                    check_inverter(build(section), network)
+                check_inverter(build(section), network)
 
 
 def _check_generator(target: str, network: Any) -> None:

@@ -1,7 +1,6 @@
 """Directions in the generator's latent space, with or without a classifier to say which."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,12 @@ from medlat.config.build import naming
 from medlat.core.errors import ArgumentError, UserError
 from medlat.core.randomness import generator_for
 from medlat.core.spaces import Directions, LatentModel, decode_in_parts
-from medlat.data.batches import in_batches
 from medlat.directions.finder import Supervision, TrainedFinder, needs_of
 from medlat.explain.counterfactuals import TargetRange
 from medlat.inversion.mapping import code_statistics, map_codes
 from medlat.steps import builders
 from medlat.steps.classifier import files_of, load_target, predicted
-from medlat.steps.generator import BATCH
+from medlat.steps.generator import training_images
 from medlat.steps.inversion import load_codes
 from medlat.steps.methods import PERMUTED, Method
 from medlat.steps.step import NOT_LEARNT_FROM, Context, Step, without
@@ -42,7 +40,7 @@ class FoundDirections(Step):
     """
 
     folder = "directions"
-    version = 2
+    version = 3
     resumable = True
 
     def __init__(self, method: Method) -> None:
@@ -98,7 +96,7 @@ def _images_for(context: Context, finder: Any) -> dict[str, Any]:
     """`images` for a finder that needs them."""
     if "images" not in needs_of(finder):
         return {}
-    return {"images": _training_images(context, getattr(finder, "images", IMAGES))}
+    return {"images": training_images(context, getattr(finder, "images", IMAGES))}
 
 
 def _supervised(context: Context, method: Method, model: LatentModel) -> Directions:
@@ -125,13 +123,6 @@ def _trained(context: Context, finder: TrainedFinder, model: LatentModel, out: P
     found, numbers = finder.directions(model, module.to(hardware.device))
     (out / NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n")
     return found
-
-
-def _training_images(context: Context, count: int) -> Iterator[Tensor]:
-    """Batches [N, C, H, W] in [-1, 1] of evenly spaced training images, on the CPU."""
-    rows = context.split.train
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int))]
-    return (context.images.fetch(part, context.spec) for part in in_batches(rows, BATCH))
 
 
 def supervision_for(

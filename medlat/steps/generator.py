@@ -1,7 +1,8 @@
-"""The generator: trained here, or converted from a file; and how it is loaded again."""
+"""The generator: trained here, or brought from elsewhere; and how it is loaded again."""
 
 import hashlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from medlat.core.randomness import generator_for
 from medlat.core.records import read_records
 from medlat.core.spaces import LatentModel, decode_in_parts
 from medlat.core.store import Artifact
+from medlat.data.batches import in_batches
 from medlat.report.rendering import windowed
 from medlat.steps import builders
 from medlat.steps.classifier import load_black_box
@@ -26,11 +28,12 @@ from medlat.steps.step import Context, Step, trained
 log = logging.getLogger(__name__)
 
 BATCH = 256  # images at once where nothing is learnt
+FITTED = 2048  # training images whose codes say how codes of a generator from elsewhere are spread
 
 
 class Generator(Step):
-    """Leaves the generator: trained here, with the curves of its training and what it made on the way; or converted
-    from a file.
+    """Leaves the generator: trained here, with the curves of its training and what it made on the way; or brought from
+    elsewhere, with the prior of its codes.
     """
 
     name = "generator"
@@ -38,20 +41,23 @@ class Generator(Step):
     version = 3
 
     def __init__(self, config: DictConfig) -> None:
-        self.imported = builders.is_pretrained(config)
+        self.imported = builders.is_imported(config)
         asks = builders.asks_classifier(config)
-        self.needs = ("images",) if self.imported else ("images", "split", *(["classifier"] if asks else []))
+        fitted = not self.imported or builders.imported(config).fits
+        self.needs = ("images", *(["split"] if fitted else []), *(["classifier"] if asks else []))
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         section = build.plain(config.generator)
         if not self.imported:
             return trained(config, section)
-        section["weights"] = builders.pretrained(config).fingerprint()
+        section |= builders.imported(config).fingerprints()
         return {"imported": section, "intensity_range": builders.intensity_range(config)}
 
     def run(self, context: Context, out: Path) -> None:
         if self.imported:
-            builders.pretrained(context.config).convert(context.spec, out / "generator.safetensors")
+            found = builders.imported(context.config)
+            images = training_images(context, FITTED) if found.fits else ()
+            found.convert(context.spec, out / "generator.safetensors", images, context.device)
         else:
             train_generator(context, out)
 
@@ -96,6 +102,13 @@ def _digest(network: torch.nn.Module) -> str:
     for _, tensor in sorted(network.state_dict().items()):
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:12]
+
+
+def training_images(context: Context, count: int) -> Iterator[Tensor]:
+    """Batches [N, C, H, W] in [-1, 1] of evenly spaced training images, on the CPU."""
+    rows = context.split.train
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int))]
+    return (context.images.fetch(part, context.spec) for part in in_batches(rows, BATCH))
 
 
 def curves(generator: Artifact) -> Path:

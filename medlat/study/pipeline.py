@@ -175,8 +175,8 @@ def _expectations(context: Context) -> list[str]:
 
 
 def _training(config: DictConfig) -> str:
-    if builders.is_pretrained(config):
-        return f"  generator: from {config.generator.weights}"
+    if builders.is_imported(config):
+        return f"  generator: from {builders.imported(config).origin}"
     training = config.generator.training
     steps = builders.schedule(config).steps
     return f"  training: {training.images:,} images in {steps:,} steps of {training.batch_size}"

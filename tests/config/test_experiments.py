@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from generators.imported.brought_files import KL, monai_network
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -85,8 +86,24 @@ def _supply_classifier(section, tmp_path) -> None:
         torch.jit.trace(network, torch.zeros(2, 1, 32, 32)).save(section.path)
 
 
+def _supply_generator(section, tmp_path) -> None:
+    """Somebody's, through each of its doors."""
+    door = section._target_.rpartition(".")[2]
+    if door == "PythonGenerator":
+        section.function = "toy_models:own_generator"
+    elif door == "TorchScriptGenerator":
+        section.path, section.code, section.value_range = str(tmp_path / "g.pt"), [4], [-1, 1]
+        torch.jit.trace(torch.nn.Linear(4, 32 * 32), torch.zeros(1, 4)).save(section.path)
+    elif door == "MonaiGenerator":
+        section.network, section.arguments = "AutoencoderKL", KL
+        section.weights, section.value_range = str(tmp_path / "g.pt"), [0, 1]
+        torch.save(monai_network("AutoencoderKL").state_dict(), section.weights)
+
+
 def check(config, tmp_path) -> None:
     supply(config, tmp_path)
+    if "_target_" in config.generator:
+        _supply_generator(config.generator, tmp_path)
     if OmegaConf.is_missing(config.generator, "weights"):
         config.generator.weights = str(tmp_path / "generator.safetensors")
         spec = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)
@@ -110,6 +127,8 @@ def test_option(option, tmp_path):
         more.append("classifier=densenet")
     if option in ("trainer=gpus", "trainer=nodes"):
         more.append("generator=dcgan")  # a VAE trains in one process
+    if option in ("generator=monai", "generator=torchscript"):
+        more.append("directions=pca")  # they do not show the weights that SeFa needs
     check(composed(option, *more), tmp_path)
 
 

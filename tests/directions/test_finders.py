@@ -3,7 +3,7 @@ import torch
 
 from medlat.core.errors import UserError
 from medlat.core.spaces import ImageSpec, LatentModel, LatentSpace
-from medlat.directions.coordinate import Coordinate
+from medlat.directions.coordinate import Coordinate, image_changes
 from medlat.directions.random import RandomDirections
 from medlat.directions.sefa import SeFa
 
@@ -102,3 +102,27 @@ def test_coordinate_ranks_by_the_columns_of_the_weights():
 def test_the_default_space_is_the_first():
     assert SeFa().find(Linear(torch.eye(2))).space.name == "z"
     assert SeFa(space="w").find(Linear(torch.eye(2))).space.prior == "empirical"
+
+
+class Matrix(LatentModel):
+    """Images are a matrix times the code; its weights are not shown."""
+
+    def __init__(self, weights):
+        self.weights, self.image = weights, ImageSpec(1, len(weights), 1, -1.0, 1.0, "1", 1.0)
+        self.spaces = {"z": LatentSpace("z", (weights.shape[1],))}
+
+    def sample(self, n, space="z", generator=None):
+        return torch.randn(n, self.weights.shape[1], generator=generator)
+
+    def decode(self, codes, space="z"):
+        return (codes @ self.weights.T)[:, None, :, None]
+
+
+def test_coordinate_of_many_numbers_is_an_estimate_of_the_same():
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(64, 200, generator=generator) * torch.logspace(-1, 1, 200)
+    model = Matrix(weights)
+    changes = image_changes(model, model.spaces["z"])
+    assert torch.allclose(changes, weights.norm(dim=0), rtol=0.15)
+    few = Matrix(weights[:, :20])
+    assert torch.allclose(image_changes(few, few.spaces["z"]), weights[:, :20].norm(dim=0), rtol=1e-3)

@@ -55,6 +55,31 @@ class DecoderOnly(LatentModel, nn.Module):
         return self.inner.decode(codes, space)
 
 
+class Trained(nn.Module):
+    """A network as somebody trained it: no word of medlat, images in [0, 1], codes that are maps of features."""
+
+    def __init__(self, channels: int = 1, width: int = 4, side: int = 8, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        step = 32 // side
+        self.down = nn.Conv2d(channels, width, step, step)
+        self.up = nn.ConvTranspose2d(width, channels, step, step)
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        assert x.min() >= 0.0 and x.max() <= 1.0  # noqa: PT018 (not a test)
+        mean = self.down(x)
+        return mean, torch.zeros_like(mean)
+
+    def image(self, codes: Tensor) -> Tensor:
+        return torch.sigmoid(self.up(codes))
+
+
+def vector(channels: int = 1, latent_dim: int = 6, seed: int = 0) -> nn.Module:
+    """A decoder of vectors to images of 32 pixels in [-1, 1], which is called itself."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(latent_dim, channels * 32 * 32), nn.Tanh(), nn.Unflatten(1, (channels, 32, 32)))
+
+
 class MyClassifier(ClassifierNetwork):
     """Convolutions of stride 2 and the mean over places."""
 

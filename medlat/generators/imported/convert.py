@@ -1,33 +1,35 @@
 """Weights trained elsewhere -> a checkpoint of medlat. No file is executed, whatever it holds."""
 
-import hashlib
 import importlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from medlat.core.checkpoints import is_safetensors, read_generator, save_generator
+from medlat.core.checkpoints import read_generator, save_generator
 from medlat.core.errors import ArgumentError, UserError, did_you_mean
+from medlat.core.external import Culprit
 from medlat.core.ranges import Share
 from medlat.core.spaces import ImageSpec
+from medlat.generators.imported.brought import Imported
+from medlat.generators.imported.identify import what_is
 from medlat.generators.imported.layout import STYLEGAN2, Foreign, recipe_of
 from medlat.generators.imported.nvidia import from_nvidia
 from medlat.generators.imported.restricted import Refused, reading
 from medlat.generators.imported.rosinality import from_rosinality
-from medlat.generators.imported.tensors import TORCH_MAGIC, read_pickle, read_torch
+from medlat.generators.imported.tensors import read_pickle, read_torch
 from medlat.generators.stylegan2.networks import Noise
 
-Kind = Literal["medlat", "nvidia", "rosinality"]
+CPU = torch.device("cpu")
+OWN = ("medlat", "nvidia", "rosinality")  # kinds of files
 EXPECTED = (
     "expected medlat's generator.safetensors, a .pkl of the StyleGAN2-ADA or StyleGAN3 repository, or a .pt of "
     "rosinality's stylegan2-pytorch"
 )
-LEGACY_TORCH = b"\x80\x02\x8a\x0a" + TORCH_MAGIC.to_bytes(10, "little")
 
 
 def read_pretrained(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], tuple[int, int, int]]:
@@ -47,23 +49,20 @@ def read_pretrained(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], tupl
     return recipe, weights, shape
 
 
-def kind_of(path: Path) -> Kind:
-    """What kind of file it is, by its first bytes. Raises UserError where there is none or it is of no such kind."""
+def kind_of(path: Path) -> str:
+    """Which of the three kinds it is. Raises UserError where there is no file, or of another kind, and says which."""
     with reading(_where(path)):
-        if not path.is_file():
-            raise Refused(f"{'not a' if path.exists() else 'no such'} file; {EXPECTED}")
-        with open(path, "rb") as file:
-            head = file.read(16)
-        if is_safetensors(path):
-            return "medlat"
-    if head.startswith((b"PK\x03\x04", LEGACY_TORCH)):
-        return "rosinality"
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "nvidia"
-    raise UserError(f"{_where(path)}: not a file of weights that medlat reads; {EXPECTED}")
+        if not path.exists():
+            raise Refused(f"no such file; {EXPECTED}")
+        found = what_is(path)
+        if found.name == "torch":
+            return "rosinality"  # its reader says what is wrong
+        if found.name not in OWN:
+            raise Refused(found.sentence(path) if found.use else f"{found.what}; {EXPECTED}")
+        return found.name
 
 
-class Pretrained:
+class Pretrained(Imported):
     """A generator that was trained before, here or elsewhere.
 
     weights:    the file.
@@ -83,15 +82,11 @@ class Pretrained:
         if noise is not None and noise not in get_args(Noise):
             raise ArgumentError("noise", f"no such noise{did_you_mean(str(noise), get_args(Noise))}", noise)
         self.path, self.truncation, self.noise = Path(weights).expanduser(), truncation, noise
+        self.files, self.culprit = {"weights": self.path}, Culprit(self, "weights", weights)
         self.allowed = () if network is None else (network,)
         self.kind = kind_of(self.path)
 
-    def fingerprint(self) -> str:
-        """16 hex digits that depend on every byte of the file."""
-        with reading(_where(self.path)), open(self.path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-    def convert(self, image: ImageSpec, out: Path) -> None:
+    def convert(self, image: ImageSpec, out: Path, images: Iterable[Tensor] = (), device: torch.device = CPU) -> None:
         """Write medlat's checkpoint of the network to `out`.
 
         image: what the data's images are. Raises UserError where the network's differ.
@@ -139,7 +134,7 @@ def _read_own(path: Path, allowed: Collection[str] = ()) -> tuple[dict[str, Any]
         except SafetensorError as error:
             raise Refused(f"damaged ({error})") from error
         if not isinstance(header, dict) or not isinstance(header.get("recipe"), dict):
-            raise Refused(f"a safetensors file that holds no generator of medlat; {EXPECTED}")
+            raise Refused(f"holds no generator of medlat; {EXPECTED}")
         recipe, image, weights = read_generator(path, allowed)
         numbers = (*image.shape, image.low, image.high, image.spacing_mm)
         if not all(isinstance(number, int | float) for number in numbers):

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import torch
@@ -83,6 +84,13 @@ class Inert:
 
     def __init__(self, *arguments: object) -> None:
         pass
+
+
+class Named(Inert):
+    """The same of an object that the reader knows nothing of but the name."""
+
+    def __init__(self, name: str, *arguments: object) -> None:
+        self.name = name
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +186,9 @@ class Unpickler(pickle._Unpickler):
     size:       bytes of the whole file, which bounds the tensors.
     storage:    the storage of a persistent id; None: there are none.
     from_bytes: what lies as bytes in `torch.storage._load_from_bytes`; None: nothing does.
+    passes:     whether names that weights do not need are passed over, as a checkpoint has settings and the state of an
+                optimiser beside them: a `Named` stands for what they would make, and is never called. Else such a name
+                ends the reading.
     """
 
     stack: list[Any]
@@ -190,9 +201,10 @@ class Unpickler(pickle._Unpickler):
         size: int,
         storage: Callable[[Any], Tensor] | None = None,
         from_bytes: Callable[[bytes], object] | None = None,
+        passes: bool = False,
     ) -> None:
         super().__init__(source)
-        self.storage, self.from_bytes = storage, from_bytes
+        self.storage, self.from_bytes, self.passes = storage, from_bytes, passes
         self.tensors = Budget(4 * size)  # some may share a storage, as the network and its average do
 
     def find_class(self, module: str, name: str) -> object:
@@ -205,6 +217,8 @@ class Unpickler(pickle._Unpickler):
             return Known(self._tensor)
         if path in KNOWN:
             return KNOWN[path]
+        if self.passes:
+            return Known(partial(Named, printable(path)))
         if module.startswith("dnnlib.tflib"):
             raise Refused(
                 f"names {printable(path)}: a network of TensorFlow; convert it with legacy.py of the StyleGAN2-ADA "
@@ -227,6 +241,9 @@ class Unpickler(pickle._Unpickler):
 
     def _reduce(self) -> None:  # also for NEWOBJ: the stack holds the callable, then its arguments
         arguments, function = self.stack.pop(), self.stack.pop()
+        if self.passes and isinstance(function, Inert):
+            self.append(function)
+            return
         if not isinstance(function, Known) or not isinstance(arguments, tuple):
             raise Refused("calls what it may not; refused")
         self.append(function.make(*arguments))
@@ -245,10 +262,14 @@ class Unpickler(pickle._Unpickler):
 
     def _fill(self, items: list) -> None:
         target = self.stack[-1]
-        keys = items[::2]
-        if not isinstance(target, dict) or not all(isinstance(key, str | int | float | None) for key in keys):
+        pairs = list(zip(items[::2], items[1::2], strict=True))
+        if self.passes:
+            if isinstance(target, Inert):
+                return
+            pairs = [(key, value) for key, value in pairs if isinstance(key, str | int | float | None)]
+        if not isinstance(target, dict) or not all(isinstance(key, str | int | float | None) for key, _ in pairs):
             raise Refused("writes where it may not; refused")
-        target.update(zip(keys, items[1::2], strict=True))
+        target.update(pairs)
 
     def _append(self) -> None:
         self._extend([self.stack.pop()])
@@ -257,6 +278,8 @@ class Unpickler(pickle._Unpickler):
         self._extend(self.pop_mark())
 
     def _extend(self, items: list) -> None:
+        if self.passes and isinstance(self.stack[-1], Inert):
+            return
         if not isinstance(self.stack[-1], list):
             raise Refused("writes where it may not; refused")
         self.stack[-1].extend(items)

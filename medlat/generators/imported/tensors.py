@@ -29,21 +29,24 @@ def read_pickle(file: BinaryIO) -> object:
     return Unpickler(source, source.size, from_bytes=from_bytes).load()
 
 
-def read_torch(file: BinaryIO) -> object:
-    """A file of `torch.save`, of today's format (a zip archive) or of the one before 1.6."""
+def read_torch(file: BinaryIO, passes: bool = False, shapes: bool = False) -> object:
+    """A file of `torch.save`, of today's format (a zip archive) or of the one before 1.6.
+
+    passes: as of `Unpickler`. shapes: whether the numbers are left out: tensors are on the device "meta".
+    """
     archive = file.read(4) == b"PK\x03\x04"
     file.seek(0)
     source = Bounded(file)
-    return _read_archive(file, source.size) if archive else _read_legacy(source)
+    return _read_archive(file, source.size, passes, shapes) if archive else _read_legacy(source, passes, shapes)
 
 
-def _read_legacy(source: Bounded) -> object:
+def _read_legacy(source: Bounded, passes: bool = False, shapes: bool = False) -> object:
     """torch's format before 1.6: magic number, version, byte order, the object, the keys of its storages, their
     data.
     """
 
     def following(storage: Callable[[Any], Tensor] | None = None) -> Any:
-        return Unpickler(source, source.size, storage).load()
+        return Unpickler(source, source.size, storage, passes=passes).load()
 
     budget = Budget(source.size)
     storages: dict[str, Tensor] = {}
@@ -54,7 +57,7 @@ def _read_legacy(source: Bounded) -> object:
             raise Refused("holds a view of a storage, as only very old releases of torch wrote; save it again")
         if key not in storages:
             budget.take(count * dtype.itemsize)
-            storages[key] = torch.empty(count, dtype=dtype)
+            storages[key] = torch.empty(count, dtype=dtype, device="meta" if shapes else None)
         return storages[key]
 
     if following() != TORCH_MAGIC or following() != TORCH_PROTOCOL:
@@ -62,6 +65,8 @@ def _read_legacy(source: Bounded) -> object:
     if following().get("little_endian") is not True:
         raise Refused("was written on a big-endian machine, which is not supported")
     result = following(storage)
+    if shapes:
+        return result
     keys = following()
     if not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
         raise ValueError("the list of its storages is wrong")
@@ -73,7 +78,7 @@ def _read_legacy(source: Bounded) -> object:
     return result
 
 
-def _read_archive(file: BinaryIO, size: int) -> object:
+def _read_archive(file: BinaryIO, size: int, passes: bool, shapes: bool) -> object:
     """torch's format since 1.6: `NAME/data.pkl`, and `NAME/data/KEY` for each storage, not compressed."""
     budget = Budget(size)
     storages: dict[str, Tensor] = {}
@@ -94,12 +99,13 @@ def _read_archive(file: BinaryIO, size: int) -> object:
             _, dtype, key, _, count = _storage_id(pid, 5)
             if key not in storages:
                 budget.take(count * dtype.itemsize)
-                storages[key] = _fill(torch.empty(count, dtype=dtype), content(f"data/{key}"))
+                place = torch.empty(count, dtype=dtype, device="meta" if shapes else None)
+                storages[key] = place if shapes else _fill(place, content(f"data/{key}"))
             return storages[key]
 
         if folder + "byteorder" in entries and content("byteorder") != b"little":
             raise Refused("was written on a big-endian machine, which is not supported")
-        return Unpickler(Bounded(io.BytesIO(content("data.pkl"))), size, storage).load()
+        return Unpickler(Bounded(io.BytesIO(content("data.pkl"))), size, storage, passes=passes).load()
 
 
 def _storage_id(pid: Any, length: int) -> tuple:

@@ -251,8 +251,8 @@ def test_what_the_constructor_refuses(tmp_path, state):
     for arguments, message in [
         ((str(tmp_path / "none.pkl"),), r"generator\.weights=.*none\.pkl: no such file; expected medlat's"),
         ((str(tmp_path),), "not a file"),
-        ((str(tmp_path / "notes.txt"),), r"notes\.txt: not a file of weights that medlat reads; expected"),
-        ((str(tmp_path / "empty.pkl"),), "not a file of weights"),
+        ((str(tmp_path / "notes.txt"),), r"notes\.txt: text; expected a file of weights"),
+        ((str(tmp_path / "empty.pkl"),), r"empty\.pkl: an empty file; download"),
         ((good, 1.5), r"truncation=1\.5: expected a number from 0 to 1"),
         ((good, 1.0, "randm"), r"noise=randm: no such noise; did you mean 'random'\?"),
     ]:
@@ -262,19 +262,22 @@ def test_what_the_constructor_refuses(tmp_path, state):
 
 def test_the_fingerprint_depends_on_every_byte(tmp_path, state):
     path = write_nvidia(tmp_path / "n.pkl", state)
-    first = Pretrained(str(path)).fingerprint()
+    first = Pretrained(str(path)).fingerprints()["weights"]
     assert len(first) == 16
-    assert Pretrained(str(path.rename(tmp_path / "moved"))).fingerprint() == first
+    assert Pretrained(str(path.rename(tmp_path / "moved"))).fingerprints()["weights"] == first
     content = bytearray((tmp_path / "moved").read_bytes())
     content[-500] ^= 1
     path.write_bytes(content)
-    assert Pretrained(str(path)).fingerprint() != first
+    assert Pretrained(str(path)).fingerprints()["weights"] != first
 
 
 def test_other_safetensors_are_refused(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(UserError, match=r"x\.safetensors: a safetensors file that holds no generator of medlat"):
+    with pytest.raises(
+        UserError,
+        match=r"x\.safetensors: weights in safetensors, without a recipe of their network; use generator=python",
+    ):
         read_pretrained(path)
     save_generator(path, VAE(SPEC, 3, 4, stem_stride=2), {"_target_": "medlat.core.store.Store", "root": "x"}, SPEC)
     with pytest.raises(UserError, match=r"'medlat\.core\.store\.Store' is not a generator"):
