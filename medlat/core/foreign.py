@@ -28,7 +28,7 @@ def what_it_is(path: Path) -> tuple[str, str] | None:
             head = file.read(64)
         if zipfile.is_zipfile(path):
             return _archive(path)
-    except OSError:
+    except Exception:  # it cannot be read, or whatever damaged bytes lead to
         return None
     for begins, what, right in FIRST_BYTES:
         if head.startswith(begins):

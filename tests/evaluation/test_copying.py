@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from medlat.core.statistics import Interval
 from medlat.data.source import Slice
-from medlat.evaluation.copying import copying, nearness, whitening
+from medlat.evaluation.copying import Copying, copying, nearness, warning, whitening
 from medlat.measure.ct import measure
 from medlat.phantoms.ct.source import CTPhantom
 
@@ -109,3 +110,25 @@ def test_whitened_measurements_have_no_correlation():
     centre, matrix = whitening(x)
     assert matrix.shape == (4, 3)
     np.testing.assert_allclose(np.cov((x - centre) @ matrix, rowvar=False, ddof=0), np.eye(3), atol=1e-9)
+
+
+def test_a_generator_that_copies_is_said_with_its_numbers():
+    rng = np.random.default_rng(0)
+    train, held_out = rng.normal(size=(50, 8)), rng.normal(size=(60, 8))
+    found = copying(train[:40], held_out, np.arange(60), train, np.arange(50))
+    assert found is not None
+    said = warning(found.numbers("pixels"), "tile")
+    assert said is not None
+    assert "100% [100%, 100%] of its samples are one training tile (told by pixels; of held-out tiles 0%" in said
+    fair = copying(rng.normal(size=(40, 8)), held_out, np.arange(60), train, np.arange(50))
+    assert fair is not None
+    assert warning(fair.numbers("pixels"), "tile") is None
+    assert warning({}, "tile") is None
+
+
+def test_what_measurements_tell_is_said_where_pixels_do_not():
+    fair = Copying(Interval(0.0, 0.0, 0.0), Interval(0.0, 0.0, 0.1), 0.5).numbers("pixels")
+    found = Copying(Interval(0.4, 0.3, 0.5), Interval(0.01, 0.0, 0.1), 0.8).numbers("measurements")
+    said = warning(fair | found, "slice")
+    assert said is not None
+    assert "40% [30%, 50%] of its samples are one training slice (told by measurements; of held-out slices 1%" in said

@@ -213,7 +213,7 @@ def _zip(path: Path) -> Kind:
     pictures = sum(name.endswith(PICTURES) for name in ends)
     if pictures > len(ends) // 2:
         return Kind("zip", f"a zip archive of {pictures} images", f"unpack it; {DATA}")
-    return Kind("zip", f"a zip archive of {len(ends)} files", UNPACK)
+    return Kind("zip", f"a zip archive of {len(ends)} file{'s' * (len(ends) != 1)}", UNPACK)
 
 
 def _folder(path: Path) -> Kind:
