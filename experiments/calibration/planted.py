@@ -44,7 +44,7 @@ DATA = {"thorax": "data=ct_phantom data.image_size=64", "tissue": "data=histolog
 PEOPLE, MOVED = 400, 24
 
 
-class World(Step):
+class Untrained(Step):
     """In the place of the generator's step; leaves nothing."""
 
     name = "generator"
@@ -75,7 +75,7 @@ def context_of(world: str, draw: str, seed: int, asked: argparse.Namespace) -> T
     builders.hardware(config).limit_threads()
     made = plan(config).context
     context = Told(made.config, made.store, made.source)
-    for step in (Images(), Division(), World()):
+    for step in (Images(), Division(), Untrained()):
         context.made(step)
     source = build.build(config.data.source)
     assert isinstance(source, Planted)

@@ -57,7 +57,7 @@ def _pickled(content: bytes) -> tuple[str, str] | None:
     """Of what torch.save writes."""
     names, texts = [], set()
     try:
-        for kind, text in _names(content):
+        for kind, text in pickled_names(content):
             names.append(text) if kind == "global" else texts.add(text)
     except Exception:  # whatever damaged bytes lead to
         return None
@@ -76,7 +76,7 @@ def _of_tensors(name: str) -> bool:
     return module == "torch" and "." not in rest
 
 
-def _names(content: bytes) -> Iterator[tuple[str, str]]:
+def pickled_names(content: bytes) -> Iterator[tuple[str, str]]:
     """The names of classes and functions in a pickle ("global", "module name"), and its texts ("text", ...)."""
     recent: list[str] = []
     for opcode, argument, _ in islice(pickletools.genops(content), MOST_OPERATIONS):

@@ -1,7 +1,6 @@
 """What a file is, by its first bytes and its list of contents, and the line that would use it. Nothing in it is run."""
 
 import json
-import pickletools
 import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from medlat.core.checkpoints import is_safetensors
-from medlat.core.external import TORCHSCRIPT
+from medlat.core.foreign import TORCHSCRIPT, pickled_names
 from medlat.generators.imported.restricted import DAMAGE, Named, Refused, printable
 from medlat.generators.imported.tensors import TORCH_MAGIC, read_torch
 
@@ -171,13 +170,9 @@ def _pickle(path: Path) -> Kind:
     with open(path, "rb") as file:
         head, names = file.read(PICKLE_HEAD), []
     with suppress(*DAMAGE):
-        texts: list[str] = []
-        for code, argument, _ in pickletools.genops(head):
-            if code.name == "GLOBAL":
-                names.append(str(argument).replace(" ", "."))
-            elif code.name == "STACK_GLOBAL" and len(texts) > 1:
-                names.append(".".join(texts[-2:]))
-            texts = [*texts[-1:], argument] if isinstance(argument, str) else texts
+        for kind, text in pickled_names(head):
+            if kind == "global":
+                names.append(text.replace(" ", "."))
     first = printable(names[0]) if names else ""
     packages = {"sklearn": "scikit-learn", "joblib": "joblib", "xgboost": "XGBoost", "pandas": "pandas"}
     if (package := first.partition(".")[0]) in packages:
