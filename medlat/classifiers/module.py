@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medlat.classifiers.networks import ClassifierNetwork
+from medlat.core.colour import restain
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
 from medlat.core.ranges import Count, NotNegative, Positive, Seed, ShareBelowOne
-from medlat.core.stains import DARKEST, stain_vectors
 from medlat.core.statistics import auc, mean_auc, r2
 from medlat.training.averaged import AveragedModule
 from medlat.training.optimisation import Optimisation
@@ -76,7 +76,7 @@ class ClassifierModule(AveragedModule):
         if self.stain > 0.0:
             generator = generator_for(self.seed, "stain", self.global_step, self.global_rank)
             draws = (self.stain * (2.0 * torch.rand(2, len(images), 3, generator=generator) - 1.0)).to(images.device)
-            images = restained(images, 1.0 + draws[0], draws[1])
+            images = restain(images, 1.0 + draws[0], draws[1]).clamp(-1.0, 1.0)
         if self.blur > 0.0:
             generator = generator_for(self.seed, "blur", self.global_step, self.global_rank)
             images = blurred(images, (self.blur * torch.rand(len(images), generator=generator)).to(images.device))
@@ -165,18 +165,6 @@ def blurred(images: Tensor, sigma: Tensor) -> Tensor:
     for kernel in (kernels, kernels.transpose(2, 3)):
         x = F.conv2d(x, kernel.to(x.dtype), groups=len(images))
     return x.transpose(0, 1).contiguous()
-
-
-def restained(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """RGB [B, 3, H, W] in [-1, 1] whose concentrations of haematoxylin, eosin and the rest (`core.stains`) are scaled
-    and then shifted, [B, 3] each, the shift in units of optical density; what leaves the range is cut.
-    """
-    vectors = torch.from_numpy(stain_vectors()).to(images)
-    density = -torch.log10((0.5 * (images + 1.0)).clamp_min(DARKEST))
-    amounts = torch.einsum("bchw,cs->bshw", density, torch.linalg.inv(vectors))
-    amounts = scale[:, :, None, None] * amounts + shift[:, :, None, None]
-    light = torch.pow(10.0, -torch.einsum("bshw,sc->bchw", amounts, vectors))
-    return (2.0 * light - 1.0).clamp(-1.0, 1.0)
 
 
 def _norm(x: Tensor) -> Tensor:

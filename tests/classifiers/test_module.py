@@ -11,11 +11,10 @@ from generators.gan import tiny
 from scipy.ndimage import gaussian_filter
 from torchmetrics.functional.classification import binary_auroc
 
-from medlat.classifiers.module import ClassifierModule, RobustClassifierModule, blurred, restained
+from medlat.classifiers.module import ClassifierModule, RobustClassifierModule, blurred
 from medlat.classifiers.networks import ResNet
 from medlat.classifiers.trained import Trained
 from medlat.core.errors import UserError
-from medlat.core.stains import stained, stains
 from medlat.data.module import SliceData
 from medlat.training.loop import train
 from medlat.training.optimisation import Optimisation
@@ -205,16 +204,6 @@ def test_an_interrupted_robust_training_ends_as_if_it_never_had_been(store, tmp_
 def test_bad_blur_is_named(blur):
     with pytest.raises(UserError, match=rf"^blur={blur:g}: expected a number of pixels"):
         Stopping(robust().network, 5, 1, Optimisation(), blur=blur)
-
-
-def test_stains_are_scaled_and_shifted():
-    rgb = np.random.default_rng(0).uniform(60.0, 250.0, (2, 8, 8, 3)).astype(np.float32)
-    images = torch.from_numpy(rgb / 127.5 - 1.0).permute(0, 3, 1, 2)
-    scale, shift = torch.tensor([[1.0, 1.0, 1.0], [1.2, 0.9, 1.1]]), torch.tensor([[0.0] * 3, [0.05, -0.02, 0.01]])
-    made = restained(images, scale, shift)
-    torch.testing.assert_close(made[0], images[0], atol=1e-5, rtol=0.0)
-    expected = stained(stains(rgb[1]) * scale[1].numpy() + shift[1].numpy())
-    np.testing.assert_allclose((made[1].permute(1, 2, 0).numpy() + 1.0) * 127.5, expected, atol=1e-3)
 
 
 def test_training_images_are_restained_each_by_its_own():

@@ -13,10 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from medlat.core import colour
 from medlat.core.errors import ArgumentError
 from medlat.core.ranges import Angle, Count, NotNegative, Positive, Share, ShareBelowOne, Shift, Sign, Span
 from medlat.core.spaces import ImageSpec
-from medlat.generators.gan import colour, geometry
+from medlat.generators.gan import geometry
 
 
 class Pipeline(Protocol):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medlat.generators.gan.linear import linear_map
+from medlat.core.linear_map import linear_map
 
 # What lies outside: the image mirrored at its edge, the outermost pixel twice; or the outermost pixel repeated.
 Padding = Literal["reflection", "border"]

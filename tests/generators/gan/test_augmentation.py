@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from medlat.core import colour
 from medlat.core.errors import UserError
 from medlat.core.spaces import ImageSpec
-from medlat.core.stains import stain_vectors
-from medlat.generators.gan import colour, geometry
+from medlat.core.stains import stain_vectors, stained, stains
+from medlat.generators.gan import geometry
 from medlat.generators.gan.augmentation import CT, Adaptive, Draws, Histology, Published
 
 PATCH = ImageSpec(3, 16, 16, 0.0, 255.0, "RGB", 0.001)
@@ -367,6 +368,16 @@ def test_haematoxylin_alone_is_scaled():
     assert bright.float().mean() > 0.9
     expected = torch.cat([1.3 * before[:, :1], before[:, 1:]], dim=1)
     assert torch.allclose(after[bright], expected[bright], atol=1e-9)
+
+
+def test_all_three_stains_are_scaled_and_shifted():
+    rgb = np.random.default_rng(0).uniform(60.0, 250.0, (2, 8, 8, 3)).astype(np.float32)
+    images = torch.from_numpy(rgb / 127.5 - 1.0).permute(0, 3, 1, 2)
+    scale, shift = torch.tensor([[1.0, 1.0, 1.0], [1.2, 0.9, 1.1]]), torch.tensor([[0.0] * 3, [0.05, -0.02, 0.01]])
+    made = colour.restain(images, scale, shift).clamp(-1.0, 1.0)
+    torch.testing.assert_close(made[0], images[0], atol=1e-5, rtol=0.0)
+    expected = stained(stains(rgb[1]) * scale[1].numpy() + shift[1].numpy())
+    np.testing.assert_allclose((made[1].permute(1, 2, 0).numpy() + 1.0) * 127.5, expected, atol=1e-3)
 
 
 def test_pure_stains_are_unmixed():

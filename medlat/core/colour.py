@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from medlat.core.linear_map import linear_map
 from medlat.core.spaces import ImageSpec
 from medlat.core.stains import DARKEST, stain_vectors
-from medlat.generators.gan.linear import linear_map
 
 
 def brightness(shift: Tensor) -> Tensor:
@@ -83,13 +83,14 @@ def concentrations(images: Tensor) -> Tensor:
 
 
 def restain(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Images [B, 3, H, W] with the concentrations of haematoxylin and eosin times scale [B, 2] plus shift [B, 2].
+    """Images [B, 3, H, W] with the concentrations of haematoxylin and eosin times scale [B, 2] plus shift [B, 2], or of
+    these and the rest, [B, 3].
 
     What lies outside the range of densities (fakes may) is passed on, so that it keeps a gradient.
     """
     scale, shift = (v.to(device=images.device, dtype=images.dtype)[..., None, None] for v in (scale, shift))
-    stains, rest = concentrations(images).split([2, 1], dim=1)
-    changed = torch.cat([scale * stains + shift, rest], dim=1)
+    found, own = concentrations(images), scale.shape[1]
+    changed = torch.cat([scale * found[:, :own] + shift, found[:, own:]], dim=1)
     density = _mixed(changed, _vectors(images).mT)
     return images + 2.0 * (10.0**-density - _light(images))
 
