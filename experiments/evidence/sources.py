@@ -1,4 +1,6 @@
-"""Real images with what is known of them: CT slices with their headers' tags, and images moved by known amounts."""
+"""Real images with what is known of them: CT slices with their headers' tags, images moved by known amounts, tiles
+whose stain tells nothing.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,10 +11,12 @@ from pydicom import dcmread
 from scipy import ndimage
 
 from medlat.core.ranges import Count, Seed
-from medlat.core.stains import stained, stains
+from medlat.core.stains import DARKEST, stain_vectors, stained, stains
 from medlat.data.ct.dicom import CTDicom
 from medlat.data.modality import CT, HISTOLOGY, RADIOGRAPH, Modality
+from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.source import Chunk, Damaged, ParallelMap, Remark, Scan, Slice, SliceSource
+from medlat.measure.stain import stains_of
 from medlat.phantoms.factors import Draws, Margin
 
 TAGS = (
@@ -28,6 +32,16 @@ TAGS = (
     "exposure",
 )
 SHARP = ("BONE", "LUNG", "50s", "60f")  # what the kernels end with that enhance edges; 59 .10.AB50 is a middle one
+
+
+class Stain(NamedTuple):
+    """vectors: [2, 3] unit densities of haematoxylin and eosin. strength: [2] of their strongest pixels, in density."""
+
+    vectors: np.ndarray
+    strength: np.ndarray
+
+
+STAIN = Stain(stain_vectors()[:2], np.array([0.9, 0.9]))  # the published colours, about as strong as LC25000's tiles
 
 
 class Tagged(CTDicom):
@@ -147,6 +161,33 @@ class Transformed:
         is_ct = self.modality.name == CT.name
         values = posed(values, by["turn"], (by["shift_y"], by["shift_x"]), CT.fill if is_ct else None) + by["offset"]
         return np.maximum(values, CT.fill) if is_ct else np.clip(values, 0.0, 255.0)
+
+
+class OneStain(ImageFolder):
+    """Tiles of H&E that are all stained alike: what is left is tissue."""
+
+    def read(self, chunk: Chunk) -> Iterator[Slice | Damaged | Remark]:
+        for found in super().read(chunk):
+            yield found._replace(pixels=restained(found.pixels, STAIN)) if isinstance(found, Slice) else found
+
+
+def restained(image: np.ndarray, stain: Stain) -> np.ndarray:
+    """RGB [H, W, 3] from 0 to 255 with another stain (Macenko et al. 2009); as it is where it has not two stains."""
+    own = stain_of(image)
+    if own is None:
+        return image
+    amounts = density_of(image) @ np.linalg.pinv(own.vectors) * (stain.strength / own.strength)
+    return np.clip(255.0 * 10.0 ** -(amounts @ stain.vectors), 0.0, 255.0).astype(np.float32)
+
+
+def stain_of(image: np.ndarray) -> Stain | None:
+    """Of an image as above; None where it has not two stains."""
+    found = stains_of(density_of(image).reshape(-1, 3))
+    return None if found is None else Stain(*found)
+
+
+def density_of(image: np.ndarray) -> np.ndarray:
+    return -np.log10(np.clip(image.astype(np.float64) / 255.0, DARKEST, 1.0))
 
 
 def posed(image: np.ndarray, degrees: float, shift: tuple[float, float], fill: float | None) -> np.ndarray:

@@ -53,14 +53,24 @@ def measure(images: np.ndarray, spacing_mm: float) -> np.ndarray:
 
 def _of_one(density: np.ndarray) -> np.ndarray:
     """Of the densities [P, 3] of an image's pixels, [4]."""
+    found = stains_of(density)
+    if found is None:
+        return np.full(len(NAMES), np.nan)
+    vectors, strength = found
+    return np.concatenate([hue(255.0 * 10.0**-vectors), strength])
+
+
+def stains_of(density: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of the densities [P, 3] of an image's pixels the unit densities of haematoxylin and eosin [2, 3] and the 99th
+    percentile of each of them [2] in stained pixels; None where there are not two stains.
+    """
     stained = density[density.mean(axis=1) > LEAST_DENSITY]
     if len(stained) < LEAST_PIXELS:
-        return np.full(len(NAMES), np.nan)
+        return None
     vectors = _vectors(stained)
     if np.degrees(np.arccos(np.clip(vectors[0] @ vectors[1], -1.0, 1.0))) < LEAST_ANGLE:
-        return np.full(len(NAMES), np.nan)
-    strength = np.percentile(stained @ np.linalg.pinv(vectors), ENDS[1], axis=0)
-    return np.concatenate([hue(255.0 * 10.0**-vectors), strength])
+        return None
+    return vectors, np.percentile(stained @ np.linalg.pinv(vectors), ENDS[1], axis=0)
 
 
 def _vectors(stained: np.ndarray) -> np.ndarray:
