@@ -91,9 +91,8 @@ def as_shown(images: np.ndarray, label: np.ndarray, groups: np.ndarray, way: str
     rng = np.random.default_rng(0)
     found = [stain_of(image) for image in images]
     same = way == "another's stain, same class"
-    others = [
-        rng.choice(np.flatnonzero(((label == own) == same) & (groups != group))) for own, group in zip(label, groups)
-    ]
+    fit = [((label == own) == same) & (groups != group) for own, group in zip(label, groups, strict=True)]
+    others = [rng.choice(np.flatnonzero(tile)) for tile in fit]
     return np.stack([restained(image, known(found[other])) for image, other in zip(images, others, strict=True)])
 
 
