@@ -46,7 +46,7 @@ def test_every_method_in_one_report(medlat, tmp_path):
     found = Directions.load(run / "directions.safetensors")
     assert np.allclose(found.vectors @ found.vectors.T, np.eye(8), atol=1e-5)  # an orthonormal deformator
     page = (run / "report" / "index.html").read_text()
-    assert "What the directions are" in page
+    assert "What varies?" in page
     assert "Methods side by side" in page
 
 

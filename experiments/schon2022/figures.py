@@ -2,11 +2,12 @@
 
     python experiments/schon2022/figures.py study SWEEP     the runs of +experiment=schon2022/directions
     python experiments/schon2022/figures.py finders DRAW=SWEEP [DRAW=SWEEP ...]   seeds of +experiment=schon2022/finders
+    python experiments/schon2022/figures.py generators GENERATOR=SWEEP [GENERATOR=SWEEP ...]   seeds of a generator
     python experiments/schon2022/figures.py examples NAME=RUN [NAME=RUN ...]
 
 `study` writes study.csv and study.png, and for each run its grid of directions and GIFs of ten directions each below
 `study/`. `finders` writes finders.csv, mean and 95% interval over seeds of every method for each way in which the
-phantom's factors are drawn, and finders.png. `examples`
+phantom's factors are drawn, and finders.png; `generators` the same of real images for each generator. `examples`
 looks in each run for the best direction of each of the five things that the paper names, by measurement, and draws it,
 and says whether it has that name: NAME_examples.png and examples.csv.
 """
@@ -67,18 +68,24 @@ SCORES = {
 }
 COMPARED = {
     "factor_coverage": "factors covered",
+    "measurement_coverage": "measurements covered",
     "factor_purity": "mean purity",
+    "measurement_purity": "mean purity",
     "named": "directions with a name",
     "mig": "MIG",
     "dci_disentanglement": "DCI disentanglement",
 }
-SHOWN = ("factor_coverage", "named")  # of these in the figure
+SHOWN = {"finders": ("factor_coverage", "named"), "generators": ("measurement_coverage", "named")}  # in the figure
 
 
 def main(arguments: Sequence[str]) -> None:
-    if len(arguments) < 2 or arguments[0] not in ("study", "finders", "examples"):
+    if len(arguments) < 2 or arguments[0] not in ("study", "finders", "generators", "examples"):
         sys.exit(__doc__)
-    {"study": study, "finders": finders, "examples": examples}[arguments[0]](arguments[1:])
+    what, *named = arguments
+    if what in SHOWN:
+        compared(what, named)
+    else:
+        {"study": study, "examples": examples}[what](named)
 
 
 # --- the twelve runs -------------------------------------------------------------------------------------------------
@@ -157,10 +164,10 @@ def traversal(run: Path, method: str) -> tuple[np.ndarray, list[float], Look, li
     config = OmegaConf.load(run / "config.yaml")
     places = json.loads((run / "artifacts.json").read_text())
     store = Path(config.store).expanduser()
-    info = json.loads((store / places["slices"]["path"] / "slices.json").read_text())
+    info = json.loads((store / places["images"]["path"] / "slices.json").read_text())
     images = Modality.from_dict(info["modality"])
     look = Look(images, images.display_window(OmegaConf.to_container(config.report)["display_window"]))
-    arrays = np.load(store / places["evaluation"]["path"] / f"traversal_{method}.npz")
+    arrays = np.load(store / places[f"semantics/{method}"]["path"] / "traversal.npz")
     with open(run / "names.csv", newline="") as file:
         names = [line for line in csv.DictReader(file) if line["method"] == method]
     return arrays["images"], arrays["steps"].tolist(), look, names
@@ -169,13 +176,14 @@ def traversal(run: Path, method: str) -> tuple[np.ndarray, list[float], Look, li
 # --- all methods over seeds ------------------------------------------------------------------------------------------
 
 
-def finders(arguments: Sequence[str]) -> None:
+def compared(what: str, arguments: Sequence[str]) -> None:
+    """what: finders or generators, as the files are called."""
     table = []
-    for draw, _, folder in (argument.partition("=") for argument in arguments):
+    for of, _, folder in (argument.partition("=") for argument in arguments):
         runs = [run for run in collect(Path(folder)) if run.numbers is not None]
-        table += [{"draw": draw} | row for row in finder_rows(runs)]
-    write_table(HERE / "finders.csv", table)
-    save_figure(finders_chart(table), HERE, "finders")
+        table += [{"of": of} | row for row in finder_rows(runs)]
+    write_table(HERE / f"{what}.csv", table)
+    save_figure(finders_chart(table, SHOWN[what]), HERE, what)
 
 
 def finder_rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
@@ -196,24 +204,27 @@ def score_of(run: Run, method: str, score: str) -> float | None:
     if score == "readable":
         return float(sum(value >= READABLE for key, value in numbers.items() if key.startswith("readout/r2_")))
     if score == "false_alarms":
-        return numbers.get("chance/z/false_alarms")
+        return next((value for key, value in numbers.items() if key.endswith("/false_alarms")), None)
     return numbers.get(f"semantics/{method}/{score}", numbers.get(f"disentanglement/{method}/{score}"))
 
 
 @styled
-def finders_chart(table: Sequence[Mapping[str, Any]]) -> Figure:
-    """A column per draw, a row per score: mean of every method and each seed, best in the first draw on top."""
-    draws = list(dict.fromkeys(row["draw"] for row in table))
-    first = {r["method"]: r["mean"] for r in table if (r["draw"], r["score"]) == (draws[0], SHOWN[0])}
-    order = sorted(first, key=lambda method: first[method])
-    figure = new_figure(PAGE, len(SHOWN) * (0.19 * len(order) + 0.45), constrained=True)
-    axes = figure.subplots(len(SHOWN), len(draws), sharex="row", sharey=True, squeeze=False)
-    for line, score in zip(axes, SHOWN, strict=True):
-        for panel, draw in zip(line, draws, strict=True):
-            rows = [row for row in table if (row["draw"], row["score"]) == (draw, score)]
+def finders_chart(table: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> Figure:
+    """A column per draw or generator, a row per score: mean of every method and each seed, best in the first on top."""
+    columns = list(dict.fromkeys(row["of"] for row in table))
+    best: dict[str, float] = {}
+    for row in table:
+        if row["score"] == scores[0]:
+            best.setdefault(row["method"], row["mean"])
+    order = sorted(best, key=lambda method: best[method])
+    figure = new_figure(PAGE, len(scores) * (0.19 * len(order) + 0.45), constrained=True)
+    axes = figure.subplots(len(scores), len(columns), sharex="row", sharey=True, squeeze=False)
+    for line, score in zip(axes, scores, strict=True):
+        for panel, of in zip(line, columns, strict=True):
+            rows = [row for row in table if (row["of"], row["score"]) == (of, score)]
             _finders_panel(panel, rows, order)
             panel.set_xlabel(COMPARED[score])
-            panel.set_title(draw if score == SHOWN[0] else "", loc="left")
+            panel.set_title(of if score == scores[0] else "", loc="left")
     labels = {"random": "random (control)", "coordinate": "axes (control)", "measured": "measured (ceiling)"}
     axes[0][0].set_yticks(range(len(order)), [labels.get(method, method) for method in order])
     return figure

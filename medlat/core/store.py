@@ -98,20 +98,24 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
+        self._told: set[str] = set()  # what was said to be reused
 
     def find(self, recipe: Recipe) -> Artifact | None:
         """The finished artifact, or None. Its files are not looked at."""
         place = self._place(recipe)
         return Artifact(recipe.step, recipe.key, place) if (place / RECIPE).is_file() else None
 
-    def make(self, recipe: Recipe, build: Callable[[Path], None], resumable: bool = False) -> Artifact:
+    def make(self, recipe: Recipe, build: Callable[[Path], None], resumable: bool = False, name: str = "") -> Artifact:
         """The artifact, built by `build(folder)` where it does not exist yet, or is damaged.
 
+        name: what the terminal calls it; "": as the folder is called.
         resumable: an interrupted build finds in the folder what it left there; else it begins with an empty one.
         Raises UserError where the store is not writable or the disk is full; nothing half-written stays.
         """
         if found := self._intact(recipe):
-            log.info("%s: reused (%s)", recipe.step, recipe.key)
+            if recipe.key not in self._told:
+                log.info("%s: reused (%s)", name or recipe.step, recipe.key)
+            self._told.add(recipe.key)
             return found
         place = self._place(recipe)
         with self._writing(place), self._lock(place):

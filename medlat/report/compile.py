@@ -15,7 +15,7 @@ from medlat.evaluation.semantics import read_semantics
 from medlat.report import anatomy, charts, gif, heatmap
 from medlat.report.delivery import pictures_in
 from medlat.report.discovered import discovered_section, read_rows
-from medlat.report.explained import Explanation, explanation_sections, key_numbers, sliders
+from medlat.report.explained import Explanation, explanation_sections, first_look, key_numbers, sliders
 from medlat.report.page import (
     KeyNumber,
     Picture,
@@ -44,7 +44,7 @@ class Inputs:
     controls:   names of the direction methods that know nothing.
     measurements: (name, unit, known factor that it reads) as measured.
     look:       how images are shown; directions, gifs: shown of each method; pdf: whether figures are left as PDF too.
-    title, run, warnings: for the page.
+    about, run, warnings: for the page.
     account:    of the data: (what, count, reason).
     explanation, explained, classifier: folders of an explained classifier, where there is one: of all methods, of the
                 main one, of the classifier (`explained.Explanation.load`).
@@ -61,7 +61,7 @@ class Inputs:
     directions: int
     gifs: int
     active_kl: float
-    title: str
+    about: str
     run: Mapping[str, str]
     warnings: Sequence[str] = ()
     account: Sequence[tuple[str, int, str]] = ()
@@ -106,6 +106,7 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     figures = Figures(folder / "figures", inputs.pdf)
     work = _Work(inputs, figures, read_semantics(inputs.evaluation / "semantics.csv"), _numbers(inputs.evaluation))
     traversals = {method: np.load(inputs.semantics[method] / "traversal.npz") for method in work.methods}
+    names = read_rows(inputs.evaluation / "names.csv")
     work.sections.append(discovered_section(inputs.evaluation, work.numbers, work.kind, inputs.controls, work.figures))
     _meaning(work, traversals)
     _generator(work)
@@ -116,18 +117,19 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
         explained = Explanation.load(inputs.explanation, inputs.explained, inputs.classifier)
     found = UNMEASURED
     if inputs.measurements:
-        found = verdict(read_rows(inputs.evaluation / "names.csv"), work.main, inputs.controls)
+        found = verdict(names, work.main, inputs.controls)
     report = Report(
-        title=inputs.title,
+        title=explained.question.title if explained else f"What varies in these {inputs.look.nouns}?",
         verdict=explained.sentence if explained else found,
+        about=inputs.about,
+        lead=first_look(explained, inputs.look, figures) if explained else _first_look(work, traversals, names),
         run=inputs.run,
         warnings=inputs.warnings,
         key_numbers=(key_numbers(explained) if explained else []) + _key_numbers(work),
         traversal_sets=([sliders(explained)] if explained else [])
-        + [_sliders(work, method, arrays) for method, arrays in traversals.items()],
+        + [_sliders(work, method, arrays, names) for method, arrays in traversals.items()],
         look=inputs.look,
         opening=explanation_sections(explained, inputs.look, figures) if explained else [],
-        semantics=semantics_table(work.rows, folder / "semantics.csv", inputs.controls),
         sections=work.sections,
     )
     write_page(folder / "report" / "index.html", report)
@@ -165,6 +167,19 @@ def verdict(names: Sequence[Mapping[str, Any]], main: str, controls: Sequence[st
     return text + (f" Beside it: {', '.join(beside)}." if beside else "")
 
 
+def _first_look(work: _Work, traversals: Mapping[str, Any], names: Sequence[Mapping[str, Any]]) -> Picture:
+    """The directions of the main method that have a name, or its first ones: at most three."""
+    own = [row for row in names if row["method"] == work.main]
+    shown = ([row for row in own if row["name"] != UNNAMED] or own)[:3]
+    arrays, known = traversals[work.main], in_order(row["direction"] for row in work.of(work.main))
+    images = arrays["images"][[known.index(row["direction"]) for row in shown]]
+    steps, captions = arrays["steps"].tolist(), [row["name"] for row in shown]
+    figure = anatomy.traversal_grid(images, steps, [row["direction"] for row in shown], captions, work.inputs.look)
+    title = "The directions with a name" if shown and shown[0]["name"] != UNNAMED else "The first directions"
+    note = "Each row moves one image along one direction; 0 is the image itself."
+    return Picture.saved(work.figures.save(figure, "first_look", shown), title, note)
+
+
 def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
     """Heat map, purity, and for every method its traversals and differences."""
     inputs = work.inputs
@@ -191,7 +206,8 @@ def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
         "Each direction is tried from many base codes; a straight line through each measurement gives its change per "
         "σ, the standard deviation of real images' codes along the direction."
     )
-    work.sections.append(Section("Meaning of the directions", text, pictures))
+    tables = [semantics_table(work.rows, inputs.evaluation / "semantics.csv", inputs.controls)]
+    work.sections.append(Section("What does each direction change?", text, pictures, tables))
 
 
 def _traversal_pictures(work: _Work, method: str, arrays: Any) -> list[Picture]:
@@ -241,7 +257,7 @@ def _generator(work: _Work) -> None:
     if (inputs.fidelity / "reconstruction.npz").exists():
         pictures = _encoder(work) + pictures
     text = "All numbers are of patients that training never saw."
-    work.sections.append(Section("The generator", text, pictures, tables + _readout(work)))
+    work.sections.append(Section("Can the generator show these images?", text, pictures, tables + _readout(work)))
 
 
 def _encoder(work: _Work) -> list[Picture]:
@@ -287,7 +303,7 @@ def _training(work: _Work) -> None:
         paths = work.figures.save(figure, "training_grid")
         pictures.append(Picture.saved(paths, "The same codes as the training went on"))
     if pictures:
-        work.sections.append(Section("Training", "", pictures))
+        work.sections.append(Section("How was the generator trained?", "", pictures))
 
 
 def _data(work: _Work) -> None:
@@ -298,7 +314,7 @@ def _data(work: _Work) -> None:
     text = (
         "Damaged: cannot be read. Copy: left out of the training. Read: among the images. Files are named nowhere here."
     )
-    work.sections.append(Section("Data", text, tables=[table]))
+    work.sections.append(Section("Which images?", text, tables=[table]))
 
 
 def _readout(work: _Work) -> list[Table]:
@@ -309,11 +325,11 @@ def _readout(work: _Work) -> list[Table]:
     return [Table("How well the factors can be read", ["factor", "R²"], rows, caption)]
 
 
-def _sliders(work: _Work, method: str, arrays: Any) -> TraversalSet:
-    names = in_order(row["direction"] for row in work.of(method))
+def _sliders(work: _Work, method: str, arrays: Any, names: Sequence[Mapping[str, Any]]) -> TraversalSet:
+    given = {row["direction"]: row["name"] for row in names if row["method"] == method}
     control = method in work.inputs.controls
     traversals = []
-    for index, name in enumerate(names):
+    for index, name in enumerate(in_order(row["direction"] for row in work.of(method))):
         if not work.inputs.measurements:
             traversals.append(Traversal(name, arrays["images"][index]))
             continue
@@ -321,7 +337,8 @@ def _sliders(work: _Work, method: str, arrays: Any) -> TraversalSet:
         label, unit, _ = work.inputs.measurements[column]
         caption = describe(work.of(method, name, work.kind))
         values = arrays["values"][index, :, column].tolist()
-        traversals.append(Traversal(name, arrays["images"][index], caption, label.replace("_", " "), unit, values))
+        heading = f"{name}, unnamed" if given.get(name, UNNAMED) == UNNAMED else f"{name}: {given[name]}"
+        traversals.append(Traversal(heading, arrays["images"][index], caption, label.replace("_", " "), unit, values))
     mean = work.numbers.get(f"semantics/{method}/{work.kind}_purity")
     note = (
         f"mean purity {mean:.2f}" + (": this is what knowing nothing looks like" if control else "")

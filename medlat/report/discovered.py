@@ -92,7 +92,7 @@ def discovered_section(
         "directions have to the one that a single thing can have; a straight line (R² 0.5); images that stay near the "
         "data and can be measured; and the same in both halves of the patients."
     )
-    return Section("What the directions are", text, pictures, tables)
+    return Section("What varies?", text, pictures, tables)
 
 
 def methods_table(numbers: Mapping[str, float], methods: Sequence[str], kind: str, controls: Sequence[str]) -> Table:

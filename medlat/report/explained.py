@@ -30,6 +30,8 @@ from medlat.report.style import Figures, number
 
 MOST_SHOWN = 2 * ROWS_PER_FIGURE  # images in strips and sliders
 TEXTS = {"method", "score", "unit", "better", "finding"}  # columns of the CSV files that hold no number
+SHARES = ("flips_in_range", "flip_rate", "oracle_rate")  # scores that are shares of images
+CALLED = {"random": "random directions", "coordinate": "axes", "permuted": "permuted labels"}
 QUALITY = {
     "auc": "AUC",
     "accuracy": "accuracy",
@@ -127,9 +129,19 @@ def explanation_sections(explained: Explanation, look: Look, figures: Figures) -
         f"the prediction changes as asked."
     )
     further = [scorecard.further_table(scores, main, explained.features)]
-    sections = [Section("Whether to believe it", "", tables=deciding)]
-    sections.append(Section(f"Why: {question.target}", text, pictures, further))
+    sections = [Section("Does it hold?", "", tables=deciding)]
+    sections.append(Section("What moves the prediction?", text, pictures, further))
     return sections + _inversion(explained, look, figures) + _quality(explained, figures)
+
+
+def first_look(explained: Explanation, look: Look, figures: Figures) -> Picture:
+    """The images with the lowest and the highest prediction of those that are shown."""
+    series = explained.series
+    shown = min(len(series), MOST_SHOWN)
+    rows = list(dict.fromkeys([0, shown - 1])) if shown else []
+    figure = counterfactual_strip(series, explained.question, look, rows)
+    note = "Two of the images: as they are, moved along the direction, and where the prediction changes sides."
+    return Picture.saved(figures.save(figure, "first_look"), "What the direction does", note)
 
 
 def key_numbers(explained: Explanation) -> list[KeyNumber]:
@@ -142,16 +154,28 @@ def key_numbers(explained: Explanation) -> list[KeyNumber]:
         "inversion_drift": ("inversion drift", "how far the prediction moves by inversion alone"),
     }
     found = []
-    for key, (name, explanation) in names.items():
+    for key, (title, explanation) in names.items():
         row = explained.score(key, explained.method)
         if row is not None:
             beside = [(control, explained.score(key, control)) for control in explained.controls]
-            texts = [f"{number(other['value'], 2)} ({control})" for control, other in beside if other is not None]
-            found.append(KeyNumber(name, row["value"], row["unit"], ", ".join(texts), explanation))
+            show = _share if key in SHARES else _number
+            texts = [
+                f"{show(other['value'])} ({CALLED.get(name, name)})" for name, other in beside if other is not None
+            ]
+            value = f"{round(row['value'] * row['images'])} of {row['images']:.0f}" if key in SHARES else row["value"]
+            found.append(KeyNumber(title, value, row["unit"], ", ".join(texts), explanation))
     auc = explained.quality.get("auc")
     if auc is not None:
         found.append(KeyNumber("AUC of the classifier", auc, "", "0.5 (chance)", "on patients it never saw"))
     return found
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if math.isfinite(value) else "–"
+
+
+def _number(value: float) -> str:
+    return number(value, 2)
 
 
 def sliders(explained: Explanation) -> TraversalSet:
@@ -168,7 +192,7 @@ def sliders(explained: Explanation) -> TraversalSet:
         values = series.predictions[index].tolist()
         cards.append(Traversal(name, series.images[index], caption, question.axis, "", values))
     note = f"Held-out images moved along the direction that {explained.method} found; 0 is the image after inversion."
-    return TraversalSet(f"why: {question.target}", cards, series.steps.tolist(), note=note)
+    return TraversalSet(f"{question.target}?", cards, series.steps.tolist(), note=note)
 
 
 def _strips(explained: Explanation, look: Look, figures: Figures) -> list[Picture]:
@@ -222,7 +246,7 @@ def _inversion(explained: Explanation, look: Look, figures: Figures) -> list[Sec
     picture = Picture.saved(paths, f"Inverted {look.nouns}", "Best, median and worst by PSNR.")
     text = "An explanation is of the inverted image: what inversion loses, it cannot speak of."
     tables = [scorecard.inversion_table(_rows(explained.folder / "inversion.csv"))]
-    return [Section("Inversion", text, [picture], tables)]
+    return [Section("What does inversion keep?", text, [picture], tables)]
 
 
 def _quality(explained: Explanation, figures: Figures) -> list[Section]:
@@ -242,7 +266,7 @@ def _quality(explained: Explanation, figures: Figures) -> list[Section]:
             rows.append([name, float(value), interval])
     table = Table("On held-out patients", ["", "value", "95% interval"], rows)
     text = "How good the explained classifier is: an explanation of a bad one is an explanation of its mistakes."
-    return [Section("The classifier", text, pictures, [table])]
+    return [Section("How good is the classifier?", text, pictures, [table])]
 
 
 def _links(explained: Explanation) -> Table:

@@ -60,6 +60,13 @@ class Question:
     classes: Sequence[str] = ()
 
     @property
+    def title(self) -> str:
+        """The question as it is asked."""
+        if not self.probability:
+            return f"What moves the predicted {self.target}?"
+        return f"Why does the classifier say \u201c{self.target}\u201d?"
+
+    @property
     def axis(self) -> str:
         return f"probability of {self.target}" if self.probability else f"predicted {self.target}"
 

@@ -5,21 +5,25 @@ security policy forbids the rest. All text is escaped. Links to CSV and PDF file
 """
 
 import math
-import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import numpy as np
+from PIL import Image
 
 from medlat.core.files import write_whole
 from medlat.report.delivery import PLACE_OF_RUN, tell_run
+from medlat.report.glossary import explained, terms_in
 from medlat.report.heatmap import is_significant
 from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
 from medlat.report.sprites import data_uri, difference_sprite, diverging_palette, figure_uri, image_sprite
 from medlat.report.style import CONTROLS, number, step_label, with_unit
+
+SLIDERS = "Move an image"  # the section's title
+FIRST = 3  # key numbers beside the verdict
 
 
 class Cell(NamedTuple):
@@ -101,22 +105,26 @@ class Section:
 class Report:
     """All that the page says. Nothing here may hold patient data: the page shows it as it is.
 
-    verdict: the finding in one or two honest sentences; they open the page.
+    title: the question. verdict: the answer in one or two honest sentences; they open the page. about: which run.
+    lead: the picture beside the verdict. key_numbers: the first `FIRST` stand beside it too, the others are folded.
     warnings: plain words, e.g. "Phantom data: no patients were involved."
     run: what was run, in order of display, e.g. {"command": ..., "seed": "0", "date": ...}.
     look:    how all images are shown.
     opening: sections that stand before the sliders.
+
+    Tables of more than twelve rows are folded; empty ones are left out.
     """
 
     title: str
     verdict: str
     run: Mapping[str, str]
     look: Look
+    about: str = ""
+    lead: Picture | None = None
     warnings: Sequence[str] = ()
     key_numbers: Sequence[KeyNumber] = ()
     traversal_sets: Sequence[TraversalSet] = ()
     opening: Sequence[Section] = ()
-    semantics: Table | None = None
     sections: Sequence[Section] = field(default_factory=list)
 
 
@@ -129,10 +137,16 @@ def write_page(path: Path, report: Report) -> None:
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(cell=_cell, sort_key=_sort_key, numeric=_is_numeric, paragraphs=_paragraphs)
-    environment.globals.update(figure_uri=figure_uri, link=lambda target: _link(target, path.parent))
+    environment.filters.update(explained=explained, anchor=_anchor)
+    environment.globals.update(figure_uri=figure_uri, csv_uri=_csv_uri, size_of=_size_of)
+    sets = _sliders(report)
     html = environment.get_template("page.html.j2").render(
         report=report,
-        sets=_sliders(report),
+        sets=sets,
+        sliders_title=SLIDERS,
+        first_numbers=FIRST,
+        contents=[part.title for part in report.opening] + [SLIDERS] * bool(sets) + [p.title for p in report.sections],
+        terms=terms_in(_texts(report)),
         place_of_run=PLACE_OF_RUN,
         style=(here / "page.css").read_text(encoding="utf-8"),
         script=(here / "page.js").read_text(encoding="utf-8"),
@@ -187,6 +201,7 @@ def _sliders(report: Report) -> list[dict[str, Any]]:
             "note": group.note,
             "items": [_slider(item, list(group.steps), look, limit) for item in group.traversals],
             "labels": [step_label(step) for step in group.steps],
+            "start": zero_index(group.steps),
             "limit": f"{number(limit)} {look.change_unit}",
             "colours": _css_gradient(),
         }
@@ -272,6 +287,29 @@ def _paragraphs(text: str) -> list[str]:
     return [part.strip() for part in text.split("\n\n") if part.strip()]
 
 
-def _link(target: Path, folder: Path) -> str:
-    """A relative, quoted address: the page moves together with its run's folder, and shows no path of the machine."""
-    return quote(Path(os.path.relpath(target, folder)).as_posix())
+def _csv_uri(path: Path) -> str:
+    """The whole file: a page that is mailed alone keeps its numbers."""
+    return data_uri(path.read_bytes(), "text/csv")
+
+
+def _size_of(png: Path) -> tuple[int, int]:
+    """Width and height, which keep the picture's place until it is drawn."""
+    with Image.open(png) as file:
+        return file.size
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
+
+
+def _texts(report: Report) -> Iterator[str]:
+    """All that is said on the page in words."""
+    yield from (report.verdict, *report.warnings)
+    for item in report.key_numbers:
+        yield from (item.name, str(item.control), item.explanation)
+    for group in report.traversal_sets:
+        yield from (group.note, *(card.caption for card in group.traversals))
+    for section in (*report.opening, *report.sections):
+        yield from (section.text, *(picture.caption for picture in section.pictures))
+        for table in section.tables:
+            yield from (table.caption, *table.columns)

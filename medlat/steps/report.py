@@ -33,6 +33,12 @@ from medlat.steps.step import Context, Step
 
 log = logging.getLogger(__name__)
 
+BECAME = {  # of the account's lines, what is said on top of the page
+    "damaged": "files left out",
+    "copy": "images left out of the training",
+    "read": "images with a remark",
+}
+
 
 def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     """Reads what the steps left; leaves tables, figures and the page in the run's folder, and mirrors them to W&B."""
@@ -56,7 +62,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
         if step.section is not None and (own := context.folder(step.name) / "metrics.json").exists():
             tracker.result({f"{step.name}/{key}": value for key, value in read_numbers(own).items()})
     asked: dict[str, Any] = {
-        "title": f"{config.name}: {'what the classifier looks at' if explained else 'what the latent directions mean'}",
+        "about": f"Run {config.name}; directions by {main.name}.",
         "warnings": [
             *_warnings(config, info, lines),
             *_small_numbers(measured),
@@ -170,7 +176,7 @@ def _warnings(config: DictConfig, info: Mapping[str, Any], lines: Sequence[Line]
         )
     if config.data.split.by == "slab":
         found.append("Training and held-out slices are of the same patients: the results flatter.")
-    found += [f"Data: {line.number:,} {line.what}: {line.reason}." for line in lines if line.what != "left out"]
+    found += [f"Data: {line.number:,} {BECAME[line.what]}: {line.reason}." for line in lines if line.what in BECAME]
     return found
 
 

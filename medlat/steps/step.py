@@ -105,7 +105,7 @@ class Context:
 
     def aside(self, step: "Step") -> Artifact:
         """The same of a step that only the one which asks for it reads: it is not among the artifacts of the run."""
-        return self.store.make(step.recipe(self), lambda out: step.run(self, out), resumable=step.resumable)
+        return self.store.make(step.recipe(self), lambda out: step.run(self, out), step.resumable, step.name)
 
     def add(self, step: "Step", found: Artifact) -> None:
         """An artifact that exists, with what it is known by to the steps that read it."""

@@ -26,7 +26,7 @@ def inputs(folder, unit: str, **more) -> Inputs:
         semantics={name: found / name for name in ("linear", "random")},
         curves=[], grids={}, controls=["random"],
         measurements=[("heart", "mm", None)], look=made.LOOKS[unit], directions=2, gifs=1, active_kl=0.1,
-        title="Why", run={}, **more,
+        about="Run x.", run={}, **more,
     )  # fmt: skip
 
 
@@ -86,10 +86,10 @@ def test_what_else_the_classifier_says_stands_beside_the_controls(explained):
 
 def test_key_numbers_stand_beside_the_controls(explained):
     found = {item.name: item for item in key_numbers(explained)}
-    assert found["images whose prediction flips"].value == 0.9
-    assert found["images whose prediction flips"].control == "0.2 (random)"
+    assert found["images whose prediction flips"].value == "18 of 20"
+    assert found["images whose prediction flips"].control == "20% (random directions)"
     assert found["AUC of the classifier"].value == 0.943
-    assert found["second classifier agrees"].value == 0.9
+    assert found["second classifier agrees"].value == "18 of 20"
     whole = [row for row in explained.scores if row["score"] not in ("flips_in_range", "oracle_rate")]
     found = {item.name: item for item in key_numbers(replace(explained, scores=whole))}
     assert "whole series" in found["images whose prediction flips"].explanation
@@ -98,7 +98,7 @@ def test_key_numbers_stand_beside_the_controls(explained):
 
 def test_sliders_read_the_prediction(explained):
     group = sliders(explained)
-    assert group.method == "why: nodule"
+    assert group.method == "nodule?"
     assert group.steps == made.STEPS
     first = group.traversals[0]
     assert first.name == "image 1: healthy"
@@ -129,10 +129,12 @@ def written(tmp_path_factory):
 
 
 def test_page_opens_with_the_explanation(written):
-    parts = ["Nine of ten images change side.", "Key numbers",
-             "Whether to believe it", "What decides", "Why: nodule", "Every other score", "Inversion",
-             "The classifier", "What the directions mean", "image 1: healthy", "Measured meaning"]  # fmt: skip
-    places = [written[1].index(f">{part}" if part == "Inversion" else part) for part in parts]
+    parts = ["<h1>Why does the classifier say “nodule”?", "Run x.", "Nine of ten images change side.",
+             "<strong>What the direction does", "images whose prediction <abbr",
+             "<h2>Does it hold?", "What decides", "<h2>What moves the prediction?", "Every other score",
+             "<h2>What does inversion keep?", "<h2>How good is the classifier?", "<h2>Move an image",
+             "image 1: healthy", "<h2>What varies?", "<h2>What does each direction change?", "<h2>Words"]  # fmt: skip
+    places = [written[1].index(part) for part in parts]
     assert places == sorted(places)
     assert "slices" in written[1]
 
@@ -174,6 +176,6 @@ def test_every_figure_of_an_explanation_has_its_numbers_beside_it(written):
 def test_page_without_an_explanation_has_none(tmp_path):
     compile_report(inputs(tmp_path, "RGB", pdf=False), tmp_path)
     html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    assert "Why:" not in html
+    assert "<h1>What varies in these tiles?" in html
     assert "slices" not in html
     assert "Held-out and sampled tiles" in html

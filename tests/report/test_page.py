@@ -84,9 +84,14 @@ def full_report(folder: Path) -> Report:
             TraversalSet("random", [Traversal("r 0", images())], STEPS, True, EVIL),
         ],
         look=CT,
-        semantics=semantics_table([row], saved["csv"]),
+        about=EVIL,
+        lead=Picture.saved(saved, EVIL, EVIL),
         sections=[
-            Section(EVIL, EVIL, [Picture.saved(saved, EVIL, EVIL)], [Table(EVIL, ["a", "b"], [[EVIL, None], [1, 0.5]])])
+            Section("Measured", "", tables=[semantics_table([row], saved["csv"]), Table("Empty", ["a"], [])]),
+            Section(
+                EVIL, EVIL, [Picture.saved(saved, EVIL, EVIL)], [Table(EVIL, ["a", "b"], [[EVIL, None], [1, 0.5]])]
+            ),
+            Section("Long", "", tables=[Table("Many", ["a"], [[i] for i in range(13)])]),
         ],
     )
 
@@ -136,17 +141,53 @@ def test_all_text_is_escaped(written):
 
 def test_verdict_and_warnings_come_first(written):
     _, _, page = written
-    order = [
-        page.text.index(part) for part in ("No better than random.", "Second.", "Phantom data", "Key numbers", "sefa 0")
-    ]
+    parts = ("No better than random.", "Second.", "Phantom data", "0.61", "Move an image", "sefa 0")
+    order = [page.text.index(part) for part in parts]
     assert order == sorted(order)
 
 
-def test_links_are_relative_quoted_and_lead_to_files(written):
+def test_numbers_are_in_the_page_and_no_link_leaves_it(written):
     folder, html, page = written
-    links = [link["href"] for link in page.all("a")]
-    assert sorted(set(links)) == ["../figures/usage%20%231.csv", "../figures/usage%20%231.pdf"]
+    links = [link for link in page.all("a") if not link["href"].startswith("#")]
+    assert {link["download"] for link in links} == {"usage #1.csv"}
+    kept = base64.b64decode(links[0]["href"].removeprefix("data:text/csv;base64,"))
+    assert kept == (folder / "figures" / "usage #1.csv").read_bytes()
+    assert "usage #1.pdf" in page.text, "named, beside the page"
     assert str(folder) not in html, "no path of the machine is on the page"
+
+
+def test_contents_lead_to_every_section(written):
+    _, _, page = written
+    links = [link["href"] for link in page.all("a") if link["href"].startswith("#")]
+    assert links == ["#move-an-image", "#measured", "#script-alert-x-script-quoted", "#long"]
+    assert {f"#{section['id']}" for section in page.all("section") if "id" in section} >= set(links)
+
+
+def test_long_tables_are_folded_and_empty_ones_left_out(written):
+    _, html, page = written
+    folded = html[html.index("<details") : html.index("</details>")]
+    assert "Many</strong>, 13 rows" in folded
+    assert "Empty" not in page.text
+
+
+def test_cards_open_at_the_image_itself(written):
+    _, _, page = written
+    assert {slider["value"] for slider in page.all("input", type="range")} == {"1"}
+
+
+def test_pictures_keep_their_place_until_they_are_drawn(written):
+    folder, _, page = written
+    with Image.open(folder / "figures" / "usage #1.png") as picture:
+        size = [str(side) for side in picture.size]
+    figures = [image for image in page.all("img") if image["src"].startswith("data:image/webp")]
+    assert [[image["width"], image["height"]] for image in figures] == [size, size]
+
+
+def test_key_numbers_after_the_third_are_folded(tmp_path):
+    numbers = [KeyNumber(f"number {i}", i) for i in range(5)]
+    write_page(tmp_path / "index.html", Report("t", "v", {}, CT, key_numbers=numbers))
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert html.index("number 2") < html.index("2 more numbers") < html.index("number 3")
 
 
 def test_readings_and_labels_reach_the_script(written):
@@ -249,14 +290,12 @@ def test_one_step_constant_images_and_no_measured_value(tmp_path: Path):
     report = Report(
         "t", "v", {}, CT, traversal_sets=[TraversalSet("sefa", [one], [0.0]), TraversalSet("none", [], [0.0])]
     )
-    report.semantics = semantics_table([])
     write_page(tmp_path / "index.html", report)
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
     slider = page.all("input", type="range")[0]
     assert slider["max"] == "0"
     assert "disabled" in slider
     assert page.all("article")[0]["data-readings"] == '["\\u2013"]'
-    assert "nothing to show" in page.text
 
 
 def test_page_of_16_directions_and_two_controls_is_small(tmp_path: Path):
