@@ -200,14 +200,13 @@ def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
             "the direction changes one thing only."
         )
         pictures.append(Picture.saved(paths, "Purity beside chance", note))
-    for method in work.methods:
-        pictures += _traversal_pictures(work, method, traversals[method])
+    folded = [picture for method in work.methods for picture in _traversal_pictures(work, method, traversals[method])]
     text = (
         "Each direction is tried from many base codes; a straight line through each measurement gives its change per "
         "σ, the standard deviation of real images' codes along the direction."
     )
     tables = [semantics_table(work.rows, inputs.evaluation / "semantics.csv", inputs.controls)]
-    work.sections.append(Section("What does each direction change?", text, pictures, tables))
+    work.sections.append(Section("What does each direction change?", text, pictures, tables, folded))
 
 
 def _traversal_pictures(work: _Work, method: str, arrays: Any) -> list[Picture]:
@@ -366,11 +365,6 @@ def _key_numbers(work: _Work) -> list[KeyNumber]:
         "ms_ssim": ("MS-SSIM", "", "structural similarity of the same, 1 at best"),
         "active_units": ("active latent dimensions", "", "dimensions that the encoder uses"),
     }
-    entries = [
-        KeyNumber(name, n[f"reconstruction/{key}"], unit, "", explanation)
-        for key, (name, unit, explanation) in encoder.items()
-        if f"reconstruction/{key}" in n
-    ]
     purity, covered = f"{kind}_purity", f"{kind}_coverage"
     chance = {key: n.get(f"semantics/random/{key}") for key in (purity, covered)}
     beside = {key: "" if value is None else f"{number(value, 2)} (random directions)" for key, value in chance.items()}
@@ -380,7 +374,12 @@ def _key_numbers(work: _Work) -> list[KeyNumber]:
         covered: f"{what} that are clearly most of what some direction does",
     }
     names = {purity: f"mean purity of {work.main}", covered: f"coverage of {work.main}"}
-    entries += [KeyNumber(names[k], v, "", beside[k], explained[k]) for k, v in own.items() if v is not None]
+    entries = [KeyNumber(names[k], v, "", beside[k], explained[k]) for k, v in own.items() if v is not None]
+    entries += [
+        KeyNumber(name, n[f"reconstruction/{key}"], unit, "", explanation)
+        for key, (name, unit, explanation) in encoder.items()
+        if f"reconstruction/{key}" in n
+    ]
     for row in _distances(work.inputs.fidelity / "distances.csv"):
         if row["key"].startswith(KEY_DISTANCES) and math.isfinite(row["value"]):
             floor = f"{number(row['floor'])} (real to real)"

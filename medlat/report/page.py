@@ -99,6 +99,7 @@ class Section:
     text: str = ""  # plain text; an empty line begins a new paragraph
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
+    folded: Sequence[Picture] = ()  # further pictures, for who asks
 
 
 @dataclass
@@ -310,6 +311,6 @@ def _texts(report: Report) -> Iterator[str]:
     for group in report.traversal_sets:
         yield from (group.note, *(card.caption for card in group.traversals))
     for section in (*report.opening, *report.sections):
-        yield from (section.text, *(picture.caption for picture in section.pictures))
+        yield from (section.text, *(picture.caption for picture in (*section.pictures, *section.folded)))
         for table in section.tables:
             yield from (table.caption, *table.columns)
