@@ -65,14 +65,7 @@ def discovered_section(
         place | {key: known[place["method"], place["direction"]][key] for key in ("name", "measurement")}
         for place in places
     ]
-    maps = atlas_figure(arrays["effects"], arrays["angles"], arrays["order"], table, controls)
     pictures = [
-        Picture.saved(
-            figures.save(maps, "atlas", table),
-            "Atlas: which directions are alike",
-            "Below the diagonal by what they do to images, above it by angle (grey: not in the same space). Squares: "
-            "clusters of like effect.",
-        ),
         Picture.saved(
             figures.save(editing_chart(editing, controls), "editing_range", editing),
             "How far a direction may be followed",
@@ -80,6 +73,13 @@ def discovered_section(
             "far as half of the images do, of three quarters of the directions.",
         ),
     ]
+    if sum(row["method"] not in controls for row in names) > 1:
+        maps = atlas_figure(arrays["effects"], arrays["angles"], arrays["order"], table, controls)
+        note = (
+            "Below the diagonal by what they do to images, above it by angle (grey: not in the same space). Squares: "
+            "clusters of like effect."
+        )
+        pictures.insert(0, Picture.saved(figures.save(maps, "atlas", table), "Atlas: which directions are alike", note))
     tables = [
         methods_table(numbers, in_order(row["method"] for row in names), kind, controls),
         names_table(names, numbers),

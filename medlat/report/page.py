@@ -24,6 +24,7 @@ from medlat.report.style import CONTROLS, number, step_label, with_unit
 
 SLIDERS = "Move an image"  # the section's title
 FIRST = 3  # key numbers beside the verdict
+LONG = 9  # rows, above which a table is folded
 
 
 class Cell(NamedTuple):
@@ -113,7 +114,7 @@ class Report:
     look:    how all images are shown.
     opening: sections that stand before the sliders.
 
-    Tables of more than twelve rows are folded; empty ones are left out.
+    Tables of more than `LONG` rows are folded; empty ones are left out.
     """
 
     title: str
@@ -146,6 +147,7 @@ def write_page(path: Path, report: Report) -> None:
         sets=sets,
         sliders_title=SLIDERS,
         first_numbers=FIRST,
+        long=LONG,
         contents=[part.title for part in report.opening] + [SLIDERS] * bool(sets) + [p.title for p in report.sections],
         terms=terms_in(_texts(report)),
         place_of_run=PLACE_OF_RUN,
