@@ -1,6 +1,6 @@
 # medlat: what one types. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all test-cluster lint format bench wheel clean
+.PHONY: help install run test test-all test-cluster lint format docs bench wheel clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -41,6 +41,11 @@ lint: $(STAMP) ## style and types
 format: $(STAMP) ## mend the style
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: $(STAMP) ## the documentation as a site in dist/docs
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(PY) -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs dist/docs
+	@echo dist/docs/index.html
 
 bench: $(STAMP) ## the speed of training and data on this machine
 	$(PY) experiments/throughput/benchmark.py

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 WIDTH = 100
-_GROUPS = {
+GROUPS = {
     "experiment": "Experiments (+experiment=NAME)",
     "data": "Data sources (data=NAME)",
     "generator": "Generators (generator=NAME)",
@@ -43,13 +43,13 @@ def help_text(config_dirs: Sequence[str]) -> str:
     config_dirs: the program's own configuration and the user's (`--config-dir`); where both have an option of the
     same name, the first is the one that runs.
     """
-    groups = {group: options(config_dirs, group) for group in _GROUPS}
+    groups = {group: options(config_dirs, group) for group in GROUPS}
     indent = 4 + max((len(name) for found in groups.values() for name in found), default=0)
     sections = [_HEAD]
     for group, found in groups.items():
         if found:
             lines = [_line(name, text, indent) for name, text in found.items()]
-            sections.append("\n".join([f"{_GROUPS[group]}:", *lines, ""]))
+            sections.append("\n".join([f"{GROUPS[group]}:", *lines, ""]))
     return "\n".join([*sections, _TAIL])
 
 
@@ -62,7 +62,7 @@ def options(config_dirs: Sequence[str], group: str) -> dict[str, str]:
     for folder in config_dirs:
         for path in sorted(Path(folder, group).rglob("*.yaml")):
             name = path.relative_to(Path(folder, group)).with_suffix("").as_posix()
-            if not is_base(name) and f"{group}/{name}".rpartition("/")[0] not in set(_GROUPS) - {group}:
+            if not is_base(name) and f"{group}/{name}".rpartition("/")[0] not in set(GROUPS) - {group}:
                 found.setdefault(name, _description(path))
     return dict(sorted(found.items()))
 
