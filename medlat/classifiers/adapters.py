@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from medlat.classifiers.black_box import BlackBox, Task
@@ -44,7 +45,9 @@ class Own:
     repeats:        how often each image is asked for, and the mean taken; null: once, and of a network that gives the
                     same image another answer when it is asked again (dropout left on) 8 times.
 
-    It may return [N, K] with K the number of classes; binary also [N] or [N, 1] for the second class, regression [N].
+    It may return [N, K] with K the number of classes; binary also [N] or [N, 1] for the second class, regression [N];
+    ordinal also [N, K - 1], for each grade but the lowest the probability (or its logit) of it or a higher one (Frank &
+    Hall 2001; CORAL, Cao et al. 2020), which may not rise from grade to grade.
 
     Raises UserError for arguments that make no sense and, when called, where images do not fit or the output is not
     what is declared.
@@ -106,11 +109,14 @@ class Own:
             raise self.culprit.error(f"it returns NaN or infinity for {bad} of {len(batch)} images")
         if self.task == "regression":
             return values
-        exclusive = self.task != "multilabel" and values.shape[1] > 1
+        by_threshold = self.task == "ordinal" and values.shape[1] < len(self.outputs)
+        exclusive = self.task != "multilabel" and values.shape[1] > 1 and not by_threshold
         if self.output == "logits":
             values = self._of_logits(values, exclusive)
         else:
             values = self._probabilities(values, exclusive)
+        if by_threshold:
+            return self._of_thresholds(values)
         return values[:, -1:] if self.task == "binary" else values
 
     def _columns(self, output: Any, n: int) -> Tensor:
@@ -120,7 +126,8 @@ class Own:
         values = torch.as_tensor(output)
         if values.dim() == 1 and len(self.outputs) == 1:
             values = values[:, None]
-        widths = (1, 2) if self.task == "binary" else (len(self.outputs),)
+        count = len(self.outputs)
+        widths = {"binary": (1, 2), "ordinal": (count, count - 1)}.get(self.task, (count,))
         if values.dim() == 2 and len(values) == n and values.shape[1] in widths:
             return values
         found = f"it returns {list(values.shape)} for {n} images"
@@ -136,6 +143,21 @@ class Own:
                 "expected probabilities",
             )
         return values.softmax(dim=1) if exclusive else values.sigmoid()
+
+    def _of_thresholds(self, values: Tensor) -> Tensor:
+        """The probability of each grade [N, K] from those of it or a higher one, [N, K - 1]."""
+        ends = F.pad(F.pad(values, (1, 0), value=1.0), (0, 1), value=0.0)
+        grades = ends[:, :-1] - ends[:, 1:]
+        if grades.min() < -TOLERANCE:
+            row, grade = divmod(int(grades.argmin()), grades.shape[1])
+            names = self.classes[grade : grade + 2]
+            raise self.culprit.wrong(
+                "task",
+                f"ordinal, with a probability of each grade or a higher one, but of an image {names[0]} or more has "
+                f"{ends[row, grade]:.3g} and {names[1]} or more {ends[row, grade + 1]:.3g}; expected no rise, or a "
+                f"probability for each of the {len(self.classes)} classes",
+            )
+        return grades.clamp_min(0.0) / grades.clamp_min(0.0).sum(dim=1, keepdim=True)
 
     def _probabilities(self, values: Tensor, exclusive: bool) -> Tensor:
         low, high = values.min().item(), values.max().item()

@@ -96,6 +96,19 @@ def test_probabilities_of_half_precision_are_brought_to_a_sum_of_one():
     assert torch.allclose(found.sum(dim=1), torch.ones(3), atol=1e-6)
 
 
+def test_grades_by_thresholds():
+    """Of black, grey and white the second grade or a higher one has 1, 0.5, 0, and the third half of that."""
+    black_box = own("thresholds", "ordinal", THREE, range=(0.0, 1.0))
+    expected = torch.tensor([[0.0, 0.5, 0.5], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0]])
+    torch.testing.assert_close(black_box(greys()), expected)
+    torch.testing.assert_close(target_of(black_box, "b or more")(greys()), torch.tensor([1.0, 0.5, 0.0]))
+    torch.testing.assert_close(target_of(black_box, None)(greys()), torch.tensor([1.5, 0.75, 0.0]))
+    logits = own("thresholds", "ordinal", THREE, output="logits", range=(0.0, 1.0))(greys())
+    torch.testing.assert_close(logits[0, 2], torch.tensor(0.5).sigmoid())
+    with pytest.raises(UserError, match=r"^task: ordinal, .* b or more has 0.25 and c or more 1; expected no rise, or"):
+        own("rising_thresholds", "ordinal", THREE, range=(0.0, 1.0))(greys())
+
+
 def test_images_are_fitted_and_come_in_batches():
     assert own("shapes", size=8, channels=3, range=(0.0, 255.0))(greys()).tolist() == [[1.0]] * 3
     assert own("counts", "regression", ["n"], batch=2)(greys()).tolist() == [[2.0], [2.0], [1.0]]
