@@ -7,12 +7,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from medlat.classifiers.black_box import BlackBox, Task
 from medlat.classifiers.networks import outputs_of
 from medlat.classifiers.trained import Trained, load
-from medlat.core.errors import ArgumentError, UserError, key_in
+from medlat.core.errors import ArgumentError, UserError, did_you_mean, key_in
 from medlat.core.external import (
     Culprit,
     NetworkFails,
@@ -68,6 +68,7 @@ class Own:
             raise self.culprit.wrong("output", f"'{output}', expected probabilities or logits")
         self.task, self.classes, self.output, self.differentiable = task, classes, output, differentiable
         self.outputs, self.repeats = outputs_of(task, classes), repeats
+        self.watched: tuple[nn.Module, str] | None = None  # for Grad-CAM: the network, and the layer's name
         self.differs = 0.0  # by how much the predictions of one image may
         takes_bytes(fitting, differentiable)
 
@@ -192,6 +193,7 @@ class TorchScriptClassifier(Own):
     `medlat.core.external`): take it from where you would take a program. ONNX holds no code.
 
     differentiable: whether gradients in the images can be taken; false for a network that cuts them off.
+    layer:          for Grad-CAM: none can be named, as torch watches no layer of a TorchScript program.
     """
 
     def __init__(
@@ -211,8 +213,15 @@ class TorchScriptClassifier(Own):
         fixed_batch: bool = False,
         repeats: Width | None = None,
         differentiable: bool = True,
+        layer: str | None = None,
     ) -> None:
         culprit = Culprit(self, "path", str(path))
+        if layer is not None:
+            raise culprit.wrong(
+                "layer",
+                f"{layer}, but torch watches no layer of a TorchScript program; expected null, or the network itself "
+                f"(a torch.nn.Module) by classifier=python",
+            )
         fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
         network = TorchScriptFile(Path(path).expanduser(), culprit)
         super().__init__(network, fitting, task, classes, output, differentiable, repeats)
@@ -261,6 +270,7 @@ class PythonClassifier(Own):
     function:       "package.module:function", imported from where Python looks, or from the folder of the command. It
                     gets images [N, C, H, W] as said of them on their device, and returns a tensor or array.
     differentiable: whether gradients in the images can be taken of what it returns.
+    layer:          of a function that is a torch.nn.Module, the one that Grad-CAM looks at, by its name there.
     """
 
     def __init__(
@@ -280,10 +290,14 @@ class PythonClassifier(Own):
         fixed_batch: bool = False,
         repeats: Width | None = None,
         differentiable: bool = False,
+        layer: str | None = None,
     ) -> None:
         culprit = Culprit(self, "function", function)
         fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
-        super().__init__(_Function(function, culprit), fitting, task, classes, output, differentiable, repeats)
+        found = _Function(function, culprit)
+        super().__init__(found, fitting, task, classes, output, differentiable, repeats)
+        if layer is not None:
+            self.watched = found.watched(layer, differentiable), layer
 
 
 class _Function:
@@ -291,6 +305,17 @@ class _Function:
 
     def __init__(self, name: str, culprit: Culprit) -> None:
         self.function, self.culprit = imported(name, culprit), culprit
+
+    def watched(self, layer: str, differentiable: bool) -> nn.Module:
+        """The network that has a layer of that name, whose gradients can be taken."""
+        if not isinstance(self.function, nn.Module):
+            raise self.culprit.wrong("layer", f"{layer}, but the function is no torch.nn.Module; expected null")
+        names = [name for name, _ in self.function.named_modules() if name]
+        if layer not in names:
+            raise self.culprit.wrong("layer", f"{layer}, and the network has no such layer{did_you_mean(layer, names)}")
+        if not differentiable:
+            raise self.culprit.wrong("layer", f"{layer}, which takes gradients; expected null, or differentiable=true")
+        return self.function
 
     def __call__(self, batch: Tensor) -> Any:
         try:

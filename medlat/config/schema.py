@@ -137,6 +137,7 @@ class Explain:
     control_directions: Count  # directions of each control that are followed
     permuted: Number  # a control: so many times the same classifier, trained on permuted labels
     shown: Count  # images in the figure
+    integrated_gradients: bool  # a further map beside them, of a classifier that has gradients
 
 
 @dataclass

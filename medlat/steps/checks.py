@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +199,11 @@ def _check_explain(config: DictConfig) -> None:
         if (other := build(section).space) != space:
             raise UserError(f"inversion.compared.{name}.space={other}: expected {space}, the space of inversion.method")
     _check_steps("explain.steps", asked.steps)
+    if asked.integrated_gradients and find_spec("captum") is None:
+        raise UserError(
+            'explain.integrated_gradients: Captum is not installed; pip install -e ".[captum]" in a clone, or expected '
+            "false"
+        )
     for name in ("images", "codes", "control_directions", "shown"):
         if asked[name] < (10 if name == "codes" else 1):
             raise UserError(f"explain.{name}={asked[name]}: expected at least {10 if name == 'codes' else 1}")
@@ -307,6 +313,10 @@ def _check_black_box(config: DictConfig, methods: dict[str, DictConfig]) -> None
                 f"{key}: {section['_target_'].rpartition('.')[2]} needs gradients, and the classifier is a black box "
                 f"without; expected linear, logistic, svm, style_channels or conditional"
             )
+    if config.explain.integrated_gradients and not black_box.differentiable:
+        raise UserError(
+            "explain.integrated_gradients: true, and the classifier is a black box without gradients; expected false"
+        )
     if asks_classifier(config) and not black_box.differentiable:
         raise UserError(
             f"generator.module: {_module_name(config)} needs gradients, and the classifier is a black box without; "

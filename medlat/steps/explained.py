@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medlat.classifiers.adapters import Own
+from medlat.classifiers.asking import Asked
 from medlat.classifiers.black_box import Target, predict
 from medlat.classifiers.trained import Trained
 from medlat.core.spaces import ImageSpec, LatentModel
@@ -21,7 +23,7 @@ from medlat.explain.counterfactuals import (
     Traversal,
 )
 from medlat.explain.cycles import Invert
-from medlat.explain.saliency import grad_cam, occlusion
+from medlat.explain.saliency import grad_cam, grad_cam_of_own, integrated_gradients, occlusion
 from medlat.measure.measurement import MeasurementSet
 from medlat.report.rendering import Look
 from medlat.steps import builders
@@ -161,6 +163,12 @@ def _saliency(subject: Subject, images: Tensor) -> dict[str, np.ndarray]:
     """Maps beside the counterfactuals, as far as the classifier allows: Grad-CAM looks into it, occlusion does not."""
     images, target = images.to(subject.device), subject.target
     maps = {"saliency_occlusion": occlusion(target, images).numpy()}
+    if subject.context.config.explain.integrated_gradients:
+        maps["saliency_integrated_gradients"] = integrated_gradients(target, images).numpy()
+    own = target.black_box.black_box if isinstance(target.black_box, Asked) else target.black_box
+    if isinstance(own, Own) and own.watched is not None:
+        for name, plus in (("saliency_gradcam", False), ("saliency_gradcampp", True)):
+            maps[name] = grad_cam_of_own(target, *own.watched, images, plus).numpy()
     if isinstance(target.black_box, Trained) and target.column is not None and not target.or_more:
         network, layer = target.black_box.network, target.black_box.cam_layer
         for name, plus in (("saliency_gradcam", False), ("saliency_gradcampp", True)):

@@ -96,6 +96,26 @@ def test_probabilities_of_half_precision_are_brought_to_a_sum_of_one():
     assert torch.allclose(found.sum(dim=1), torch.ones(3), atol=1e-6)
 
 
+def test_a_layer_for_grad_cam_is_one_of_a_network_with_gradients(tmp_path):
+    layered = own("network", "multiclass", TWO, output="logits", differentiable=True, layer="0")
+    assert layered.watched is not None
+    assert layered.watched[1] == "0"
+    assert layered(greys()).shape == (3, 2)
+    for function, more, message in (
+        (
+            "network",
+            {"layer": "1.x", "differentiable": True},
+            r"layer: 1.x, and the network has no such layer; did you mean '1'",
+        ),
+        ("network", {"layer": "0"}, r"layer: 0, which takes gradients; expected null, or differentiable=true"),
+        ("two_columns", {"layer": "0", "differentiable": True}, r"layer: 0, but the function is no torch.nn.Module"),
+    ):
+        with pytest.raises(UserError, match=message):
+            own(function, "multiclass", TWO, output="logits", **more)
+    with pytest.raises(UserError, match=r"layer: 0, but torch watches no layer of a TorchScript program"):
+        TorchScriptClassifier(scripted(tmp_path, Linear(1)), "binary", TWO, layer="0")
+
+
 def test_grades_by_thresholds():
     """Of black, grey and white the second grade or a higher one has 1, 0.5, 0, and the third half of that."""
     black_box = own("thresholds", "ordinal", THREE, range=(0.0, 1.0))
