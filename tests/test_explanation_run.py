@@ -253,6 +253,24 @@ def test_findings_that_come_along(explained_once, medlat, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_scikit_learn_pipeline_on_measurements(explained_once, medlat, tmp_path, monkeypatch):
+    """It learns from a finished run's training images, is better than chance on held-out ones, and is explained."""
+    linked(explained_once / "store", tmp_path / "store")
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "tiles").symlink_to(explained_once / "run")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "experiments" / "brought")
+    cheap = [o for o in CHEAP if not o.startswith("classifier.")]
+    own = ["classifier=python", "classifier.function=pipeline:tumour", "classifier.task=binary"]
+    code, _, err = medlat(*HISTOLOGY, *cheap, *own, "classifier.classes=[normal,tumour]")
+    assert code == 0, err
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["classifier/auc"] > 0.7
+    found = scores(tmp_path / "run")
+    assert 0.0 <= found["linear", "flip_rate"] <= 1.0
+    assert ("linear", "randomisation") not in found, "its weights are not medlat's to draw"
+
+
+@pytest.mark.slow
 def test_a_classifier_that_answers_differently_each_time(explained_once, medlat, tmp_path):
     """It is said on the terminal and on the page, and the mean of several answers is explained; the same run again asks
     nothing.

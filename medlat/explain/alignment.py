@@ -5,9 +5,9 @@ A cell is the relative change of one classifier's prediction at the counterfactu
 wholly, 0 where it does not move. Beside it stands what random directions give that are followed as far.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import combinations, product
 from math import inf, nan
 from typing import Any
 
@@ -138,24 +138,34 @@ def _p_half(values: np.ndarray, groups: np.ndarray, pairs: int, seed: int) -> fl
 
 
 def told(cells: Sequence[Cell]) -> str:
-    """Who shares a reason, and who has one of its own, in sentences; "" where that cannot be said of anyone."""
-    words = {(cell.of, cell.asked): cell for cell in cells if cell.told}
+    """Who shares a reason, and whose is its own, in sentences; "" where that cannot be said of anyone."""
+    pairs = {(cell.of, cell.asked): cell for cell in cells if cell.of != cell.asked}
     names, sentences = list(dict.fromkeys(cell.of for cell in cells)), []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            both = [words[first, second], words[second, first]]
-            if all(cell.told == "goes along" for cell in both):
-                sentences.append(f"{first} and {second} share a reason: {'; '.join(map(_in_words, both))}.")
+    for first, second in combinations(names, 2):
+        both = [pairs[first, second], pairs[second, first]]
+        if all(cell.told == "goes along" for cell in both):
+            sentences.append(f"{first} and {second} share a reason{_in_words(both)}.")
     for name in names:
-        others = [cell for (of, _), cell in words.items() if of == name]
+        asked = [cell for (_, who), cell in pairs.items() if who == name]
+        others = [cell for (of, _), cell in pairs.items() if of == name]
+        if asked and all(cell.is_less for cell in asked):
+            whose = _listed(cell.of for cell in asked)
+            sentences.append(f"{name} does not go by the reason of {whose}{_in_words(asked)}.")
         if others and all(cell.is_less for cell in others):
-            sentences.append(f"{name} has a reason of its own: {'; '.join(map(_in_words, others))}.")
+            whose = _listed(cell.asked for cell in others)
+            sentences.append(f"What {name} goes by is its own, and not that of {whose}{_in_words(others)}.")
     return " ".join(sentences)
 
 
-def _in_words(cell: Cell) -> str:
-    return (
-        f"along counterfactuals of {cell.of}, {cell.asked} changes by {cell.change:.2f} [{cell.low:.2f}, "
-        f"{cell.high:.2f}] of what {cell.of} does (n = {cell.images}; along random directions {cell.random:.2f}, level "
-        f"{cell.level:.2f})"
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(names)
+
+
+def _in_words(cells: Sequence[Cell]) -> str:
+    """The numbers that a sentence rests on."""
+    each = "; ".join(
+        f"{cell.asked} along counterfactuals of {cell.of} {cell.change:.2f} [{cell.low:.2f}, {cell.high:.2f}], n = "
+        f"{cell.images}, random directions {cell.random:.2f}, level {cell.level:.2f}"
+        for cell in cells
     )
+    return f" (change of the prediction, of that of the one whose counterfactuals these are: {each})"

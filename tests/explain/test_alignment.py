@@ -54,10 +54,11 @@ def test_who_shares_a_reason_and_who_has_its_own():
     assert cells["a", "b"].p == pytest.approx(1 / (DRAWN + 1))
     assert cells["a", "b"].images == cells["a", "b"].people == PEOPLE
     said = told(list(cells.values()))
-    assert said.startswith("a and b share a reason: along counterfactuals of a, b changes by 0.90 [")
-    assert "c has a reason of its own" in said
-    assert "a has" not in said
-    assert "and c share" not in said
+    assert said.startswith("a and b share a reason (change of the prediction, of that of the one whose")
+    assert "b along counterfactuals of a 0.90 [" in said
+    assert "c does not go by the reason of a and b (" in said
+    assert "What c goes by is its own, and not that of a and b (" in said
+    assert said.count(".") - said.count("0.") == 3, "three sentences"
 
 
 def test_the_level_is_that_of_the_largest_of_all_pairs():
