@@ -223,10 +223,13 @@ def test_what_a_configuration_names():
     text = """
     generator: {network: {_target_: my_models.MyVAE}, module: {_target_: os.system}}
     classifier: {network: {_target_: my_models.MyClassifier}}
-    oracle: null
+    compared:
+      mine: {network: {_target_: my_models.Other}, module: {_target_: os.system}}
+      svm: {_target_: medlat.directions.linear.Linear}
     inversion: {encoder: {network: {_target_: medlat.inversion.network.CodeEncoder}}}
     """
     found = builders.named_classes(OmegaConf.create(text))
-    assert found == {"my_models.MyVAE", "my_models.MyClassifier", "medlat.inversion.network.CodeEncoder"}
-    of_files = OmegaConf.create("{generator: {network: a.B}, classifier: {path: x, network: a.C}, oracle: null}")
+    own = {"my_models.MyVAE", "my_models.MyClassifier", "my_models.Other"}
+    assert found == own | {"medlat.inversion.network.CodeEncoder"}
+    of_files = OmegaConf.create("{generator: {network: a.B}, classifier: {path: x, network: a.C}, compared: {}}")
     assert builders.named_classes(of_files) == {"a.B", "a.C"}

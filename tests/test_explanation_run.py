@@ -26,7 +26,8 @@ SHORT = (
     *("explain.images=6", "explain.shown=2", "explain.control_directions=2", "explain.codes=60", "inversion=encoder"),
 )
 QUICK, CHEAP = (*SHORT, *FEW_FIGURES), (*SHORT, *NO_FIGURES)
-TWO = ("+directions@compared.svm=svm", "+classifier@oracle=resnet", "oracle.training.images=640")
+TWO = ("+directions@compared.svm=svm", "+classifier@compared.second=resnet", "compared.second.training.images=640")
+OF_OTHERS = ("agreement", "effectiveness", "alignment", "drift")  # scores with a row for each other classifier
 FURTHER = ("logistic", "mean_gradient", "latent_shift", "style_channels", "conditional", "sefa")
 ALL = (
     *TWO,
@@ -59,7 +60,7 @@ def place(run: Path, stage: str, store: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def explained_once(tmp_path_factory) -> Path:
-    """Where two finders explain a classifier, and an oracle judges it: `run/` and `store/`; nobody changes it."""
+    """Where two finders explain a classifier, beside another: `run/` and `store/`; nobody changes it."""
     return once(
         "explained", lambda folder: finish(start(folder, *HISTOLOGY, *QUICK, *TWO, "logger=none")), tmp_path_factory
     )
@@ -82,7 +83,8 @@ def explained(folder, finders):
     found = scores(run)
     for method in (*finders, "random", "coordinate", "permuted"):
         for score in SCORES:
-            assert score.key in lacking(method) or (method, score.key) in found, (method, score.key)
+            key = f"{score.key}/second" if score.key in OF_OTHERS else score.key
+            assert key in lacking(method) or (method, key) in found, (method, key)
         assert found[method, "flips_in_range"] <= found[method, "flip_rate"]
         assert found[method, "flip_area"] <= found[method, "flips_in_range"]
         assert found[method, "composition_1"] > 0.0
@@ -97,8 +99,12 @@ def explained(folder, finders):
     assert max(drifts) - min(drifts) < 1e-6  # the same images, inverted once
     numbers = json.loads((run / "metrics.json").read_text())
     assert 0.0 <= numbers["classifier/auc"] <= 1.0
-    assert 0.0 <= numbers["oracle/auc"] <= 1.0
-    assert numbers["oracle/auc"] != numbers["classifier/auc"]
+    assert 0.0 <= numbers["classifier/second/auc"] <= 1.0
+    assert numbers["classifier/second/auc"] != numbers["classifier/auc"]
+    cells = {(row["of"], row["asked"]): row for row in read_table(run / "alignment.csv")}
+    assert set(cells) == {(a, b) for a in ("main", "second") for b in ("main", "second")}
+    assert all(cells[name, name]["change"] == 1.0 for name in ("main", "second") if cells[name, name]["images"])
+    assert "Which classifiers share a reason" in (run / "report" / "index.html").read_text()
     assert numbers["inversion/encode/psnr"] > 3.0
     assert 0.0 <= numbers["permuted/auc"] <= 1.0
     assert "permuted/auc_low" not in numbers  # of several classifiers
@@ -177,7 +183,7 @@ def test_a_moved_image_keeps_the_noise_that_belongs_to_it(tmp_path):
     assert float((one - real[0]).abs().max()) < 0.05
 
 
-OF_TRAINED = ("seconds", "oracle_rate", "oracle_drift", "effectiveness", "randomisation")  # no oracle, no own weights
+OF_TRAINED = ("seconds", "randomisation", *(f"{score}/second" for score in OF_OTHERS))  # no other, no own weights
 
 
 @pytest.mark.slow
@@ -247,6 +253,24 @@ def test_findings_that_come_along(explained_once, medlat, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_scikit_learn_pipeline_on_measurements(explained_once, medlat, tmp_path, monkeypatch):
+    """It learns from a finished run's training images, is better than chance on held-out ones, and is explained."""
+    linked(explained_once / "store", tmp_path / "store")
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "tiles").symlink_to(explained_once / "run")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "experiments" / "brought")
+    cheap = [o for o in CHEAP if not o.startswith("classifier.")]
+    own = ["classifier=python", "classifier.function=pipeline:tumour", "classifier.task=binary"]
+    code, _, err = medlat(*HISTOLOGY, *cheap, *own, "classifier.classes=[normal,tumour]")
+    assert code == 0, err
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["classifier/auc"] > 0.7
+    found = scores(tmp_path / "run")
+    assert 0.0 <= found["linear", "flip_rate"] <= 1.0
+    assert ("linear", "randomisation") not in found, "its weights are not medlat's to draw"
+
+
+@pytest.mark.slow
 def test_a_classifier_that_answers_differently_each_time(explained_once, medlat, tmp_path):
     """It is said on the terminal and on the page, and the mean of several answers is explained; the same run again asks
     nothing.
@@ -292,7 +316,7 @@ def test_classes_are_matched_by_their_names(explained_once, medlat, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_classifier_as_its_own_oracle_agrees(explained_once, medlat, tmp_path):
+def test_a_classifier_beside_itself_agrees(explained_once, medlat, tmp_path):
     """With all that it says itself. It changes its mind easily, at predictions that the trained one gives along the
     direction. Another that predicts something else is refused.
     """
@@ -308,18 +332,21 @@ def test_a_classifier_as_its_own_oracle_agrees(explained_once, medlat, tmp_path)
     linked(explained_once / "store", tmp_path / "store")
     cheap = [o for o in CHEAP if not o.startswith("classifier.")]
     own = ["classifier=torchscript", f"classifier.path={path}", "classifier.classes=[normal,tumour]"]
-    own += ["classifier.task=binary", "+classifier@oracle=torchscript", f"oracle.path={path}", "oracle.task=binary"]
+    own += ["classifier.task=binary", "+classifier@compared.same=torchscript"]
+    own += [f"compared.same.path={path}", "compared.same.task=binary"]
     asked = [*HISTOLOGY, *cheap, *own]
-    code, _, err = medlat(*asked, "oracle.classes=[normal,tumour]")
+    code, _, err = medlat(*asked, "compared.same.classes=[normal,tumour]")
     assert code == 0, err
     found = scores(tmp_path / "run")
     reached = [method for method, key in found if key == "reach_rate" and found[method, key] > 0.0]
     assert reached
-    assert {found[method, "oracle_rate"] for method in reached} == {1.0}
-    assert all(found[method, "oracle_drift"] == found[method, "inversion_drift"] for method in reached)
-    code, _, err = medlat(*asked, "oracle.classes=[normal,ill]")
+    assert {found[method, "agreement/same"] for method in reached} == {1.0}
+    assert all(found[method, "drift/same"] == found[method, "inversion_drift"] for method in reached)
+    cells = read_table(tmp_path / "run" / "alignment.csv")
+    assert {row["change"] for row in cells if row["images"]} == {1.0}
+    code, _, err = medlat(*asked, "compared.same.classes=[normal,ill]")
     assert code == 2
-    assert "oracle: it predicts ill, expected tumour" in err
+    assert "compared.same: it predicts ill, expected tumour" in err
 
 
 @pytest.mark.slow
@@ -361,7 +388,10 @@ def test_stylegan_with_every_inversion_and_a_biased_classifier(medlat, tmp_path)
 
 WRONG = {
     "no classifier": (["+experiment=ct_vae_sefa", "directions=linear"], "Linear learns from a classifier"),
-    "oracle alone": (["+experiment=ct_vae_sefa", "+classifier@oracle=densenet"], "oracle: it judges how a classifier"),
+    "another alone": (
+        ["+experiment=ct_vae_sefa", "+classifier@compared.b=densenet"],
+        "compared.b: it is compared with the classifier that is explained, and there is none",
+    ),
     "no such label": ([*HISTOLOGY, "explain.label=tumor"], "did you mean 'tumour'"),
     "steps": ([*HISTOLOGY, "explain.steps=[1,2,3]"], "explain.steps=[1, 2, 3]: expected at least three rising"),
     "images": ([*HISTOLOGY, "explain.images=0"], "explain.images=0"),
@@ -497,12 +527,12 @@ def program(module, path, place="classifier"):
     torch.jit.script(module).save(str(path))
     if place == "features":
         return ["+features@evaluation.features.mine=torchscript", f"evaluation.features.mine.path={path}"]
-    asked = "classifier=torchscript" if place == "classifier" else "+classifier@oracle=torchscript"
+    asked = "classifier=torchscript" if place == "classifier" else "+classifier@compared.two=torchscript"
     return [asked, f"{place}.path={path}", f"{place}.task=binary", f"{place}.classes=[a,b]"]
 
 
 @pytest.mark.parametrize(
-    "place", ["classifier", *(pytest.param(place, marks=pytest.mark.slow) for place in ("oracle", "features"))]
+    "place", ["classifier", *(pytest.param(place, marks=pytest.mark.slow) for place in ("compared.two", "features"))]
 )
 def test_a_program_is_run_in_no_dry_run_and_beside_no_mistake(place, medlat, tmp_path):
     trace, path = tmp_path / "trace", tmp_path / "writes.pt"
@@ -519,7 +549,7 @@ def test_a_program_is_run_in_no_dry_run_and_beside_no_mistake(place, medlat, tmp
     ("place", "key"),
     [
         ("classifier", "classifier.path"),
-        pytest.param("oracle", "oracle.path", marks=pytest.mark.slow),
+        pytest.param("compared.two", "compared.two.path", marks=pytest.mark.slow),
         pytest.param("features", "evaluation.features.mine.path", marks=pytest.mark.slow),
     ],
 )

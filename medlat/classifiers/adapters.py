@@ -6,12 +6,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from medlat.classifiers.black_box import BlackBox, Task
 from medlat.classifiers.networks import outputs_of
 from medlat.classifiers.trained import Trained, load
-from medlat.core.errors import ArgumentError, UserError, key_in
+from medlat.core.errors import ArgumentError, UserError, did_you_mean, key_in
 from medlat.core.external import (
     Culprit,
     NetworkFails,
@@ -44,7 +45,9 @@ class Own:
     repeats:        how often each image is asked for, and the mean taken; null: once, and of a network that gives the
                     same image another answer when it is asked again (dropout left on) 8 times.
 
-    It may return [N, K] with K the number of classes; binary also [N] or [N, 1] for the second class, regression [N].
+    It may return [N, K] with K the number of classes; binary also [N] or [N, 1] for the second class, regression [N];
+    ordinal also [N, K - 1], for each grade but the lowest the probability (or its logit) of it or a higher one (Frank &
+    Hall 2001; CORAL, Cao et al. 2020), which may not rise from grade to grade.
 
     Raises UserError for arguments that make no sense and, when called, where images do not fit or the output is not
     what is declared.
@@ -65,6 +68,7 @@ class Own:
             raise self.culprit.wrong("output", f"'{output}', expected probabilities or logits")
         self.task, self.classes, self.output, self.differentiable = task, classes, output, differentiable
         self.outputs, self.repeats = outputs_of(task, classes), repeats
+        self.watched: tuple[nn.Module, str] | None = None  # for Grad-CAM: the network, and the layer's name
         self.differs = 0.0  # by how much the predictions of one image may
         takes_bytes(fitting, differentiable)
 
@@ -106,11 +110,14 @@ class Own:
             raise self.culprit.error(f"it returns NaN or infinity for {bad} of {len(batch)} images")
         if self.task == "regression":
             return values
-        exclusive = self.task != "multilabel" and values.shape[1] > 1
+        by_threshold = self.task == "ordinal" and values.shape[1] < len(self.outputs)
+        exclusive = self.task != "multilabel" and values.shape[1] > 1 and not by_threshold
         if self.output == "logits":
             values = self._of_logits(values, exclusive)
         else:
             values = self._probabilities(values, exclusive)
+        if by_threshold:
+            return self._of_thresholds(values)
         return values[:, -1:] if self.task == "binary" else values
 
     def _columns(self, output: Any, n: int) -> Tensor:
@@ -120,7 +127,8 @@ class Own:
         values = torch.as_tensor(output)
         if values.dim() == 1 and len(self.outputs) == 1:
             values = values[:, None]
-        widths = (1, 2) if self.task == "binary" else (len(self.outputs),)
+        count = len(self.outputs)
+        widths = {"binary": (1, 2), "ordinal": (count, count - 1)}.get(self.task, (count,))
         if values.dim() == 2 and len(values) == n and values.shape[1] in widths:
             return values
         found = f"it returns {list(values.shape)} for {n} images"
@@ -136,6 +144,21 @@ class Own:
                 "expected probabilities",
             )
         return values.softmax(dim=1) if exclusive else values.sigmoid()
+
+    def _of_thresholds(self, values: Tensor) -> Tensor:
+        """The probability of each grade [N, K] from those of it or a higher one, [N, K - 1]."""
+        ends = F.pad(F.pad(values, (1, 0), value=1.0), (0, 1), value=0.0)
+        grades = ends[:, :-1] - ends[:, 1:]
+        if grades.min() < -TOLERANCE:
+            row, grade = divmod(int(grades.argmin()), grades.shape[1])
+            names = self.classes[grade : grade + 2]
+            raise self.culprit.wrong(
+                "task",
+                f"ordinal, with a probability of each grade or a higher one, but of an image {names[0]} or more has "
+                f"{ends[row, grade]:.3g} and {names[1]} or more {ends[row, grade + 1]:.3g}; expected no rise, or a "
+                f"probability for each of the {len(self.classes)} classes",
+            )
+        return grades.clamp_min(0.0) / grades.clamp_min(0.0).sum(dim=1, keepdim=True)
 
     def _probabilities(self, values: Tensor, exclusive: bool) -> Tensor:
         low, high = values.min().item(), values.max().item()
@@ -170,6 +193,7 @@ class TorchScriptClassifier(Own):
     `medlat.core.external`): take it from where you would take a program. ONNX holds no code.
 
     differentiable: whether gradients in the images can be taken; false for a network that cuts them off.
+    layer:          for Grad-CAM: none can be named, as torch watches no layer of a TorchScript program.
     """
 
     def __init__(
@@ -189,8 +213,15 @@ class TorchScriptClassifier(Own):
         fixed_batch: bool = False,
         repeats: Width | None = None,
         differentiable: bool = True,
+        layer: str | None = None,
     ) -> None:
         culprit = Culprit(self, "path", str(path))
+        if layer is not None:
+            raise culprit.wrong(
+                "layer",
+                f"{layer}, but torch watches no layer of a TorchScript program; expected null, or the network itself "
+                f"(a torch.nn.Module) by classifier=python",
+            )
         fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
         network = TorchScriptFile(Path(path).expanduser(), culprit)
         super().__init__(network, fitting, task, classes, output, differentiable, repeats)
@@ -239,6 +270,7 @@ class PythonClassifier(Own):
     function:       "package.module:function", imported from where Python looks, or from the folder of the command. It
                     gets images [N, C, H, W] as said of them on their device, and returns a tensor or array.
     differentiable: whether gradients in the images can be taken of what it returns.
+    layer:          of a function that is a torch.nn.Module, the one that Grad-CAM looks at, by its name there.
     """
 
     def __init__(
@@ -258,10 +290,14 @@ class PythonClassifier(Own):
         fixed_batch: bool = False,
         repeats: Width | None = None,
         differentiable: bool = False,
+        layer: str | None = None,
     ) -> None:
         culprit = Culprit(self, "function", function)
         fitting = Fitting(culprit, size, channels, range, mean, std, layout, dtype, batch, fixed_batch)
-        super().__init__(_Function(function, culprit), fitting, task, classes, output, differentiable, repeats)
+        found = _Function(function, culprit)
+        super().__init__(found, fitting, task, classes, output, differentiable, repeats)
+        if layer is not None:
+            self.watched = found.watched(layer, differentiable), layer
 
 
 class _Function:
@@ -269,6 +305,17 @@ class _Function:
 
     def __init__(self, name: str, culprit: Culprit) -> None:
         self.function, self.culprit = imported(name, culprit), culprit
+
+    def watched(self, layer: str, differentiable: bool) -> nn.Module:
+        """The network that has a layer of that name, whose gradients can be taken."""
+        if not isinstance(self.function, nn.Module):
+            raise self.culprit.wrong("layer", f"{layer}, but the function is no torch.nn.Module; expected null")
+        names = [name for name, _ in self.function.named_modules() if name]
+        if layer not in names:
+            raise self.culprit.wrong("layer", f"{layer}, and the network has no such layer{did_you_mean(layer, names)}")
+        if not differentiable:
+            raise self.culprit.wrong("layer", f"{layer}, which takes gradients; expected null, or differentiable=true")
+        return self.function
 
     def __call__(self, batch: Tensor) -> Any:
         try:

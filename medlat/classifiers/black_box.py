@@ -11,6 +11,7 @@ from torch import Tensor
 from medlat.core.errors import ArgumentError, did_you_mean
 
 Task = Literal["binary", "multiclass", "multilabel", "ordinal", "regression"]
+OR_MORE = " or more"  # of a grade: it, or a higher one
 CHOSEN = ("multiclass", "multilabel")  # tasks with several outputs, of which the user says which is explained
 PIXELS_AT_ONCE = 2**20  # of images that are predicted together
 LOGIT_LIMIT = 1e-6  # probabilities nearer to 0 or 1 than this have the logit of this
@@ -44,17 +45,22 @@ class BlackBox(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """The number of a black box that is explained: the probability of a class, the expected grade, or the value.
+    """The number of a black box that is explained: the probability of a class, of a grade or a higher one, the expected
+    grade, or the value.
 
-    column: of the predictions; None: the expected class number of an ordinal task, from 0 to K - 1.
+    column: of the predictions; None: the expected class number of an ordinal task, from 0 to K - 1. or_more: with those
+    after it, of an ordinal task.
     """
 
     black_box: BlackBox
     column: int | None = 0
+    or_more: bool = False
 
     @property
     def name(self) -> str:
-        return "expected grade" if self.column is None else self.black_box.outputs[self.column]
+        if self.column is None:
+            return "expected grade"
+        return self.black_box.outputs[self.column] + (OR_MORE if self.or_more else "")
 
     @property
     def is_probability(self) -> bool:
@@ -66,6 +72,8 @@ class Target:
 
     def of(self, predictions: Tensor) -> Tensor:
         """Predictions of the black box [..., K] -> [...]."""
+        if self.or_more:
+            return predictions[..., self.column :].sum(dim=-1).clamp_max(1.0)
         if self.column is not None:
             return predictions[..., self.column]
         return predictions @ torch.arange(predictions.shape[-1], dtype=predictions.dtype, device=predictions.device)
@@ -78,7 +86,8 @@ class Target:
 
 
 def target_of(black_box: BlackBox, name: str | None) -> Target:
-    """The target of that name; None: the only one, or the expected grade of an ordinal task.
+    """The target of that name; None: the only one, or the expected grade of an ordinal task, of which "2 or more" is
+    the probability of the grade 2 or a higher one.
 
     Raises UserError where there is none of that name, and where there are several classes and none is chosen.
     """
@@ -88,8 +97,12 @@ def target_of(black_box: BlackBox, name: str | None) -> Target:
         raise ArgumentError("target", f"the classifier has several {what}; choose from {', '.join(outputs)}", None)
     if name is None:
         return Target(black_box, None if black_box.task == "ordinal" else 0)
+    thresholds = [output + OR_MORE for output in outputs[1:]] if black_box.task == "ordinal" else []
+    if name in thresholds:
+        return Target(black_box, 1 + thresholds.index(name), or_more=True)
     if name not in outputs:
-        raise ArgumentError("target", f"the classifier predicts no such thing{did_you_mean(name, outputs)}", name)
+        known = [*outputs, *thresholds]
+        raise ArgumentError("target", f"the classifier predicts no such thing{did_you_mean(name, known)}", name)
     return Target(black_box, outputs.index(name))
 
 

@@ -11,7 +11,7 @@ GROUPS = {
     "data": "Data sources (data=NAME)",
     "generator": "Generators (generator=NAME)",
     "ada": "Augmentation in the training of GANs (ada@generator.module.augmentation=NAME)",
-    "classifier": "Classifiers to explain (classifier=NAME; a second opinion: +classifier@oracle=NAME)",
+    "classifier": "Classifiers to explain (classifier=NAME; more beside it: +classifier@compared.ANY=NAME)",
     "inversion": "From real images to codes (inversion=NAME)",
     "measure": "Sets of measurements (measure=NAME, or several: measure=[NAME,NAME])",
     "directions": "Direction methods (directions=NAME; more beside it: +directions@compared.ANY=NAME)",

@@ -137,6 +137,7 @@ class Explain:
     control_directions: Count  # directions of each control that are followed
     permuted: Number  # a control: so many times the same classifier, trained on permuted labels
     shown: Count  # images in the figure
+    integrated_gradients: bool  # a further map beside them, of a classifier that has gradients
 
 
 @dataclass
@@ -192,10 +193,9 @@ class Root:
     data: Data
     generator: Generator
     classifier: Classifier | None  # what is explained, trained here or the user's own
-    oracle: Classifier | None  # a second one, trained here or the user's own, that judges counterfactuals
     inversion: Inversion
     directions: Component
-    compared: dict[str, Component]  # further methods beside the main one
+    compared: dict[str, Component | Classifier]  # further methods and classifiers beside the main ones
     steps: dict[str, Component]  # of the user's own
     controls: dict[str, Component]  # methods that know nothing, which every result is compared with
     measure: dict[str, Component | None]  # sets of measurements by any name; null: the set that the modality names

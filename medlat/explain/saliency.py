@@ -1,4 +1,6 @@
-"""Where a classifier looks, by the usual methods: Grad-CAM, Grad-CAM++ and occlusion, all MONAI's."""
+"""Where a classifier looks, by the usual methods: Grad-CAM, Grad-CAM++ and occlusion, MONAI's, and integrated
+gradients, Captum's.
+"""
 
 import warnings
 
@@ -8,6 +10,8 @@ from torch import Tensor, nn
 from medlat.classifiers.black_box import Target
 
 MASKS = 8  # occluding patches along a side
+STEPS = 50  # of the way from the baseline
+TOGETHER = 64  # images on that way that are asked together
 
 
 def grad_cam(network: nn.Module, layer: str, images: Tensor, column: int, plus: bool = False) -> Tensor:
@@ -22,6 +26,13 @@ def grad_cam(network: nn.Module, layer: str, images: Tensor, column: int, plus: 
         leaves = [image[None].clone().requires_grad_(True) for image in images]  # the network may be frozen
         maps = torch.cat([cam(x=leaf, class_idx=column) for leaf in leaves])
     return maps[:, 0].detach().float().clamp_min(0.0).cpu()
+
+
+def grad_cam_of_own(target: Target, network: nn.Module, layer: str, images: Tensor, plus: bool = False) -> Tensor:
+    """The same of a target whose black box asks a network of the user's own: of the logit of a probability, or of
+    another prediction as it is. layer: of that network.
+    """
+    return grad_cam(_Column(target, network), f"watched.{layer}", images, 0, plus)
 
 
 def occlusion(target: Target, images: Tensor) -> Tensor:
@@ -47,12 +58,31 @@ def occlusion(target: Target, images: Tensor) -> Tensor:
     return torch.stack(maps)
 
 
-class _Column(nn.Module):
-    """A target as a network with one output: what MONAI asks."""
+def integrated_gradients(target: Target, images: Tensor) -> Tensor:
+    """Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365, equation 1) of the logit of a probability, or
+    of another prediction as it is: [N, C, H, W] in [-1, 1] -> [N, H, W], signed, the sum over channels.
 
-    def __init__(self, target: Target) -> None:
+    The baseline is an image that is as grey as the image is on average. All pixels together are what the prediction has
+    more than there (completeness), as far as `STEPS` steps of Gauss and Legendre say it.
+
+    Raises ImportError without Captum.
+    """
+    from captum.attr import IntegratedGradients
+
+    method = IntegratedGradients(lambda x: target.linear(target(x)), multiply_by_inputs=True)
+    baselines = images.mean(dim=(2, 3), keepdim=True).expand_as(images)
+    with torch.enable_grad():
+        found = method.attribute(images, baselines, n_steps=STEPS, internal_batch_size=TOGETHER)
+    return found.sum(dim=1).detach().float().cpu()
+
+
+class _Column(nn.Module):
+    """A target as a network with one output: what MONAI asks. watched: its own network, with the layers to look at."""
+
+    def __init__(self, target: Target, watched: nn.Module | None = None) -> None:
         super().__init__()
-        self.target = target
+        self.target, self.watched = target, watched
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.target(images)[:, None]
+        found = self.target(images)[:, None]
+        return found if self.watched is None else self.target.linear(found)

@@ -6,7 +6,7 @@ how many these are stands beside them: an explanation that changes nothing is ne
 each is computed, and what is left out, is said in `medlat.explain.scores`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -19,7 +19,8 @@ SHARES = np.linspace(0.0, 1.0, 21).tolist()  # of the editing range, at which th
 
 class Score(NamedTuple):
     """What a score is called, its unit ("" where it has none; "image" stands for that of the image), which way is
-    better, what it says, why a run has none, and whether it is among the few that decide.
+    better, what it says, why a run has none, and whether it is among the few that decide. Of what another classifier
+    says there is a score for each that is compared, as `agreement/NAME`.
     """
 
     key: str
@@ -31,7 +32,7 @@ class Score(NamedTuple):
 
 
 NO_RANGE = "the editing range is of another latent space"
-NO_ORACLE = "there is no second classifier (+classifier@oracle=NAME)"
+ALONE = "no other classifier is compared (+classifier@compared.NAME=KIND)"
 OPTIMISED = "each inversion is an optimisation"
 SCORES = (
     Score("flips_in_range", "", "higher", "share of images whose prediction crosses the threshold as far as images "
@@ -40,13 +41,15 @@ SCORES = (
           decides=True),
     Score("realism", "", "lower", "distance of counterfactuals to the nearest real images of the side asked for, 1 for "
           "real images", decides=True),
-    Score("oracle_rate", "", "higher", "share of them that another classifier says cross the threshold too", NO_ORACLE,
+    Score("agreement", "", "higher", "share of them that another classifier says cross the threshold too", ALONE,
           decides=True),
     Score("flip_rate", "", "higher", "share of images whose prediction crosses the threshold within the whole series "
           "(validity)"),
     Score("reach_rate", "", "higher", "share whose prediction becomes what is asked: these have a counterfactual"),
     Score("monotonicity", "", "higher", "Spearman's correlation of step and prediction"),
-    Score("effectiveness", "", "lower", "how far another classifier's prediction is from the one asked for", NO_ORACLE),
+    Score("effectiveness", "", "lower", "how far another classifier's prediction is from the one asked for", ALONE),
+    Score("alignment", "", "higher", "change of another classifier's prediction as a share of the one that is "
+          "explained", ALONE),
     Score("composition_1", "image", "lower", "mean absolute change of an image by inversion and decoding alone"),
     Score("composition_10", "image", "lower", "the same, ten times over", OPTIMISED),
     Score("reversibility", "image", "lower", "mean absolute change after going to the counterfactual, inverting that, "
@@ -67,8 +70,7 @@ SCORES = (
     Score("randomisation", "", "lower", "|Spearman| of what changes with what changes where the classifier has random "
           "weights; of controls: between two of their directions", "no classifier that was trained here is asked"),
     Score("inversion_drift", "", "lower", "change of the prediction by inversion alone"),
-    Score("oracle_drift", "", "lower", "the same of that other classifier: where it is large, it cannot judge",
-          NO_ORACLE),
+    Score("drift", "", "lower", "the same of another classifier: where it is large, it cannot judge", ALONE),
     Score("seconds", "s", "lower", "per image: series and counterfactual"),
 )  # fmt: skip
 BY_KEY = {score.key: score for score in SCORES}
@@ -98,17 +100,22 @@ def rows(
     """Average every score. values: key -> [N], NaN where an image has none; groups: [N] whose image it is."""
     found = []
     for score in SCORES:
-        if score.key not in values:
-            continue
-        interval, images = grouped_mean(values[score.key], groups, seed), int(np.isfinite(values[score.key]).sum())
-        found.append(row(method, score, interval, control, unit, images))
+        for key in keys_of(score, values):
+            interval, images = grouped_mean(values[key], groups, seed), int(np.isfinite(values[key]).sum())
+            found.append(row(method, key, interval, control, unit, images))
     return found
 
 
-def row(method: str, score: Score, interval: Interval, control: bool, unit: str, images: int) -> Row:
+def row(method: str, key: str, interval: Interval, control: bool, unit: str, images: int) -> Row:
     """A score that is known. unit: of images."""
+    score = BY_KEY[key.partition("/")[0]]
     shown = unit if score.unit == "image" else score.unit
-    return Row(method, score.key, *interval, shown, score.better, control, images)
+    return Row(method, key, *interval, shown, score.better, control, images)
+
+
+def keys_of(score: Score, known: Iterable[str]) -> list[str]:
+    """The keys among those known that are of the score: its own, or one for each other classifier."""
+    return [key for key in dict.fromkeys(known) if key.partition("/")[0] == score.key]
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,9 @@ def flips_within(flips: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarra
 def crossed(before: np.ndarray, after: np.ndarray, rising: np.ndarray, threshold: float) -> np.ndarray:
     """Whether predictions [N] went over the threshold in the asked sense, [N] 0 or 1.
 
-    Of an oracle, a classifier that was not asked while images were changed: what convinces it too is less likely to be
-    a weakness of the one that is explained (the oracle score of Hvilshøj et al. 2021, arXiv 2111.00177, but that what
-    it sees on the wanted side from the start does not count). rising: [N] bool, which are to go up.
+    Of a classifier that was not asked while images were changed: what convinces it too is less likely to be a weakness
+    of the one that is explained (the oracle score of Hvilshøj et al. 2021, arXiv 2111.00177, but that what it sees on
+    the wanted side from the start does not count). rising: [N] bool, which are to go up.
     """
     up = (before <= threshold) & (after > threshold)
     down = (before > threshold) & (after <= threshold)

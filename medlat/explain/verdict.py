@@ -49,13 +49,11 @@ def data_link(steps: Sequence[float], reach: float) -> Link | None:
     return Link("counterfactuals stay near the data", inside, told)
 
 
-def oracle_link(rate: float, images: int) -> Link | None:
+def agreement_link(name: str, rate: float, images: int) -> Link | None:
     """rate: share of the counterfactuals that another classifier believes. None where there are none."""
     if not images or not math.isfinite(rate):
         return None
-    return Link(
-        "another classifier agrees", rate, f"another classifier believes {rate:.0%} of {images} counterfactuals"
-    )
+    return Link(f"{name} agrees", rate, f"{name}, another classifier, believes {rate:.0%} of {images} counterfactuals")
 
 
 def name_link(named: Named) -> Link:

@@ -12,6 +12,7 @@ import numpy as np
 
 from medlat.core.tables import read_table
 from medlat.explain.audit import Response
+from medlat.explain.scorecard import BY_KEY, keys_of
 from medlat.report import anatomy, scorecard
 from medlat.report.explanation import (
     ROWS_PER_FIGURE,
@@ -24,13 +25,21 @@ from medlat.report.explanation import (
     mean_effect_table,
     strip_table,
 )
-from medlat.report.page import KeyNumber, Picture, Section, Table, Traversal, TraversalSet
+from medlat.report.page import Cell, KeyNumber, Picture, Section, Table, Traversal, TraversalSet
 from medlat.report.rendering import Look
 from medlat.report.style import Figures, number
 
 MOST_SHOWN = 2 * ROWS_PER_FIGURE  # images in strips and sliders
-TEXTS = {"method", "score", "unit", "better", "finding"}  # columns of the CSV files that hold no number
-SHARES = ("flips_in_range", "flip_rate", "oracle_rate")  # scores that are shares of images
+TEXTS = {
+    "method",
+    "score",
+    "unit",
+    "better",
+    "finding",
+    "of",
+    "asked",
+    "told",
+}  # columns of the CSV files without numbers
 CALLED = {"random": "random directions", "coordinate": "axes", "permuted": "permuted labels"}
 QUALITY = {
     "auc": "AUC",
@@ -54,7 +63,7 @@ class Explanation:
                 it rests on, each with how far it holds.
     scores:     rows of scorecard.csv. responses: method -> [N, S] over `steps`; curves: rows of their means; flips:
                 rows of the curves of flips. followed: what each method's direction is called and how far it may go;
-                features: whose distances are over.
+                features: whose distances are over. alignment: rows of alignment.csv, [] of one classifier.
     quality:    of the classifier on held-out patients, {} where it is not known; reliability: its bins.
     folder:     where the arrays lie that are read when they are drawn.
     """
@@ -74,6 +83,7 @@ class Explanation:
     flips: Sequence[Mapping[str, Any]]
     followed: Sequence[Mapping[str, Any]]
     features: str
+    alignment: Sequence[Mapping[str, Any]]
     quality: Mapping[str, float | None]
     reliability: Sequence[Mapping[str, Any]]
 
@@ -100,6 +110,7 @@ class Explanation:
             _rows(folder / "flip_curves.csv"),
             facts["followed"],
             facts["features"],
+            _rows(folder / "alignment.csv"),
             json.loads(quality.read_text()) if quality and quality.exists() else {},
             _rows(classifier / "reliability.csv") if classifier else [],
         )
@@ -123,7 +134,7 @@ def explanation_sections(explained: Explanation, look: Look, figures: Figures) -
     pictures += [_flips(explained, figures), _mean_effect(explained, look, figures)]
     main, scores = explained.method, explained.scores
     deciding = [scorecard.deciding_table(scores, explained.followed, main), _links(explained)]
-    deciding += [_audit(explained), *_by_catch(explained), _exposed(explained)]
+    deciding += [*_alignment(explained), _audit(explained), *_by_catch(explained), _exposed(explained)]
     text = (
         f"Held-out {look.nouns} are put into the latent space and moved along the direction that {main} found, until "
         f"the prediction changes as asked."
@@ -150,19 +161,19 @@ def key_numbers(explained: Explanation) -> list[KeyNumber]:
     in_range = explained.score("flips_in_range", explained.method) is not None
     names = {
         "flips_in_range" if in_range else "flip_rate": ("images whose prediction flips", inside if in_range else whole),
-        "oracle_rate": ("second classifier agrees", "share of counterfactuals that convince it too"),
-        "inversion_drift": ("inversion drift", "how far the prediction moves by inversion alone"),
     }
+    for key in keys_of(BY_KEY["agreement"], [row["score"] for row in explained.scores]):
+        names[key] = (f"{key.partition('/')[2]} agrees", "share of counterfactuals that convince it too")
+    shares = set(names)  # of images
+    names["inversion_drift"] = ("inversion drift", "how far the prediction moves by inversion alone")
     found = []
     for key, (title, explanation) in names.items():
         row = explained.score(key, explained.method)
         if row is not None:
             beside = [(control, explained.score(key, control)) for control in explained.controls]
-            show = _share if key in SHARES else _number
-            texts = [
-                f"{show(other['value'])} ({CALLED.get(name, name)})" for name, other in beside if other is not None
-            ]
-            value = f"{round(row['value'] * row['images'])} of {row['images']:.0f}" if key in SHARES else row["value"]
+            show = _share if key in shares else _number
+            texts = [f"{show(other['value'])} ({CALLED.get(name, name)})" for name, other in beside if other]
+            value = f"{round(row['value'] * row['images'])} of {row['images']:.0f}" if key in shares else row["value"]
             found.append(KeyNumber(title, value, row["unit"], ", ".join(texts), explanation))
     auc = explained.quality.get("auc")
     if auc is not None:
@@ -292,6 +303,32 @@ def _audit(explained: Explanation) -> Table:
         "(experiments/audit): a hint to check, no proof."
     )
     return Table("What the classifier answers to", columns, rows, note)
+
+
+def _alignment(explained: Explanation) -> list[Table]:
+    """What each classifier says of the counterfactuals of each."""
+    found = {(row["of"], row["asked"]): row for row in explained.alignment}
+    if not found:
+        return []
+    names = list(dict.fromkeys(of for of, _ in found))
+    rows = [[of, *(_aligned(found[of, asked]) for asked in names)] for of in names]
+    note = (
+        "Relative change: of the prediction of the one that is asked, as a share of the change of the one whose "
+        "counterfactuals these are (Cohen et al. 2023); 1: it goes along wholly. In brackets the 95% interval over "
+        "people; n: counterfactuals that were reached. Random: the same along 200 random directions, as far and with "
+        "the same sign rule; level: what the largest of all pairs exceeds in 5% of them."
+    )
+    return [Table("Which classifiers share a reason", ["counterfactuals of", *names], rows, note)]
+
+
+def _aligned(row: Mapping[str, Any]) -> Cell:
+    if not row["images"]:
+        return Cell("–, n = 0", math.nan)
+    shown = f"{number(row['change'], 2)} {_interval(row)}".rstrip() + f", n = {row['images']:.0f}"
+    if not row["told"]:
+        return Cell(shown, row["change"])
+    beside = f"; random {number(row['random'], 2)}, level {number(row['level'], 2)}: {row['told']}"
+    return Cell(shown + beside, row["change"])
 
 
 def _by_catch(explained: Explanation) -> list[Table]:

@@ -45,7 +45,12 @@ from medlat.report.tiles import (
 ROWS_PER_FIGURE = 6
 STEPS_SHOWN, MEAN_STEPS_SHOWN = 5, 9
 OPACITY = 0.75  # of the most relevant place of a saliency map over its image
-SALIENCY = {"gradcam": "Grad-CAM", "gradcampp": "Grad-CAM++", "occlusion": "occlusion"}
+SALIENCY = {
+    "gradcam": "Grad-CAM",
+    "gradcampp": "Grad-CAM++",
+    "occlusion": "occlusion",
+    "integrated_gradients": "int. gradients",
+}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from medlat.explain.scorecard import SCORES, Score
+from medlat.explain.scorecard import SCORES, Score, keys_of
 from medlat.report.explanation import Question
 from medlat.report.page import Cell, Table
 from medlat.report.style import (
@@ -37,7 +37,6 @@ Row = Mapping[str, Any]
 INVERSION_UNITS = {"psnr": "dB", "ms_ssim": "", "drift": "", "seconds": "s"}
 LINES = 60  # of single images in a panel of response curves
 TITLES = {  # what the name alone does not say
-    "oracle_rate": "second classifier",
     "composition_1": "composition, 1 cycle",
     "composition_10": "composition, 10 cycles",
     "minimality": "minimality (CLD)",
@@ -48,7 +47,7 @@ TITLES = {  # what the name alone does not say
     "seconds": "time per image",
 }
 DASHES = ((0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)), (0, (9, 2)))  # of controls
-RANGES = dict.fromkeys(("flips_in_range", "flip_area", "oracle_rate"), (0.0, 1.0))  # of scores that are drawn
+RANGES = dict.fromkeys(("flips_in_range", "flip_area", "agreement"), (0.0, 1.0))  # of scores that are drawn
 
 
 @styled
@@ -136,12 +135,12 @@ def scorecard_chart(rows: Sequence[Row]) -> Figure:
 
     rows: {"method", "score", "value", "low", "high", "unit", "better", "control", "images"}.
     """
-    deciding = {score.key for score in SCORES if score.decides}
+    deciding = [key for score in SCORES if score.decides for key in keys_of(score, _keys(rows))]
     rows = [row for row in rows if row["score"] in deciding and math.isfinite(row["value"])]
     if not rows:
         return message_figure("no scores to show")
     methods = _in_order_of_control(rows)
-    scores = [score.key for score in SCORES if any(row["score"] == score.key for row in rows)]
+    scores = [key for key in deciding if key in _keys(rows)]
     figure = new_figure(PAGE, 0.17 * len(methods) + 0.62, constrained=True)
     for axes, score in zip(figure.subplots(1, len(scores), sharey=True, squeeze=False).flat, scores, strict=True):
         _score(axes, [row for row in rows if row["score"] == score], methods)
@@ -167,14 +166,14 @@ def _score(axes: Axes, rows: Sequence[Row], methods: Mapping[str, bool]) -> None
     arrow = "better →" if better == "higher" else "← better"
     axes.set_title(_title(key) + (f" ({unit})" if unit else ""), loc="left", fontsize=7)
     axes.set_xlabel(arrow, fontsize=6, color=MUTED, labelpad=1, loc="right" if better == "higher" else "left")
-    low, high = RANGES.get(key, (0.0, 0.0))
+    low, high = RANGES.get(key.partition("/")[0], (0.0, 0.0))
     known = [row[name] for row in rows for name in ("value", "low", "high") if math.isfinite(row[name])]
     low, high = min(low, *known), max(high, *known)
     margin = 0.05 * ((high - low) or 1.0)
     axes.set(ylim=(len(methods) - 0.5, -0.5), xlim=(low - margin, high + margin))
     axes.set_yticks(range(len(methods)), list(methods))
     axes.tick_params(axis="y", length=0)
-    if key in RANGES:
+    if key.partition("/")[0] in RANGES:
         axes.set_xticks([0.0, 0.5, 1.0])
     else:
         axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -186,19 +185,21 @@ def deciding_table(rows: Sequence[Row], followed: Sequence[Row], main: str) -> T
 
     rows: as of `scorecard_chart`. followed: {"method", "name", "range"}, None where there is none.
     """
-    scores = [score for score in SCORES if score.decides]
+    scores = [(key, score) for score in SCORES if score.decides for key in keys_of(score, _keys(rows)) or [score.key]]
     told = {row["method"]: row for row in followed}
     known = {(row["method"], row["score"]): row for row in rows}
     lines = [
         [method + (" (control)" if control else ""), told[method]["name"], told[method]["range"]]
-        + [_cell(known.get((method, score.key))) for score in scores]
+        + [_cell(known.get((method, key))) for key, _ in scores]
         for method, control in _in_order_of_control(rows).items()
     ]
-    heads = [_title(score.key) + _arrow(score.better) for score in scores]
+    heads = [_title(key) + _arrow(score.better) for key, score in scores]
     caption = (
         "Range: how far along a direction half of the images stay as near to training images as held-out ones. In "
         "brackets the 95% interval; n: images, of a control times directions; the arrow says which way is better. "
-        + " ".join(f"{_title(score.key).capitalize()}: {_meaning(score, rows, main)}" for score in scores)
+        + " ".join(
+            f"{_title(score.key).capitalize()}: {_meaning(score, rows, main)}" for score in SCORES if score.decides
+        )
     )
     return Table("What decides", ["method", "what moves", "range (σ)", *heads], lines, caption)
 
@@ -210,16 +211,22 @@ def further_table(rows: Sequence[Row], main: str, features: str) -> Table:
     units = {row["score"]: row["unit"] for row in rows}
     lines = []
     for score in (score for score in SCORES if not score.decides):
-        unit = f" ({units[score.key]})" if units.get(score.key) else ""
-        cells = [_cell(known.get((method, score.key))) for method in methods]
-        lines.append([_title(score.key) + unit + _arrow(score.better), *cells, _meaning(score, rows, main)])
+        for key in keys_of(score, _keys(rows)) or [score.key]:
+            unit = f" ({units[key]})" if units.get(key) else ""
+            cells = [_cell(known.get((method, key))) for method in methods]
+            lines.append([_title(key) + unit + _arrow(score.better), *cells, _meaning(score, rows, main)])
     heads = [method + (" (control)" if control else "") for method, control in methods.items()]
     caption = f"From minimality to diversity over counterfactuals; the run's own features are those of: {features}."
     return Table("Every other score", ["score", *heads, "what it says"], lines, caption)
 
 
+def _keys(rows: Sequence[Row]) -> list[str]:
+    return [row["score"] for row in rows]
+
+
 def _title(key: str) -> str:
-    return TITLES.get(key, key.replace("_", " "))
+    score, _, other = key.partition("/")
+    return TITLES.get(score, score.replace("_", " ")) + (f", {other}" if other else "")
 
 
 def _arrow(better: str) -> str:
@@ -227,7 +234,7 @@ def _arrow(better: str) -> str:
 
 
 def _meaning(score: Score, rows: Sequence[Row], main: str) -> str:
-    there = any((row["method"], row["score"]) == (main, score.key) for row in rows)
+    there = keys_of(score, [row["score"] for row in rows if row["method"] == main])
     return f"{score.meaning}." if there else f"{score.meaning}. None here: {score.absent}."
 
 

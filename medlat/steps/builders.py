@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from medlat.training.loop import GeneratorModule, TrainedModule
     from medlat.training.settings import Hardware, Schedule
 
+CLASSIFIERS = "medlat.classifiers."  # where the classes of classifiers that are brought stand
+
 
 def source(config: DictConfig) -> "SliceSource":
     """Where slices come from, and who they are of."""
@@ -49,11 +51,12 @@ def named_classes(config: DictConfig) -> frozenset[str]:
     """
     from medlat.core.checkpoints import code_named
 
-    paths = ("generator.network", "classifier.network", "oracle.network", "inversion.encoder.network")
+    paths = ["generator.network", "classifier.network", "inversion.encoder.network"]
+    paths += [f"compared.{name}.network" for name in compared_classifiers(config)]
     sections = [OmegaConf.select(config, path) for path in paths]
     found = [OmegaConf.select(config, f"{path}._target_") for path in paths]
     # Of what comes from a file, `network` is the class itself.
-    found += [section for section in sections[:3] if isinstance(section, str)]
+    found += [section for section in sections if isinstance(section, str)]
     found += [name for section in sections if isinstance(section, DictConfig) for name in code_named(plain(section))]
     if is_imported(config):
         found += [config.generator._target_, *code_named(plain(config.generator))]
@@ -150,15 +153,29 @@ def is_own_classifier(config: DictConfig) -> bool:
     return config.classifier is not None and "_target_" in config.classifier
 
 
-def of_oracle(config: DictConfig) -> DictConfig:
-    """The configuration with the oracle in the classifier's place. It learns with another seed: the same network, seed
-    and images would give the same classifier.
+def compared_classifiers(config: DictConfig) -> dict[str, DictConfig]:
+    """The sections of `compared` that are classifiers', by name: of one to be trained, or of the user's own."""
+    return {str(name): section for name, section in config.get("compared", {}).items() if _is_classifier(section)}
+
+
+def compared_methods(config: DictConfig) -> dict[str, DictConfig]:
+    """All others of `compared`, which are direction methods'."""
+    return {str(name): section for name, section in config.compared.items() if not _is_classifier(section)}
+
+
+def _is_classifier(section: DictConfig) -> bool:
+    return str(section.get("_target_", CLASSIFIERS)).startswith(CLASSIFIERS)
+
+
+def with_classifier(config: DictConfig, name: str) -> DictConfig:
+    """The configuration with a compared classifier in the classifier's place. It learns with a seed of its own: the
+    same network, seed and images would give the same classifier.
     """
     from medlat.core.randomness import derive_seed
 
     found = copy.deepcopy(config)
-    found.classifier, found.seed = config.oracle, derive_seed(config.seed, "oracle")
-    found.classifier._set_key("oracle")  # what is wrong with it is said of the key that the user knows
+    found.classifier, found.seed = config.compared[name], derive_seed(config.seed, name)
+    found.classifier._set_key(f"compared.{name}")  # what is wrong with it is said of the key that the user knows
     return found
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from medlat.steps.builders import (
     asks_classifier,
     augment,
     classifier_module,
+    compared_classifiers,
+    compared_methods,
     display_window,
     features,
     finder,
@@ -30,12 +33,12 @@ from medlat.steps.builders import (
     measurements,
     modality,
     module,
-    of_oracle,
     own_classifier,
     schedule,
     source,
+    with_classifier,
 )
-from medlat.steps.methods import chance_of, methods
+from medlat.steps.methods import MAIN, chance_of, methods
 
 if TYPE_CHECKING:
     from medlat.core.spaces import ImageSpec
@@ -83,7 +86,7 @@ def _attempt(attempts: Iterable[Callable[[], Any]], found: Sequence[str] = ()) -
 
 
 def _attempts(config: DictConfig, is_made: bool) -> list[Callable[[], Any]]:
-    sections = [config.directions, *config.compared.values(), *config.controls.values()]
+    sections = [config.directions, *compared_methods(config).values(), *config.controls.values()]
     checks: list[Callable[[], Any]] = [partial(_check_damaged_list, config), partial(_check_store, config)]
     checks += [partial(source, config), partial(_check_split, config)]
     checks += [partial(intensity_range, config), partial(display_window, config)]
@@ -105,8 +108,8 @@ def _trials(config: DictConfig) -> list[Callable[[], Any]]:
     from medlat.core.trial import tried
     from medlat.evaluation import features as extractors
 
-    judges = [config] if config.oracle is None else [config, of_oracle(config)]
-    asked: list[tuple[Any, Any]] = [(adapters.check, build(c.classifier)) for c in judges if is_own_classifier(c)]
+    classifiers = [config, *(with_classifier(config, name) for name in compared_classifiers(config))]
+    asked: list[tuple[Any, Any]] = [(adapters.check, build(c.classifier)) for c in classifiers if is_own_classifier(c)]
     asked += [(extractors.check, extractor) for extractor in features(config)]
     programs = [(check, made) for check, made in asked if is_program(made)]
     if is_imported(config) and imported(config).runs:
@@ -124,15 +127,19 @@ def _try_generator(found: "Imported", image: "ImageSpec") -> None:
 
 
 def _explanation_checks(config: DictConfig, is_made: bool) -> list[Callable[[], Any]]:
-    asked = {"directions": config.directions} | {f"compared.{name}": s for name, s in config.compared.items()}
+    others = compared_classifiers(config)
+    asked = {"directions": config.directions}
+    asked |= {f"compared.{name}": section for name, section in compared_methods(config).items()}
     if config.classifier is None:
         refusals = [partial(_refuse_supervised, key, section) for key, section in asked.items()]
-        return [*refusals, partial(_refuse_asking, config), partial(_refuse_oracle, config)]
+        return [*refusals, partial(_refuse_asking, config), *(partial(_refuse_alone, name) for name in others)]
     checks: list[Callable[[], Any]] = [partial(build, section) for section in _inversions(config)]
     checks += [partial(_check_explain, config), *_classifier_checks(config, is_made)]
     if is_own_classifier(config):
         checks.append(partial(_check_black_box, config, asked))
-    return checks + (_classifier_checks(of_oracle(config), is_made) if config.oracle is not None else [])
+    for name in others:
+        checks += [partial(_check_name, name), *_classifier_checks(with_classifier(config, name), is_made)]
+    return checks
 
 
 def _classifier_checks(config: DictConfig, is_made: bool) -> list[Callable[[], Any]]:
@@ -168,9 +175,18 @@ def _refuse_asking(config: DictConfig) -> None:
         )
 
 
-def _refuse_oracle(config: DictConfig) -> None:
-    if config.oracle is not None:
-        raise UserError("oracle: it judges how a classifier is explained, and there is none; expected classifier=NAME")
+def _refuse_alone(name: str) -> None:
+    raise UserError(
+        f"compared.{name}: it is compared with the classifier that is explained, and there is none; expected "
+        f"classifier=NAME"
+    )
+
+
+def _check_name(name: str) -> None:
+    if name == MAIN:
+        raise UserError(
+            f"compared.{name}: in tables the classifier that is explained is called so; expected another name"
+        )
 
 
 def _module_name(config: DictConfig) -> str:
@@ -183,6 +199,11 @@ def _check_explain(config: DictConfig) -> None:
         if (other := build(section).space) != space:
             raise UserError(f"inversion.compared.{name}.space={other}: expected {space}, the space of inversion.method")
     _check_steps("explain.steps", asked.steps)
+    if asked.integrated_gradients and find_spec("captum") is None:
+        raise UserError(
+            'explain.integrated_gradients: Captum is not installed; pip install -e ".[captum]" in a clone, or expected '
+            "false"
+        )
     for name in ("images", "codes", "control_directions", "shown"):
         if asked[name] < (10 if name == "codes" else 1):
             raise UserError(f"explain.{name}={asked[name]}: expected at least {10 if name == 'codes' else 1}")
@@ -292,6 +313,10 @@ def _check_black_box(config: DictConfig, methods: dict[str, DictConfig]) -> None
                 f"{key}: {section['_target_'].rpartition('.')[2]} needs gradients, and the classifier is a black box "
                 f"without; expected linear, logistic, svm, style_channels or conditional"
             )
+    if config.explain.integrated_gradients and not black_box.differentiable:
+        raise UserError(
+            "explain.integrated_gradients: true, and the classifier is a black box without gradients; expected false"
+        )
     if asks_classifier(config) and not black_box.differentiable:
         raise UserError(
             f"generator.module: {_module_name(config)} needs gradients, and the classifier is a black box without; "
@@ -367,7 +392,7 @@ def _check_fits(config: DictConfig, network: Any) -> None:
     from medlat.core.spaces import chosen_space
     from medlat.inversion.inverter import check_inverter
 
-    for section in (config.directions, *config.compared.values(), *config.controls.values()):
+    for section in (config.directions, *compared_methods(config).values(), *config.controls.values()):
         found: Any = finder(section)
         with naming(section):
             need_capabilities(found, network)

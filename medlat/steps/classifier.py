@@ -37,8 +37,7 @@ log = logging.getLogger(__name__)
 
 FILE = "classifier.safetensors"
 OWN_VERSION = 2  # of what is measured of the user's own: no training is to be done again for it
-ORACLE = "oracle"  # the classifier beside the one explained
-SAID = {"classifier": "classifier", PERMUTED: "classifier (permuted labels)", ORACLE: "classifier (oracle)"}
+SAID = {PERMUTED: "classifier (permuted labels)"}
 
 
 class Classifier(Step):
@@ -46,8 +45,7 @@ class Classifier(Step):
     own only the quality.
 
     role: "classifier"; "permuted": several, each trained on labels in another random order, which know nothing (the
-    data randomisation of Adebayo et al. 2018); "oracle": the one beside it, which says whether counterfactuals convince
-    it too.
+    data randomisation of Adebayo et al. 2018); "classifier/NAME": one that is compared with the first.
     """
 
     needs = ("images", "split")
@@ -59,7 +57,7 @@ class Classifier(Step):
         self.name = role
 
     def _config(self, config: DictConfig) -> DictConfig:
-        return builders.of_oracle(config) if self.name == ORACLE else config
+        return config_of(config, self.name)
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         config = self._config(config)
@@ -85,7 +83,7 @@ class Classifier(Step):
         (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
         if numbers:
             shown = {name: round(value, 3) for name, value in numbers.items()}
-            log.info("%s: %s on held-out patients", SAID[self.name], shown)
+            log.info("%s: %s on held-out patients", SAID.get(self.name, self.name), shown)
 
     def _quality(
         self, context: Context, config: DictConfig, found: Sequence[BlackBox], label: Label, out: Path
@@ -158,6 +156,12 @@ def _forward(tracker: Any, role: str, records: list) -> None:
         tracker.replay([replace(record, name=f"classifier/{record.name}") for record in records])
 
 
+def config_of(config: DictConfig, role: str) -> DictConfig:
+    """The configuration with the classifier of a step in the classifier's place."""
+    name = role.partition("/")[2]
+    return builders.with_classifier(config, name) if name else config
+
+
 def files_of(config: DictConfig, role: str) -> list[str]:
     """The files of the classifiers in the artifact of their step: of permuted labels several."""
     return [f"{i}/{FILE}" for i in range(config.explain.permuted)] if role == PERMUTED else [FILE]
@@ -217,6 +221,11 @@ def load_target(config: DictConfig, artifact: Artifact, spec: ImageSpec, file: s
     """The number of the classifier that is explained."""
     with naming(config.explain):
         return target_of(load_black_box(config, artifact, spec, file), config.explain.target)
+
+
+def target_among(context: Context, role: str) -> Target:
+    """The same number of the classifier of a step."""
+    return load_target(config_of(context.config, role), context.artifacts[role], context.spec)
 
 
 def predicted(target: Target, opened: ImageStore, rows: np.ndarray, spec: ImageSpec, device: torch.device) -> Tensor:

@@ -20,7 +20,7 @@ from medlat.directions.finder import Supervision, TrainedFinder, needs_of
 from medlat.explain.counterfactuals import TargetRange
 from medlat.inversion.mapping import code_statistics, map_codes
 from medlat.steps import builders
-from medlat.steps.classifier import files_of, load_target, predicted
+from medlat.steps.classifier import config_of, files_of, load_target, predicted
 from medlat.steps.generator import training_images
 from medlat.steps.inversion import load_codes
 from medlat.steps.methods import PERMUTED, Method
@@ -101,8 +101,8 @@ def _images_for(context: Context, finder: Any) -> dict[str, Any]:
 
 def _supervised(context: Context, method: Method, model: LatentModel) -> Directions:
     """Of several classifiers (of permuted labels) the first direction of each."""
-    files, left = files_of(context.config, method.classifier), context.artifacts[method.classifier]
-    targets = [load_target(context.config, left, context.spec, file) for file in files]
+    config, left = config_of(context.config, method.classifier), context.artifacts[method.classifier]
+    targets = [load_target(config, left, context.spec, file) for file in files_of(config, method.classifier)]
     found = [found_by(context, method, model, target) for target in targets]
     if method.classifier != PERMUTED:
         return found[0]

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medlat.classifiers.adapters import Own
+from medlat.classifiers.asking import Asked
 from medlat.classifiers.black_box import Target, predict
 from medlat.classifiers.trained import Trained
 from medlat.core.spaces import ImageSpec, LatentModel
@@ -21,7 +23,7 @@ from medlat.explain.counterfactuals import (
     Traversal,
 )
 from medlat.explain.cycles import Invert
-from medlat.explain.saliency import grad_cam, occlusion
+from medlat.explain.saliency import grad_cam, grad_cam_of_own, integrated_gradients, occlusion
 from medlat.measure.measurement import MeasurementSet
 from medlat.report.rendering import Look
 from medlat.steps import builders
@@ -55,13 +57,13 @@ class FeatureSpace:
 @dataclass(frozen=True)
 class Beginning:
     """Where all series in one space begin: the inverted images [N, C, H, W], what they measure [N, M] in standard
-    deviations, their features [N, F], and of what real and inverted images another classifier predicts, both [N].
+    deviations, their features [N, F], and of what real and inverted images each other classifier predicts, both [N].
     """
 
     images: Tensor
     measured: np.ndarray
     features: np.ndarray
-    oracle: tuple[np.ndarray, np.ndarray] | None
+    others: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass
@@ -91,7 +93,7 @@ class Subject:
     scale: np.ndarray
     reference: np.ndarray
     reference_predictions: Tensor
-    oracle: Target | None  # the same number of another classifier
+    others: dict[str, Target]  # the same number of other classifiers, by their names
     features: FeatureSpace
     invert: Invert | None  # images -> codes of the space that images are inverted into; None where each is optimised
 
@@ -103,10 +105,10 @@ class Subject:
         """Of the space that the traversal is in."""
 
         def make() -> Beginning:
-            images, seen = traversal.images(torch.zeros(len(traversal.codes))), None
-            if self.oracle is not None:
-                first, then = (predict(self.oracle, x, self.device).numpy() for x in (self.real, images))
-                seen = (first, then)
+            images, seen = traversal.images(torch.zeros(len(traversal.codes))), {}
+            for name, other in self.others.items():
+                first, then = (predict(other, x, self.device).numpy() for x in (self.real, images))
+                seen[name] = (first, then)
             return Beginning(images, self.measured(images), self.features(images), seen)
 
         return self.context.kept(f"beginning of series in {traversal.space}", make)
@@ -161,7 +163,13 @@ def _saliency(subject: Subject, images: Tensor) -> dict[str, np.ndarray]:
     """Maps beside the counterfactuals, as far as the classifier allows: Grad-CAM looks into it, occlusion does not."""
     images, target = images.to(subject.device), subject.target
     maps = {"saliency_occlusion": occlusion(target, images).numpy()}
-    if isinstance(target.black_box, Trained) and target.column is not None:
+    if subject.context.config.explain.integrated_gradients:
+        maps["saliency_integrated_gradients"] = integrated_gradients(target, images).numpy()
+    own = target.black_box.black_box if isinstance(target.black_box, Asked) else target.black_box
+    if isinstance(own, Own) and own.watched is not None:
+        for name, plus in (("saliency_gradcam", False), ("saliency_gradcampp", True)):
+            maps[name] = grad_cam_of_own(target, *own.watched, images, plus).numpy()
+    if isinstance(target.black_box, Trained) and target.column is not None and not target.or_more:
         network, layer = target.black_box.network, target.black_box.cam_layer
         for name, plus in (("saliency_gradcam", False), ("saliency_gradcampp", True)):
             maps[name] = grad_cam(network, layer, images, target.column, plus).numpy()

@@ -13,13 +13,14 @@ from torch import Tensor
 from medlat.classifiers.black_box import Target, predict
 from medlat.config.build import plain
 from medlat.core.errors import UserError
+from medlat.core.files import copy_whole
 from medlat.core.progress import track
 from medlat.core.spaces import Directions
 from medlat.core.tables import read_table, write_table
 from medlat.data.batches import in_batches
 from medlat.evaluation.naming import Named
 from medlat.evaluation.readout import centre_and_scale
-from medlat.explain import scorecard
+from medlat.explain import alignment, scorecard
 from medlat.explain.audit import Response, planted
 from medlat.explain.by_catch import told
 from medlat.explain.counterfactuals import Traversal, chosen_direction, counterfactuals
@@ -28,10 +29,10 @@ from medlat.explain.scores import unit_distance
 from medlat.explain.verdict import (
     UNEXPLAINED,
     Link,
+    agreement_link,
     data_link,
     generator_link,
     name_link,
-    oracle_link,
     prediction_link,
     weakest,
 )
@@ -41,7 +42,7 @@ from medlat.steps import builders
 from medlat.steps.audit import FILE as AUDIT
 from medlat.steps.audit import load_audit
 from medlat.steps.base_codes import base_codes
-from medlat.steps.classifier import ORACLE, files_of, load_target, predicted
+from medlat.steps.classifier import config_of, files_of, load_target, predicted, target_among
 from medlat.steps.directions import real_codes, space_sigma, supervision_for, target_range
 from medlat.steps.explained import (
     BY_CATCH,
@@ -58,7 +59,7 @@ from medlat.steps.fidelity import feature_settings
 from medlat.steps.generator import BATCH
 from medlat.steps.inversion import explained_generator, load_codes, load_encoder
 from medlat.steps.labels import label_of
-from medlat.steps.methods import Method
+from medlat.steps.methods import Method, classifier_step
 from medlat.steps.scoring import score
 from medlat.steps.semantics import features
 from medlat.steps.step import Context, Step
@@ -79,15 +80,14 @@ class ExplanationBy(Step):
     folder = "explanation_by"
     version = 4
 
-    def __init__(self, method: Method, oracle: bool) -> None:
+    def __init__(self, method: Method, others: Sequence[str] = ()) -> None:
         self.method, self.name = method, f"explanation/{method.name}"
         self.measured = f"semantics/{method.name}"
         self.needs = ("images", "split", "classifier", "generator", "encoder", "inversion", "regressor", "measurements")
         self.needs += (method.step, self.measured)
         if method.classifier != "classifier":
             self.needs += (method.classifier,)
-        if oracle:
-            self.needs += (ORACLE,)
+        self.needs += tuple(classifier_step(name) for name in others)
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         found = {"seed": config.seed, "method": self.method.name, "role": self.method.role}
@@ -99,10 +99,10 @@ class ExplanationBy(Step):
         return found | {"directions": found.pop(self.method.step), "semantics": found.pop(self.measured)}
 
     def run(self, context: Context, out: Path) -> None:
-        subject: Subject = context.kept("subject of explanations", lambda: _subject(context))
+        subject: Subject = context.kept("subject of explanations", lambda: subject_of(context))
         inverted, own = builders.inversion_space(context.config, subject.untuned), context.directions(self.method)
         found, _ = map_directions(subject.untuned, own, inverted)
-        explained = _explain(subject, found, self.method)
+        explained = explained_by(subject, found, self.method)
         editing = read_table(context.folder(self.measured) / "editing.csv") if found.space == own.space else []
         ranges = {row["direction"]: float(row["range"]) for row in editing}
         rows, flips = score(subject, self.method, explained, ranges, found.method)
@@ -138,9 +138,10 @@ class Explanation(Step):
     name = "explanation"
     version = 4
 
-    def __init__(self, found: Sequence[Method]) -> None:
+    def __init__(self, found: Sequence[Method], aligned: bool = False) -> None:
         self.methods = found
         self.needs = ("evaluation", "audit", found[0].step, *(f"explanation/{method.name}" for method in found))
+        self.needs += ("alignment",) if aligned else ()
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         bias = None if builders.is_own_classifier(config) else config.classifier.bias
@@ -168,7 +169,11 @@ class Explanation(Step):
         audit, unit = load_audit(context), "logits" if asked["probability"] else "units"
         exposed, numbers = _exposed(named), {f"{row.quantity}/{x}": getattr(row, x) for row in audit for x in AUDITED}
         sentences = [_finding(asked, main.method, rows), _what_moves(named), weakest(links), _uses(audit, unit)]
-        sentences += [sentence for sentence in [told(others, main.method)] if sentence]
+        cells = _cells(context)
+        sentences += [sentence for sentence in [told(others, main.method), alignment.told(cells)] if sentence]
+        if cells:
+            copy_whole(context.folder("alignment") / alignment.FILE, out)
+            numbers |= {f"alignment/{cell.of}/{cell.asked}": cell.change for cell in cells if cell.of != cell.asked}
         if shortcut := _planted(context, audit):
             exposed["planted"], exposed["found"] = shortcut.quantity.replace("_", " "), shortcut.is_used
             numbers["bias_exposed"] = float(shortcut.is_used)
@@ -244,10 +249,19 @@ def _links(
         inside = data_link(moved["step"][moved["reached"]].tolist(), named.range)
     flips, where = _flips(found, main)
     beside = {control: float(_flips(found, control)[0]["value"]) for control in controls}
-    oracle = found.get((main, "oracle_rate"))
     links = [kept, prediction_link(float(flips["value"]), int(flips["images"]), beside, where), inside]
-    links.append(None if oracle is None else oracle_link(float(oracle["value"] or "nan"), int(oracle["images"])))
+    for name in builders.compared_classifiers(context.config):
+        row = found[main, f"agreement/{name}"]
+        links.append(agreement_link(name, float(row["value"] or "nan"), int(row["images"])))
     return [link for link in [*links, name_link(named)] if link is not None]
+
+
+def _cells(context: Context) -> list[alignment.Cell]:
+    """The alignment of several classifiers; [] of one alone."""
+    if "alignment" not in context.artifacts:
+        return []
+    table = read_table(context.folder("alignment") / alignment.FILE, alignment.Cell)
+    return [alignment.Cell.from_row(row) for row in table]
 
 
 def _exposed(named: Named) -> dict[str, Any]:
@@ -276,7 +290,8 @@ def _planted(context: Context, audit: Sequence[Response]) -> Response | None:
     return next((row for row in audit if row.quantity in meant), None)
 
 
-def _subject(context: Context) -> Subject:
+def subject_of(context: Context) -> Subject:
+    """What the explanations of all methods share."""
     config, opened, spec, device = context.config, context.images, context.spec, context.device
     target = load_target(config, context.artifacts["classifier"], spec)
     codes, arrays = load_codes(context.artifacts["inversion"])
@@ -305,7 +320,7 @@ def _subject(context: Context) -> Subject:
         scale=scale,
         reference=(measured - centre) / scale,
         reference_predictions=reference,
-        oracle=_oracle(context, target),
+        others=_others(context, target),
         features=_features(context, fit_rows, (reference > asked.threshold).numpy()),
         invert=_invert(context),
     )
@@ -330,17 +345,19 @@ def _invert(context: Context) -> Invert | None:
     return lambda images: codes_and_noise(method, model, images, encoder, context.device)
 
 
-def _oracle(context: Context, target: Target) -> Target | None:
-    """What the oracle says of the same; None without one. Raises UserError where it predicts something else."""
-    if ORACLE not in context.artifacts:
-        return None
-    found = load_target(builders.of_oracle(context.config), context.artifacts[ORACLE], context.spec)
-    if (found.name, found.is_probability) != (target.name, target.is_probability):
-        raise UserError(f"oracle: it predicts {found.name}, expected {target.name}, which is explained")
+def _others(context: Context, target: Target) -> dict[str, Target]:
+    """What each compared classifier says of the same. Raises UserError where one predicts something else."""
+    found = {
+        name: target_among(context, classifier_step(name)) for name in builders.compared_classifiers(context.config)
+    }
+    for name, other in found.items():
+        if (other.name, other.is_probability) != (target.name, target.is_probability):
+            raise UserError(f"compared.{name}: it predicts {other.name}, expected {target.name}, which is explained")
     return found
 
 
-def _explain(subject: Subject, found: Directions, method: Method) -> Explained:
+def explained_by(subject: Subject, found: Directions, method: Method) -> Explained:
+    """Held-out images moved along directions that a method found, in the space of these."""
     space = found.space.name
     codes, _ = real_codes(subject.context, subject.untuned, space, "explained")
     start = time.monotonic()
@@ -369,17 +386,18 @@ def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -
     control = method.role == "control"
     if getattr(finder, "per_image", False):
         left = context.artifacts[method.classifier]
-        for name, file in zip(found.names, files_of(context.config, method.classifier), strict=False):
-            target = load_target(context.config, left, context.spec, file)
+        config = config_of(context.config, method.classifier)
+        for name, file in zip(found.names, files_of(config, method.classifier), strict=False):
+            target = load_target(config, left, context.spec, file)
             supervision = supervision_for(context, finder, model, target)
             vectors = finder.directions_at(model, supervision, codes).cpu()
             if control:
-                vectors = vectors * _signs(subject, found.space.name, vectors.mean(dim=0, keepdim=True))[0][0]
+                vectors = vectors * signs_of(subject, found.space.name, vectors.mean(dim=0, keepdim=True))[0][0]
             yield name, vectors * base.sigma(vectors).reshape(-1, *[1] * (vectors.dim() - 1))
         return
     vectors, names = found.vectors[:1] if supervised and not control else found.vectors, found.names
     if control or not supervised:
-        signs, strength = _signs(subject, found.space.name, vectors)
+        signs, strength = signs_of(subject, found.space.name, vectors)
         vectors = vectors * signs.reshape(-1, *[1] * (vectors.dim() - 1))
         followed = len(vectors) if supervised else context.config.explain.control_directions
         chosen = np.arange(min(followed, len(vectors))) if control else [int(strength.argmax())]
@@ -388,7 +406,7 @@ def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -
         yield name, (sigma * vector).expand_as(codes)
 
 
-def _signs(subject: Subject, space: str, vectors: Tensor) -> tuple[Tensor, Tensor]:
+def signs_of(subject: Subject, space: str, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Signs [K] by which vectors [K, *shape] raise the predictions of training images, and how strongly [K] they go
     with them.
     """

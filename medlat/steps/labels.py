@@ -8,6 +8,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from medlat.classifiers.black_box import Task
+from medlat.classifiers.names import canonical
 from medlat.core.errors import UserError, did_you_mean
 from medlat.data.image_store import ImageStore
 
@@ -66,9 +67,13 @@ def _is_number(text: str) -> bool:
 
 def label_of(config: DictConfig, opened: ImageStore) -> Label | None:
     """The label that the classifier is about, of two classes where `explain.positive` names one; None where the data
-    have none. Raises UserError for another name, and where there are several and none is chosen.
+    have none. Of several, that of the finding that is explained. Raises UserError for another name, and where there are
+    several and none is chosen.
     """
     labels, name = opened.labels(), config.explain.label
+    if name is None and len(labels) > 1:
+        finding = canonical(config.explain.target or "")
+        name = next((label for label in labels if canonical(label) == finding), None)
     if name is None and len(labels) > 1:
         raise UserError(f"explain.label: the data have several labels; choose from {', '.join(sorted(labels))}")
     if name is None:

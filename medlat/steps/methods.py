@@ -8,10 +8,11 @@ from omegaconf import DictConfig
 from medlat.config.build import build
 from medlat.core.errors import UserError, did_you_mean
 from medlat.directions.finder import name_of, needs_of
-from medlat.steps.builders import is_own_classifier
+from medlat.steps.builders import compared_classifiers, compared_methods, is_own_classifier
 
 Role = Literal["main", "compared", "control"]
 
+MAIN = "main"  # the classifier that is explained, among several
 PERMUTED = "permuted"  # the main method, asked of classifiers that were trained on permuted labels; those classifiers
 
 
@@ -52,7 +53,7 @@ def methods(config: DictConfig) -> list[Method]:
     found = [Method(name_of(build(main)), "main", "directions", main)]
     controls = {name: s for name, s in config.controls.items() if s["_target_"] != main["_target_"]}
     taken = [found[0].name, *controls]
-    for name, section in config.compared.items():
+    for name, section in compared_methods(config).items():
         taken.append(free := _free(name, taken))
         found.append(Method(free, "compared", f"compared.{name}", section))
     for name, section in controls.items():
@@ -61,6 +62,26 @@ def methods(config: DictConfig) -> list[Method]:
     if has_permuted(config):
         found.append(Method(_free(PERMUTED, taken), "control", "directions", main, PERMUTED))
     return found
+
+
+def asked_of(config: DictConfig) -> dict[str, Method]:
+    """The main method asked of each classifier: of the one that is explained, "main", and of those compared, by their
+    names. One that learns from no classifier finds the same directions for all.
+    """
+    found = methods(config)
+    main = found[0]
+    supervised, taken = "supervision" in main.needs, [method.name for method in found]
+    asked = {MAIN: main}
+    for name in compared_classifiers(config):
+        free = _free(name, taken) if supervised else main.name
+        taken.append(free)
+        asked[name] = Method(free, "compared", "directions", main.section, classifier_step(name))
+    return asked
+
+
+def classifier_step(name: str) -> str:
+    """The step of a classifier, by its name among several."""
+    return "classifier" if name == MAIN else f"classifier/{name}"
 
 
 def has_permuted(config: DictConfig) -> bool:

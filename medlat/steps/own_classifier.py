@@ -19,6 +19,7 @@ from medlat.config.build import key_of, naming
 from medlat.core.errors import UserError
 from medlat.core.spaces import ImageSpec
 from medlat.core.store import hash_of
+from medlat.explain.alignment import DRAWN
 from medlat.explain.counterfactuals import BISECTIONS
 from medlat.explain.scores import FURTHER, PARTS
 from medlat.steps import builders
@@ -95,6 +96,8 @@ def expected_images(config: DictConfig) -> int:
     for method in methods(config):
         control = method.role == "control"
         count += along * asked.control_directions if control else along + FURTHER * series
+    if others := len(builders.compared_classifiers(config)):
+        count += (1 + others) * (series + asked.images * (DRAWN + 2)) + asked.codes  # alignment
     return count + 2 * config.evaluation.base_codes * config.scale.latent_dim  # the audit
 
 

@@ -24,7 +24,6 @@ from medlat.generators.gan.collapse import COLLAPSED
 from medlat.report.delivery import deliver, leave_no_page
 from medlat.report.rendering import Look
 from medlat.steps import builders
-from medlat.steps.classifier import ORACLE
 from medlat.steps.generator import curves, grids
 from medlat.steps.measurements import read_numbers
 from medlat.steps.methods import PERMUTED
@@ -105,7 +104,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     else:
         leave_no_page(folder)
         log.info("report: tables only (report.page=false), in %s", folder)
-    for table in ("semantics", "names", "scorecard", "audit", "by_catch"):
+    for table in ("semantics", "names", "scorecard", "alignment", "audit", "by_catch"):
         if (folder / f"{table}.csv").exists():
             tracker.table(table, _table(folder / f"{table}.csv"))
     tracker.artifact(f"{config.name}-directions", "directions", folder / "directions.safetensors")
@@ -128,12 +127,12 @@ def _explanation(context: Context, folder: Path) -> dict[str, float]:
     Times stay in the tables: the same run again has the same numbers.
     """
     found = context.folder("explanation")
-    for table in ("scorecard", "audit", "by_catch"):
+    for table in ("scorecard", "alignment", "audit", "by_catch"):
         if (found / f"{table}.csv").exists():
             copy_whole(found / f"{table}.csv", folder)
     numbers = {f"explanation/{k}": v for k, v in _json(found / "metrics.json").items()}
-    for role in ("classifier", PERMUTED, ORACLE):
-        if role in context.artifacts:
+    for role in context.artifacts:
+        if role in ("classifier", PERMUTED) or role.startswith("classifier/"):
             numbers |= {f"{role}/{k}": v for k, v in _json(context.folder(role) / "quality.json").items()}
     for row in _table(found / "scorecard.csv"):
         if row["score"] == "seconds":

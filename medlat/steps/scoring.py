@@ -16,9 +16,10 @@ from medlat.core.similarity import ms_ssim
 from medlat.core.spaces import decode_in_parts
 from medlat.core.statistics import UNKNOWN, bootstrap, spearman_of_rows
 from medlat.explain import scorecard, scores
+from medlat.explain.alignment import relative_change
 from medlat.explain.counterfactuals import Traversal, counterfactuals, further_directions, monotonicity
 from medlat.explain.cycles import changes, composition, mean_change, reversibility
-from medlat.explain.scorecard import BY_KEY, Flips, Row
+from medlat.explain.scorecard import Flips, Row
 from medlat.explain.scores import FURTHER
 from medlat.inversion.mapping import map_codes, map_directions
 from medlat.steps import builders
@@ -81,8 +82,7 @@ def _of_direction(subject: Subject, explained: Explained, number: int, reach: fl
         "inversion_drift": (inverted - subject.predictions).abs().numpy(),
         "seconds": np.full(len(predictions), explained.seconds),
     } | _composition(subject, traversal)
-    if start.oracle is not None:
-        values["oracle_drift"] = np.abs(start.oracle[1] - start.oracle[0])
+    values |= {f"drift/{name}": np.abs(then - first) for name, (first, then) in start.others.items()}
     far = None
     if reach is not None:
         reach = min(reach, -steps[0], steps[-1])
@@ -118,13 +118,15 @@ def _of_reached(
     if subject.invert is not None:
         back = reversibility(some, after, step, subject.real[rows], partial(_inverted, subject, traversal.space))
         found["reversibility"] = back.numpy() * subject.spec.range / 2.0
-    if subject.oracle is not None and start.oracle is not None:
-        then = predict(subject.oracle, after, subject.device).numpy()
-        found["oracle_rate"] = scores.crossed(start.oracle[1][at], then, up, subject.asked.threshold)
-        found["effectiveness"] = np.abs(then - np.where(up, subject.asked.high, subject.asked.low))
+    own = [predict(subject.target, x, subject.device).numpy() for x in (before, after)] if subject.others else []
+    for name, other in subject.others.items():
+        first, then = start.others[name][1][at], predict(other, after, subject.device).numpy()
+        found[f"agreement/{name}"] = scores.crossed(first, then, up, subject.asked.threshold)
+        found[f"effectiveness/{name}"] = np.abs(then - np.where(up, subject.asked.high, subject.asked.low))
+        found[f"alignment/{name}"] = relative_change(then - first, own[1] - own[0])
     assert found.keys() == values.keys()
-    for key, own in found.items():
-        values[key][at] = own
+    for key, known in found.items():
+        values[key][at] = known
     features[at] = seen[1]
     first, then = (np.nan_to_num(x) > 0.0 for x in measured)
     return values, features, then.astype(float) - first
@@ -135,7 +137,7 @@ def _keys_of_reached(subject: Subject) -> list[str]:
     keys = ["proximity", "ms_ssim", "sparsity", "realism", "identity", "feature_distance", "minimality"]
     keys += ["cout"] if subject.target.is_probability else []
     keys += ["reversibility"] if subject.invert is not None else []
-    return keys + (["oracle_rate", "effectiveness"] if subject.oracle is not None else [])
+    return keys + [f"{key}/{name}" for name in subject.others for key in ("agreement", "effectiveness", "alignment")]
 
 
 def _of_images(subject: Subject, before: Tensor, after: Tensor) -> dict[str, np.ndarray]:
@@ -195,7 +197,7 @@ def _correlation_difference(subject: Subject, name: str, control: bool, parts: S
     if len(flips) > 1:
         difference = partial(scores.correlation_difference, correlations=real)
         interval = bootstrap(difference, flips, changed, whose, subject.context.config.seed)
-    return [scorecard.row(name, BY_KEY["correlation_difference"], interval, control, subject.spec.unit, len(flips))]
+    return [scorecard.row(name, "correlation_difference", interval, control, subject.spec.unit, len(flips))]
 
 
 def _of_first(

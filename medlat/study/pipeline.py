@@ -14,8 +14,9 @@ from medlat.core.errors import UserError
 from medlat.core.files import read_json
 from medlat.core.store import PROGRESS, Artifact, Recipe, Store
 from medlat.steps import builders
+from medlat.steps.alignment import Alignment
 from medlat.steps.audit import Audit
-from medlat.steps.classifier import ORACLE, Classifier
+from medlat.steps.classifier import Classifier
 from medlat.steps.data import Division, Images
 from medlat.steps.directions import FoundDirections
 from medlat.steps.evaluation import Evaluation
@@ -24,7 +25,7 @@ from medlat.steps.fidelity import Fidelity
 from medlat.steps.generator import Generator, replay_curves, train_generator
 from medlat.steps.inversion import Inversion, TrainedEncoder
 from medlat.steps.measurements import Measurements
-from medlat.steps.methods import PERMUTED, has_permuted, methods
+from medlat.steps.methods import PERMUTED, asked_of, classifier_step, has_permuted, methods
 from medlat.steps.regressor import Regressor
 from medlat.steps.report import report
 from medlat.steps.semantics import Semantics
@@ -41,19 +42,23 @@ def plan(config: DictConfig) -> Plan:
 def steps_of(config: DictConfig) -> list[Step]:
     """Every step, each after those that it reads."""
     explains, found = config.classifier is not None, methods(config)
+    others = list(builders.compared_classifiers(config))
     steps: list[Step] = [Images(), Division()]
     if explains:
-        asked = {"classifier": True, PERMUTED: has_permuted(config), ORACLE: config.oracle is not None}
-        steps += [Classifier(role) for role, is_asked in asked.items() if is_asked]
+        steps += [Classifier(), *([Classifier(PERMUTED)] if has_permuted(config) else [])]
+        steps += [Classifier(classifier_step(name)) for name in others]
     steps.append(Generator(config))
     if explains:
         steps += [TrainedEncoder(), Inversion()]
-    steps += [FoundDirections(method) for method in found]
+    asked = asked_of(config) if others else {}
+    once = {method.step: method for method in [*found, *asked.values()]}
+    steps += [FoundDirections(method) for method in once.values()]
     steps += [Regressor(), Measurements(), Fidelity()]
     steps += [*(Semantics(method, explains) for method in found), Evaluation(found)]
     if explains:
         steps.append(Audit(found[0]))
-        steps += [*(ExplanationBy(method, config.oracle is not None) for method in found), Explanation(found)]
+        steps += [ExplanationBy(method, others) for method in found]
+        steps += [*([Alignment(asked)] if others else []), Explanation(found, bool(others))]
     for name, section in config.steps.items():
         step: Step = build(section)
         step.name, step.section = name, section

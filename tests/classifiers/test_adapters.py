@@ -96,6 +96,39 @@ def test_probabilities_of_half_precision_are_brought_to_a_sum_of_one():
     assert torch.allclose(found.sum(dim=1), torch.ones(3), atol=1e-6)
 
 
+def test_a_layer_for_grad_cam_is_one_of_a_network_with_gradients(tmp_path):
+    layered = own("network", "multiclass", TWO, output="logits", differentiable=True, layer="0")
+    assert layered.watched is not None
+    assert layered.watched[1] == "0"
+    assert layered(greys()).shape == (3, 2)
+    for function, more, message in (
+        (
+            "network",
+            {"layer": "1.x", "differentiable": True},
+            r"layer: 1.x, and the network has no such layer; did you mean '1'",
+        ),
+        ("network", {"layer": "0"}, r"layer: 0, which takes gradients; expected null, or differentiable=true"),
+        ("two_columns", {"layer": "0", "differentiable": True}, r"layer: 0, but the function is no torch.nn.Module"),
+    ):
+        with pytest.raises(UserError, match=message):
+            own(function, "multiclass", TWO, output="logits", **more)
+    with pytest.raises(UserError, match=r"layer: 0, but torch watches no layer of a TorchScript program"):
+        TorchScriptClassifier(scripted(tmp_path, Linear(1)), "binary", TWO, layer="0")
+
+
+def test_grades_by_thresholds():
+    """Of black, grey and white the second grade or a higher one has 1, 0.5, 0, and the third half of that."""
+    black_box = own("thresholds", "ordinal", THREE, range=(0.0, 1.0))
+    expected = torch.tensor([[0.0, 0.5, 0.5], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0]])
+    torch.testing.assert_close(black_box(greys()), expected)
+    torch.testing.assert_close(target_of(black_box, "b or more")(greys()), torch.tensor([1.0, 0.5, 0.0]))
+    torch.testing.assert_close(target_of(black_box, None)(greys()), torch.tensor([1.5, 0.75, 0.0]))
+    logits = own("thresholds", "ordinal", THREE, output="logits", range=(0.0, 1.0))(greys())
+    torch.testing.assert_close(logits[0, 2], torch.tensor(0.5).sigmoid())
+    with pytest.raises(UserError, match=r"^task: ordinal, .* b or more has 0.25 and c or more 1; expected no rise, or"):
+        own("rising_thresholds", "ordinal", THREE, range=(0.0, 1.0))(greys())
+
+
 def test_images_are_fitted_and_come_in_batches():
     assert own("shapes", size=8, channels=3, range=(0.0, 255.0))(greys()).tolist() == [[1.0]] * 3
     assert own("counts", "regression", ["n"], batch=2)(greys()).tolist() == [[2.0], [2.0], [1.0]]

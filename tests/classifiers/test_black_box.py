@@ -27,6 +27,11 @@ def test_what_is_explained_by_default():
     assert (grade.name, grade.column, grade.is_probability) == ("expected grade", None, False)
     assert grade(IMAGES).tolist() == pytest.approx([0.5 + 2 * 0.3] * 5)
     assert target_of(Grades(), "mild")(IMAGES).tolist() == pytest.approx([0.5] * 5)
+    above = target_of(Grades(), "mild or more")
+    assert (above.name, above.is_probability) == ("mild or more", True)
+    assert above(IMAGES).tolist() == pytest.approx([0.8] * 5)
+    with pytest.raises(UserError, match=r"target=none or more: the classifier predicts no such thing"):
+        target_of(Grades(), "none or more")
 
 
 def test_of_several_classes_one_is_chosen_by_the_user():

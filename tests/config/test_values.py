@@ -255,16 +255,20 @@ NET = "classifier=python classifier.function=toy_models:brightness classifier.ta
             "compared.mypca.samples=1: expected at least 2 codes",
         ),
         (
-            "classifier=resnet +classifier@oracle=resnet oracle.network.layers=[1]",
-            "oracle.network.layers=[1]: expected 4 numbers",
+            "classifier=resnet +classifier@compared.two=resnet compared.two.network.layers=[1]",
+            "compared.two.network.layers=[1]: expected 4 numbers",
         ),
         (
             "classifier=densenet classifier.module.optimisation.learning_rate=-1",
             "classifier.module.optimisation.learning_rate=-1: expected a number above 0",
         ),
         (
-            "classifier=densenet +classifier@oracle=densenet oracle.module.blur=-1",
-            "oracle.module.blur=-1: expected a number of pixels",
+            "classifier=densenet +classifier@compared.two=densenet compared.two.module.blur=-1",
+            "compared.two.module.blur=-1: expected a number of pixels",
+        ),
+        (
+            "classifier=densenet +classifier@compared.main=resnet",
+            "compared.main: in tables the classifier that is explained is called so",
         ),
         ("generator=vae_classifier_guided classifier=densenet scale.image_size=17", "scale.image_size=17"),
         (

@@ -1,9 +1,10 @@
+import pytest
 import torch
 from torch import nn
 from toy_models import Quarters
 
 from medlat.classifiers.black_box import Target
-from medlat.explain.saliency import grad_cam, occlusion
+from medlat.explain.saliency import grad_cam, grad_cam_of_own, integrated_gradients, occlusion
 
 
 def test_occlusion_shows_where_the_prediction_comes_from():
@@ -51,3 +52,67 @@ def test_a_black_box_of_a_probability():
     lost = torch.sigmoid(torch.tensor([4.0, 1.0]))
     assert 0.0 < float(maps[0, 0, 0]) <= float(lost[0] - lost[1]) + 1e-6
     assert abs(float(maps[0, 3, 3])) < 1e-6
+
+
+class Linear:
+    """The logit is the sum of weights [C, H, W] times the image."""
+
+    task, outputs, differentiable = "binary", ("yes",), True
+
+    def __init__(self, weights, bend=0.0):
+        self.weights, self.bend = weights, bend
+
+    def __call__(self, x):
+        z = (self.weights * x).flatten(1).sum(dim=1, keepdim=True)
+        return torch.sigmoid(z + self.bend * z**3)
+
+
+def test_integrated_gradients_of_a_linear_model_are_its_terms():
+    """Weight times what a pixel differs from the baseline by, summed over channels."""
+    pytest.importorskip("captum", reason="the extra captum is not installed")
+    generator = torch.Generator().manual_seed(0)
+    weights, images = (torch.randn(n, 2, 4, 4, generator=generator) * 0.1 for n in (1, 3))
+    maps = integrated_gradients(Target(Linear(weights)), images)
+    expected = (weights * (images - images.mean(dim=(2, 3), keepdim=True))).sum(dim=1)
+    torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_integrated_gradients_are_complete():
+    """Over all pixels they sum to what the logit has more than at the baseline, of a model that is not linear too."""
+    pytest.importorskip("captum", reason="the extra captum is not installed")
+    generator = torch.Generator().manual_seed(1)
+    weights, images = (torch.randn(n, 1, 6, 6, generator=generator) * 0.3 for n in (1, 4))
+    target = Target(Linear(weights, bend=0.1))
+    baselines = images.mean(dim=(2, 3), keepdim=True).expand_as(images)
+    more = target.linear(target(images)) - target.linear(target(baselines))
+    maps = integrated_gradients(target, images)
+    torch.testing.assert_close(maps.sum(dim=(1, 2)), more, atol=1e-4, rtol=1e-3)
+    assert more.abs().max() > 0.5
+
+
+def test_grad_cam_of_a_network_of_ones_own():
+    """The layer is watched through all that fits images to it and makes predictions of its output."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Conv2d(1, 1, 1, bias=False)
+            self.features.weight.data.fill_(1.0)
+
+        def forward(self, x):
+            return self.features(x).clamp_min(0.0).mean(dim=(1, 2, 3))
+
+    net = Net().eval()
+
+    class Box:
+        task, outputs, differentiable = "binary", ("yes",), True
+
+        def __call__(self, x):
+            return net(x * 0.5).sigmoid()[:, None]
+
+    images = -torch.ones(1, 1, 8, 8)
+    images[0, 0, 2:4, 5:7] = 1.0
+    maps = grad_cam_of_own(Target(Box()), net, "features", images)
+    assert maps.shape == (1, 8, 8)
+    assert maps[0, 2:4, 5:7].min() > 0.0
+    assert float(maps.sum() - maps[0, 2:4, 5:7].sum()) == pytest.approx(0.0, abs=1e-6)

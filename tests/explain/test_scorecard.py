@@ -37,6 +37,14 @@ def test_rows_say_what_they_are():
     assert np.isnan(rows[1].low), "over 15 patients there is none"
 
 
+def test_a_score_of_other_classifiers_has_a_row_for_each():
+    values = {"agreement/b": np.ones(20), "alignment/a": np.zeros(20), "agreement/a": np.full(20, 0.5)}
+    rows = scorecard.rows("linear", values, np.arange(20), False, "HU")
+    found = [(row.score, row.value) for row in rows]
+    assert found == [("agreement/b", 1.0), ("agreement/a", 0.5), ("alignment/a", 0.0)]
+    assert scorecard.keys_of(scorecard.BY_KEY["agreement"], ["agreement/b", "alignment/a"]) == ["agreement/b"]
+
+
 def test_the_curve_of_flips_by_hand():
     far = np.array([0.0, 0.5, 1.0, np.inf])
     rows = scorecard.flip_curve("linear", far, np.arange(4))
@@ -49,5 +57,5 @@ def test_scores_are_called_and_explained():
     assert len(scorecard.BY_KEY) == len(scorecard.SCORES)
     assert all(score.meaning and score.better in ("higher", "lower") for score in scorecard.SCORES)
     assert [score.key for score in scorecard.SCORES if score.decides] == [
-        "flips_in_range", "flip_area", "realism", "oracle_rate",
+        "flips_in_range", "flip_area", "realism", "agreement",
     ]  # fmt: skip

@@ -145,7 +145,7 @@ def test_identity_and_sparsity():
     assert scores.sparsity(images, changed).tolist() == [1.0, 0.5]
 
 
-def test_an_oracle_that_is_the_classifier_goes_along_and_one_that_is_constant_does_not():
+def test_another_that_is_the_classifier_goes_along_and_one_that_is_constant_does_not():
     before, after = np.array([0.2, 0.9, 0.4, 0.5]), np.array([0.8, 0.1, 0.3, 0.51])
     rising = before <= 0.5
     np.testing.assert_array_equal(scores.crossed(before, after, rising, 0.5), [1, 1, 0, 1])

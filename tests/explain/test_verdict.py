@@ -7,10 +7,10 @@ import pytest
 from medlat.evaluation.naming import UNNAMED, Named
 from medlat.explain.verdict import (
     Link,
+    agreement_link,
     data_link,
     generator_link,
     name_link,
-    oracle_link,
     prediction_link,
     weakest,
 )
@@ -29,8 +29,10 @@ def test_links_by_hand():
     assert prediction_link(0.2, 64, {}, "near").told == "20% of 64 images change side near"
     assert data_link([1.0, -2.0, 4.0, -5.0], 3.0).holds == 0.5
     assert data_link([], 3.0) is None
-    assert oracle_link(0.72, 25).told == "another classifier believes 72% of 25 counterfactuals"
-    assert oracle_link(math.nan, 0) is None
+    agrees = agreement_link("second", 0.72, 25)
+    assert (agrees.name, agrees.holds) == ("second agrees", 0.72)
+    assert agrees.told == "second, another classifier, believes 72% of 25 counterfactuals"
+    assert agreement_link("second", math.nan, 0) is None
 
 
 def test_a_name_holds_as_far_as_it_is_clear():
@@ -45,6 +47,6 @@ def test_a_name_holds_as_far_as_it_is_clear():
 def test_the_weakest_is_said():
     links = [
         Link("the generator gives the image back", 0.62, "62% keep"),
-        Link("another classifier agrees", 0.9, "90%"),
+        Link("second agrees", 0.9, "90%"),
     ]
     assert weakest(links) == "The weakest link: whether the generator gives the image back (62% keep)."

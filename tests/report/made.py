@@ -15,7 +15,7 @@ from medlat.evaluation.atlas import agreement, atlas
 from medlat.evaluation.naming import Named
 from medlat.evaluation.semantics import Effect
 from medlat.explain import scorecard
-from medlat.explain.scorecard import SCORES
+from medlat.explain.scorecard import ALONE, SCORES
 from medlat.phantoms.ct.source import render
 from medlat.report.rendering import Look
 
@@ -112,7 +112,8 @@ def scores(unit: str = "HU") -> list[dict]:
         value = 0.2 if method == "random" else 0.9
         shared = {"method": method, "value": value, "low": value - 0.05, "high": value + 0.05}
         for score in SCORES:
-            named = {"score": score.key, "unit": unit if score.unit == "image" else score.unit}
+            key = f"{score.key}/second" if score.absent == ALONE else score.key
+            named = {"score": key, "unit": unit if score.unit == "image" else score.unit}
             rows.append(shared | named | {"better": score.better, "control": method == "random", "images": 20})
     return rows
 

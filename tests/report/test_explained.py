@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from report import made
 
+from medlat.explain.alignment import Cell
 from medlat.explain.audit import Response
 from medlat.explain.by_catch import Moved
 from medlat.report.compile import Inputs, compile_report
-from medlat.report.explained import Explanation, _audit, _by_catch, _quality, _strips, key_numbers, sliders
+from medlat.report.explained import Explanation, _alignment, _audit, _by_catch, _quality, _strips, key_numbers, sliders
 from medlat.report.style import Figures
 
 
@@ -84,16 +85,35 @@ def test_what_else_the_classifier_says_stands_beside_the_controls(explained):
     assert table.rows[1] == ["1", 0.5, "", "+0.02 [−0.1, 0.1]; at most 0.3 in 8"]
 
 
+def test_what_each_classifier_says_of_the_counterfactuals_of_each(explained):
+    assert _alignment(explained) == [], "there is one"
+    beside = (0.05, 0.02, 0.08, 0.2)
+    cells = [
+        Cell("main", "main", 1.0, 1.0, 1.0, 0.3, 0.2, 0.4, math.nan, math.nan, math.nan, 40, 30),
+        Cell("main", "second", 0.83, 0.7, 0.9, *beside, 0.005, 1.0, 40, 30),
+        Cell("second", "main", 0.1, 0.0, 0.2, *beside, 0.5, 0.002, 35, 30),
+        Cell("second", "second", math.nan, *[math.nan] * 8, 0, 0),
+    ]
+    (table,) = _alignment(replace(explained, alignment=[cell.row() for cell in cells]))
+    assert table.columns == ["counterfactuals of", "main", "second"]
+    assert [cell.text for cell in table.rows[0][1:]] == [
+        "1 [1, 1], n = 40",
+        "0.83 [0.7, 0.9], n = 40; random 0.05, level 0.2: goes along",
+    ]
+    assert table.rows[1][1].text == "0.1 [0, 0.2], n = 35; random 0.05, level 0.2: does not go along"
+    assert table.rows[1][2].text == "–, n = 0"
+
+
 def test_key_numbers_stand_beside_the_controls(explained):
     found = {item.name: item for item in key_numbers(explained)}
     assert found["images whose prediction flips"].value == "18 of 20"
     assert found["images whose prediction flips"].control == "20% (random directions)"
     assert found["AUC of the classifier"].value == 0.943
-    assert found["second classifier agrees"].value == "18 of 20"
-    whole = [row for row in explained.scores if row["score"] not in ("flips_in_range", "oracle_rate")]
+    assert found["second agrees"].value == "18 of 20"
+    whole = [row for row in explained.scores if row["score"] not in ("flips_in_range", "agreement/second")]
     found = {item.name: item for item in key_numbers(replace(explained, scores=whole))}
     assert "whole series" in found["images whose prediction flips"].explanation
-    assert "second classifier agrees" not in found
+    assert "second agrees" not in found
 
 
 def test_sliders_read_the_prediction(explained):

@@ -44,7 +44,7 @@ def test_scorecard_has_a_panel_per_score_that_decides_and_says_which_way_is_bett
     rows = [{**row, "control": row["method"] == "linear"} for row in scores()]
     figure = scorecard.scorecard_chart(rows)
     panel = {axes.get_title(loc="left"): axes for axes in figure.axes}
-    assert list(panel) == ["flips in range", "flip area", "realism", "second classifier"]
+    assert list(panel) == ["flips in range", "flip area", "realism", "agreement, second"]
     assert panel["flips in range"].xaxis.label.get_text() == "better →"
     assert panel["realism"].xaxis.label.get_text() == "← better"
     assert [t.get_text() for t in panel["flips in range"].get_yticklabels()] == ["svm", "random", "linear"], (
@@ -76,7 +76,7 @@ def test_scorecard_of_one_method_without_intervals_and_of_nothing():
 
 def test_what_decides_stands_by_method_and_all_else_by_score():
     table = scorecard.deciding_table(scores(), FOLLOWED, "linear")
-    heads = ["flips in range ↑", "flip area ↑", "realism ↓", "second classifier ↑"]
+    heads = ["flips in range ↑", "flip area ↑", "realism ↓", "agreement, second ↑"]
     assert table.columns == ["method", "what moves", "range (σ)", *heads]
     assert table.rows[0] == ["linear", "nuclear density", 4.0, *[Cell("0.9 [0.85, 0.95], n = 20", 0.9)] * 4]
     assert [row[:3] for row in table.rows[1:]] == [["svm", "unnamed", None], ["random (control)", None, 2.5]]
@@ -93,12 +93,12 @@ def test_what_decides_stands_by_method_and_all_else_by_score():
 
 
 def test_a_score_that_a_run_has_not_is_a_dash_with_its_reason():
-    lacking = ("cout", "oracle_rate", "effectiveness")
+    lacking = ("cout", "agreement/second", "effectiveness/second")
     rows = [
         row for row in scores() if row["score"] not in lacking and (row["method"], row["score"]) != ("svm", "diversity")
     ]
     assert scorecard.deciding_table(rows, FOLLOWED, "linear").rows[0][-1] is None
-    assert "None here: there is no second classifier" in scorecard.deciding_table(rows, FOLLOWED, "linear").caption
+    assert "None here: no other classifier is compared" in scorecard.deciding_table(rows, FOLLOWED, "linear").caption
     named = {row[0]: row for row in scorecard.further_table(rows, "linear", "factors").rows}
     assert named["COUT ↑"][1:4] == [None] * 3
     assert named["COUT ↑"][-1].endswith("None here: the prediction is no probability.")

@@ -10,7 +10,7 @@ from medlat.steps.labels import Label, label_of
 
 
 def config(**classifier):
-    explain = {"label": None, "positive": None}
+    explain = {"label": None, "positive": None, "target": None}
     return OmegaConf.create({"seed": 0, "explain": explain, "classifier": {"bias": classifier or None}})
 
 
@@ -30,6 +30,20 @@ def test_a_biased_choice_has_the_share_asked_for(opened, share):
     high = opened.columns["factor.size"] > np.median(opened.columns["factor.size"][rows])
     agree = high[chosen] == (opened.columns["label.sick"][chosen] > 0.5)
     assert agree.mean() == pytest.approx(share, abs=0.03)
+
+
+def test_of_several_labels_that_of_the_finding_is_taken():
+    values = {"sick": np.zeros(4), "Pleural_Effusion": np.ones(4)}
+    data = SimpleNamespace(labels=lambda: values, classes=lambda name: ["0", "1"])
+    asked = config()
+    with pytest.raises(
+        UserError, match=r"explain.label: the data have several labels; choose from Pleural_Eff.*, sick"
+    ):
+        label_of(asked, data)
+    asked.explain.target = "pleural effusion"
+    assert label_of(asked, data).name == "Pleural_Effusion"
+    asked.explain.label = "sick"
+    assert label_of(asked, data).name == "sick"
 
 
 def test_bad_biases(opened):

@@ -53,7 +53,7 @@ def subject(**changed) -> Subject:
         "model": MODEL, "untuned": MODEL, "target": target, "asked": TargetRange(0.5, 0.1, 0.9), "real": real,
         "noise": None, "predictions": predict(target, real, CPU), "label": None, "rows": np.arange(4),
         "groups": np.arange(4), "centre": np.zeros(2), "scale": np.ones(2), "reference": reference[:, :2],
-        "reference_predictions": predictions, "oracle": target, "features": space,
+        "reference_predictions": predictions, "others": {"second": target}, "features": space,
         "invert": lambda images: (torch.from_numpy(quarters(images)), None),
     }  # fmt: skip
     return Subject(**given | changed)
@@ -89,8 +89,8 @@ def test_scores_of_a_direction_that_moves_what_the_classifier_sees():
     assert found["composition_1"].value == pytest.approx(0.0, abs=1e-4)
     assert found["composition_10"].value == pytest.approx(0.0, abs=1e-3)
     assert found["reversibility"].value == pytest.approx(0.0, abs=1e-3)
-    assert found["oracle_rate"].value == 1.0, "the same classifier"
-    assert found["effectiveness"].value == pytest.approx(0.0, abs=2e-3)
+    assert found["agreement/second"].value == found["alignment/second"].value == 1.0, "the same classifier"
+    assert found["effectiveness/second"].value == pytest.approx(0.0, abs=2e-3)
     far = [float(np.log(9.0)) + x for x in (1.0, 1.0, 0.5)]
     assert found["feature_distance"].value == pytest.approx(np.mean(far) / 2.0, abs=0.01), "in units of 2"
     assert found["proximity"].value == pytest.approx(np.mean(far) / 4 * 12.75, abs=0.05), "a quarter of the image"
@@ -107,7 +107,7 @@ def test_a_useless_direction_has_counterfactuals_of_nothing():
     of = subject()
     found = by_key(score(of, control(), explained(of, [0.0, 1.0, 0.0, 0.0]), {"m 00": 2.0}, "random")[0])
     assert found["flips_in_range"].value == found["flip_area"].value == found["reach_rate"].value == 0.0
-    for key in ("cout", "realism", "minimality", "reversibility", "effectiveness", "correlation_difference"):
+    for key in ("cout", "realism", "minimality", "reversibility", "effectiveness/second", "correlation_difference"):
         assert np.isnan(found[key].value), key
         assert found[key].images == 0
 
@@ -132,9 +132,9 @@ def test_what_a_run_cannot_have_is_not_there():
     class Value(Quarters):
         task = "regression"
 
-    of = subject(oracle=None, invert=None, target=Target(Value(1.0, 0.0, 0.0, 0.0)))
+    of = subject(others={}, invert=None, target=Target(Value(1.0, 0.0, 0.0, 0.0)))
     found = by_key(score(of, control(), explained(of, [1.0, 0.0, 0.0, 0.0]), {"m 00": 2.0}, "random")[0])
-    lacking = {"cout", "oracle_rate", "oracle_drift", "effectiveness", "composition_10", "reversibility"}
+    lacking = {"cout", "agreement", "drift", "effectiveness", "alignment", "composition_10", "reversibility"}
     assert {row.key for row in SCORES} - found.keys() == lacking | {"diversity", "randomisation"}
     assert all(row.absent for row in SCORES if row.key in lacking)
     nothing = replace(
