@@ -30,6 +30,7 @@ from medlat.explain.verdict import (
     Link,
     data_link,
     generator_link,
+    lost,
     name_link,
     oracle_link,
     prediction_link,
@@ -77,7 +78,7 @@ class ExplanationBy(Step):
     """
 
     folder = "explanation_by"
-    version = 4
+    version = 5
 
     def __init__(self, method: Method, oracle: bool) -> None:
         self.method, self.name = method, f"explanation/{method.name}"
@@ -136,11 +137,12 @@ class Explanation(Step):
     """The scorecard of all methods, what moves with the prediction, and whether that is what was planted."""
 
     name = "explanation"
-    version = 4
+    version = 5
 
     def __init__(self, found: Sequence[Method]) -> None:
         self.methods = found
-        self.needs = ("evaluation", "audit", found[0].step, *(f"explanation/{method.name}" for method in found))
+        self.needs = ("evaluation", "fidelity", "audit", found[0].step)
+        self.needs += tuple(f"explanation/{method.name}" for method in found)
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         bias = None if builders.is_own_classifier(config) else config.classifier.bias
@@ -167,7 +169,9 @@ class Explanation(Step):
         links = _links(context, folders[main.method], rows, main.method, controls, named)
         audit, unit = load_audit(context), "logits" if asked["probability"] else "units"
         exposed, numbers = _exposed(named), {f"{row.quantity}/{x}": getattr(row, x) for row in audit for x in AUDITED}
-        sentences = [_finding(asked, main.method, rows), _what_moves(named), weakest(links), _uses(audit, unit)]
+        found = [_finding(asked, main.method, rows), _what_moves(named)]
+        sentences = [weakest(links), *found] if lost(links) else [*found, weakest(links)]
+        sentences.append(_uses(audit, unit))
         sentences += [sentence for sentence in [told(others, main.method)] if sentence]
         if shortcut := _planted(context, audit):
             exposed["planted"], exposed["found"] = shortcut.quantity.replace("_", " "), shortcut.is_used
@@ -239,8 +243,9 @@ def _links(
     """What the explanation by the main method, whose folder this is, rests on."""
     found = {(row["method"], row["score"]): row for row in scores}
     with np.load(folder / "inversion.npz") as inverted, np.load(folder / "counterfactuals.npz") as moved:
-        sides = [inverted[f"prediction_{name}"] > moved["threshold"] for name in ("real", "decoded")]
-        kept = generator_link(float(inverted["psnr"].mean()), float((sides[0] == sides[1]).mean()), len(sides[0]))
+        real, decoded = (inverted[f"prediction_{name}"] > moved["threshold"] for name in ("real", "decoded"))
+        psnr, samples = float(inverted["psnr"].mean()), _samples(context)
+        kept = generator_link(psnr, real, decoded, inverted["groups"], samples)
         inside = data_link(moved["step"][moved["reached"]].tolist(), named.range)
     flips, where = _flips(found, main)
     beside = {control: float(_flips(found, control)[0]["value"]) for control in controls}
@@ -248,6 +253,13 @@ def _links(
     links = [kept, prediction_link(float(flips["value"]), int(flips["images"]), beside, where), inside]
     links.append(None if oracle is None else oracle_link(float(oracle["value"] or "nan"), int(oracle["images"])))
     return [link for link in [*links, name_link(named)] if link is not None]
+
+
+def _samples(context: Context) -> tuple[float, float] | None:
+    """Fréchet distance of samples over measurements and its floor; None where it was not measured."""
+    numbers = json.loads((context.folder("fidelity") / "metrics.json").read_text())
+    keys = ("distance/fd_measurements", "distance/fd_measurements_floor")
+    return (numbers[keys[0]], numbers[keys[1]]) if all(key in numbers for key in keys) else None
 
 
 def _exposed(named: Named) -> dict[str, Any]:
