@@ -244,6 +244,15 @@ def write_nvidia(
     return path
 
 
+def write_alias_free(path: Path) -> Path:
+    """A snapshot of a StyleGAN3: its synthesis begins with Fourier features."""
+    with their_modules():
+        synthesis = Layer("SynthesisNetwork", _modules={"input": Layer("SynthesisInput"), "L0_36_512": Layer("Layer")})
+        parts = {"synthesis": synthesis, "mapping": Layer("MappingNetwork")}
+        path.write_bytes(pickle.dumps({"G_ema": Layer("Generator", c_dim=0, _modules=parts)}))
+    return path
+
+
 def rosinality_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same weights by the names of rosinality's repository (`Generator.state_dict()`)."""
     found = OrderedDict({"input.input": state["synthesis.b4.const"][None]})

@@ -6,6 +6,7 @@ from generators.imported.foreign_files import (
     images_of,
     random_state,
     rosinality_state,
+    write_alias_free,
     write_nvidia,
     write_rosinality,
 )
@@ -271,6 +272,15 @@ def test_variants_of_nvidia_are_refused(tmp_path, state, options, message):
     path = write_nvidia(tmp_path / "n.pkl", state, **options)
     with pytest.raises(UserError, match=rf"generator\.weights=.*n\.pkl: .*{message}"):
         read_foreign(path)
+
+
+def test_a_stylegan3_is_refused_with_the_line_that_would_bring_it(tmp_path):
+    path = write_alias_free(tmp_path / "n.pkl")
+    message = (
+        r"n\.pkl: holds an alias-free StyleGAN3 network, .* on the PYTHONPATH, use generator=python generator\.func"
+    )
+    with pytest.raises(UserError, match=message):
+        Pretrained(str(path)).model(SPEC)
 
 
 def change(state, name, value):
