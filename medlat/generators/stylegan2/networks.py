@@ -352,6 +352,10 @@ class StyleGAN2(LatentModel, nn.Module):
         places = [i for _, i in layers]
         return [_in_columns(w, i, self.synthesis.codes) for w, i in zip(weights, places, strict=True)]
 
+    def image_affines(self, space: str = "w") -> tuple[int, ...]:
+        layers = enumerate(self.synthesis.modulated()) if space != "z" else ()
+        return tuple(i for i, (layer, _) in layers if isinstance(layer, ToImage))
+
     def _style_sizes(self) -> list[int]:
         return [layer.affine.weight.shape[0] for layer, _ in self.synthesis.modulated()]
 
