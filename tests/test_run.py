@@ -198,11 +198,11 @@ def test_a_gan_goes_through_the_whole_pipeline(medlat, shared_store, tmp_path, e
         assert (run / f"figures/{name}.png").exists(), name
     assert not (run / "figures/reconstructions.png").exists(), "there is no encoder"
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["distance/swd_32"] > metrics["distance/swd_32_floor"]
+    assert metrics["distance/patch_distance_32"] > metrics["distance/patch_distance_32_floor"]
     assert 0.0 <= metrics["distance/recall_factors"] <= 1.0
-    assert metrics["distance/ppl_factors"] > 0.0
+    assert metrics["distance/path_length_factors"] > 0.0
     names = {json.loads(line)["name"] for line in (run / "metrics.jsonl").read_text().splitlines()}
-    assert {"train/generator", "train/discriminator", "validation/swd", "validation/spread"} <= names
+    assert {"train/generator", "train/discriminator", "validation/patch_distance", "validation/spread"} <= names
     assert Directions.load(run / "directions.safetensors").vectors.shape == (2, spaces)
     with open(run / "figures" / "distances.csv", newline="") as file:
         rows = {row["key"]: row for row in csv.DictReader(file)}

@@ -80,25 +80,23 @@ def samples(runs: Runs) -> Figure:
 
 @styled
 def curves(runs: Runs) -> Figure:
-    """Sliced Wasserstein distance to validation patients against images shown, and the values of whole runs."""
+    """Patch distance to validation patients against images shown, and the values of whole runs."""
     figure = new_figure(PAGE * 0.75, 2.9, constrained=True)
     axes = figure.add_subplot()
     for colour, (name, run) in zip(PALETTE, runs.items(), strict=False):
-        points = [(r["step"], r["value"]) for r in _records(run) if r["name"] == "validation/swd"]
+        points = [(r["step"], r["value"]) for r in _records(run) if r["name"] == "validation/patch_distance"]
         if points:
             x, y = np.array(points).T
             axes.plot(x / 1000, y, color=colour, marker="o", markersize=2.2, label=f"{name}, in training")
         else:
-            value = _mean_swd(run, "")
+            value = _mean_patch_distance(run, "")
             axes.axhline(value, color=colour, linewidth=1, label=f"{name}'s samples ({value:.0f})")
             axes.axhline(
                 value / 3, color=colour, linewidth=1, linestyle=":", label=f"a third of that ({value / 3:.0f})"
             )
-    floor = _mean_swd(next(iter(runs.values())), "_floor")
+    floor = _mean_patch_distance(next(iter(runs.values())), "_floor")
     axes.axhline(floor, color=MUTED, linewidth=1, linestyle="--", label=f"real to real ({floor:.0f})")
-    axes.set(
-        xlabel="thousands of images shown", ylabel="sliced Wasserstein distance, ×10⁻³", yscale="log", xscale="log"
-    )
+    axes.set(xlabel="thousands of images shown", ylabel="patch distance, ×10⁻³", yscale="log", xscale="log")
     axes.set_xticks([3, 10, 30, 100, 300])
     axes.set_yticks([10, 20, 50, 100, 200, 400])
     for axis in (axes.xaxis, axes.yaxis):
@@ -108,10 +106,10 @@ def curves(runs: Runs) -> Figure:
     return figure
 
 
-def _mean_swd(run: Path, suffix: str) -> float:
+def _mean_patch_distance(run: Path, suffix: str) -> float:
     """Over the levels of the pyramid, as the curves of the training have it."""
     metrics = json.loads((run / "metrics.json").read_text())
-    keys = [k for k in metrics if k.startswith("distance/swd_") and k.endswith("_floor") == bool(suffix)]
+    keys = [k for k in metrics if k.startswith("distance/patch_distance_") and k.endswith("_floor") == bool(suffix)]
     return float(np.mean([metrics[key] for key in keys]))
 
 

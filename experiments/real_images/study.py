@@ -55,7 +55,12 @@ INVERSIONS = {
     "vae": ("encoder", "hybrid"),
     "stylegan2": ("encoder", "hybrid", "pivotal"),
 }
-DISTANCES = ("swd_64", "fd_measurements", "fid_features", "kid_features")  # of samples; features see `told(name)`
+DISTANCES = (
+    "patch_distance_64",
+    "fd_measurements",
+    "fid_features",
+    "kid_features",
+)  # of samples; features see `told(name)`
 EXPLAINED = 128  # held-out images, spread over the groups
 BATCH = 64
 

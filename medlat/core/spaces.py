@@ -164,6 +164,10 @@ class LatentModel:
         """The weight matrices [out_i, space.size] through which codes of the space enter the network."""
         raise NotImplementedError
 
+    def image_affines(self, space: str) -> tuple[int, ...]:
+        """Which of `latent_affines`, by their places, belong to layers that make the image and hand nothing on."""
+        return ()
+
     def reached(self, space: str) -> tuple[str, ...]:
         """The other spaces that codes of this one can be mapped to."""
         return ()

@@ -1,8 +1,10 @@
 """How far sampled images are from real ones, and how much they differ among themselves.
 
-Over pixels, with nothing downloaded: sliced Wasserstein distance over patches of a Laplacian pyramid (Karras et al.
-2018, arXiv 1710.10196, section 5), a true distance between the distributions of patches at each scale; it rises with
-blur, noise, shifted values and missing modes. And MS-SSIM of random pairs, which rises where a generator repeats itself
+Over pixels, with nothing downloaded: the patch distance, sliced Wasserstein over patches of a Laplacian pyramid, a true
+distance between the distributions of patches at each scale; it rises with blur, noise, shifted values and missing
+modes. It is after the SWD of Karras et al. 2018 (arXiv 1710.10196, section 5), and no SWD: that one filters with
+[1, 4, 6, 4, 1], takes 128 patches of an image and 512 projections, and brings each set to its own mean and deviation,
+so that a shift of all values costs nothing. And MS-SSIM of random pairs, which rises where a generator repeats itself
 (Odena et al. 2017, arXiv 1610.09585, section 4.2).
 
 Over features [N, D], which may be measurements of this program (each divided by its standard deviation in real images)

@@ -1,4 +1,4 @@
-"""How evenly images change along paths in a latent space: perceptual path length.
+"""How evenly images change along paths in a latent space.
 
 Where a short step in the latent space changes the image a lot, at a border between two kinds of image or at one that
 belongs to neither, the path between two codes is long; a smooth space has short paths.
@@ -17,7 +17,8 @@ PARALLEL = 1e-4  # sine of the angle below which two codes have no arc between t
 def path_length(
     model: LatentModel, space: str, features: Features, n: int, epsilon: float = 1e-3, seed: int = 0, batch: int = 64
 ) -> float:
-    """Perceptual path length (Karras et al. 2019, arXiv 1812.04948, eq. 2 and 3).
+    """Path length over features, after the perceptual path length of Karras et al. 2019 (arXiv 1812.04948, eq. 2, 3):
+    that one is over LPIPS, with ε = 1e-4 and arcs of codes brought to length 1.
 
     E |f(G(p(t + ε))) - f(G(p(t)))|² / ε² over n paths p between two codes of the prior, t uniform in [0, 1], with the
     squared Euclidean distance of features f in the place of LPIPS: in squared units of the features, and comparable

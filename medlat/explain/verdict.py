@@ -4,8 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
+from medlat.core.statistics import grouped_mean, quadratic_kappa
 from medlat.evaluation.naming import PURE, Named
 
+GENERATOR = "the generator gives the image back"
+GIVEN_BACK = 0.5  # of the generator's link: below, all others are measured on images that are not the user's
 UNEXPLAINED = "What is measured here does not explain it; look at the pictures."
 
 
@@ -21,10 +26,25 @@ class Link:
         return asdict(self)
 
 
-def generator_link(psnr: float, kept: float, images: int) -> Link:
-    """kept: share of the images that stay on their side of the threshold when they are inverted; psnr: in dB."""
-    told = f"{kept:.0%} of {images} images keep their side of the threshold after inversion (PSNR {psnr:.1f} dB)"
-    return Link("the generator gives the image back", kept, told)
+def generator_link(
+    psnr: float, real: np.ndarray, decoded: np.ndarray, groups: np.ndarray, samples: tuple[float, float] | None = None
+) -> Link:
+    """Cohen's kappa of the sides of the threshold before and after inversion: of what chance leaves open, the share
+    that keeps its side. Where all images lie on one side, the share itself.
+
+    real, decoded: [N] bool, whether the prediction lies above the threshold; groups: [N] whose image it is; psnr: in
+    dB. samples: Fréchet distance of samples from real images over measurements, and its floor.
+    """
+    kept = grouped_mean(real == decoded, groups)
+    interval = f" [{kept.low:.0%}, {kept.high:.0%}]" if math.isfinite(kept.low) else ""
+    kappa = quadratic_kappa(real.astype(int), decoded.astype(int), 2)
+    chance = real.mean() * decoded.mean() + (~real).mean() * (~decoded).mean()
+    beside = f", by chance {chance:.0%} would" if math.isfinite(kappa) else ", all on one side of it"
+    told = f"{kept.value:.0%}{interval} of {len(real)} images keep their side of the threshold after inversion{beside}"
+    told += f"; PSNR {psnr:.1f} dB"
+    if samples is not None:
+        told += f"; samples lie {samples[0]:.2g} from real images and halves of these {samples[1]:.2g}, by Fréchet"
+    return Link(GENERATOR, max(0.0, kappa) if math.isfinite(kappa) else kept.value, told)
 
 
 def prediction_link(flips: float, images: int, controls: Mapping[str, float], where: str) -> Link:
@@ -64,7 +84,15 @@ def name_link(named: Named) -> Link:
     return Link("what moves has a name", clear * (1.0 - named.p), f"no name: {named.why}")
 
 
+def lost(links: Sequence[Link]) -> bool:
+    """Whether the generator does not show what is explained."""
+    return any(link.name == GENERATOR and link.holds < GIVEN_BACK for link in links)
+
+
 def weakest(links: Sequence[Link]) -> str:
-    """The weakest link in a sentence."""
-    least = min(links, key=lambda link: link.holds)
+    """The weakest link in a sentence: what images lose in the generator before all else, as the other links are
+    measured on what it gives back.
+    """
+    first = [link for link in links if link.name == GENERATOR] if lost(links) else links
+    least = min(first, key=lambda link: link.holds)
     return f"The weakest link: whether {least.name} ({least.told})."

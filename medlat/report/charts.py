@@ -40,7 +40,7 @@ QUANTITIES = {  # titles that a name alone does not give
     "r1": "R1 penalty, as weighted in its steps",
     "path_length": "path-length penalty, as weighted",
     "augment_p": "probability p of an augmentation",
-    "swd": "sliced Wasserstein distance (×10⁻³)",
+    "patch_distance": "patch distance (sliced Wasserstein, ×10⁻³)",
     "spread": "spread of samples, relative to real",
     "discriminator_real": "mean logit of held-out images",
 }

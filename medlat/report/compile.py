@@ -30,7 +30,7 @@ from medlat.report.page import (
 from medlat.report.rendering import Look, zero_index
 from medlat.report.style import Figures, in_order, number, with_unit
 
-KEY_DISTANCES = ("swd_", "fd_", "fid_", "recall_")  # that stand at the top of the page
+KEY_DISTANCES = ("patch_distance_", "fd_", "fid_", "recall_")  # that stand at the top of the page
 UNMEASURED = "Nothing is measured in this run: its directions have no names."
 
 

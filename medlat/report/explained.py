@@ -30,16 +30,7 @@ from medlat.report.rendering import Look
 from medlat.report.style import Figures, number
 
 MOST_SHOWN = 2 * ROWS_PER_FIGURE  # images in strips and sliders
-TEXTS = {
-    "method",
-    "score",
-    "unit",
-    "better",
-    "finding",
-    "of",
-    "asked",
-    "told",
-}  # columns of the CSV files without numbers
+TEXTS = {"method", "score", "unit", "better", "finding", "of", "asked", "told"}  # columns that hold no number
 CALLED = {"random": "random directions", "coordinate": "axes", "permuted": "permuted labels"}
 QUALITY = {
     "auc": "AUC",

@@ -101,7 +101,7 @@ def numbers(rows: Sequence[Distance]) -> dict[str, float]:
 def _patches(c: Compared) -> Iterator[Distance]:
     found, floor = (distance.patch_distance(x, c.reference) for x in (c.samples, c.other))
     for side, value in found.items():
-        yield Distance(f"sliced Wasserstein, {side}²", f"swd_{side}", value, floor[side], "×10⁻³")
+        yield Distance(f"patch distance, {side}²", f"patch_distance_{side}", value, floor[side], "×10⁻³")
 
 
 def _over_measurements(c: Compared) -> Iterator[Distance]:
@@ -138,4 +138,4 @@ def _smoothness(model: LatentModel, features: Features, seed: int) -> Distance:
     space = next(iter(model.spaces))
     value = path_length(model, space, features, PATHS, seed=seed)
     name = f"path length in {space} ({features.name})"
-    return Distance(name, f"ppl_{features.name}", value, float("nan"), images=PATHS)
+    return Distance(name, f"path_length_{features.name}", value, float("nan"), images=PATHS)

@@ -205,6 +205,7 @@ def save_inversion(subject: Subject, explained: Explained, out: Path) -> None:
         ms_ssim=arrays["ms_ssim"],
         prediction_real=subject.predictions.numpy(),
         prediction_decoded=inverted.numpy(),
+        groups=subject.groups,
     )
 
 

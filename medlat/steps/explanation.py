@@ -32,6 +32,7 @@ from medlat.explain.verdict import (
     agreement_link,
     data_link,
     generator_link,
+    lost,
     name_link,
     prediction_link,
     weakest,
@@ -78,7 +79,7 @@ class ExplanationBy(Step):
     """
 
     folder = "explanation_by"
-    version = 4
+    version = 6
 
     def __init__(self, method: Method, others: Sequence[str] = ()) -> None:
         self.method, self.name = method, f"explanation/{method.name}"
@@ -136,12 +137,12 @@ class Explanation(Step):
     """The scorecard of all methods, what moves with the prediction, and whether that is what was planted."""
 
     name = "explanation"
-    version = 4
+    version = 6
 
     def __init__(self, found: Sequence[Method], aligned: bool = False) -> None:
         self.methods = found
-        self.needs = ("evaluation", "audit", found[0].step, *(f"explanation/{method.name}" for method in found))
-        self.needs += ("alignment",) if aligned else ()
+        self.needs = ("evaluation", "fidelity", "audit", found[0].step)
+        self.needs += (*(f"explanation/{method.name}" for method in found), *(("alignment",) if aligned else ()))
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         bias = None if builders.is_own_classifier(config) else config.classifier.bias
@@ -168,9 +169,10 @@ class Explanation(Step):
         links = _links(context, folders[main.method], rows, main.method, controls, named)
         audit, unit = load_audit(context), "logits" if asked["probability"] else "units"
         exposed, numbers = _exposed(named), {f"{row.quantity}/{x}": getattr(row, x) for row in audit for x in AUDITED}
-        sentences = [_finding(asked, main.method, rows), _what_moves(named), weakest(links), _uses(audit, unit)]
+        found = [_finding(asked, main.method, rows), _what_moves(named)]
+        sentences = [weakest(links), *found] if lost(links) else [*found, weakest(links)]
         cells = _cells(context)
-        sentences += [sentence for sentence in [told(others, main.method), alignment.told(cells)] if sentence]
+        sentences += [_uses(audit, unit), *filter(None, [told(others, main.method), alignment.told(cells)])]
         if cells:
             copy_whole(context.folder("alignment") / alignment.FILE, out)
             numbers |= {f"alignment/{cell.of}/{cell.asked}": cell.change for cell in cells if cell.of != cell.asked}
@@ -244,8 +246,9 @@ def _links(
     """What the explanation by the main method, whose folder this is, rests on."""
     found = {(row["method"], row["score"]): row for row in scores}
     with np.load(folder / "inversion.npz") as inverted, np.load(folder / "counterfactuals.npz") as moved:
-        sides = [inverted[f"prediction_{name}"] > moved["threshold"] for name in ("real", "decoded")]
-        kept = generator_link(float(inverted["psnr"].mean()), float((sides[0] == sides[1]).mean()), len(sides[0]))
+        real, decoded = (inverted[f"prediction_{name}"] > moved["threshold"] for name in ("real", "decoded"))
+        psnr, samples = float(inverted["psnr"].mean()), _samples(context)
+        kept = generator_link(psnr, real, decoded, inverted["groups"], samples)
         inside = data_link(moved["step"][moved["reached"]].tolist(), named.range)
     flips, where = _flips(found, main)
     beside = {control: float(_flips(found, control)[0]["value"]) for control in controls}
@@ -262,6 +265,13 @@ def _cells(context: Context) -> list[alignment.Cell]:
         return []
     table = read_table(context.folder("alignment") / alignment.FILE, alignment.Cell)
     return [alignment.Cell.from_row(row) for row in table]
+
+
+def _samples(context: Context) -> tuple[float, float] | None:
+    """Fréchet distance of samples over measurements and its floor; None where it was not measured."""
+    numbers = json.loads((context.folder("fidelity") / "metrics.json").read_text())
+    keys = ("distance/fd_measurements", "distance/fd_measurements_floor")
+    return (numbers[keys[0]], numbers[keys[1]]) if all(key in numbers for key in keys) else None
 
 
 def _exposed(named: Named) -> dict[str, Any]:

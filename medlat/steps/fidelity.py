@@ -35,7 +35,7 @@ class Fidelity(Step):
     """
 
     name = "fidelity"
-    version = 2
+    version = 3
     needs = ("images", "split", "generator", "regressor", "measurements")
 
     def settings(self, config: DictConfig) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The generator: trained here, or brought from elsewhere; and how it is loaded again."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from medlat.steps.step import Context, Step, trained
 log = logging.getLogger(__name__)
 
 BATCH = 256  # images at once where nothing is learnt
+SAID = "said.json"  # what a reader must know of a generator from elsewhere
 FITTED = 2048  # training images whose codes say how codes of a generator from elsewhere are spread
 
 
@@ -57,7 +59,10 @@ class Generator(Step):
         if self.imported:
             found = builders.imported(context.config)
             images = training_images(context, FITTED) if found.fits else ()
-            found.convert(context.spec, out / "generator.safetensors", images, context.device)
+            said = found.convert(context.spec, out / "generator.safetensors", images, context.device)
+            (out / SAID).write_text(json.dumps(said, indent=2) + "\n")
+            for sentence in said:
+                log.warning("generator: %s", sentence)
         else:
             train_generator(context, out)
 
@@ -130,6 +135,11 @@ def sample_images(model: LatentModel, n: int, seed: int) -> Tensor:
     codes = model.sample(n, space, generator)
     noise = model.sample_noise(n, generator) if model.can("sample_noise") else None
     return decode_in_parts(model, codes, space, noise)
+
+
+def said_of(generator: Artifact) -> list[str]:
+    """What a reader must know of a generator from elsewhere, in sentences."""
+    return json.loads((generator.path / SAID).read_text()) if (generator.path / SAID).exists() else []
 
 
 def grids(generator: Artifact) -> dict[int, Tensor]:

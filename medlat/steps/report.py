@@ -24,7 +24,7 @@ from medlat.generators.gan.collapse import COLLAPSED
 from medlat.report.delivery import deliver, leave_no_page
 from medlat.report.rendering import Look
 from medlat.steps import builders
-from medlat.steps.generator import curves, grids
+from medlat.steps.generator import curves, grids, said_of
 from medlat.steps.measurements import read_numbers
 from medlat.steps.methods import PERMUTED
 from medlat.steps.own_classifier import stochastic
@@ -66,6 +66,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             *_warnings(config, info, lines),
             *_small_numbers(measured),
             *_training_warnings(training),
+            *said_of(generator),
             *filter(None, [copying.warning(fidelity, info["modality"]["noun"])]),
             *(_classifier_warnings(context.folder("classifier")) if "classifier" in context.artifacts else []),
         ],

@@ -72,6 +72,15 @@ def test_sefa_takes_all_matrices_together():
     assert found.scores.tolist() == pytest.approx([4.0])
 
 
+def test_sefa_of_rows_of_length_one():
+    """What one feature reads strongly counts no more than what two read weakly."""
+    model = Linear([[10.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    assert SeFa(count=1).find(model).vectors.tolist() == [[1.0, 0.0]]
+    found = SeFa(count=2, unit_rows=True).find(model)
+    assert found.vectors.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert found.scores.tolist() == [2.0, 1.0]
+
+
 def test_sefa_of_a_vae_moves_its_first_layer_most(vae):
     found = SeFa(count=6).find(vae)
     moved = (found.vectors @ vae.entry.weight.T).norm(dim=1)

@@ -133,6 +133,34 @@ def test_layers_of_a_stylegan_move_their_own_codes_alone():
         SeFa(layers=[2, 1])
 
 
+@pytest.mark.parametrize(
+    ("image_layers", "unit_rows", "kept"),
+    [
+        ("last", True, lambda image: image[-1:]),  # github.com/genforce/sefa, utils.factorize_weight
+        ("first", False, lambda image: image[:1]),  # rosinality's closed_form_factorization: "to_rgbs" is left out
+        ("none", False, lambda image: []),
+        ("all", True, lambda image: image),
+    ],
+)
+def test_sefa_as_its_codes_have_it(image_layers, unit_rows, kept):
+    """Singular vectors of the affine layers' weights, one above the other."""
+    gan = small_generators()[2]
+    convs = [layer.affine.weight for layer in gan.synthesis.convs]
+    rows = torch.cat([*convs, *kept([layer.affine.weight for layer in gan.synthesis.to_image])]).detach()
+    expected = torch.linalg.svd(rows / rows.norm(dim=1, keepdim=True) if unit_rows else rows)[2][:3]
+    found = SeFa(count=3, space="w", image_layers=image_layers, unit_rows=unit_rows).find(gan)
+    assert torch.allclose((found.vectors * expected).sum(dim=1).abs(), torch.ones(3), atol=1e-3)
+
+
+def test_layers_are_counted_among_those_that_count():
+    gan = small_generators()[2]
+    weights = SeFa(space="w", image_layers="last").weights(gan)
+    assert len(weights) == gan.synthesis.codes
+    assert torch.equal(SeFa(space="w", image_layers="none", layers=[1, 1]).weights(gan)[0], weights[1])
+    with pytest.raises(UserError, match=r"image_layers=lst: no such choice; did you mean 'last'\?"):
+        SeFa(image_layers="lst")
+
+
 @pytest.mark.parametrize("finder", [SeFa, PCA, Jacobian])
 @pytest.mark.parametrize("model", small_generators(), ids=lambda model: type(model).__name__)
 def test_every_method_on_every_generator(finder, model):

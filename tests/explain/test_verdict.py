@@ -2,14 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from medlat.evaluation.naming import UNNAMED, Named
 from medlat.explain.verdict import (
+    GENERATOR,
     Link,
     agreement_link,
     data_link,
     generator_link,
+    lost,
     name_link,
     prediction_link,
     weakest,
@@ -21,7 +24,6 @@ def named(name="table height +3 mm/σ", why="", p=0.001, normalised=0.8):
 
 
 def test_links_by_hand():
-    assert generator_link(24.1, 0.77, 64).told.startswith("77% of 64 images keep their side")
     moved = prediction_link(0.9, 64, {"random": 0.1, "permuted": 0.4, "none": math.nan}, "within 3σ")
     assert moved.holds == pytest.approx(0.5)
     assert moved.told == "90% of 64 images change side within 3σ, with the best control (permuted) 40%"
@@ -42,6 +44,36 @@ def test_a_name_holds_as_far_as_it_is_clear():
     assert name_link(named(UNNAMED, "no clearer", p=1.0)).holds == 0.0
     assert name_link(named(UNNAMED, "nothing measurable changes", normalised=math.nan)).holds == 0.0
     assert name_link(named(UNNAMED, "no straight line")).told == "no name: no straight line"
+
+
+def sides(both: int, real: int, decoded: int, neither: int):
+    """Images above the threshold before and after, before alone, after alone, never."""
+    pairs = [(True, True)] * both + [(True, False)] * real + [(False, True)] * decoded + [(False, False)] * neither
+    return np.array(pairs).T
+
+
+def test_what_the_generator_keeps_stands_beside_chance():
+    half = generator_link(24.4, *sides(10, 6, 6, 10), np.arange(32), (8.7, 0.65))
+    assert half.holds == pytest.approx(0.25)  # (20/32 - 1/2) / (1 - 1/2)
+    assert half.told.startswith("62% [44%, 78%] of 32 images keep their side")
+    assert half.told.endswith(
+        "by chance 50% would; PSNR 24.4 dB; samples lie 8.7 from real images and halves of these 0.65, by Fréchet"
+    )
+    assert generator_link(30.0, *sides(3, 0, 0, 5), np.arange(8)).holds == 1.0
+    assert generator_link(30.0, *sides(28, 0, 4, 0), np.arange(32)).holds == 0.0  # all are given back on one side
+    assert generator_link(30.0, *sides(0, 4, 4, 0), np.arange(8)).holds == 0.0
+    alone = generator_link(30.0, *sides(6, 2, 0, 0), np.arange(8))
+    assert (alone.holds, "all on one side of it" in alone.told, "[" in alone.told) == (0.75, True, False)
+    few = generator_link(24.4, *sides(10, 6, 6, 10), np.arange(32) // 2)
+    assert "62% of 32" in few.told  # of 16 people: no interval
+
+
+def test_what_the_generator_loses_is_said_before_all_else():
+    nameless = name_link(named(UNNAMED, "no clearer", p=1.0))
+    for holds, expected in [(0.49, GENERATOR), (0.5, nameless.name)]:
+        links = [Link(GENERATOR, holds, "so many keep"), nameless]
+        assert lost(links) == (expected == GENERATOR)
+        assert weakest(links).startswith(f"The weakest link: whether {expected} (")
 
 
 def test_the_weakest_is_said():

@@ -180,7 +180,7 @@ def test_every_value_is_recorded_and_reported(store, tmp_path):
     written = read_records(tmp_path / "metrics.jsonl")
     assert [(r.name, r.step, r.value) for r in reported] == [(r.name, r.step, r.value) for r in written]
     steps = {name: [r.step for r in written if r.name == name] for name in {r.name for r in written}}
-    assert steps.pop("validation/swd") == steps.pop("validation/spread") == [16]
+    assert steps.pop("validation/patch_distance") == steps.pop("validation/spread") == [16]
     assert steps.pop("validation/discriminator_real") == [16]
     assert set(steps) == {f"train/{n}" for n in ("discriminator", "generator", "r1", "path_length", "augment_p")}
     assert all(found == [4, 8, 12, 16] for found in steps.values())
@@ -352,7 +352,7 @@ def test_compiled_networks_train_alike(store, tmp_path):
     assert compiled.discriminator._compiled_call_impl is not None
     a, b = ({name: value for name, _, value in tiny.curves(tmp_path / k)} for k in ("plain", "compiled"))
     assert a.keys() == b.keys()
-    assert {"train/r1", "train/path_length", "validation/swd"} <= a.keys()
+    assert {"train/r1", "train/path_length", "validation/patch_distance"} <= a.keys()
     assert all(b[name] == pytest.approx(value, rel=1e-3, abs=1e-5) for name, value in a.items())
     for name, tensor in plain.state_dict().items():
         assert torch.allclose(compiled.state_dict()[name], tensor, atol=2e-3), name  # Adam turns rounding into steps

@@ -41,7 +41,7 @@ class GANModule(GeneratorModule):
     optimisers = 2
     several_processes = True
     compiles = True
-    headline = ("validation/swd", "sliced Wasserstein distance {:.0f}")  # what a line of progress shows
+    headline = ("validation/patch_distance", "patch distance {:.0f}")  # what a line of progress shows
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class GANModule(GeneratorModule):
         distances = patch_distance(fake, real)
         spread = relative_spread(fake, real)
         values: dict[str, Any] = {
-            "swd": sum(distances.values()) / len(distances),
+            "patch_distance": sum(distances.values()) / len(distances),
             "spread": spread,
             "discriminator_real": logits.mean(),
         }

@@ -62,8 +62,8 @@ class Imported:
         """
         return None
 
-    def convert(self, image: ImageSpec, out: Path, images: Iterable[Tensor], device: torch.device) -> None:
-        """Write medlat's checkpoint of it to `out`.
+    def convert(self, image: ImageSpec, out: Path, images: Iterable[Tensor], device: torch.device) -> list[str]:
+        """Write medlat's checkpoint of it to `out`. Returns what a reader of its results must know, in sentences.
 
         image: what the data's images are. images: batches [N, C, H, W] in [-1, 1] of training images, where it `fits`.
         """
@@ -130,7 +130,7 @@ class BroughtGenerator(Imported):
         network.deterministic()
         return network
 
-    def convert(self, image: ImageSpec, out: Path, images: Iterable[Tensor], device: torch.device) -> None:
+    def convert(self, image: ImageSpec, out: Path, images: Iterable[Tensor], device: torch.device) -> list[str]:
         model: Any = self.model(image)
         check_model(model, self.culprit)
         rank = None
@@ -145,6 +145,7 @@ class BroughtGenerator(Imported):
             rank = model.fit(torch.cat(codes))
         code = model.spaces["z"].shape if isinstance(model, Brought) else None
         save_generator(out, model, self.recipe(code, rank), image)
+        return []
 
     def _check_range(self, model: "Brought", images: Tensor) -> None:
         """Whether real images come back far better with another range than the one that is declared."""

@@ -32,21 +32,16 @@ EXPECTED = (
 )
 
 
-def read_pretrained(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], tuple[int, int, int]]:
-    """Recipe, weights and the shape [C, H, W] of the images of a file of any of the three kinds.
+def read_foreign(path: Path) -> Foreign:
+    """The generator of a file of another repository.
 
-    Raises UserError, naming the file, where it is none of them, damaged, or holds what weights do not need.
+    Raises UserError, naming the file, where it is none, damaged, or holds what weights do not need.
     """
     kind = kind_of(path)
-    if kind == "medlat":
-        recipe, image, weights = _read_own(path)
-        return recipe, weights, image.shape
     with reading(_where(path)), open(path, "rb") as file:
-        foreign: Foreign = from_nvidia(read_pickle(file)) if kind == "nvidia" else from_rosinality(read_torch(file))
-        recipe, shape = recipe_of(foreign)
-        # Apart from each other: tensors of a file may share memory, which safetensors cannot.
-        weights = {name: t.clone(memory_format=torch.contiguous_format) for name, t in foreign.weights.items()}
-    return recipe, weights, shape
+        found = from_nvidia(read_pickle(file)) if kind == "nvidia" else from_rosinality(read_torch(file))
+        recipe_of(found)
+        return found
 
 
 def kind_of(path: Path) -> str:
@@ -69,43 +64,97 @@ class Pretrained(Imported):
     truncation: ψ of the truncation trick, of a StyleGAN2; null: as in the file, 1 where it does not say.
     noise:      what a StyleGAN2 adds: "fixed" maps of the file, "random" ones, or none ("off"); null: as in the file,
                 fixed where it does not say.
+    label:      of a conditional StyleGAN2: the number of the one that all images are to have, or "all": codes of w are
+                drawn with each label alike, so that directions lead within labels and across them.
     network:    dotted name of the network's class, where it is one of the user's own.
 
     Raises UserError where the file is missing or of another kind. No more than its first bytes are read.
     """
 
     def __init__(
-        self, weights: str, truncation: Share | None = None, noise: Noise | None = None, network: str | None = None
+        self,
+        weights: str,
+        truncation: Share | None = None,
+        noise: Noise | None = None,
+        network: str | None = None,
+        label: int | str | None = None,
     ) -> None:
         if truncation is not None and not 0.0 <= truncation <= 1.0:
             raise ArgumentError("truncation", "expected a number from 0 to 1", truncation)
         if noise is not None and noise not in get_args(Noise):
             raise ArgumentError("noise", f"no such noise{did_you_mean(str(noise), get_args(Noise))}", noise)
+        if isinstance(label, str) and label != "all":
+            raise ArgumentError("label", "expected the number of a label, or all", label)
+        self.label = label
         self.path, self.truncation, self.noise = Path(weights).expanduser(), truncation, noise
         self.files, self.culprit = {"weights": self.path}, Culprit(self, "weights", weights)
         self.allowed = () if network is None else (network,)
         self.kind = kind_of(self.path)
 
-    def convert(self, image: ImageSpec, out: Path, images: Iterable[Tensor] = (), device: torch.device = CPU) -> None:
-        """Write medlat's checkpoint of the network to `out`.
+    def model(self, image: ImageSpec) -> Any:
+        network = self._made(image)[0].eval().requires_grad_(False)
+        network.deterministic()
+        return network
+
+    def convert(
+        self, image: ImageSpec, out: Path, images: Iterable[Tensor] = (), device: torch.device = CPU
+    ) -> list[str]:
+        network, recipe, said = self._made(image)
+        save_generator(out, network, recipe, image)
+        return said
+
+    def _made(self, image: ImageSpec) -> tuple[Any, dict[str, Any], list[str]]:
+        """The network with its weights, its recipe, and what is to be said of it.
 
         image: what the data's images are. Raises UserError where the network's differ.
         """
-        if self.kind == "medlat":
-            recipe, own, weights = _read_own(self.path, self.allowed)
-            shape = own.shape
-        else:
-            recipe, weights, shape = read_pretrained(self.path)
-            own = None
-        _check_shape(self.path, shape, image)
-        if own is not None:
-            _check_range(self.path, own, image)
+        recipe, weights, said = self._read(image)
         given = {"truncation": self.truncation, "noise": self.noise}
         chosen = {name: value for name, value in given.items() if value is not None}
         if chosen and recipe["_target_"] != STYLEGAN2:
             raise ArgumentError(next(iter(chosen)), f"only a StyleGAN2 has it; this is a {recipe['_target_']}", of=self)
-        recipe = recipe | chosen
-        save_generator(out, _network(self.path, recipe, image, weights, self.allowed), recipe, image)
+        return _network(self.path, recipe | chosen, image, weights, self.allowed), recipe | chosen, said
+
+    def _read(self, image: ImageSpec) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
+        """Recipe and weights of a network of such images, and what is to be said of it."""
+        if self.kind == "medlat":
+            recipe, own, weights = _read_own(self.path, self.allowed)
+            _check_shape(self.path, own.shape, image)
+            _check_range(self.path, own, image)
+            if self.label is not None:
+                raise ArgumentError(
+                    "label", "medlat's own file has the labels it was made with; expected null", of=self
+                )
+            return recipe, weights, []
+        found, said = self._labelled(read_foreign(self.path))
+        if (found.channels, image.channels) == (3, 1):
+            found = found.grey()
+            said.append(
+                "The generator makes images in colour: what is shown and measured is the mean of their channels."
+            )
+        recipe, shape = recipe_of(found)
+        _check_shape(self.path, shape, image)
+        # Apart from each other: tensors of a file may share memory, which safetensors cannot.
+        weights = {name: t.clone(memory_format=torch.contiguous_format) for name, t in found.weights.items()}
+        return recipe, weights, said
+
+    def _labelled(self, found: Foreign) -> tuple[Foreign, list[str]]:
+        """The network of the label that is asked for."""
+        count, label = found.labels, self.label
+        if not count:
+            if label is not None:
+                raise ArgumentError("label", "this generator's images have no labels; expected null", label, of=self)
+            return found, []
+        if label == "all":
+            return found, [f"The generator's images have one of {count} labels: codes are drawn with each alike."]
+        if not isinstance(label, int) or not 0 <= label < count:
+            expected = (
+                f"this generator's images have one of {count} labels; expected its number, 0 to {count - 1}, or all"
+            )
+            raise ArgumentError("label", expected, "null" if label is None else label, of=self)
+        return found.of_label(label), [
+            f"The generator's images have one of {count} labels: here all have label {label}."
+        ]
 
 
 def _network(

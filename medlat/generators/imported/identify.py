@@ -25,6 +25,9 @@ WEIGHTS = ("state", "safetensors", "lightning", "rosinality")  # kinds with weig
 PYTHON = "use generator=python generator.function=package.module:function generator.weights={path}"
 MONAI = "use generator=monai generator.network={network} generator.weights={path}"
 SCRIPT = "use generator=torchscript generator.path={path}"
+OWN_LOADING = (
+    "use generator=python generator.function=package.module:function, a function that loads {what} from {path}"
+)
 PRETRAINED = "use generator=pretrained generator.weights={path}"
 SAVE = "save its weights, torch.save(model.state_dict(), FILE), and " + PYTHON.replace("{path}", "FILE")
 EXPORT = "no door for it; export the generator as TorchScript, and use generator=torchscript generator.path=FILE"
@@ -52,6 +55,7 @@ MARKS = {  # ends of names that only weights of these networks have
     "VarAutoEncoder": ("decodeL.weight", "logvar.weight"),
     "VQVAE": ("quantizer.quantizer.embedding.weight",),
 }
+LUCIDRAINS = ("SE.net.0.weight", "GE.initial_conv.weight")  # the averages of its mapping and its synthesis
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,9 @@ def _torch(path: Path) -> Kind:
     if isinstance(content, Mapping) and "g_ema" in content:
         return Kind("rosinality", "a checkpoint of rosinality's stylegan2-pytorch", PRETRAINED)
     names = list(_names(content))
+    if all(f"GAN.{name}" in names for name in LUCIDRAINS):
+        what = "a checkpoint of lucidrains' stylegan2-pytorch, whose network is another than NVIDIA's"
+        return Kind("lucidrains", what, OWN_LOADING.replace("{what}", "its SE and GE"))
     if not names:
         what = "one tensor" if isinstance(content, Tensor) else "no tensors by name"
         return Kind("other", f"a file of torch.save that holds {what}", SAVE)

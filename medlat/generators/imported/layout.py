@@ -1,6 +1,6 @@
 """What the readers of foreign files hand on, and the recipe of the `StyleGAN2` that has such weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,9 +9,10 @@ from torch import Tensor
 from medlat.core.errors import UserError
 from medlat.core.spaces import ImageSpec
 from medlat.generators.imported.restricted import Refused
-from medlat.generators.stylegan2.networks import StyleGAN2
+from medlat.generators.stylegan2.networks import Architecture, StyleGAN2
 
 STYLEGAN2 = "medlat.generators.stylegan2.networks.StyleGAN2"
+LABELS = "mapping.labels"
 FILTER = (1.0, 3.0, 3.0, 1.0)
 
 
@@ -19,14 +20,37 @@ FILTER = (1.0, 3.0, 3.0, 1.0)
 class Foreign:
     """A generator from elsewhere.
 
-    weights:       by the names of `StyleGAN2`, float32.
+    weights:       by the names of `StyleGAN2`, float32; of a conditional one all of its labels.
     lr_multiplier: of the mapping network, which scales its weights.
     clamp:         largest magnitude of features, or None.
+    architecture:  of the synthesis.
     """
 
     weights: dict[str, Tensor]
     lr_multiplier: float
     clamp: float | None
+    architecture: Architecture = "skip"
+
+    @property
+    def channels(self) -> int:
+        """Of its images."""
+        return self.weights["synthesis.to_image.0.weight"].shape[0]
+
+    @property
+    def labels(self) -> int:
+        """How many it knows; 0 of an unconditional network."""
+        return len(self.weights.get(LABELS, ()))
+
+    def of_label(self, label: int) -> "Foreign":
+        """The network that makes images of one label alone."""
+        return replace(self, weights=self.weights | {LABELS: self.weights[LABELS][label : label + 1]})
+
+    def grey(self) -> "Foreign":
+        """The network whose images are the mean over the channels of this one's: the layers that make images are linear
+        but for the clamp, which a network within its training's range does not meet.
+        """
+        last = {name: x.mean(dim=0, keepdim=True) for name, x in self.weights.items() if _is_of_channels(name)}
+        return replace(self, weights=self.weights | last)
 
 
 def recipe_of(foreign: Foreign) -> tuple[dict[str, Any], tuple[int, int, int]]:
@@ -35,15 +59,15 @@ def recipe_of(foreign: Foreign) -> tuple[dict[str, Any], tuple[int, int, int]]:
     Raises Refused where `StyleGAN2` does not have exactly these weights.
     """
     weights = foreign.weights
-    first = weights["mapping.layers.0.weight"]
-    levels = _count(weights, "to_image.{}.weight")
-    widths = [weights[f"synthesis.to_image.{i}.weight"].shape[1] for i in range(levels)]
-    side = 4 * 2 ** (levels - 1)
-    shape = (weights["synthesis.to_image.0.weight"].shape[0], side, side)
+    first, labels = weights["mapping.layers.0.weight"], weights.get(LABELS)
+    convs = next(i for i in range(len(weights)) if f"synthesis.convs.{i}.weight" not in weights)
+    widths = [weights[f"synthesis.convs.{i}.weight"].shape[0] for i in range(0, convs, 2)]
+    side = 4 * 2 ** (len(widths) - 1)
+    shape = (foreign.channels, side, side)
     base, most = _width_rule(widths)
     recipe: dict[str, Any] = {
         "_target_": STYLEGAN2,
-        "z_dim": first.shape[1],
+        "z_dim": first.shape[1] - (0 if labels is None else labels.shape[1]),
         "w_dim": first.shape[0],
         "mapping_layers": sum(name.startswith("mapping.layers.") for name in weights) // 2,
         "mapping_lr_multiplier": foreign.lr_multiplier,
@@ -51,6 +75,8 @@ def recipe_of(foreign: Foreign) -> tuple[dict[str, Any], tuple[int, int, int]]:
         "channel_max": most,
         "base": [4, 4],
         "clamp": foreign.clamp,
+        "architecture": foreign.architecture,
+        "labels": None if labels is None else list(labels.shape),
     }
     _compare(recipe, shape, weights)
     return recipe, shape
@@ -68,8 +94,8 @@ def is_blur(kernel: Tensor, gain: float = 1.0) -> bool:
     return kernel.shape == (4, 4) and torch.allclose(kernel.float(), gain * torch.outer(taps, taps), atol=1e-6)
 
 
-def _count(weights: dict[str, Tensor], pattern: str) -> int:
-    return next(i for i in range(len(weights)) if f"synthesis.{pattern.format(i)}" not in weights)
+def _is_of_channels(name: str) -> bool:
+    return name.startswith("synthesis.to_image.") and ".affine." not in name
 
 
 def _width_rule(widths: list[int]) -> tuple[int, int]:

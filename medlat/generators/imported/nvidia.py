@@ -5,36 +5,49 @@ A file is a dict with G, D and G_ema (the running average of G, which is used). 
 of a torch module of that class.
 """
 
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 
-from medlat.generators.imported.layout import Foreign, is_blur
+from medlat.generators.imported.layout import LABELS, Foreign, is_blur
 from medlat.generators.imported.restricted import Module, Refused, printable
+from medlat.generators.stylegan2.networks import Architecture
 
 MOST_LEVELS = 10  # 2048 pixels
+ALIAS_FREE = (
+    "holds an alias-free StyleGAN3 network, which medlat does not have; with that repository on the PYTHONPATH, use "
+    "generator=python generator.function=package.module:function"
+)
 NOT_OURS = "its weights are not those of a StyleGAN2"
 
 
 def from_nvidia(content: object) -> Foreign:
-    """The generator of a file's content. Raises Refused for other networks and variants that medlat does not have."""
+    """The generator of a file's content; of a conditional one with the embedding of every label. Raises Refused for
+    other networks and variants that medlat does not have.
+    """
     if not isinstance(content, dict) or "G_ema" not in content:
         raise Refused("holds no G_ema; expected a network of the StyleGAN2-ADA or StyleGAN3 repository")
     generator = content["G_ema"]
     if not isinstance(generator, Module) or generator.class_name != "Generator":
         raise Refused("its G_ema is not a generator of the StyleGAN2-ADA or StyleGAN3 repository")
-    _check_variant(generator)
     mapping, synthesis = _child(generator, "mapping"), _child(generator, "synthesis")
+    if "input" in _modules(synthesis):
+        raise Refused(ALIAS_FREE)
+    blocks = _blocks(synthesis)
+    architecture = _architecture(blocks)
     layers = _numbered(mapping, "fc")
     weights = {"w_mean": _tensor(mapping, "w_avg"), "synthesis.constant": _tensor(_child(synthesis, "b4"), "const")}
     for i, layer in enumerate(layers):
         _expect(layer, "activation", "lrelu")
         weights |= {f"mapping.layers.{i}.{name}": _tensor(layer, name) for name in ("weight", "bias")}
+    if _plain(generator, "c_dim") != 0:
+        weights[LABELS] = _labels(_child(mapping, "embed"))
     clamps = set()
-    for level, block in enumerate(_blocks(synthesis)):
-        weights |= _block(block, level)
-        clamps |= {_plain(layer, "conv_clamp") for layer in _modules(block).values() if isinstance(layer, Module)}
+    for level, block in enumerate(blocks):
+        weights |= _block(block, level, 0 if architecture == "skip" else len(blocks) - 1, architecture == "resnet")
+        parts = {name: layer for name, layer in _modules(block).items() if name != "skip"}
+        clamps |= {_plain(layer, "conv_clamp") for layer in parts.values() if isinstance(layer, Module)}
     if len(clamps) != 1:
         raise Refused(f"{NOT_OURS}: its layers are clamped to different values")
     clamp = clamps.pop()
@@ -42,31 +55,41 @@ def from_nvidia(content: object) -> Foreign:
     rate = rates.pop() if len(rates) == 1 else None
     if not isinstance(rate, int | float) or not isinstance(clamp, int | float | None):
         raise Refused(f"{NOT_OURS}: learning rate multiplier {rate}, clamp {clamp}")
-    return Foreign(weights, float(rate), None if clamp is None else float(clamp))
+    return Foreign(weights, float(rate), None if clamp is None else float(clamp), architecture)
 
 
-def _check_variant(generator: Module) -> None:
-    synthesis = _child(generator, "synthesis")
-    if "input" in _modules(synthesis):
-        raise Refused("holds an alias-free StyleGAN3 network, which medlat does not have; expected a StyleGAN2")
-    classes = _plain(generator, "c_dim")
-    if classes != 0:
-        raise Refused(f"holds a network conditioned on labels (c_dim={classes}), which medlat does not have")
-    for block in _blocks(synthesis):
-        if _plain(block, "architecture") != "skip":
-            raise Refused(f"holds a generator of the architecture {_plain(block, 'architecture')}; expected skip")
+def _architecture(blocks: list[Module]) -> Architecture:
+    found = {_plain(block, "architecture") for block in blocks}
+    if len(found) != 1 or not found <= set(get_args(Architecture)):
+        raise Refused(f"{NOT_OURS}: its blocks are {', '.join(sorted(map(str, found)))}; expected skip, orig or resnet")
+    return cast(Architecture, found.pop())
 
 
-def _block(block: Module, level: int) -> dict[str, Tensor]:
-    """Our weights of the convolutions and of the image layer at one resolution."""
+def _labels(embed: Module) -> Tensor:
+    """What a layer gives for each label alone, [labels, length]."""
+    _expect(embed, "activation", "linear")
+    weight = _tensor(embed, "weight")
+    if weight.dim() != 2:
+        raise Refused(f"{NOT_OURS}: its labels are embedded by weights of {weight.dim()} dimensions")
+    return weight.T / weight.shape[1] ** 0.5 + _tensor(embed, "bias")
+
+
+def _block(block: Module, level: int, first: int, residual: bool) -> dict[str, Tensor]:
+    """Our weights of what stands at one resolution. first: the level that images are made from."""
     _check_filter(block)
     own: dict[str, Tensor] = {}
     for i, name in [(0, "conv1")] if level == 0 else [(2 * level - 1, "conv0"), (2 * level, "conv1")]:
         conv = _conv(_child(block, name), up=name == "conv0", side=4 * 2**level)
         own |= {f"synthesis.convs.{i}.{key}": value for key, value in conv.items()}
+    if residual and level:
+        _check_filter(past := _child(block, "skip"))
+        _expect(past, "activation", "linear")
+        own[f"synthesis.past.{level - 1}.weight"] = _tensor(past, "weight")
+    if level < first:
+        return own
     layer = _child(block, "torgb")
     to_image = {"weight": _tensor(layer, "weight"), "bias": _tensor(layer, "bias")} | _affine(layer)
-    return own | {f"synthesis.to_image.{level}.{key}": value for key, value in to_image.items()}
+    return own | {f"synthesis.to_image.{level - first}.{key}": value for key, value in to_image.items()}
 
 
 def _conv(layer: Module, up: bool, side: int) -> dict[str, Tensor]:

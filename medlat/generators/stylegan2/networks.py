@@ -1,5 +1,5 @@
-"""StyleGAN2's generator (Karras et al. 2020, arXiv 1912.04958): mapping network and skip synthesis, as a `LatentModel`
-with the spaces w, z, w+ and s.
+"""StyleGAN2's generator (Karras et al. 2020, arXiv 1912.04958): mapping network and synthesis, as a `LatentModel` with
+the spaces w, z, w+ and s.
 """
 
 import math
@@ -18,6 +18,7 @@ from medlat.generators.sizes import check_positive
 from medlat.generators.stylegan2.encoder import Encoder
 from medlat.generators.stylegan2.ops import (
     SQRT2,
+    Conv,
     Linear,
     at_least_float32,
     clamped,
@@ -29,20 +30,33 @@ from medlat.generators.stylegan2.ops import (
 from medlat.generators.stylegan2.sizes import channel_widths, smallest_map
 
 Noise = Literal["random", "fixed", "off"]
+Architecture = Literal["skip", "orig", "resnet"]
 MAPPING_BATCH = 4096
 FORWARD = ("z", "w", "w+", "s")  # the way that a code takes
 
 
 class Mapping(nn.Module):
-    """z [N, z_dim] -> w [N, w_dim]: z is normalised, then passes fully connected layers that learn slowly."""
+    """z [N, z_dim] -> w [N, w_dim]: z is normalised, then passes fully connected layers that learn slowly.
 
-    def __init__(self, z_dim: Width, w_dim: Width, layers: int, lr_multiplier: float) -> None:
+    labels: [count, length] of the embedded labels, of a conditional network (Karras et al. 2020, arXiv 2006.06676): the
+    normalised one of each code stands behind its z.
+    """
+
+    def __init__(
+        self, z_dim: Width, w_dim: Width, layers: int, lr_multiplier: float, labels: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
-        sizes = [z_dim] + [w_dim] * layers
+        self.register_buffer("labels", None if labels is None else torch.randn(labels))
+        self.labels: Tensor | None
+        sizes = [z_dim + (0 if labels is None else labels[1])] + [w_dim] * layers
         self.layers = nn.ModuleList(Linear(a, b, lr_multiplier=lr_multiplier, lrelu=True) for a, b in pairwise(sizes))
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """chosen: [N] number of the label of each code; None: the first."""
         x = normalise(at_least_float32(z))
+        if self.labels is not None:
+            rows = self.labels[:1].expand(len(x), -1) if chosen is None else self.labels[chosen]
+            x = torch.cat([x, normalise(rows)], dim=1)
         for layer in self.layers:
             x = layer(x)
         return at_least_float32(x)
@@ -100,10 +114,12 @@ class ToImage(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles of all layers -> images, each resolution adding to the upsampled image of the one below.
+    """Styles of all layers -> images.
 
-    Layers in the order of their codes: conv, then at each further resolution conv (up), conv; a `ToImage` behind each
-    resolution takes the code of the next resolution's first layer, or the last code of all.
+    Layers in the order of their codes: conv, then at each further resolution conv (up), conv. "skip": a `ToImage`
+    behind each resolution, whose image is added to the upsampled one of the resolution below; it takes the code of the
+    next resolution's first layer, or the last code of all. "orig": one behind the last resolution. "resnet": likewise,
+    and what enters a resolution is upsampled and added to what leaves it (figure 7 of the paper).
     """
 
     def __init__(
@@ -113,14 +129,19 @@ class Synthesis(nn.Module):
         base: tuple[int, int],
         w_dim: Width,
         clamp: Positive | None,
+        architecture: Architecture = "skip",
     ) -> None:
         super().__init__()
         self.constant = nn.Parameter(torch.randn(widths[0], *base))
+        self.levels = len(widths)
+        self.first = 0 if architecture == "skip" else self.levels - 1  # that has a `ToImage`
         sizes = [(base[0] * 2**i, base[1] * 2**i) for i in range(len(widths))]
         self.convs = nn.ModuleList([StyledConv(widths[0], widths[0], w_dim, sizes[0], False, clamp)])
         for (a, b), size in zip(pairwise(widths), sizes[1:], strict=True):
             self.convs += [StyledConv(a, b, w_dim, size, True, clamp), StyledConv(b, b, w_dim, size, False, clamp)]
-        self.to_image = nn.ModuleList(ToImage(width, channels, w_dim, clamp) for width in widths)
+        self.to_image = nn.ModuleList(ToImage(width, channels, w_dim, clamp) for width in widths[self.first :])
+        past = pairwise(widths) if architecture == "resnet" else ()
+        self.past = nn.ModuleList(Conv(a, b, 1, bias=False, lrelu=False) for a, b in past)
 
     @property
     def codes(self) -> int:
@@ -130,10 +151,10 @@ class Synthesis(nn.Module):
     def modulated(self) -> list[tuple["StyledConv | ToImage", int]]:
         """Every layer with a style, with the place of its code in w+; the order of the space s."""
         pairs: list[tuple[StyledConv | ToImage, int]] = []
-        for level, to_image in enumerate(self.to_image):
-            for i in [0] if level == 0 else [2 * level - 1, 2 * level]:
-                pairs.append((cast(StyledConv, self.convs[i]), i))
-            pairs.append((cast(ToImage, to_image), 2 * level + 1))
+        for level in range(self.levels):
+            pairs += [(cast(StyledConv, self.convs[i]), i) for i in _convs_at(level)]
+            if level >= self.first:
+                pairs.append((cast(ToImage, self.to_image[level - self.first]), 2 * level + 1))
         return pairs
 
     def styles(self, codes: Tensor) -> list[Tensor]:
@@ -145,13 +166,21 @@ class Synthesis(nn.Module):
         remaining = iter(styles)
         x = self.constant[None].expand(len(styles[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image: Tensor | None = None
-        for level, to_image in enumerate(self.to_image):
-            for i in [0] if level == 0 else [2 * level - 1, 2 * level]:
+        for level in range(self.levels):
+            entered = x
+            for i in _convs_at(level):
                 x = self.convs[i](x, next(remaining), noise[i])
-            here = to_image(x, next(remaining))
-            image = here if image is None else upsample(image) + here
+            if self.past and level:
+                x = (x + upsample(self.past[level - 1](entered))) / SQRT2
+            if level >= self.first:
+                here = self.to_image[level - self.first](x, next(remaining))
+                image = here if image is None else upsample(image) + here
         assert image is not None
         return image
+
+
+def _convs_at(level: int) -> Sequence[int]:
+    return [0] if level == 0 else [2 * level - 1, 2 * level]
 
 
 class StyleGAN2(LatentModel, nn.Module):
@@ -167,6 +196,9 @@ class StyleGAN2(LatentModel, nn.Module):
     noise:            what `decode` adds: "fixed" maps that belong to the network, "random" ones, or none ("off").
     clamp:            largest magnitude of features; null: 256 in fp16, else none.
     encoder:          whether it also learns the way back, from images to w (`encode`), as in StylEx.
+    architecture:     how images leave the synthesis: "skip", "orig" or "resnet".
+    labels:           [count, length] of embedded labels, of a conditional network. Of several, samples of w have all of
+                      them alike, and there is no space z: such a code does not say which.
     """
 
     def __init__(
@@ -183,6 +215,8 @@ class StyleGAN2(LatentModel, nn.Module):
         noise: Noise = "fixed",
         clamp: Positive | None = None,
         encoder: bool = False,
+        architecture: Architecture = "skip",
+        labels: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         check_positive(z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers, channel_max=channel_max)
@@ -194,8 +228,9 @@ class StyleGAN2(LatentModel, nn.Module):
         base = smallest_map(base)
         widths = channel_widths(image, base, channel_base, channel_max)
         self.image, self.base, self.truncation, self.noise = image, base, truncation, noise
-        self.mapping = Mapping(z_dim, w_dim, mapping_layers, mapping_lr_multiplier)
-        self.synthesis = Synthesis(image.channels, widths, base, w_dim, clamp)
+        self.z_dim, self.label_count = z_dim, 1 if labels is None else labels[0]
+        self.mapping = Mapping(z_dim, w_dim, mapping_layers, mapping_lr_multiplier, labels)
+        self.synthesis = Synthesis(image.channels, widths, base, w_dim, clamp, architecture)
         self.encoder = Encoder(image, widths[::-1], base, w_dim, clamp) if encoder else None
         self.register_buffer("w_mean", torch.zeros(w_dim))
         self.w_mean: Tensor
@@ -206,6 +241,8 @@ class StyleGAN2(LatentModel, nn.Module):
             "w+": LatentSpace("w+", (self.synthesis.codes, w_dim), "empirical"),
             "s": LatentSpace("s", (styles,), "empirical"),
         }
+        if self.label_count > 1:
+            del self.spaces["z"]
 
     @property
     def image_spaces(self) -> tuple[str, ...]:
@@ -221,11 +258,16 @@ class StyleGAN2(LatentModel, nn.Module):
 
     def sample(self, n: int, space: str = "w", generator: torch.Generator | None = None) -> Tensor:
         """n codes: z ~ N(0, 1), mapped to the space, truncated by ψ in all but z; [n, *shape]."""
-        z = torch.randn(n, self.spaces["z"].size, generator=generator).to(self.w_mean.device)
+        device = self.w_mean.device
+        z = torch.randn(n, self.z_dim, generator=generator).to(device)
         if space == "z":
             return z
+        drawn = torch.zeros(n, dtype=torch.long)
+        if self.label_count > 1:
+            drawn = torch.randint(self.label_count, (n,), generator=generator)
         with torch.no_grad():
-            w = torch.cat([self.truncate(self.mapping(part)) for part in z.split(MAPPING_BATCH)])
+            parts = zip(z.split(MAPPING_BATCH), drawn.to(device).split(MAPPING_BATCH), strict=True)
+            w = torch.cat([self.truncate(self.mapping(part, chosen)) for part, chosen in parts])
             if space == "w":
                 return w
             codes = self.broadcast(w)
@@ -299,7 +341,7 @@ class StyleGAN2(LatentModel, nn.Module):
         s: the modulated convolutions [O·k·k, I], in the columns of their style.
         """
         if space == "z":
-            return [cast(Linear, self.mapping.layers[0]).scaled()]
+            return [cast(Linear, self.mapping.layers[0]).scaled()[:, : self.z_dim]]
         layers = self.synthesis.modulated()
         if space == "s":
             kernels = [layer.weight.transpose(0, 1).flatten(1).T for layer, _ in layers]
@@ -309,6 +351,10 @@ class StyleGAN2(LatentModel, nn.Module):
             return weights
         places = [i for _, i in layers]
         return [_in_columns(w, i, self.synthesis.codes) for w, i in zip(weights, places, strict=True)]
+
+    def image_affines(self, space: str = "w") -> tuple[int, ...]:
+        layers = enumerate(self.synthesis.modulated()) if space != "z" else ()
+        return tuple(i for i, (layer, _) in layers if isinstance(layer, ToImage))
 
     def _style_sizes(self) -> list[int]:
         return [layer.affine.weight.shape[0] for layer, _ in self.synthesis.modulated()]

@@ -18,11 +18,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 W_DIM, LAYERS = 12, 3
+EMBEDDED = 5  # length of an embedded label
 TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8.0
 
 
 def random_state(
-    side: int = 16, channels: int = 1, base: int = 128, most: int = 16, seed: int = 0
+    side: int = 16,
+    channels: int = 1,
+    base: int = 128,
+    most: int = 16,
+    seed: int = 0,
+    architecture: str = "skip",
+    labels: int = 0,
 ) -> dict[str, Tensor]:
     """Weights by NVIDIA's names, none at its initial value; scaled so that images keep to about [-1, 1]."""
     make = torch.Generator().manual_seed(seed)
@@ -32,14 +39,21 @@ def random_state(
 
     state = {"mapping.w_avg": normal(W_DIM)}
     for i in range(LAYERS):
-        state |= {f"mapping.fc{i}.weight": normal(W_DIM, W_DIM, scale=100.0)}
+        inputs = W_DIM + (EMBEDDED if labels and i == 0 else 0)
+        state |= {f"mapping.fc{i}.weight": normal(W_DIM, inputs, scale=100.0)}
         state |= {f"mapping.fc{i}.bias": normal(W_DIM, scale=30.0)}
+    if labels:
+        state |= {"mapping.embed.weight": normal(EMBEDDED, labels), "mapping.embed.bias": normal(EMBEDDED)}
     before = min(base // 4, most)
     state["synthesis.b4.const"] = normal(before, 4, 4)
     for res in [4 * 2**i for i in range(int(math.log2(side)) - 1)]:
         width = min(base // res, most)
         layers = {"conv1": (width, width, 3)} | ({} if res == 4 else {"conv0": (width, before, 3)})
-        for name, (outputs, inputs, kernel) in (layers | {"torgb": (channels, width, 1)}).items():
+        if architecture == "skip" or res == side:
+            layers["torgb"] = (channels, width, 1)
+        if architecture == "resnet" and res > 4:
+            state[f"synthesis.b{res}.skip.weight"] = normal(width, before, 1, 1)
+        for name, (outputs, inputs, kernel) in layers.items():
             at = f"synthesis.b{res}.{name}."
             state |= {f"{at}affine.weight": normal(inputs, W_DIM), f"{at}affine.bias": 1.0 + normal(inputs, scale=0.3)}
             state |= {f"{at}weight": normal(outputs, inputs, kernel, kernel), f"{at}bias": normal(outputs, scale=0.3)}
@@ -78,33 +92,49 @@ def modulated(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool, up: bo
 
 
 def images_of(
-    state: dict[str, Tensor], z: Tensor, psi: float = 1.0, noise: bool = False, clamp: float = math.inf
+    state: dict[str, Tensor],
+    z: Tensor,
+    psi: float = 1.0,
+    noise: bool = False,
+    clamp: float = math.inf,
+    label: int | None = None,
 ) -> Tensor:
-    """What the generator of `state` makes of z, not clamped to [-1, 1]."""
+    """What the generator of `state` makes of z, not clamped to [-1, 1]. label: of all of them, of a conditional one."""
 
     def linear(x: Tensor, name: str, rate: float = 1.0) -> Tensor:
         weight = state[f"{name}.weight"]
         return x @ weight.T * (rate / math.sqrt(weight.shape[1])) + rate * state[f"{name}.bias"]
 
-    w = z / (z.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+    def unit(x: Tensor) -> Tensor:
+        return x / (x.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+
+    w = unit(z)
+    if label is not None:
+        one_hot = F.one_hot(torch.tensor(label), state["mapping.embed.weight"].shape[1]).float()
+        w = torch.cat([w, unit(linear(one_hot.expand(len(z), -1), "mapping.embed"))], dim=1)
     for i in range(LAYERS):
         w = math.sqrt(2.0) * F.leaky_relu(linear(w, f"mapping.fc{i}", 0.01), 0.2)
     w = state["mapping.w_avg"] + psi * (w - state["mapping.w_avg"])
-    x, image = state["synthesis.b4.const"].expand(len(z), -1, -1, -1), torch.zeros(())
+    x, image = state["synthesis.b4.const"].expand(len(z), -1, -1, -1), None
     res = 4
-    while f"synthesis.b{res}.torgb.weight" in state:
+    while f"synthesis.b{res}.conv1.weight" in state:
+        entered, past = x, state.get(f"synthesis.b{res}.skip.weight")
         for name in ["conv1"] if res == 4 else ["conv0", "conv1"]:
             at = f"synthesis.b{res}.{name}"
             x = modulated(x, state[f"{at}.weight"], linear(w, f"{at}.affine"), True, up=name == "conv0")
             x = x + noise * state[f"{at}.noise_strength"] * state[f"{at}.noise_const"]
             x = math.sqrt(2.0) * F.leaky_relu(x + state[f"{at}.bias"][:, None, None], 0.2)
             x = x.clamp(-clamp, clamp)
+        if past is not None:
+            x = math.sqrt(0.5) * (F.conv2d(fir(zero_insert(entered), 2, 1), past / math.sqrt(past.shape[1])) + x)
         at = f"synthesis.b{res}.torgb"
-        weight = state[f"{at}.weight"]
-        y = modulated(x, weight / math.sqrt(weight.shape[1]), linear(w, f"{at}.affine"), False)
-        y = (y + state[f"{at}.bias"][:, None, None]).clamp(-clamp, clamp)
-        image = y if res == 4 else fir(zero_insert(image), 2, 1) + y
+        if f"{at}.weight" in state:
+            weight = state[f"{at}.weight"]
+            y = modulated(x, weight / math.sqrt(weight.shape[1]), linear(w, f"{at}.affine"), False)
+            y = (y + state[f"{at}.bias"][:, None, None]).clamp(-clamp, clamp)
+            image = y if image is None else fir(zero_insert(image), 2, 1) + y
         res *= 2
+    assert image is not None
     return image
 
 
@@ -167,25 +197,33 @@ def their_modules():
 def generator_layer(state: dict[str, Tensor], clamp: float | None = None, **changes: object) -> Layer:
     """The tree of layers around the weights. changes: attributes of the generator (c_dim) and of every block."""
     kernel = torch.outer(TAPS, TAPS)
+    residual = "synthesis.b8.skip.weight" in state
+    kind = "skip" if "synthesis.b4.torgb.weight" in state else "resnet" if residual else "orig"
+    labels = state["mapping.embed.weight"].shape[1] if "mapping.embed.weight" in state else 0
     mapping = {f"fc{i}": Layer("FullyConnectedLayer", activation="lrelu", bias_gain=0.01) for i in range(LAYERS)}
+    if labels:
+        mapping["embed"] = Layer("FullyConnectedLayer", activation="linear", bias_gain=1, weight_gain=labels**-0.5)
     blocks = {}
-    for res in [4 * 2**i for i in range(9) if f"synthesis.b{4 * 2**i}.torgb.weight" in state]:
+    for res in [4 * 2**i for i in range(9) if f"synthesis.b{4 * 2**i}.conv1.weight" in state]:
         layers = {}
-        for name in ["conv1", "torgb"] if res == 4 else ["conv0", "conv1", "torgb"]:
+        if f"synthesis.b{res}.skip.weight" in state:
+            layers["skip"] = Layer("Conv2dLayer", activation="linear", conv_clamp=None)
+            layers["skip"].hold("resample_filter", kernel)
+        for name in [x for x in ("conv0", "conv1", "torgb") if f"synthesis.b{res}.{x}.weight" in state]:
             affine = Layer("FullyConnectedLayer", activation="linear", bias_gain=1, weight_gain=np.float64(0.25))
             extra = {} if name == "torgb" else {"activation": "lrelu", "use_noise": True, "act_gain": np.sqrt(2.0)}
-            kind = "ToRGBLayer" if name == "torgb" else "SynthesisLayer"
-            layers[name] = Layer(kind, conv_clamp=clamp, _modules=OrderedDict(affine=affine), **extra)
+            layer = "ToRGBLayer" if name == "torgb" else "SynthesisLayer"
+            layers[name] = Layer(layer, conv_clamp=clamp, _modules=OrderedDict(affine=affine), **extra)
             if name != "torgb":
                 layers[name].hold("resample_filter", kernel)
-        block = {"architecture": "skip"} | {k: v for k, v in changes.items() if k != "c_dim"}
+        block = {"architecture": kind} | {k: v for k, v in changes.items() if k != "c_dim"}
         blocks[f"b{res}"] = Layer("SynthesisBlock", _modules=layers, **block)
         blocks[f"b{res}"].hold("resample_filter", kernel)
     parts = {
         "synthesis": Layer("SynthesisNetwork", _modules=blocks),
         "mapping": Layer("MappingNetwork", _modules=mapping),
     }
-    generator = Layer("Generator", c_dim=changes.get("c_dim", 0), _modules=parts)
+    generator = Layer("Generator", c_dim=changes.get("c_dim", labels), _modules=parts)
     for name, tensor in state.items():
         generator.hold(name, tensor)
     return generator
@@ -203,6 +241,15 @@ def write_nvidia(
             path.write_bytes(pickle.dumps(content, protocol))
         finally:
             Layer.source = before
+    return path
+
+
+def write_alias_free(path: Path) -> Path:
+    """A snapshot of a StyleGAN3: its synthesis begins with Fourier features."""
+    with their_modules():
+        synthesis = Layer("SynthesisNetwork", _modules={"input": Layer("SynthesisInput"), "L0_36_512": Layer("Layer")})
+        parts = {"synthesis": synthesis, "mapping": Layer("MappingNetwork")}
+        path.write_bytes(pickle.dumps({"G_ema": Layer("Generator", c_dim=0, _modules=parts)}))
     return path
 
 

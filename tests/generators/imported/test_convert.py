@@ -6,6 +6,7 @@ from generators.imported.foreign_files import (
     images_of,
     random_state,
     rosinality_state,
+    write_alias_free,
     write_nvidia,
     write_rosinality,
 )
@@ -14,7 +15,8 @@ from safetensors.torch import save_file
 from medlat.core.checkpoints import read_generator, save_generator
 from medlat.core.errors import UserError
 from medlat.core.spaces import ImageSpec
-from medlat.generators.imported.convert import Pretrained, read_pretrained
+from medlat.generators.imported.convert import Pretrained, read_foreign
+from medlat.generators.imported.layout import recipe_of
 from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.generators.vae.networks import VAE
 
@@ -82,6 +84,79 @@ def test_clamping_as_for_half_precision(tmp_path, state, z):
         assert torch.allclose(unclamped(network, z), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("architecture", ["orig", "resnet"])
+@pytest.mark.parametrize("clamp", [None, 1.5])
+def test_architectures_of_nvidia(tmp_path, z, architecture, clamp):
+    state = random_state(32, channels=3, architecture=architecture, seed=4)
+    path, spec = write_nvidia(tmp_path / "n.pkl", state, clamp=clamp), ImageSpec(3, 32, 32, 0.0, 255.0, "RGB", 1.0)
+    network = converted(path, spec, tmp_path / "o", noise="fixed")
+    expected = images_of(state, z, 1.0, True, clamp or np.inf)
+    assert expected.std() > 0.1
+    with torch.no_grad():
+        assert torch.allclose(unclamped(network, z), expected, atol=1e-4)
+        # The space s has a style for each convolution and one image layer; w+ a code for each of them.
+        w = network.broadcast(network.mapping(z))
+        assert torch.equal(network.decode(network.map_codes(w, "w+", "s"), "s"), network.decode(w, "w+"))
+    assert len(network.synthesis.modulated()) == 8 == network.spaces["w+"].shape[0]
+    assert sum(len(affine) for affine in network.latent_affines("w")) == network.spaces["s"].size
+
+
+@pytest.mark.parametrize("label", [0, 2])
+def test_one_label_of_a_conditional_network(tmp_path, z, label):
+    state = random_state(labels=3, seed=5)
+    path = write_nvidia(tmp_path / "n.pkl", state)
+    network = converted(path, SPEC, tmp_path / "o", noise="off", label=label, truncation=0.7)
+    with torch.no_grad():
+        assert torch.allclose(unclamped(network, z), images_of(state, z, 0.7, label=label), atol=1e-4)
+    assert (images_of(state, z, label=0) - images_of(state, z, label=2)).abs().max() > 0.1
+    assert network.latent_affines("z")[0].shape == (W_DIM, W_DIM)
+    assert network.sample(5, "z").shape == (5, W_DIM)
+
+
+def test_all_labels_of_a_conditional_network(tmp_path):
+    state = random_state(labels=3, seed=5)
+    network = converted(write_nvidia(tmp_path / "n.pkl", state), SPEC, tmp_path / "o", noise="off", label="all")
+    assert list(network.spaces) == ["w", "w+", "s"]
+    draw = torch.Generator().manual_seed(7)
+    z, labels = torch.randn(300, W_DIM, generator=draw), torch.randint(3, (300,), generator=draw)
+    assert labels.bincount().min() > 70
+    with torch.no_grad():
+        found = network.decode(network.sample(300, "w", torch.Generator().manual_seed(7)))
+        for label in range(3):
+            chosen = labels == label
+            expected = images_of(state, z[chosen], label=label).clamp(-1.0, 1.0)
+            assert torch.allclose(found[chosen], expected, atol=1e-4)
+
+
+def test_labels_are_asked_for_where_there_are_some(tmp_path, state):
+    some = str(write_nvidia(tmp_path / "some.pkl", random_state(labels=3)))
+    none = str(write_nvidia(tmp_path / "none.pkl", state))
+    expected = r"this generator's images have one of 3 labels; expected its number, 0 to 2, or all"
+    for label, said in [(None, "null"), (3, "3"), (-1, "-1")]:
+        with pytest.raises(UserError, match=rf"label={said}: {expected}"):
+            Pretrained(some, label=label).model(SPEC)
+    with pytest.raises(UserError, match=r"label=1: this generator's images have no labels; expected null"):
+        Pretrained(none, label=1).model(SPEC)
+    with pytest.raises(UserError, match=r"label=normal: expected the number of a label, or all"):
+        Pretrained(some, label="normal")
+    said = Pretrained(some, label=1).convert(SPEC, tmp_path / "o")
+    assert said == ["The generator's images have one of 3 labels: here all have label 1."]
+
+
+def test_a_network_in_colour_for_grey_images(tmp_path, z):
+    state = random_state(channels=3, seed=6)
+    path = write_nvidia(tmp_path / "n.pkl", state)
+    network = converted(path, SPEC, tmp_path / "o", noise="off")
+    colour = images_of(state, z)
+    assert (colour[:, 0] - colour[:, 1]).abs().max() > 0.1
+    with torch.no_grad():
+        assert torch.allclose(unclamped(network, z), colour.mean(dim=1, keepdim=True), atol=1e-4)
+    assert Pretrained(str(path)).convert(SPEC, tmp_path / "o") == [
+        "The generator makes images in colour: what is shown and measured is the mean of their channels."
+    ]
+    assert Pretrained(str(path)).convert(RGB, tmp_path / "o") == []
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize(("noise", "psi"), [("off", 1.0), ("fixed", 0.7)])
 def test_images_of_rosinality_networks(tmp_path, state, z, legacy, noise, psi):
@@ -106,10 +181,11 @@ def test_rosinality_without_mean_and_noise(tmp_path, state):
 def test_the_kind_is_told_by_the_content(tmp_path, state):
     wrong = {"a.pt": write_nvidia, "b.pkl": lambda p, s: write_rosinality(p, rosinality_state(s))}
     for name, write in wrong.items():
-        recipe, weights, shape = read_pretrained(write(tmp_path / name, state))
+        foreign = read_foreign(write(tmp_path / name, state))
+        recipe, shape = recipe_of(foreign)
         assert shape == (1, 16, 16)
         assert recipe["w_dim"] == W_DIM
-        assert weights["synthesis.constant"].shape == (16, 4, 4)
+        assert foreign.weights["synthesis.constant"].shape == (16, 4, 4)
 
 
 def test_frozen_layers_are_found_among_the_buffers(tmp_path, state, z, monkeypatch):
@@ -154,7 +230,7 @@ def test_own_files_are_passed_on(tmp_path, kind):
     else:
         with pytest.raises(UserError, match=r"truncation: only a StyleGAN2 has it"):
             converted(path, SPEC, tmp_path / "refused", truncation=0.5)
-    assert read_pretrained(path)[0] == recipe
+    assert read_generator(path)[0] == recipe
 
 
 def test_own_files_of_another_window(tmp_path, vae, spec):
@@ -185,9 +261,9 @@ def test_images_of_another_shape(tmp_path, state, spec, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"c_dim": 10}, r"conditioned on labels \(c_dim=10\)"),
-        ({"architecture": "resnet"}, "architecture resnet; expected skip"),
-        ({"architecture": "orig"}, "architecture orig; expected skip"),
+        ({"c_dim": 10}, "MappingNetwork has no embed"),
+        ({"architecture": "resnet"}, "SynthesisBlock has no skip"),
+        ({"architecture": "dense"}, "its blocks are dense; expected skip, orig or resnet"),
         ({"architecture": [[]]}, "another kind of architecture"),
         ({"clamp": "256"}, "clamp 256"),
     ],
@@ -195,7 +271,16 @@ def test_images_of_another_shape(tmp_path, state, spec, message):
 def test_variants_of_nvidia_are_refused(tmp_path, state, options, message):
     path = write_nvidia(tmp_path / "n.pkl", state, **options)
     with pytest.raises(UserError, match=rf"generator\.weights=.*n\.pkl: .*{message}"):
-        read_pretrained(path)
+        read_foreign(path)
+
+
+def test_a_stylegan3_is_refused_with_the_line_that_would_bring_it(tmp_path):
+    path = write_alias_free(tmp_path / "n.pkl")
+    message = (
+        r"n\.pkl: holds an alias-free StyleGAN3 network, .* on the PYTHONPATH, use generator=python generator\.func"
+    )
+    with pytest.raises(UserError, match=message):
+        Pretrained(str(path)).model(SPEC)
 
 
 def change(state, name, value):
@@ -208,7 +293,11 @@ def change(state, name, value):
         ("synthesis.b8.conv0.weight", torch.zeros(16, 16, 5, 5), r"convs\.1\.weight is \(16, 16, 5, 5\), expected"),
         ("synthesis.b8.conv0.bias", None, "SynthesisLayer has no bias"),
         ("synthesis.b8.torgb.affine.weight", torch.zeros(16, 5), "to_image"),
-        ("synthesis.b8.torgb.weight", torch.zeros(1, 7, 1, 1), "have 16, 7, 8 channels"),
+        (
+            "synthesis.b8.torgb.weight",
+            torch.zeros(1, 7, 1, 1),
+            r"to_image\.1\.weight is \(1, 7, 1, 1\), expected \(1, 16, 1, 1\)",
+        ),
         ("synthesis.b4.const", torch.full((16, 4, 4), torch.nan), "not finite"),
         ("mapping.w_avg", None, "MappingNetwork has no w_avg"),
     ],
@@ -216,7 +305,7 @@ def change(state, name, value):
 def test_other_layouts_are_refused(tmp_path, state, name, value, message):
     path = write_nvidia(tmp_path / "n.pkl", change(state, name, value))
     with pytest.raises(UserError, match=rf"n\.pkl: .*{message}"):
-        read_pretrained(path)
+        read_foreign(path)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +320,7 @@ def test_other_layouts_are_refused(tmp_path, state, name, value, message):
 def test_other_layouts_of_rosinality_are_refused(tmp_path, state, name, value, message):
     path = write_rosinality(tmp_path / "n.pt", change(rosinality_state(state), name, value))
     with pytest.raises(UserError, match=rf"n\.pt: .*{message}"):
-        read_pretrained(path)
+        read_foreign(path)
 
 
 def test_widths_without_a_rule_are_refused(tmp_path):
@@ -241,7 +330,7 @@ def test_widths_without_a_rule_are_refused(tmp_path):
     mixed["synthesis.b8.conv0.weight"] = torch.zeros(16, 4, 3, 3)
     mixed |= {f"synthesis.b8.conv0.affine.{x}": narrow[f"synthesis.b8.conv0.affine.{x}"] for x in ("weight", "bias")}
     with pytest.raises(UserError, match="have 4, 16, 16 channels"):
-        read_pretrained(write_nvidia(tmp_path / "n.pkl", mixed))
+        read_foreign(write_nvidia(tmp_path / "n.pkl", mixed))
 
 
 def test_what_the_constructor_refuses(tmp_path, state):
@@ -278,7 +367,7 @@ def test_other_safetensors_are_refused(tmp_path):
         UserError,
         match=r"x\.safetensors: weights in safetensors, without a recipe of their network; use generator=python",
     ):
-        read_pretrained(path)
+        read_foreign(path)
     save_generator(path, VAE(SPEC, 3, 4, stem_stride=2), {"_target_": "medlat.core.store.Store", "root": "x"}, SPEC)
     with pytest.raises(UserError, match=r"'medlat\.core\.store\.Store' is not a generator"):
         Pretrained(str(path)).convert(SPEC, tmp_path / "o")

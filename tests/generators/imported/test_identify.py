@@ -19,6 +19,15 @@ from medlat.generators.imported.identify import what_is
 from medlat.generators.vae.networks import VAE
 
 SPEC = ImageSpec(1, 16, 16, -1000.0, 2000.0, "HU", 1.0)
+LUCIDRAINS = {  # names of `StyleGAN2.state_dict()` of github.com/lucidrains/stylegan2-pytorch
+    f"{part}.{name}": torch.zeros(2, 2)
+    for average in ("", "E")
+    for part, names in {
+        f"S{average}": ["net.0.weight"],
+        f"G{average}": ["initial_conv.weight", "initial_block"],
+    }.items()
+    for name in names
+}
 STATE = {"layer.weight": torch.zeros(2, 2)}
 
 
@@ -102,6 +111,12 @@ FILES = {
         lambda f: write_rosinality(f / "n.pt", rosinality_state(random_state())),
         "rosinality",
         "use generator=pretrained generator.weights=",
+    ),
+    "lucidrains": (
+        lambda f: torch_file(f / "model_1.pt", {"GAN": LUCIDRAINS, "version": "1.9.0"}),
+        "lucidrains",
+        "a checkpoint of lucidrains' stylegan2-pytorch, whose network is another than NVIDIA's; "
+        "use generator=python generator.function=package.module:function, a function that loads its SE and GE from ",
     ),
     "safetensors": (plain_safetensors, "safetensors", "without a recipe of their network; use generator=python"),
     "state": (

@@ -21,7 +21,8 @@ from generators.imported.foreign_files import (
 from medlat.core.checkpoints import save_generator
 from medlat.core.errors import UserError
 from medlat.core.spaces import ImageSpec
-from medlat.generators.imported.convert import read_pretrained
+from medlat.generators.imported.convert import read_foreign
+from medlat.generators.imported.layout import recipe_of
 from medlat.generators.vae.networks import VAE
 
 
@@ -64,7 +65,7 @@ def trace(tmp_path, monkeypatch):
 def refused(path: Path, content: bytes, message: str) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
-        read_pretrained(path)
+        read_foreign(path)
     assert str(caught.value).startswith(f"generator.weights={path}: ")
 
 
@@ -105,7 +106,7 @@ def test_calls_in_files_of_torch_are_refused(tmp_path, trace, kind, legacy):
 def test_source_code_in_a_file_is_not_run(tmp_path, trace):
     path = write_nvidia(tmp_path / "n.pkl", random_state(), source=f"open({str(trace)!r}, 'w')")
     assert str(trace).encode() in path.read_bytes()
-    assert read_pretrained(path)[2] == (1, 16, 16)
+    assert recipe_of(read_foreign(path))[1] == (1, 16, 16)
 
 
 def test_a_pickle_in_the_bytes_of_a_storage_is_refused(tmp_path, trace):
@@ -263,7 +264,7 @@ def test_changed_bytes_never_end_in_a_traceback(tmp_path):
                 changed[draw.randrange(16, len(changed))] = draw.randrange(256)
             (tmp_path / "changed").write_bytes(changed)
             try:
-                read_pretrained(tmp_path / "changed")
+                read_foreign(tmp_path / "changed")
             except UserError as error:
                 messages.append(str(error))
     assert len(messages) > 50
@@ -273,7 +274,7 @@ def test_changed_bytes_never_end_in_a_traceback(tmp_path):
 def test_modules_of_the_files_are_not_imported(tmp_path):
     import sys
 
-    read_pretrained(write_nvidia(tmp_path / "n.pkl", random_state()))
+    read_foreign(write_nvidia(tmp_path / "n.pkl", random_state()))
     assert not {"dnnlib", "torch_utils"} & set(sys.modules)
     with their_modules():  # nor called where they exist
-        assert read_pretrained(tmp_path / "n.pkl")[2] == (1, 16, 16)
+        assert recipe_of(read_foreign(tmp_path / "n.pkl"))[1] == (1, 16, 16)

@@ -78,7 +78,7 @@ def test_it_learns_to_bring_images_back(tmp_path, tmp_path_factory):
     assert len(found) > 20
     assert sum(found[-5:]) / 5 < sum(found[:5]) / 5 - 0.5, "the error of what comes back has halved"
     names = {name for name, _, _ in tiny.curves(tmp_path / "run")}
-    assert {"validation/psnr", "validation/prediction", "validation/swd", "train/code"} <= names
+    assert {"validation/psnr", "validation/prediction", "validation/patch_distance", "train/code"} <= names
     assert module.result.encoder is not module.network.encoder, "the averaged one is the result"
 
 
