@@ -47,6 +47,7 @@ from medlat.steps.explained import (
     BY_CATCH,
     Explained,
     FeatureSpace,
+    Inquiry,
     Subject,
     others_of,
     read_others,
@@ -102,7 +103,8 @@ class ExplanationBy(Step):
         subject: Subject = context.kept("subject of explanations", lambda: _subject(context))
         inverted, own = builders.inversion_space(context.config, subject.untuned), context.directions(self.method)
         found, _ = map_directions(subject.untuned, own, inverted)
-        explained = _explain(subject, found, self.method)
+        codes, _ = real_codes(context, subject.untuned, found.space.name, "explained")
+        explained = explain(subject, found, self.method, codes)
         editing = read_table(context.folder(self.measured) / "editing.csv") if found.space == own.space else []
         ranges = {row["direction"]: float(row["range"]) for row in editing}
         rows, flips = score(subject, self.method, explained, ranges, found.method)
@@ -305,7 +307,7 @@ def _subject(context: Context) -> Subject:
         scale=scale,
         reference=(measured - centre) / scale,
         reference_predictions=reference,
-        oracle=_oracle(context, target),
+        oracle=oracle_of(context, target),
         features=_features(context, fit_rows, (reference > asked.threshold).numpy()),
         invert=_invert(context),
     )
@@ -330,7 +332,7 @@ def _invert(context: Context) -> Invert | None:
     return lambda images: codes_and_noise(method, model, images, encoder, context.device)
 
 
-def _oracle(context: Context, target: Target) -> Target | None:
+def oracle_of(context: Context, target: Target) -> Target | None:
     """What the oracle says of the same; None without one. Raises UserError where it predicts something else."""
     if ORACLE not in context.artifacts:
         return None
@@ -340,10 +342,9 @@ def _oracle(context: Context, target: Target) -> Target | None:
     return found
 
 
-def _explain(subject: Subject, found: Directions, method: Method) -> Explained:
-    space = found.space.name
-    codes, _ = real_codes(subject.context, subject.untuned, space, "explained")
-    start = time.monotonic()
+def explain(subject: Inquiry, found: Directions, method: Method, codes: Tensor) -> Explained:
+    """The images, by their codes [N, *shape] in the space of the directions, moved along each that is followed."""
+    space, start = found.space.name, time.monotonic()
     traversals, predictions, shifted, outputs = [], [], [], []
     names, moves = zip(*_moves(subject, found, method, codes), strict=True)
     for move in track(moves, f"explaining by {found.method}", len(moves)):
@@ -356,7 +357,7 @@ def _explain(subject: Subject, found: Directions, method: Method) -> Explained:
     return Explained(traversals, predictions, shifted, list(names), seconds, outputs)
 
 
-def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -> Iterator[tuple[str, Tensor]]:
+def _moves(subject: Inquiry, found: Directions, method: Method, codes: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Each direction that is followed, by name: [N, *shape], one step of it, towards higher predictions.
 
     A supervised method says itself which way. Of the others the direction is taken that goes best with the predictions
@@ -388,7 +389,7 @@ def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -
         yield name, (sigma * vector).expand_as(codes)
 
 
-def _signs(subject: Subject, space: str, vectors: Tensor) -> tuple[Tensor, Tensor]:
+def _signs(subject: Inquiry, space: str, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Signs [K] by which vectors [K, *shape] raise the predictions of training images, and how strongly [K] they go
     with them.
     """

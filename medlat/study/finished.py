@@ -19,8 +19,9 @@ from medlat.core.digests import DamagedFile, is_whole
 from medlat.core.errors import UserError, did_you_mean
 from medlat.core.files import read_json
 from medlat.core.spaces import PIXELS_AT_ONCE, Directions, ImageSpec, LatentModel, LatentSpace, decode_in_parts
-from medlat.core.store import IMAGES, RECIPE, Artifact
+from medlat.core.store import IMAGES, RECIPE, Artifact, Store
 from medlat.core.tables import read_table
+from medlat.data.given import Given, Prepared, prepare_given
 from medlat.data.image_store import ImageStore
 from medlat.data.splits import Split
 from medlat.evaluation.traversal import traverse
@@ -28,12 +29,15 @@ from medlat.inversion.encode import own_encoder
 from medlat.inversion.mapping import map_codes, map_directions
 from medlat.steps import builders
 from medlat.steps.classifier import load_black_box
+from medlat.steps.data import Images
 from medlat.steps.inversion import load_encoder
+from medlat.steps.step import Context, Step
 from medlat.study.collect import FAILURE
 from medlat.study.run_directions import Methods
 
 if TYPE_CHECKING:
     from medlat.data.module import ImageData
+    from medlat.steps.given import Answer
 
 CONFIG, ARTIFACTS, METRICS = "config.yaml", "artifacts.json", "metrics.json"
 ROUNDING = 1e-3  # beyond [-1, 1] that an image may lie
@@ -147,6 +151,41 @@ class Run:
         parts = Split.load(self._artifact("split").path / "split.json")
         spec = store.spec(builders.intensity_range(self.config))
         return ImageData(store, parts, spec, augment=builders.augment(self.config))
+
+    @cached_property
+    def context(self) -> Context:
+        """What the steps of a run are given: of this one, for steps that go on from what it left."""
+        found = Context(self.config, Store(self.store), source=None)
+        found.device = self.device
+        for name in self.artifacts:
+            found.artifacts[name] = artifact = self._artifact(name)
+            found.identities[name] = (Images() if name == "images" else Step()).identity(artifact)
+        return found
+
+    def read(self, *images: str) -> Prepared:
+        """Images in files, prepared as those of the run: FILE, FILE@SLICE, SLIDE@X,Y or FOLDER each, see
+        `medlat.data.given`. `run.image.to_network(torch.from_numpy(found.images))` is what `explain` takes.
+
+        Raises UserError where one is not there, or the run's data source does not read it.
+        """
+        store, config = self.data.store, self.config
+        return prepare_given(
+            [Given.of(text) for text in images],
+            lambda files: builders.source_of(config, files, store.modality),
+            store,
+            config.data.field_of_view_mm,
+        )
+
+    def explain(self, images: Tensor | np.ndarray) -> "Answer":
+        """Images [N, C, H, W], float in [-1, 1] -> what is found of each: whether it is like the run's, what inversion
+        keeps, and why the classifier says what it says.
+
+        Raises UserError where no image can be put into the latent space. The first call adds to the store what images
+        are held against.
+        """
+        from medlat.steps.given import answer
+
+        return answer(self.context, self._images(images))
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -317,7 +356,7 @@ class Run:
             raise UserError(f"{self.folder}: the run has no {name}{self._failure()}")
         found = self.artifacts[name]
         noted = (read_json(found.path / RECIPE) or {}).get("files")
-        if not noted:
+        if noted is None:
             raise UserError(
                 f"store={self.store}: {found.step}/{found.key} is not there, or was left by an older medlat; the "
                 f"run's own command makes it"

@@ -1,0 +1,75 @@
+"""What is said of the explanation of one image: what the classifier says, and what speaks against the picture."""
+
+import math
+from dataclasses import dataclass
+
+from medlat.explain.likeness import LEVEL, Found
+
+TRUSTED = "Nothing that is looked at in this image speaks against the picture"
+
+
+@dataclass(frozen=True)
+class Counterfactual:
+    """Of one image. step: in σ, prediction: there; reached: whether it is as asked, else the step is the farthest one.
+    reach: how far images stay near the data, NaN where that is not known. oracle: what another classifier predicts of
+    the inverted image and of the counterfactual, None without one.
+    """
+
+    step: float
+    prediction: float
+    reached: bool
+    reach: float
+    oracle: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Single:
+    """likeness: of the image to those of the run. psnr: of the image as inversion gives it back, in dB; worse: share of
+    held-out images that come back as badly or worse.
+    """
+
+    likeness: Found
+    psnr: float
+    worse: float
+
+    def doubts(self) -> list[str]:
+        """What speaks against the picture, the gravest first."""
+        found = [self.likeness.told("images")] if self.likeness.is_unlike or self.likeness.is_open else []
+        if self.worse <= LEVEL:
+            found.append(f"it comes back from the generator worse than {1.0 - self.worse:.0%} of held-out images do")
+        return found
+
+
+@dataclass(frozen=True)
+class SingleExplained(Single):
+    """With a classifier. prediction: of the image, inverted: of what inversion gives back; threshold: between its
+    sides.
+    """
+
+    prediction: float
+    inverted: float
+    threshold: float
+    counterfactual: Counterfactual
+
+    @property
+    def keeps_side(self) -> bool:
+        return (self.prediction > self.threshold) == (self.inverted > self.threshold)
+
+    def doubts(self) -> list[str]:
+        moved, found = self.counterfactual, super().doubts()
+        if not self.keeps_side:
+            found.append(
+                f"inversion puts it on the other side of {self.threshold:.2g} ({self.prediction:.2f} to "
+                f"{self.inverted:.2f}): what is moved is another image to the classifier"
+            )
+        if not moved.reached:
+            found.append("the prediction does not change as asked within the steps that are tried")
+        elif math.isfinite(moved.reach) and abs(moved.step) > moved.reach:
+            found.append(
+                f"the picture is {abs(moved.step):.2g}σ away, and images stay near the data for {moved.reach:.2g}σ"
+            )
+        if moved.reached and moved.oracle is not None:
+            before, after = (value > self.threshold for value in moved.oracle)
+            if before == after or after != (moved.prediction > self.threshold):
+                found.append(f"another classifier is not convinced ({moved.oracle[0]:.2f} to {moved.oracle[1]:.2f})")
+        return found
