@@ -118,6 +118,13 @@ class ImageStore:
         return self.info["classes"].get(label)
 
 
+class Stored:
+    """What the images of a store are, in the place of the source that they came from: that may be gone."""
+
+    def __init__(self, folder: str) -> None:
+        self.modality = ImageStore.open(Path(folder)).modality
+
+
 class _Rows:
     """The rows of an array that hold a slice (others belong to damaged files)."""
 

@@ -99,6 +99,10 @@ class Found:
         return self.p <= LEVEL
 
     @property
+    def is_like(self) -> bool:
+        return not (self.is_unlike or self.is_open)
+
+    @property
     def is_open(self) -> bool:
         """Whether it is farther than all held-out images, and these are too few to say more."""
         return self.nearer == self.held_out and not self.is_unlike

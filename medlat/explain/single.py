@@ -34,7 +34,7 @@ class Single:
 
     def doubts(self) -> list[str]:
         """What speaks against the picture, the gravest first."""
-        found = [self.likeness.told("images")] if self.likeness.is_unlike or self.likeness.is_open else []
+        found = [] if self.likeness.is_like else [self.likeness.told("images")]
         if self.worse <= LEVEL:
             found.append(f"it comes back from the generator worse than {1.0 - self.worse:.0%} of held-out images do")
         return found

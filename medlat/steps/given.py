@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from medlat.inversion.encode import Encode, Exact
 from medlat.inversion.inverter import Inverted, invert_all
 from medlat.inversion.mapping import map_codes, map_directions
 from medlat.report.explanation import Question
+from medlat.report.given import Answer
 from medlat.steps import builders
 from medlat.steps.base_codes import base_codes
 from medlat.steps.classifier import load_target, predicted
@@ -69,28 +70,6 @@ class Known(Step):
         else:
             arrays["psnr"] = inverted(context, opened.fetch(spread(parts.test, COMPARED), spec))[1].psnr.numpy()
         np.savez(out / "known.npz", **arrays)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is found of N given images.
-
-    singles: of each; moved: of each what it measures, and what the move does to that.
-    real, inverted: [N, H, W(, 3)] physical values. held_out_psnr: of held-out images, the median in dB.
-    run: what the run itself says: method, direction, name, why, told, weakest; as far as it does.
-    question, series: with a classifier, as `report.explanation.Series` takes it. walks: without one, of some directions
-    each its name, what it is called, its steps in σ and images [N, S, H, W(, 3)].
-    """
-
-    singles: Sequence[Single]
-    moved: Sequence[Sequence[Mapping[str, Any]]]
-    real: np.ndarray
-    inverted: np.ndarray
-    held_out_psnr: float
-    run: Mapping[str, str]
-    question: Question | None = None
-    series: Mapping[str, np.ndarray] | None = None
-    walks: Sequence[tuple[str, str, Sequence[float], np.ndarray]] = ()
 
 
 def answer(context: Context, images: Tensor) -> Answer:

@@ -1,5 +1,6 @@
 """A finished run, used again from Python: `run = medlat.load("outputs/NAME/DATE_TIME")`."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from medlat.core.spaces import PIXELS_AT_ONCE, Directions, ImageSpec, LatentMode
 from medlat.core.store import IMAGES, RECIPE, Artifact, Store
 from medlat.core.tables import read_table
 from medlat.data.given import Given, Prepared, prepare_given
-from medlat.data.image_store import ImageStore
+from medlat.data.image_store import ImageStore, Stored
 from medlat.data.splits import Split
 from medlat.evaluation.traversal import traverse
 from medlat.inversion.encode import own_encoder
@@ -37,6 +38,7 @@ from medlat.study.run_directions import Methods
 
 if TYPE_CHECKING:
     from medlat.data.module import ImageData
+    from medlat.report.rendering import Look
     from medlat.steps.given import Answer
 
 CONFIG, ARTIFACTS, METRICS = "config.yaml", "artifacts.json", "metrics.json"
@@ -105,6 +107,13 @@ class Run:
         return self._artifact("generator").path / "generator.safetensors"
 
     @property
+    def look(self) -> "Look":
+        """How the run's figures show images."""
+        from medlat.report.rendering import Look
+
+        return Look(self.context.images.modality, builders.display_window(self.context.config))
+
+    @property
     def image(self) -> ImageSpec:
         """What images are: size, unit, and the physical values of [-1, 1]. `run.image.to_network(values)` makes images
         of physical values, e.g. of HU [N, 1, H, W]; `run.image.to_physical(images)` the other way.
@@ -149,13 +158,21 @@ class Run:
 
         store = ImageStore.open(self._artifact("images").path)
         parts = Split.load(self._artifact("split").path / "split.json")
-        spec = store.spec(builders.intensity_range(self.config))
+        spec = store.spec(builders.intensity_range(self._stored))
         return ImageData(store, parts, spec, augment=builders.augment(self.config))
+
+    @cached_property
+    def _stored(self) -> DictConfig:
+        """The configuration with the image store in the place of the user's files, which may be gone."""
+        found = copy.deepcopy(self.config)
+        stored = f"{Stored.__module__}.{Stored.__name__}"
+        found.data.source = {"_target_": stored, "folder": str(self._artifact("images").path)}
+        return found
 
     @cached_property
     def context(self) -> Context:
         """What the steps of a run are given: of this one, for steps that go on from what it left."""
-        found = Context(self.config, Store(self.store), source=None)
+        found = Context(self._stored, Store(self.store), source=None)
         found.device = self.device
         for name in self.artifacts:
             found.artifacts[name] = artifact = self._artifact(name)
@@ -168,7 +185,7 @@ class Run:
 
         Raises UserError where one is not there, or the run's data source does not read it.
         """
-        store, config = self.data.store, self.config
+        store, config = self.context.images, self.config
         return prepare_given(
             [Given.of(text) for text in images],
             lambda files: builders.source_of(config, files, store.modality),
