@@ -15,6 +15,7 @@ USAGE = """\
 medlat: find, measure and show what the latent directions of generative models of medical images mean.
 
   medlat run +experiment=NAME [KEY=VALUE ...]   train a generator, find directions, say what they mean
+  medlat explain RUN IMAGE [IMAGE ...]          ask a finished run: why this image?
   medlat collect DIR [DIR ...]                  put the runs of a sweep into one table
   medlat export RUN FILE.safetensors            hand on a generator's weights, unless it copies its patients
   medlat --help                                 experiments, data, generators, classifiers, methods
@@ -52,6 +53,12 @@ def _run(arguments: Sequence[str]) -> int:
     return run(list(arguments))
 
 
+def _explain(arguments: Sequence[str]) -> int:
+    from medlat.explain_images import main
+
+    return main(arguments)
+
+
 def _collect(arguments: Sequence[str]) -> int:
     from medlat.collect import main
 
@@ -64,7 +71,12 @@ def _export(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"run": _run, "collect": _collect, "export": _export}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "run": _run,
+    "explain": _explain,
+    "collect": _collect,
+    "export": _export,
+}
 
 
 def _unknown(word: str) -> UserError:

@@ -118,6 +118,13 @@ class ImageStore:
         return self.info["classes"].get(label)
 
 
+class Stored:
+    """What the images of a store are, in the place of the source that they came from: that may be gone."""
+
+    def __init__(self, folder: str) -> None:
+        self.modality = ImageStore.open(Path(folder)).modality
+
+
 class _Rows:
     """The rows of an array that hold a slice (others belong to damaged files)."""
 
@@ -292,7 +299,7 @@ def _read_chunk(
     without: list[Damaged | Remark] = []
     remarks: dict[Remark, None] = {}
     for i, (item, result) in enumerate(zip(chunk.items, source.read(chunk), strict=True)):
-        image = _on_grid(grid, item, result) if isinstance(result, Slice) else result
+        image = on_grid(grid, item, result) if isinstance(result, Slice) else result
         if isinstance(result, Slice) and isinstance(image, np.ndarray):
             images[start + i] = image
             spacing[i] = _pixel_mm(result, size, field_of_view_mm)
@@ -304,7 +311,8 @@ def _read_chunk(
     return spacing, [*without, *remarks]
 
 
-def _on_grid(grid: "ToGrid", item: Any, image: Slice) -> np.ndarray | Damaged:
+def on_grid(grid: "ToGrid", item: Any, image: Slice) -> np.ndarray | Damaged:
+    """[C, S, S] as it stands in the store."""
     from medlat.data.resample import UnusableImage
 
     try:

@@ -17,10 +17,14 @@ def fits(path: str, pattern: str) -> bool:
 
 
 class Picked(NamedTuple):
-    """Which files are read: those that some pattern of `include` fits (none given: all) and none of `exclude`."""
+    """Which files are read: those that some pattern of `include` fits (none given: all) and none of `exclude`.
+
+    files: that are read and no others, by their absolute paths, wherever they lie; a folder stands for all below it.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, include: Patterns, exclude: Patterns) -> "Picked":

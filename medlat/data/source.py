@@ -100,7 +100,11 @@ class SliceSource(Protocol):
     modality: what the images are; an attribute of the class or of the object.
     folder:   optional: the folder that it reads files below, as a path. `data.group` needs it.
 
-    A source may also have `has_labels`, False where its images get none, and
+    A source may also have `has_labels`, False where its images get none;
+    `of_files(files, modality, **settings)`, a class method, for `medlat explain`: the source of these files and folders
+    alone, absolute paths, without labels; modality: of the run's images; settings: those of their source, whose own
+    files may be gone;
+    `tile_at(path, x, y) -> Chunk`, where an image is a place in a file (UserError where there is none); and
     `compare(images, rows, scan) -> {row: item}`, called once when all images are on the grid ([M, C, S, S],
     memory-mapped; rows: those that hold one): it may add to `scan.remarks`, and returns items to be read in place of
     others, for what only shows when images are seen beside each other.

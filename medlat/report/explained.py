@@ -93,7 +93,7 @@ class Explanation:
             facts["controls"],
             facts["exposed"],
             facts["links"],
-            _series(np.load(main / "series.npz")),
+            series_from(np.load(main / "series.npz")),
             _rows(folder / "scorecard.csv"),
             steps,
             responses,
@@ -181,10 +181,17 @@ def _number(value: float) -> str:
 
 
 def sliders(explained: Explanation) -> TraversalSet:
-    """A slider for each explained image, with its predictions as the reading."""
+    """A slider for each explained image that is shown."""
     series, question = explained.series, explained.question
+    cards = slider_cards(series, question)[:MOST_SHOWN]
+    note = f"Held-out images moved along the direction that {explained.method} found; 0 is the image after inversion."
+    return TraversalSet(f"{question.target}?", cards, series.steps.tolist(), note=note)
+
+
+def slider_cards(series: Series, question: Question) -> list[Traversal]:
+    """A slider for each image, with its predictions as the reading."""
     cards = []
-    for index in range(min(len(series), MOST_SHOWN)):
+    for index in range(len(series)):
         label = question.label(float(series.label[index]))
         ends = (series.predictions[index, series.zero], series.counterfactual_prediction[index])
         caption = f"predicted {question.text(float(ends[0]))} → {question.text(float(ends[1]))}"
@@ -193,8 +200,7 @@ def sliders(explained: Explanation) -> TraversalSet:
         name = f"image {index + 1}" + (f": {label}" if label else "")
         values = series.predictions[index].tolist()
         cards.append(Traversal(name, series.images[index], caption, question.axis, "", values))
-    note = f"Held-out images moved along the direction that {explained.method} found; 0 is the image after inversion."
-    return TraversalSet(f"{question.target}?", cards, series.steps.tolist(), note=note)
+    return cards
 
 
 def _strips(explained: Explanation, look: Look, figures: Figures) -> list[Picture]:
@@ -367,7 +373,8 @@ def _text(value: Any) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
-def _series(arrays: Any) -> Series:
+def series_from(arrays: Any) -> Series:
+    """From the arrays that an explanation left."""
     saliency = {name: arrays[f"saliency_{name}"] for name in SALIENCY if f"saliency_{name}" in arrays}
     return Series(
         **{name: arrays[name] for name in Series.__dataclass_fields__ if name != "saliency"}, saliency=saliency

@@ -163,6 +163,47 @@ def counterfactual_strip(
     return figure
 
 
+@styled
+def single_figure(series: Series, index: int, question: Question, look: Look) -> Figure:
+    """One image in tiles that are large enough for a telephone: original, inverted, counterfactual and what it changed;
+    below them where saliency maps look.
+    """
+    maps = [name for name in SALIENCY if name in series.saliency]
+    figure, axes = tile_grid(2 if maps else 1, 4, look.size(series.real), left=0.05, top=0.2, under=0.42, largest=0.95)
+    line, limits, change = axes[0], series.limits(question), series.change(look)[index]
+    inverted, limit = series.images[index, series.zero], symmetric_limit(change)
+    pictures = (series.real[index], inverted, series.counterfactual[index])
+    values = (series.real_prediction[index], series.predictions[index, series.zero])
+    for axis, picture, value in zip(line, pictures, (*values, series.counterfactual_prediction[index]), strict=False):
+        draw_image(axis, picture, look)
+        _prediction(axis, float(value), question, limits)
+    _note(line[2], step_label(round(float(series.counterfactual_step[index]), 1)), 2, MUTED)
+    _changed(line[3], change, inverted, limit, look)
+    for axis, name in zip(axes[-1], maps, strict=False):
+        _overlay(axis, series.real[index], series.saliency[name][index], look)
+    names = ("original", "inverted", "counterfactual" if series.reached[index] else "not reached", "change")
+    for titled, texts in ((line, names), (axes[-1], [SALIENCY[name] for name in maps] if maps else ())):
+        for axis, text in zip(titled, texts, strict=False):
+            axis.set_title(text, fontsize=7, pad=3, color=VERMILION if text == "not reached" else INK)
+    _strip_bars(figure, question, look, limit, limits, bool(maps))
+    return figure
+
+
+@styled
+def inverted_figure(real: np.ndarray, inverted: np.ndarray, look: Look) -> Figure:
+    """One image, what inversion gives back, and the difference."""
+    figure, (line,) = tile_grid(1, 3, look.size(real), left=0.05, top=0.2, under=0.1, largest=1.2)
+    change = finite(look.scalar(inverted) - look.scalar(real))
+    limit = symmetric_limit(change)
+    for axis, picture, text in zip(line, (real, inverted), ("original", "inverted"), strict=False):
+        draw_image(axis, picture, look)
+        axis.set_title(text, fontsize=7, pad=3, color=INK)
+    draw_change(line[2], change, limit, real, look)
+    line[2].set_title("difference", fontsize=7, pad=3, color=INK)
+    change_bar(figure, limit, look.change_unit)
+    return figure
+
+
 def _moved(
     line: Sequence[Axes], series: Series, index: int, columns: Sequence[int], question: Question, look: Look
 ) -> None:

@@ -1,7 +1,7 @@
 """The objects that a configuration asks for, by what they are in a run."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -38,6 +38,21 @@ def source(config: DictConfig) -> "SliceSource":
     with naming(config.data):
         group = rule(found, config.data.group)
     return found if group is None else make(Grouped, config.data, source=found, group=group)
+
+
+def source_of(config: DictConfig, files: Sequence[str], modality: "Modality") -> Any:
+    """The same for files and folders that are named one by one, absolute paths. Raises UserError where the source reads
+    no such files.
+    """
+    from hydra.utils import get_object
+
+    section = config.data.source
+    if not hasattr(get_object(section._target_), "of_files"):
+        kind = section._target_.rpartition(".")[2]
+        raise UserError(f"data.source: {kind} has no `of_files`, so that single files are not read as its images are")
+    found = copy.deepcopy(section)
+    found._target_ += ".of_files"
+    return build(found, files=files, modality=modality)
 
 
 def network(config: DictConfig, image: "ImageSpec") -> "nn.Module":

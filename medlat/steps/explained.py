@@ -67,12 +67,11 @@ class Beginning:
 
 
 @dataclass
-class Subject:
-    """What the explanations of all methods share.
+class Inquiry:
+    """Of which images it is asked why, and how.
 
     real: [N, C, H, W] in [-1, 1], the images explained; noise [N, ...] that belongs to them, where inversion keeps it;
-    predictions [N] of them; groups [N]: whose they are.
-    reference: measurements [R, M] of training images in standard deviations; reference_predictions [R] of them.
+    predictions [N] of them. reference_predictions: [R] of training images.
     """
 
     context: Context
@@ -86,20 +85,29 @@ class Subject:
     real: Tensor
     noise: Tensor | None
     predictions: Tensor
+    reference_predictions: Tensor
+    others: dict[str, Target]  # the same number of other classifiers, by their names
+
+    @property
+    def steps(self) -> list[float]:
+        return [float(step) for step in self.context.config.explain.steps]
+
+
+@dataclass
+class Subject(Inquiry):
+    """What the explanations of all methods share, of held-out images that are scored.
+
+    groups [N]: whose the images are. reference: measurements [R, M] of training images in standard deviations.
+    """
+
     label: Label | None
     rows: np.ndarray  # of the images in the image store
     groups: np.ndarray
     centre: np.ndarray
     scale: np.ndarray
     reference: np.ndarray
-    reference_predictions: Tensor
-    others: dict[str, Target]  # the same number of other classifiers, by their names
     features: FeatureSpace
     invert: Invert | None  # images -> codes of the space that images are inverted into; None where each is optimised
-
-    @property
-    def steps(self) -> list[float]:
-        return [float(step) for step in self.context.config.explain.steps]
 
     def beginning(self, traversal: Traversal) -> Beginning:
         """Of the space that the traversal is in."""
@@ -140,8 +148,16 @@ def _shown(subject: Subject) -> np.ndarray:
 
 
 def save_series(subject: Subject, explained: Explained, out: Path) -> None:
-    found, chosen = explained.found[0], _shown(subject)
-    some = explained.traversals[0].of(torch.from_numpy(chosen))
+    chosen, label = _shown(subject), subject.label
+    labels = None if label is None else label.values[subject.rows[chosen]]
+    np.savez(out / "series.npz", **series_of(subject, explained, chosen, labels))  # type: ignore[arg-type]
+
+
+def series_of(
+    subject: Inquiry, explained: Explained, chosen: np.ndarray, labels: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """What figures show of some images, by their numbers: `report.explanation.Series`. labels: of these, if known."""
+    found, some = explained.found[0], explained.traversals[0].of(torch.from_numpy(chosen))
     images = [subject.spec.pictures(some.images(torch.full((len(chosen),), step))) for step in subject.steps]
     arrays = {
         "images": np.stack(images, axis=1),
@@ -149,17 +165,17 @@ def save_series(subject: Subject, explained: Explained, out: Path) -> None:
         "predictions": explained.predictions[0][chosen].numpy(),
         "real": subject.spec.pictures(subject.real[chosen]),
         "real_prediction": subject.predictions[chosen].numpy(),
-        "label": np.full(len(chosen), np.nan) if subject.label is None else subject.label.values[subject.rows[chosen]],
+        "label": np.full(len(chosen), np.nan) if labels is None else labels,
         "counterfactual": subject.spec.pictures(some.images(found.step[chosen])),
         "counterfactual_step": found.step[chosen].numpy(),
         "counterfactual_prediction": found.prediction[chosen].numpy(),
         "reached": found.reached[chosen].numpy(),
     }
     arrays |= _saliency(subject, subject.real[chosen])
-    np.savez(out / "series.npz", **arrays)  # type: ignore[arg-type]
+    return arrays
 
 
-def _saliency(subject: Subject, images: Tensor) -> dict[str, np.ndarray]:
+def _saliency(subject: Inquiry, images: Tensor) -> dict[str, np.ndarray]:
     """Maps beside the counterfactuals, as far as the classifier allows: Grad-CAM looks into it, occlusion does not."""
     images, target = images.to(subject.device), subject.target
     maps = {"saliency_occlusion": occlusion(target, images).numpy()}

@@ -49,6 +49,7 @@ from medlat.steps.explained import (
     BY_CATCH,
     Explained,
     FeatureSpace,
+    Inquiry,
     Subject,
     others_of,
     read_others,
@@ -330,7 +331,7 @@ def subject_of(context: Context) -> Subject:
         scale=scale,
         reference=(measured - centre) / scale,
         reference_predictions=reference,
-        others=_others(context, target),
+        others=compared_targets(context, target),
         features=_features(context, fit_rows, (reference > asked.threshold).numpy()),
         invert=_invert(context),
     )
@@ -355,7 +356,7 @@ def _invert(context: Context) -> Invert | None:
     return lambda images: codes_and_noise(method, model, images, encoder, context.device)
 
 
-def _others(context: Context, target: Target) -> dict[str, Target]:
+def compared_targets(context: Context, target: Target) -> dict[str, Target]:
     """What each compared classifier says of the same. Raises UserError where one predicts something else."""
     found = {
         name: target_among(context, classifier_step(name)) for name in builders.compared_classifiers(context.config)
@@ -368,9 +369,13 @@ def _others(context: Context, target: Target) -> dict[str, Target]:
 
 def explained_by(subject: Subject, found: Directions, method: Method) -> Explained:
     """Held-out images moved along directions that a method found, in the space of these."""
-    space = found.space.name
-    codes, _ = real_codes(subject.context, subject.untuned, space, "explained")
-    start = time.monotonic()
+    codes, _ = real_codes(subject.context, subject.untuned, found.space.name, "explained")
+    return explain(subject, found, method, codes)
+
+
+def explain(subject: Inquiry, found: Directions, method: Method, codes: Tensor) -> Explained:
+    """The images, by their codes [N, *shape] in the space of the directions, moved along each that is followed."""
+    space, start = found.space.name, time.monotonic()
     traversals, predictions, shifted, outputs = [], [], [], []
     names, moves = zip(*_moves(subject, found, method, codes), strict=True)
     for move in track(moves, f"explaining by {found.method}", len(moves)):
@@ -383,7 +388,7 @@ def explained_by(subject: Subject, found: Directions, method: Method) -> Explain
     return Explained(traversals, predictions, shifted, list(names), seconds, outputs)
 
 
-def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -> Iterator[tuple[str, Tensor]]:
+def _moves(subject: Inquiry, found: Directions, method: Method, codes: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Each direction that is followed, by name: [N, *shape], one step of it, towards higher predictions.
 
     A supervised method says itself which way. Of the others the direction is taken that goes best with the predictions
@@ -416,7 +421,7 @@ def _moves(subject: Subject, found: Directions, method: Method, codes: Tensor) -
         yield name, (sigma * vector).expand_as(codes)
 
 
-def signs_of(subject: Subject, space: str, vectors: Tensor) -> tuple[Tensor, Tensor]:
+def signs_of(subject: Inquiry, space: str, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Signs [K] by which vectors [K, *shape] raise the predictions of training images, and how strongly [K] they go
     with them.
     """

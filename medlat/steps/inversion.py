@@ -104,7 +104,7 @@ class Inversion(Step):
         space, named = builders.inversion_space(config, model), context.named_classes
         encoder = load_encoder(context.artifacts["encoder"], model, space, device, named)
         settings, method = config.inversion, build.build(config.inversion.method)
-        fit_rows, rows = _spread(parts.train, config.explain.codes), _spread(parts.test, config.explain.images)
+        fit_rows, rows = spread(parts.train, config.explain.codes), spread(parts.test, config.explain.images)
 
         def images(which: np.ndarray, name: str) -> Iterable[Tensor]:
             batches = (opened.fetch(part, spec) for part in in_batches(which, BATCH))
@@ -114,7 +114,7 @@ class Inversion(Step):
         fit = codes_of(builders.fitting_method(config), model, images(fit_rows, "training"), encoder, device)
         table = [_row("before tuning" if method.tunes else _name(settings.method), explained)]
         if method.tunes:
-            model, explained = _tune(config, method, model, opened.fetch(rows, spec), explained, device)
+            model, explained = tune(config, method, model, opened.fetch(rows, spec), explained, device)
             recipe, image, _ = read_generator(context.folder("generator") / TUNED, named)
             save_generator(out / TUNED, model, recipe, image)
             table.append(_row(_name(settings.method), explained))
@@ -135,7 +135,7 @@ class Inversion(Step):
         log.info("inversion: PSNR %.1f dB, %.3f s per image", float(explained.psnr.mean()), explained.seconds)
 
 
-def _tune(
+def tune(
     config: DictConfig, method: Any, model: LatentModel, images: Tensor, before: Inverted, device: torch.device
 ) -> tuple[Any, Inverted]:
     """The tuned generator, and how well its images of the same codes are."""
@@ -145,7 +145,7 @@ def _tune(
     return tuned, compare(tuned, before.codes, builders.inversion_space(config, model), images, seconds)
 
 
-def _spread(rows: np.ndarray, count: int) -> np.ndarray:
+def spread(rows: np.ndarray, count: int) -> np.ndarray:
     """At most `count` rows, evenly spaced, so that many patients are among them."""
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int))]
 

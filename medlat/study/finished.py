@@ -1,5 +1,6 @@
 """A finished run, used again from Python: `run = medlat.load("outputs/NAME/DATE_TIME")`."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,21 +20,26 @@ from medlat.core.digests import DamagedFile, is_whole
 from medlat.core.errors import UserError, did_you_mean
 from medlat.core.files import read_json
 from medlat.core.spaces import PIXELS_AT_ONCE, Directions, ImageSpec, LatentModel, LatentSpace, decode_in_parts
-from medlat.core.store import IMAGES, RECIPE, Artifact
+from medlat.core.store import IMAGES, RECIPE, Artifact, Store
 from medlat.core.tables import read_table
-from medlat.data.image_store import ImageStore
+from medlat.data.given import Given, Prepared, prepare_given
+from medlat.data.image_store import ImageStore, Stored
 from medlat.data.splits import Split
 from medlat.evaluation.traversal import traverse
 from medlat.inversion.encode import own_encoder
 from medlat.inversion.mapping import map_codes, map_directions
 from medlat.steps import builders
 from medlat.steps.classifier import load_black_box
+from medlat.steps.data import Images
 from medlat.steps.inversion import load_encoder
+from medlat.steps.step import Context, Step
 from medlat.study.collect import FAILURE
 from medlat.study.run_directions import Methods
 
 if TYPE_CHECKING:
     from medlat.data.module import ImageData
+    from medlat.report.rendering import Look
+    from medlat.steps.given import Answer
 
 CONFIG, ARTIFACTS, METRICS = "config.yaml", "artifacts.json", "metrics.json"
 ROUNDING = 1e-3  # beyond [-1, 1] that an image may lie
@@ -101,6 +107,13 @@ class Run:
         return self._artifact("generator").path / "generator.safetensors"
 
     @property
+    def look(self) -> "Look":
+        """How the run's figures show images."""
+        from medlat.report.rendering import Look
+
+        return Look(self.context.images.modality, builders.display_window(self.context.config))
+
+    @property
     def image(self) -> ImageSpec:
         """What images are: size, unit, and the physical values of [-1, 1]. `run.image.to_network(values)` makes images
         of physical values, e.g. of HU [N, 1, H, W]; `run.image.to_physical(images)` the other way.
@@ -145,8 +158,51 @@ class Run:
 
         store = ImageStore.open(self._artifact("images").path)
         parts = Split.load(self._artifact("split").path / "split.json")
-        spec = store.spec(builders.intensity_range(self.config))
+        spec = store.spec(builders.intensity_range(self._stored))
         return ImageData(store, parts, spec, augment=builders.augment(self.config))
+
+    @cached_property
+    def _stored(self) -> DictConfig:
+        """The configuration with the image store in the place of the user's files, which may be gone."""
+        found = copy.deepcopy(self.config)
+        stored = f"{Stored.__module__}.{Stored.__name__}"
+        found.data.source = {"_target_": stored, "folder": str(self._artifact("images").path)}
+        return found
+
+    @cached_property
+    def context(self) -> Context:
+        """What the steps of a run are given: of this one, for steps that go on from what it left."""
+        found = Context(self._stored, Store(self.store), source=None)
+        found.device = self.device
+        for name in self.artifacts:
+            found.artifacts[name] = artifact = self._artifact(name)
+            found.identities[name] = (Images() if name == "images" else Step()).identity(artifact)
+        return found
+
+    def read(self, *images: str) -> Prepared:
+        """Images in files, prepared as those of the run: FILE, FILE@SLICE, SLIDE@X,Y or FOLDER each, see
+        `medlat.data.given`. `run.image.to_network(torch.from_numpy(found.images))` is what `explain` takes.
+
+        Raises UserError where one is not there, or the run's data source does not read it.
+        """
+        store, config = self.context.images, self.config
+        return prepare_given(
+            [Given.of(text) for text in images],
+            lambda files: builders.source_of(config, files, store.modality),
+            store,
+            config.data.field_of_view_mm,
+        )
+
+    def explain(self, images: Tensor | np.ndarray) -> "Answer":
+        """Images [N, C, H, W], float in [-1, 1] -> what is found of each: whether it is like the run's, what inversion
+        keeps, and why the classifier says what it says.
+
+        Raises UserError where no image can be put into the latent space. The first call adds to the store what images
+        are held against.
+        """
+        from medlat.steps.given import answer
+
+        return answer(self.context, self._images(images))
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -317,7 +373,7 @@ class Run:
             raise UserError(f"{self.folder}: the run has no {name}{self._failure()}")
         found = self.artifacts[name]
         noted = (read_json(found.path / RECIPE) or {}).get("files")
-        if not noted:
+        if noted is None:
             raise UserError(
                 f"store={self.store}: {found.step}/{found.key} is not there, or was left by an older medlat; the "
                 f"run's own command makes it"

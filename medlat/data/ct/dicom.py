@@ -14,7 +14,7 @@ from medlat.core.ranges import Patterns, Tilt
 from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
 from medlat.data.ct.dicom_headers import CODECS, Found, Frame, codec_missing, quiet, read_header
 from medlat.data.ct.dicom_start import DEFLATED
-from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found
+from medlat.data.ct.dicom_tree import OfFiles, checked_root, fingerprint, listed, nothing_found
 from medlat.data.ct.plausible import size_remarks
 from medlat.data.modality import CT
 from medlat.data.patterns import Picked
@@ -25,7 +25,7 @@ MOST_TIMES_USUAL = 3.0  # that pixels of one series may differ in size: parts of
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
-class CTDicom:
+class CTDicom(OfFiles):
     """Every axial CT slice below a folder: any tree, several patients and series mixed, anything else among them.
 
     root:         the folder; `~` is expanded.

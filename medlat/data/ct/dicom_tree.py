@@ -6,9 +6,11 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 from medlat.core.errors import ArgumentError, UserError, nearest
 from medlat.core.machine import logged_to_a_file
+from medlat.data.modality import Modality
 from medlat.data.patterns import Picked
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,25 @@ KINDS = {
     (0, b"\x89HDF"): "HDF5 file",
     (0, b"\x93NUMPY"): "NumPy file",
 }
+
+
+class OfFiles:
+    """A source that also reads files that are named one by one, wherever they lie (see `SliceSource`).
+
+    alone: arguments of the constructor that speak of files beside the images, and what they are where there are none.
+    """
+
+    alone: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def of_files(cls, files: Sequence[str], modality: Modality, **settings: Any) -> Self:
+        """Of these files and folders alone: absolute paths. modality: of the run's images; settings: of the constructor
+        of their source.
+        """
+        folder = os.path.dirname(os.path.commonpath([*files, os.path.join(files[0], "")]))
+        found: Any = cls(**settings | cls.alone | {"root": folder, "include": None, "exclude": None})
+        found.root, found.picked = "", Picked(files=tuple(files))
+        return found
 
 
 def checked_root(root: str) -> Path:
@@ -95,8 +116,14 @@ def walk(root: Path, skipped: Counter[str] | None = None) -> Iterator[os.DirEntr
 
 
 def listed(root: Path, skipped: Counter[str], picked: Picked) -> list[str]:
-    """The files below the root that are picked, sorted; others are counted."""
+    """The files below the root that are picked, sorted; others are counted. Of files that are named, these alone."""
+    if picked.files:
+        return [path for file in picked.files for path in _files_of(file, skipped)]
     return picked_among(root, sorted(entry.path for entry in walk(root, skipped)), skipped, picked)
+
+
+def _files_of(path: str, skipped: Counter[str]) -> list[str]:
+    return sorted(entry.path for entry in walk(Path(path), skipped)) if os.path.isdir(path) else [path]
 
 
 def picked_among(root: Path, paths: Sequence[str], skipped: Counter[str], picked: Picked) -> list[str]:
@@ -159,4 +186,5 @@ def nothing_found(root: str, expected: str, reasons: Mapping[str, int], hint: st
     """The error for a root without a single slice: what was found there instead, by reason, and what to do."""
     counts = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     found = ", ".join(f"{count} {reason}" for reason, count in counts) or "no files at all"
-    return ArgumentError("root", f"no {expected} below '{root}', found: {found}{hint}")
+    where = f" below '{root}'" if root else ", which the run reads"  # of files that are named
+    return ArgumentError("root", f"no {expected}{where}, found: {found}{hint}")

@@ -4,9 +4,10 @@ import math
 import os
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -48,6 +49,8 @@ class LIDC(CTDicom):
     nodules: read the marks. readers: how many must agree, 1 to 4. include, exclude: which images; marks are read from
     all files.
     """
+
+    alone: ClassVar[Mapping[str, Any]] = {"nodules": False}
 
     def __init__(
         self,

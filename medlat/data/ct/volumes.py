@@ -12,7 +12,7 @@ import numpy as np
 from medlat.core.errors import ArgumentError, UserError, key_in
 from medlat.core.ranges import Finite, Patterns, Positive
 from medlat.data.ct import metaimage, nifti, nrrd
-from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found, other_kind
+from medlat.data.ct.dicom_tree import OfFiles, checked_root, fingerprint, listed, nothing_found, other_kind
 from medlat.data.ct.plausible import LABELS, WHICH, hu_doubt, is_label_map, size_remarks
 from medlat.data.ct.volume import Implausible, Unfit, Volume
 from medlat.data.modality import CT
@@ -25,7 +25,7 @@ VALUES = (".img", ".img.gz", ".raw", ".zraw", ".raw.gz", ".raw.bz2")  # beside a
 LOOKED_AT = 16  # slices of a volume, for what its values are
 
 
-class CTVolumes:
+class CTVolumes(OfFiles):
     """Every slice of the CT volumes below a folder, at any depth: NIfTI (`.nii`, `.nii.gz`, `.hdr` with `.img`),
     MetaImage (`.mha`, `.mhd`) and NRRD (`.nrrd`, `.nhdr`).
 

@@ -5,16 +5,17 @@ import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError
 from medlat.core.ranges import Positive
 from medlat.data.ct.dicom_tree import checked_root, fingerprint, nothing_found, walk
-from medlat.data.modality import HISTOLOGY
+from medlat.data.modality import HISTOLOGY, Modality
+from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice, check_installed
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class PatchCamelyon:
             raise ArgumentError("mpp", "expected more than 0 micrometres per pixel, e.g. 0.972", mpp)
         check_installed("h5py", "h5py")
         self.root, self.folder, self.mpp = root, checked_root(root), mpp
+
+    @classmethod
+    def of_files(cls, files: Sequence[str], modality: Modality, mpp: float = 0.972, **_: Any) -> ImageFolder:
+        """Tiles as pictures."""
+        return ImageFolder.of_files(files, modality, root="", mpp=mpp)
 
     def fingerprint(self) -> str:
         """sha256 over path below the root, size and time of change of every file."""

@@ -4,17 +4,17 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from medlat.core.errors import ArgumentError, key_in
+from medlat.core.errors import ArgumentError, UserError, key_in
 from medlat.core.randomness import derive_seed
 from medlat.core.ranges import Count, Patterns, Positive, PositiveShare, Seed, Share, Width
-from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found, walk
+from medlat.data.ct.dicom_tree import OfFiles, checked_root, fingerprint, listed, nothing_found, walk
 from medlat.data.histology.asap import AsapAnnotation
 from medlat.data.histology.slide_files import (
     LIKELY_MPP,
@@ -85,7 +85,7 @@ class NoMpp(NamedTuple):
     power: float | None
 
 
-class Slides:
+class Slides(OfFiles):
     """Square tiles of the tissue on every whole slide below a folder.
 
     root:         the folder; `~` is expanded. Every file that OpenSlide knows, whatever its name; `*_mask.tif` are no
@@ -116,6 +116,7 @@ class Slides:
     """
 
     modality = HISTOLOGY
+    alone: ClassVar[Mapping[str, Any]] = {"annotations": None, "mpp_table": None}
 
     def __init__(
         self,
@@ -211,6 +212,29 @@ class Slides:
                 slide = None  # after an error OpenSlide reads nothing more from an open slide
         if slide is not None:
             slide.close()
+
+    def tile_at(self, path: str, x: int, y: int) -> Chunk:
+        """The tile whose upper left corner is the pixel x, y of a slide's finest level.
+
+        Raises UserError, without the path, where the file is no slide, the tile does not lie on it, or nothing says
+        how large its pixels are.
+        """
+        from openslide import OpenSlide, OpenSlideError
+
+        try:
+            with OpenSlide(path) as slide:
+                reason, own, (width, height) = problem(slide, path), own_mpp(slide) or self.slide_mpp, slide.dimensions
+        except (OpenSlideError, OSError, ValueError, ArithmeticError) as error:
+            raise UserError("no slide that OpenSlide can read") from error
+        if reason or own is None:
+            raise UserError(reason or "does not say its micrometres per pixel, and neither does the run's slide_mpp")
+        side = max(1, round(self.tile_px * self.mpp / own))
+        if not (0 <= x <= width - side + 1 and 0 <= y <= height - side + 1):
+            raise UserError(
+                f"a tile of {side} pixels at {x},{y} does not lie on the slide; expected up to "
+                f"{max(0, width - side)},{max(0, height - side)}"
+            )
+        return Chunk("", (Tile(path, x, y, side),), {"position_mm": np.zeros(1)}, known=False)
 
     def _jobs(self, slides: list[str], skipped: Counter[str], scan: Scan) -> list[Job]:
         """What is done with each slide. Raises UserError where an annotation is malformed or none has a slide, where a

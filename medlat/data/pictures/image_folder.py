@@ -5,15 +5,15 @@ import logging
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from medlat.core.errors import ArgumentError, ConfigErrors, UserError, key_in
 from medlat.core.ranges import Finite, Patterns, Positive
 from medlat.data.ct.dicom_start import SUFFIXES
-from medlat.data.ct.dicom_tree import checked_root, fingerprint, listed, nothing_found
+from medlat.data.ct.dicom_tree import OfFiles, checked_root, fingerprint, listed, nothing_found
 from medlat.data.ct.plausible import LABELS, WHICH
 from medlat.data.modality import HISTOLOGY, RADIOGRAPH
 from medlat.data.patterns import Picked
@@ -32,7 +32,7 @@ CHUNK = 32  # pictures one worker reads in one go
 MOST_INVERTED = 0.4  # share of a set above which nobody can tell which ones are
 
 
-class ImageFolder:
+class ImageFolder(OfFiles):
     """Pictures (PNG, JPEG, TIFF, BMP, DICOM) below a folder, of at most 8192² pixels: those that a CSV lists, one row
     each, or all.
 
@@ -63,6 +63,8 @@ class ImageFolder:
     says which files are images. Raises UserError where an argument is wrong; the CSV is checked by `scan`, which names
     all that is wrong with it.
     """
+
+    alone: ClassVar[Mapping[str, Any]] = {"labels": None, "split_column": None}
 
     def __init__(
         self,
@@ -144,7 +146,8 @@ class ImageFolder:
             names, value_of = self._values(pictures)
             scan.classes = {self.label_column: names} if names else {}
         named = {one.path for one in pictures if one.named_after is not None}
-        check_levels(self, [one.path for one in pictures], parallel_map, named)
+        if not self.picked.files:  # few files say little of the range that all of the others fill
+            check_levels(self, [one.path for one in pictures], parallel_map, named)
         groups: defaultdict[str, list[Picture]] = defaultdict(list)
         for one in pictures:
             groups[one.group].append(one)

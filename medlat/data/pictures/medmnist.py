@@ -5,15 +5,16 @@ import logging
 import math
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError, did_you_mean
 from medlat.data.modality import GREY, HISTOLOGY, Modality
+from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.data.unpacked import unpacked
 
@@ -66,6 +67,11 @@ class MedMNIST:
         if not os.path.exists(self.file):
             there = _archives(self.file.parent)
             raise ArgumentError("path", f"there is no file '{path}'{did_you_mean(self.file.name, there)}")
+
+    @classmethod
+    def of_files(cls, files: Sequence[str], modality: Modality, **_: Any) -> ImageFolder:
+        """Pictures, in colour or grey as the images of the run."""
+        return ImageFolder.of_files(files, modality, root="", colour=modality.colour, mpp=1000.0 * ONE_MM[0])
 
     @cached_property
     def modality(self) -> Modality:

@@ -4,14 +4,15 @@ It stands in for data where none is at hand, and lets one check what a direction
 anatomy by eye, not by any atlas: never report it as data of patients.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError, did_you_mean
 from medlat.core.ranges import Count, NotNegative, Positive, Seed, ShareBelowOne, Span, Width
-from medlat.data.modality import CT
+from medlat.data.ct.dicom import CTDicom
+from medlat.data.modality import CT, Modality
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.phantoms.ct.anatomy import Scene, paint_thorax
 from medlat.phantoms.ct.canvas import Canvas, Tissue
@@ -196,6 +197,11 @@ class CTPhantom:
         self.draws, self.correlated = Draws(margin, correlation), NAMES if correlated == "all" else HABITUS
         self.patients, self.slices_per_patient, self.size = patients, slices_per_patient, size
         self.field_of_view_mm, self.noise_hu, self.seed = float(field_of_view_mm), float(noise_hu), seed
+
+    @classmethod
+    def of_files(cls, files: Sequence[str], modality: Modality, **_: Any) -> CTDicom:
+        """Slices as DICOM, which the phantom is exported to (`medlat.phantoms.ct.export`)."""
+        return CTDicom.of_files(files, modality, root="")
 
     def fingerprint(self) -> str:
         """The renderer's version: all else is in the arguments."""

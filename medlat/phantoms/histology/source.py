@@ -4,14 +4,15 @@ It stands in for data where none is at hand, and lets one check what a direction
 eye, not of any organ: never report it as data of patients.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from medlat.core.errors import ArgumentError, UserError, did_you_mean
 from medlat.core.ranges import Count, Positive, Seed, ShareBelowOne, Width
-from medlat.data.modality import HISTOLOGY
+from medlat.data.modality import HISTOLOGY, Modality
+from medlat.data.pictures.image_folder import ImageFolder
 from medlat.data.source import Chunk, Damaged, ParallelMap, Scan, Slice
 from medlat.phantoms.factors import Draws, Factor, Margin
 from medlat.phantoms.histology.paint import Rendering, Tissue, paint
@@ -103,6 +104,11 @@ class HistologyPhantom:
             raise ArgumentError("mpp", f"{mpp}, expected µm a pixel from 0.1 to 4, where nuclei can be seen")
         self.patients, self.slices_per_patient, self.size = patients, slices_per_patient, size
         self.mpp, self.seed, self.draws = float(mpp), seed, Draws(margin, correlation)
+
+    @classmethod
+    def of_files(cls, files: Sequence[str], modality: Modality, mpp: float = 1.0, **_: Any) -> ImageFolder:
+        """Tiles as pictures."""
+        return ImageFolder.of_files(files, modality, root="", mpp=mpp)
 
     def fingerprint(self) -> str:
         """The renderer's version: all else is in the arguments."""

@@ -1,0 +1,124 @@
+"""Why this image? A finished run, asked of images that it has not seen: `medlat explain RUN IMAGE [IMAGE ...]`.
+
+RUN is the folder of a finished run. IMAGE is a file as the run's data were (DICOM, NIfTI, a picture, ...), FILE@K for
+the K-th slice of a volume from the feet, from 0, SLIDE@X,Y for a tile of a slide by its upper left corner, or a folder.
+Leaves a page, index.html, explanation.json and a PNG for each image in the folder explain/.
+
+  --out DIR     another folder for what is left
+  --store DIR   where the run's artifacts lie, if they were moved
+  --device NAME where networks compute, e.g. cuda
+
+Ends with 2 where an image is not there or is none that the run reads. In a folder such files are left out and counted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from medlat.core.errors import UserError, did_you_mean
+from medlat.core.files import writing
+from medlat.core.machine import logged_to_a_file
+from medlat.core.terminal import complain, printable
+
+OPTIONS = ("--out", "--store", "--device")
+RESULT = "explanation.json"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Explain what is named; returns the exit code."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(__doc__.strip())
+        return 0 if arguments else 2
+    try:
+        places, options = _parsed(arguments)
+        out = Path(options.get("--out", "explain")).expanduser()
+        explain(places[0], places[1:], out, options.get("--store"), options.get("--device", "cpu"))
+    except UserError as error:
+        complain(error)
+        return 2
+    return 0
+
+
+def explain(run: str, images: Sequence[str], out: Path, store: str | None = None, device: str = "cpu") -> None:
+    """See the module. Raises UserError where something of it cannot be done."""
+    import torch
+
+    from medlat.study.finished import load
+
+    _check_out(out, images)
+    found = load(run, store, _device(device))
+    try:
+        prepared = found.read(*images)
+    except UserError as error:
+        error.noted = {  # type: ignore[attr-defined]
+            "error": "UserError", "where": "in the images",
+            "reason": "not kept, as it may name patients' files; on a terminal it is said",
+        }  # fmt: skip
+        raise
+    answer = found.explain(found.image.to_network(torch.from_numpy(prepared.images)))
+    from medlat.report.given import name_of, write_given
+
+    with writing("--out", out):
+        _clear(out)
+        about = {"run": str(found.config.name), "images": str(len(prepared.images))}
+        warnings = [f"Left out: {count} x {reason}." for reason, count in prepared.left_out.items()]
+        told = write_given(answer, prepared.notes, found.look, about, warnings, out)
+    for warning in warnings:
+        print(warning)
+    for number, (name, sentence) in enumerate(zip(prepared.names, told, strict=True)):
+        shown = "" if logged_to_a_file() else f" {printable(name)}:"
+        print(f"{name_of(number)}{shown} {sentence}")
+    print(f"{out / 'index.html'}: written")
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Run and images, and the options' values."""
+    places, options, rest = list[str](), dict[str, str](), iter(arguments)
+    for text in rest:
+        name, _, value = text.partition("=")
+        if not text.startswith("--"):
+            places.append(text)
+        elif name not in OPTIONS:
+            raise UserError(f"{name}: no such option{did_you_mean(name, OPTIONS)}")
+        else:
+            options[name] = value or next(rest, "")
+            if not options[name]:
+                raise UserError(f"{name}: without a value; expected {name} {name[2:].upper()}")
+    if len(places) < 2:
+        raise UserError(f"medlat explain: found {len(places)} of RUN and IMAGE; expected a run and at least one image")
+    return places, options
+
+
+def _device(name: str) -> str:
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device={name}: not there; expected cpu, or cuda where there is a GPU") from error
+    return name
+
+
+def _check_out(out: Path, images: Sequence[str]) -> None:
+    """Raises UserError where something else lies in the folder, or it lies among the images."""
+    whole = Path(os.path.abspath(out))
+    for text in images:
+        folder = Path(os.path.abspath(os.path.expanduser(text)))
+        if folder.is_dir() and whole.is_relative_to(folder):
+            raise UserError(f"--out={out}: it lies among the images; expected a folder elsewhere")
+    if out.is_dir() and any(out.iterdir()) and not (out / RESULT).is_file():
+        raise UserError(f"--out={out}: other files lie there; expected a new folder, or one of `medlat explain`")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out={out}: a file; expected a folder")
+
+
+def _clear(out: Path) -> None:
+    """Nothing of an earlier call stays beside what is written now."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in [*out.glob("[0-9][0-9]*.png"), out / "index.html", out / RESULT]:
+        path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
