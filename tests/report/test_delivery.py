@@ -19,7 +19,7 @@ def drawn(tmp_path_factory):
         evaluation=found, fidelity=found, semantics={name: found / name for name in ("linear", "random")},
         curves=[], grids={}, controls=["random"],
         measurements=[("heart", "mm", None)], look=made.LOOKS["HU"], directions=2, gifs=1, active_kl=0.1,
-        title="Why", run={}, pdf=False, account=[("damaged", 12, "truncated"), ("copy", 3, "stands later too")],
+        about="Run x.", run={}, pdf=False, account=[("damaged", 12, "truncated"), ("copy", 3, "stands later too")],
     )  # fmt: skip
     compile_report(inputs, folder)
     return folder
@@ -42,7 +42,7 @@ def test_a_page_says_what_was_run_though_it_was_drawn_before(drawn, tmp_path):
 
 def test_the_page_has_the_account_of_the_data(drawn):
     page = (drawn / "report" / "index.html").read_text()
-    section = page[page.index("<h2>Data</h2>") :]
+    section = page[page.index("<h2>Which images?</h2>") :]
     rows = re.findall(r"<td[^>]*>([^<]*)</td>", section[: section.index("</section>")])
     assert rows == ["damaged", "12", "truncated", "copy", "3", "stands later too"]
 

@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from medlat.core.errors import UserError
-from medlat.steps.classifier import _biased, permuted
+from medlat.steps.classifier import _biased, in_words, permuted
 from medlat.steps.labels import Label, label_of
 
 
@@ -160,3 +161,8 @@ def test_permuted_labels_know_nothing_of_the_true_ones():
 def test_permuted_labels_of_unequal_groups_are_the_same_labels(rng):
     groups, values = rng.integers(0, 7, 100), rng.integers(0, 3, 100)
     assert sorted(permuted(values, groups, 0)) == sorted(values)
+
+
+def test_numbers_are_told_in_words():
+    numbers = {"auc": 0.8594, "auc_low": 0.8352, "auc_high": 0.8811, "f1": 0.5, "f1_low": math.nan, "f1_high": math.nan}
+    assert in_words(numbers) == "auc 0.86 [0.84, 0.88], f1 0.50"
