@@ -24,7 +24,7 @@ from medlat.phantoms.ct.source import CTPhantom
 
 LEFT = [
     *("config.yaml", "environment.json", "artifacts.json", "metrics.json", "metrics.jsonl", "wandb"),
-    *("directions.safetensors", "semantics.csv", "report/index.html"),
+    *("directions.safetensors", "semantics.csv", "report/index.html", "model_card.md"),
     *(f"figures/traversal_sefa.{kind}" for kind in ("png", "pdf", "csv")),
     *(f"figures/{name}.png" for name in ("difference_sefa", "semantics_factors", "training_curves", "samples")),
     *(

@@ -178,3 +178,21 @@ def _text(row: Candidate, signs: Mapping[str, str]) -> str:
     unit = unit if unit in ("", "°", "%") else f" {unit}"
     effect = f"{row.effect:+.2g}".replace("-", "\u2212")
     return f"{row.measurement.replace('_', ' ')} {effect}{unit}/σ"
+
+
+def verdict(names: Sequence[Mapping[str, str]], main: str, controls: Sequence[str]) -> str:
+    """The finding, of names only. names: rows of names.csv."""
+    by_method = {m: [r for r in names if r["method"] == m] for m in dict.fromkeys(r["method"] for r in names)}
+    own = by_method[main]
+    named = [row["name"] for row in own if row["name"] != UNNAMED]
+    if not named:
+        text = f"What is measured here explains none of the {len(own)} {main} directions; look at the pictures."
+    else:
+        text = f"Of {len(own)} {main} directions {len(named)} can be named: {'; '.join(named)}."
+    beside = [
+        f"{sum(row['name'] != UNNAMED for row in rows)} of {len(rows)} {method}"
+        + (" (control)" if method in controls else "")
+        for method, rows in by_method.items()
+        if method != main
+    ]
+    return text + (f" Beside it: {', '.join(beside)}." if beside else "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medlat.evaluation.naming import UNNAMED
+from medlat.evaluation.naming import UNNAMED, verdict
 from medlat.evaluation.semantics import read_semantics
 from medlat.report import anatomy, charts, gif, heatmap
 from medlat.report.delivery import pictures_in
@@ -147,24 +147,6 @@ def describe(rows: Sequence[Mapping[str, Any]]) -> str:
     interval = f" [{number(best['effect_low'], 2)}, {number(best['effect_high'], 2)}]" if sure else ""
     name = best["measurement"].replace("_", " ")
     return f"most of all {name}: {change}/σ{interval}, R² {best['r2']:.2f}, purity {best['share']:.2f}"
-
-
-def verdict(names: Sequence[Mapping[str, Any]], main: str, controls: Sequence[str]) -> str:
-    """The finding, of names only. names: rows of names.csv."""
-    by_method = {m: [r for r in names if r["method"] == m] for m in in_order(r["method"] for r in names)}
-    own = by_method[main]
-    named = [row["name"] for row in own if row["name"] != UNNAMED]
-    if not named:
-        text = f"What is measured here explains none of the {len(own)} {main} directions; look at the pictures."
-    else:
-        text = f"Of {len(own)} {main} directions {len(named)} can be named: {'; '.join(named)}."
-    beside = [
-        f"{sum(row['name'] != UNNAMED for row in rows)} of {len(rows)} {method}"
-        + (" (control)" if method in controls else "")
-        for method, rows in by_method.items()
-        if method != main
-    ]
-    return text + (f" Beside it: {', '.join(beside)}." if beside else "")
 
 
 def _first_look(work: _Work, traversals: Mapping[str, Any], names: Sequence[Mapping[str, Any]]) -> Picture:

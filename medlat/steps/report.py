@@ -11,16 +11,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 import medlat
-from medlat.core.files import copy_whole
+from medlat.config.build import plain
+from medlat.core.files import copy_whole, write_whole
 from medlat.core.records import read_records
 from medlat.core.statistics import FEWEST_GROUPS
 from medlat.core.store import Recipe, hash_of
+from medlat.core.tables import read_table
 from medlat.data.account import Line, account_of
 from medlat.evaluation import copying
+from medlat.evaluation.naming import verdict
 from medlat.generators.gan.collapse import COLLAPSED
+from medlat.report.card import Card
 from medlat.report.delivery import deliver, leave_no_page
 from medlat.report.rendering import Look
 from medlat.steps import builders
@@ -96,6 +101,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
         )
         compile_report(inputs, out)
 
+    write_whole(folder / "model_card.md", _card(context, folder, asked["warnings"], environment, info).text())
     if config.report.page:
         inputs = {name: artifact.key for name, artifact in context.artifacts.items()}
         recipe = Recipe("report", asked | {"window": list(window)}, inputs, {"code": code()})
@@ -109,6 +115,36 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
         if (folder / f"{table}.csv").exists():
             tracker.table(table, _table(folder / f"{table}.csv"))
     tracker.artifact(f"{config.name}-directions", "directions", folder / "directions.safetensors")
+
+
+def _card(
+    context: Context, folder: Path, warnings: Sequence[str], environment: Mapping[str, Any], info: Mapping[str, Any]
+) -> Card:
+    """The model card, of what the steps left and the run's folder holds."""
+    config, names, patient = context.config, read_table(folder / "names.csv"), context.images.patient
+    own = [row for row in names if row["method"] == context.main.name]
+    split = context.split
+    parts = {"training": split.train, "validation": split.validation, "held out": split.test}
+    numbers = {**read_numbers(context.folder("fidelity") / "metrics.json")}
+    finding = verdict(names, context.main.name, [m.name for m in context.methods if m.role == "control"])
+    if "explanation" in context.artifacts:
+        finding = _json(context.folder("explanation") / "explanation.json")["sentence"]
+        numbers |= {f"classifier/{k}": v for k, v in _json(context.folder("classifier") / "quality.json").items()}
+    return Card(
+        name=config.name,
+        finding=finding,
+        warnings=warnings,
+        network=network if isinstance(network := plain(config.generator).get("network"), dict) else {},
+        noun=info["modality"]["noun"],
+        kind=info["modality"]["name"],
+        size=context.spec.height,
+        images=info["slices"],
+        groups=len(info["patients"]),
+        parts={part: (len(rows), len(np.unique(patient[rows]))) for part, rows in parts.items()},
+        directions=own,
+        numbers=numbers,
+        facts=_run_facts(environment, info),
+    )
 
 
 @cache

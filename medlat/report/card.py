@@ -1,0 +1,90 @@
+"""The model card of a run: what was trained on what, how well it holds, and what it is not for (Mitchell et al. 2019,
+arXiv 1810.03993; the headings of CLAIM 2024 that a run can answer). No patient is named in it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medlat.evaluation.naming import UNNAMED
+
+MEASURED = {  # keys of metrics.json -> what is said of them; a floor or interval beside it is told too
+    "reconstruction/psnr": "PSNR of held-out images as they come back (dB, range 2)",
+    "reconstruction/ms_ssim": "MS-SSIM of the same",
+    "distance/fd_measurements": "Fréchet distance of samples over measurements",
+    "distance/fid_factors": "FID of samples, features of the known factors",
+    "distance/fid_labels": "FID of samples, features of the labels",
+    "copying/pixels_share": "share of samples that copy a training image, by pixels",
+    "copying/measurements_share": "the same, by measurements",
+    "classifier/auc": "AUC of the explained classifier on held-out images",
+    "classifier/accuracy": "its accuracy",
+    "classifier/ece": "its calibration error",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """name: of the run. finding: what its page opens with. warnings: what stands there. network: the generator's class
+    and settings. images: what one is called, how many there are, of how many groups, and of these in each part.
+    directions: rows of names.csv; numbers: of metrics.json; facts: what was run, as on the page.
+    """
+
+    name: str
+    finding: str
+    warnings: Sequence[str]
+    network: Mapping[str, Any]
+    noun: str
+    kind: str
+    size: int
+    images: int
+    groups: int
+    parts: Mapping[str, tuple[int, int]]
+    directions: Sequence[Mapping[str, str]]
+    numbers: Mapping[str, float]
+    facts: Mapping[str, str]
+
+    def text(self) -> str:
+        """In Markdown."""
+        settings = ", ".join(f"{key} {value}" for key, value in self.network.items() if key != "_target_")
+        model = f"`{self.network['_target_']}`: {settings}." if self.network else "Brought; see `config.yaml`."
+        parts = "; ".join(f"{name} {n:,} of {groups:,} groups" for name, (n, groups) in self.parts.items())
+        named = [row for row in self.directions if row["name"] != UNNAMED]
+        blocks = [
+            f"# Model card: {self.name}",
+            self.finding,
+            *(f"> {warning}" for warning in self.warnings),
+            "## Model",
+            model,
+            "## Data",
+            f"{self.images:,} {self.noun}s ({self.kind}, {self.size} x {self.size} pixels) of {self.groups:,} groups "
+            f"(patients, where the data name them), which never cross the split: {parts}.",
+            "## What was measured",
+            "\n".join(self._measured()) or "Nothing.",
+            "## Directions",
+            "\n".join(f"- {row['direction']}: {row['name']} (p {float(row['p']):.2g})" for row in named)
+            or f"None of {len(self.directions)} has a name.",
+            "## What it is not for",
+            "Research only: neither diagnosis nor any decision about a patient. What moves with a prediction is what "
+            "the generator draws, and no proof of what the classifier uses; what it cannot draw is not seen. "
+            "Numbers are of this data's held-out groups, and say nothing of another scanner, hospital or population.",
+            "## What was run",
+            "\n".join(f"- {key}: {value}" for key, value in self.facts.items()),
+        ]
+        return "\n\n".join(blocks) + "\n"
+
+    def _measured(self) -> list[str]:
+        found = []
+        for key, what in MEASURED.items():
+            value, low, high, floor = (
+                self.numbers.get(f"{key}{end}", math.nan) for end in ("", "_low", "_high", "_floor")
+            )
+            if math.isfinite(value):
+                interval = f" [{_number(low)}, {_number(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
+                beside = f", of two halves of the real ones {_number(floor)}" if math.isfinite(floor) else ""
+                found.append(f"- {what}: {_number(value)}{interval}{beside}")
+        return found
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
