@@ -116,7 +116,8 @@ class Found:
                 f"{self.kind}."
             )
         if self.is_open:
-            return f"Farther from the run's training {nouns} than all {beside}: they are too few to say more."
+            whole = f"all {self.held_out} held-out {nouns} (p = {self.p:.2g})"
+            return f"Farther from the run's training {nouns} than {whole}: they are too few to say more."
         return f"Like the run's {nouns}: nearer to its training {nouns} than {self.held_out - self.nearer} of " + (
             f"{self.held_out} held-out ones (p = {self.p:.2g})."
         )
