@@ -186,14 +186,15 @@ def _measured(answer: Answer, index: int) -> list[Table]:
             [_name(row), *(with_unit(number(row[key]), row["unit"]) for key in ("image", "inverted"))] for row in rows
         ]
         return [Table("Measured", ["", "image", "inverted"], lines)]
-    lines = []
+    lines = list[list[Any]]()
     for row in rows:
         ends = [with_unit(number(row[key]), row["unit"]) for key in ("inverted", "counterfactual")]
         change = Cell(number(row["change_in_sd"], 2, sign=True), row["change_in_sd"])
         effect = with_unit(number(row["run_effect"], 2, sign=True), row["unit"])
         if math.isfinite(row["run_effect_low"]):
             effect += f" [{number(row['run_effect_low'], 2)}, {number(row['run_effect_high'], 2)}]"
-        lines.append([_name(row), *ends, change, effect])
+        line: list[Any] = [_name(row), *ends, change, effect]
+        lines.append(line)
     why = answer.run.get("why", "")
     note = (
         "Change: in standard deviations over real images. The run: effect for each σ of the same direction over "
