@@ -16,7 +16,7 @@ from medlat.core.errors import ArgumentError, UserError, nearest
 from medlat.core.machine import logged_to_a_file
 from medlat.data.image_store import ImageStore, on_grid
 from medlat.data.resample import ToGrid
-from medlat.data.source import Chunk, Damaged, Remark, Scan, Slice
+from medlat.data.source import Chunk, Scan, Slice
 
 MOST = 100  # images that are explained together
 COMPARED = 1000  # images of the run that show what the others look like
@@ -90,7 +90,9 @@ def _read(one: Given, source: Any, grid: ToGrid, found: Prepared) -> Iterator[tu
     """Each image of what is named, with its item and notes; what a folder loses is counted."""
     scan, alone = _scan(one, source), not os.path.isdir(one.path)
     read = 0
-    for reason, path in [(each.reason, each.path) for each in (*scan.damaged, *scan.remarks) if not _is_kept(each)]:
+    left = [(each.reason, each.path) for each in scan.damaged]
+    left += [(each.reason, each.path) for each in scan.remarks if not each.kept]
+    for reason, path in left:
         _lose(one, found, reason, path, alone)
     found.left_out.update(scan.skipped)
     for chunk, wanted in _wanted(one, source, scan):
@@ -145,10 +147,6 @@ def _wanted(one: Given, source: Any, scan: Scan) -> Iterator[tuple[Chunk, Any]]:
         raise UserError(f"{one.text}: it holds {len(items)} slice{'s' * (len(items) > 1)}; expected {last}")
     if items:
         yield items[number]
-
-
-def _is_kept(one: Damaged | Remark) -> bool:
-    return isinstance(one, Remark) and one.kept
 
 
 def _lose(one: Given, found: Prepared, reason: str, path: str, alone: bool) -> None:

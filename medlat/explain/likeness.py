@@ -44,14 +44,12 @@ class Likeness:
     @classmethod
     def fit(cls, train: Tensor, held_out: Tensor) -> Self:
         """From training images and held-out ones, both [N, C, H, W] in [-1, 1], at least one of each."""
-        parts = []
-        for features, most in ((layouts(train), MOST_AXES), (textures(train), None)):
-            parts += [_whitening(features, most), features.mean(axis=0)]
-        unscaled = cls(*parts, np.zeros(2), np.ones(2), np.zeros(0))
-        found = unscaled.distances(held_out)
+        layout, texture = layouts(train), textures(train)
+        axes = (_whitening(layout, MOST_AXES), layout.mean(axis=0), _whitening(texture, None), texture.mean(axis=0))
+        found = cls(*axes, middle=np.zeros(2), reach=np.ones(2), held_out=np.zeros(0)).distances(held_out)
         middle = np.median(found, axis=0)
         reach = np.maximum(np.quantile(found, KEPT, axis=0) - middle, 1e-3)
-        return cls(*parts, middle, reach, np.sort(((found - middle) / reach).max(axis=1)))
+        return cls(*axes, middle, reach, np.sort(((found - middle) / reach).max(axis=1)))
 
     def distances(self, images: Tensor) -> np.ndarray:
         """[N, 2]: of the layout and of the texture, counted from the middle of held-out images."""
@@ -116,7 +114,8 @@ class Found:
                 f"{self.kind}."
             )
         if self.is_open:
-            return f"Farther from the run's training {nouns} than all {beside}: they are too few to say more."
+            whole = f"all {self.held_out} held-out {nouns} (p = {self.p:.2g})"
+            return f"Farther from the run's training {nouns} than {whole}: they are too few to say more."
         return f"Like the run's {nouns}: nearer to its training {nouns} than {self.held_out - self.nearer} of " + (
             f"{self.held_out} held-out ones (p = {self.p:.2g})."
         )

@@ -169,7 +169,7 @@ def single_figure(series: Series, index: int, question: Question, look: Look) ->
     below them where saliency maps look.
     """
     maps = [name for name in SALIENCY if name in series.saliency]
-    figure, axes = tile_grid(2 if maps else 1, 4, look.size(series.real), left=0.05, top=0.2, under=0.42, largest=0.95)
+    figure, axes = tile_grid(2 if maps else 1, 4, look.size(series.real), left=0.05, top=0.2, under=0.42, largest=0.8)
     line, limits, change = axes[0], series.limits(question), series.change(look)[index]
     inverted, limit = series.images[index, series.zero], symmetric_limit(change)
     pictures = (series.real[index], inverted, series.counterfactual[index])
@@ -185,7 +185,9 @@ def single_figure(series: Series, index: int, question: Question, look: Look) ->
     for titled, texts in ((line, names), (axes[-1], [SALIENCY[name] for name in maps] if maps else ())):
         for axis, text in zip(titled, texts, strict=False):
             axis.set_title(text, fontsize=7, pad=3, color=VERMILION if text == "not reached" else INK)
-    _strip_bars(figure, question, look, limit, limits, bool(maps))
+    if not look.colour:
+        window_bar(figure, look, (0, 2))
+    change_bar(figure, limit, f"change, {look.change_unit}", (1, 2))
     return figure
 
 

@@ -94,7 +94,9 @@ def said(answer: Answer, number: int) -> str:
     if isinstance(single, SingleExplained):
         assert answer.question is not None
         moved, text = single.counterfactual, answer.question.text
-        parts.append(f"The classifier gives {answer.question.axis} {text(single.prediction)}.")
+        target, value = answer.question.target, text(single.prediction)
+        probable = f"The classifier gives {target} a probability of {value}."
+        parts.append(probable if answer.question.probability else f"The classifier predicts {target} {value}.")
         if moved.reached:
             parts.append(f"Moved by {number_of(moved.step)}σ, the inverted image gets {text(moved.prediction)}.")
         doubts = ([] if likeness.is_like else ["the image is none that the run knows"]) + doubts
@@ -134,11 +136,14 @@ def _section(answer: Answer, index: int, notes: Sequence[str], told: str, look: 
     text += "".join(f"\n\nOf this file: {note}." for note in notes)
     if answer.series is None or answer.question is None:
         figure = inverted_figure(answer.real[index], answer.inverted[index], look)
-        title = "Original, and what inversion keeps"
+        title, caption = "Original, and what inversion keeps", ""
     else:
         figure = single_figure(series_from(answer.series), index, answer.question, look)
         title = "Original, inverted, counterfactual"
-    picture = Picture.saved(figures.save(figure, name), title)
+        caption = (
+            "Under each its prediction, with the threshold as a mark. Saliency of the original: red for, blue against."
+        )
+    picture = Picture.saved(figures.save(figure, name), title, caption)
     return Section(f"Image {name}", text, [picture], [_known(answer, index), *_measured(answer, index)])
 
 
@@ -181,14 +186,15 @@ def _measured(answer: Answer, index: int) -> list[Table]:
             [_name(row), *(with_unit(number(row[key]), row["unit"]) for key in ("image", "inverted"))] for row in rows
         ]
         return [Table("Measured", ["", "image", "inverted"], lines)]
-    lines = []
+    lines = list[list[Any]]()
     for row in rows:
         ends = [with_unit(number(row[key]), row["unit"]) for key in ("inverted", "counterfactual")]
         change = Cell(number(row["change_in_sd"], 2, sign=True), row["change_in_sd"])
         effect = with_unit(number(row["run_effect"], 2, sign=True), row["unit"])
         if math.isfinite(row["run_effect_low"]):
             effect += f" [{number(row['run_effect_low'], 2)}, {number(row['run_effect_high'], 2)}]"
-        lines.append([_name(row), *ends, change, effect])
+        line: list[Any] = [_name(row), *ends, change, effect]
+        lines.append(line)
     why = answer.run.get("why", "")
     note = (
         "Change: in standard deviations over real images. The run: effect for each σ of the same direction over "

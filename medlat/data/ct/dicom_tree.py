@@ -50,7 +50,7 @@ class OfFiles:
         of their source.
         """
         folder = os.path.dirname(os.path.commonpath([*files, os.path.join(files[0], "")]))
-        found: Any = cls(**settings | cls.alone | {"root": folder, "include": None, "exclude": None})
+        found: Any = cls(**{**settings, **cls.alone, "root": folder, "include": None, "exclude": None})
         found.root, found.picked = "", Picked(files=tuple(files))
         return found
 
