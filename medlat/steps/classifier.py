@@ -77,6 +77,9 @@ class Classifier(Step):
             found: list[BlackBox] = [own_classifier(config, spec, context.store.root)]
         else:
             found = [self._train(context, config, label, (out / file).parent) for file in files_of(config, self.name)]
+        if "classifier" in context.artifacts and self.name.startswith("classifier/"):  # before a generator is trained
+            with naming(config.explain):
+                self._refuse_other(context, target_of(found[0], config.explain.target))
         numbers = {} if label is None else self._quality(context, config, found, label, out)
         if builders.is_own_classifier(config):
             numbers |= foretell(config, found[0])
@@ -84,6 +87,13 @@ class Classifier(Step):
         if numbers:
             shown = {name: round(value, 3) for name, value in numbers.items()}
             log.info("%s: %s on held-out patients", SAID.get(self.name, self.name), shown)
+
+    def _refuse_other(self, context: Context, target: Target) -> None:
+        """Raises UserError where a compared classifier predicts something else than the one that is explained."""
+        main = load_target(context.config, context.artifacts["classifier"], context.spec)
+        if (target.name, target.is_probability) != (main.name, main.is_probability):
+            key = self.name.replace("classifier/", "compared.")
+            raise UserError(f"{key}: it predicts {target.name}, expected {main.name}, which is explained")
 
     def _quality(
         self, context: Context, config: DictConfig, found: Sequence[BlackBox], label: Label, out: Path
