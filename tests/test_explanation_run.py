@@ -347,6 +347,7 @@ def test_a_classifier_beside_itself_agrees(explained_once, medlat, tmp_path):
     code, _, err = medlat(*asked, "compared.same.classes=[normal,ill]")
     assert code == 2
     assert "compared.same: it predicts ill, expected tumour" in err
+    assert "generator: " not in err, "before that is trained"
 
 
 @pytest.mark.slow

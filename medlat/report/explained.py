@@ -25,7 +25,7 @@ from medlat.report.explanation import (
     mean_effect_table,
     strip_table,
 )
-from medlat.report.page import Cell, KeyNumber, Picture, Section, Table, Traversal, TraversalSet
+from medlat.report.page import KeyNumber, Picture, Section, Table, Traversal, TraversalSet
 from medlat.report.rendering import Look
 from medlat.report.style import Figures, number
 
@@ -303,29 +303,23 @@ def _audit(explained: Explanation) -> Table:
 
 
 def _alignment(explained: Explanation) -> list[Table]:
-    """What each classifier says of the counterfactuals of each."""
-    found = {(row["of"], row["asked"]): row for row in explained.alignment}
-    if not found:
+    """What each classifier says of the counterfactuals of each other."""
+    pairs = [row for row in explained.alignment if row["of"] != row["asked"]]
+    if not pairs:
         return []
-    names = list(dict.fromkeys(of for of, _ in found))
-    rows = [[of, *(_aligned(found[of, asked]) for asked in names)] for of in names]
+    rows = []
+    for row in pairs:
+        beside = [row[key] for key in ("images", "random", "level", "p", "told")]
+        rows.append([row["of"], row["asked"], row["change"], _interval(row), *beside])
+    columns = ["counterfactuals of", "shown to", "relative change", "95% interval", "n", "random", "level", "p", ""]
     note = (
         "Relative change: of the prediction of the one that is asked, as a share of the change of the one whose "
-        "counterfactuals these are (Cohen et al. 2023); 1: it goes along wholly. In brackets the 95% interval over "
-        "people; n: counterfactuals that were reached. Random: the same along 200 random directions, as far and with "
-        "the same sign rule; level: what the largest of all pairs exceeds in 5% of them."
+        "counterfactuals these are (Cohen et al. 2023); 1: it goes along wholly. Intervals are over people; n: "
+        "counterfactuals that were reached. Random: the mean along 200 random directions, gone as far, with the same "
+        "rule for their sign; level: what the largest of all pairs exceeds in 5% of them; p: of all pairs. In part: "
+        "above that level, and surely less than half. Not along: surely less than half."
     )
-    return [Table("Which classifiers share a reason", ["counterfactuals of", *names], rows, note)]
-
-
-def _aligned(row: Mapping[str, Any]) -> Cell:
-    if not row["images"]:
-        return Cell("–, n = 0", math.nan)
-    shown = f"{number(row['change'], 2)} {_interval(row)}".rstrip() + f", n = {row['images']:.0f}"
-    if not row["told"]:
-        return Cell(shown, row["change"])
-    beside = f"; random {number(row['random'], 2)}, level {number(row['level'], 2)}: {row['told']}"
-    return Cell(shown + beside, row["change"])
+    return [Table("Which classifiers share a reason", columns, rows, note)]
 
 
 def _by_catch(explained: Explanation) -> list[Table]:

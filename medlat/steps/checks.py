@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
-from medlat.config.build import build, naming
+from medlat.config.build import build, key_of, naming
 from medlat.core.errors import ConfigErrors, UserError
 from medlat.directions.finder import need_capabilities, needs_of
 from medlat.steps.builders import (
@@ -41,6 +41,7 @@ from medlat.steps.builders import (
 from medlat.steps.methods import MAIN, chance_of, methods
 
 if TYPE_CHECKING:
+    from medlat.classifiers.black_box import BlackBox
     from medlat.core.spaces import ImageSpec
     from medlat.generators.imported.brought import Imported
 
@@ -138,7 +139,10 @@ def _explanation_checks(config: DictConfig, is_made: bool) -> list[Callable[[], 
     if is_own_classifier(config):
         checks.append(partial(_check_black_box, config, asked))
     for name in others:
-        checks += [partial(_check_name, name), *_classifier_checks(with_classifier(config, name), is_made)]
+        other = with_classifier(config, name)
+        checks += [partial(_check_name, name), *_classifier_checks(other, is_made)]
+        if is_own_classifier(other):
+            checks.append(partial(_check_answers, other, {"directions": config.directions}))
     return checks
 
 
@@ -301,18 +305,8 @@ def _check_codes(config: DictConfig) -> None:
 
 
 def _check_black_box(config: DictConfig, methods: dict[str, DictConfig]) -> None:
-    """Refuse methods that need gradients which the user's classifier does not have, and an output that it lacks."""
-    from medlat.classifiers.black_box import target_of
-
-    black_box = build(config.classifier)
-    with naming(config.explain):
-        target_of(black_box, config.explain.target)
-    for key, section in methods.items():
-        if "gradients" in needs_of(build(section)) and not black_box.differentiable:
-            raise UserError(
-                f"{key}: {section['_target_'].rpartition('.')[2]} needs gradients, and the classifier is a black box "
-                f"without; expected linear, logistic, svm, style_channels or conditional"
-            )
+    """Refuse what needs gradients that the user's classifier does not have, and an output that it lacks."""
+    black_box = _check_answers(config, methods)
     if config.explain.integrated_gradients and not black_box.differentiable:
         raise UserError(
             "explain.integrated_gradients: true, and the classifier is a black box without gradients; expected false"
@@ -322,6 +316,23 @@ def _check_black_box(config: DictConfig, methods: dict[str, DictConfig]) -> None
             f"generator.module: {_module_name(config)} needs gradients, and the classifier is a black box without; "
             f"expected a differentiable classifier (densenet, resnet, torchscript or medlat), or generator=vae_fine"
         )
+
+
+def _check_answers(config: DictConfig, methods: dict[str, DictConfig]) -> "BlackBox":
+    """Refuse methods that need gradients which the user's classifier does not have, and an output that it lacks."""
+    from medlat.classifiers.black_box import target_of
+
+    black_box = build(config.classifier)
+    with naming(config.explain):
+        target_of(black_box, config.explain.target)
+    whose = key_of(config.classifier)
+    for key, section in methods.items():
+        if "gradients" in needs_of(build(section)) and not black_box.differentiable:
+            raise UserError(
+                f"{key}: {section['_target_'].rpartition('.')[2]} needs gradients, and {whose} is a black box without; "
+                f"expected linear, logistic, svm, style_channels or conditional"
+            )
+    return black_box
 
 
 def _classifier_check(config: DictConfig) -> None:

@@ -78,12 +78,22 @@ class Classifier(Step):
             found: list[BlackBox] = [own_classifier(config, spec, context.store.root)]
         else:
             found = [self._train(context, config, label, (out / file).parent) for file in files_of(config, self.name)]
+        if "classifier" in context.artifacts and self.name.startswith("classifier/"):  # before a generator is trained
+            with naming(config.explain):
+                self._refuse_other(context, target_of(found[0], config.explain.target))
         numbers = {} if label is None else self._quality(context, config, found, label, out)
         if builders.is_own_classifier(config):
             numbers |= foretell(config, found[0])
         (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
         if numbers:
             log.info("%s, on held-out patients: %s", SAID.get(self.name, self.name), in_words(numbers))
+
+    def _refuse_other(self, context: Context, target: Target) -> None:
+        """Raises UserError where a compared classifier predicts something else than the one that is explained."""
+        main = load_target(context.config, context.artifacts["classifier"], context.spec)
+        if (target.name, target.is_probability) != (main.name, main.is_probability):
+            key = self.name.replace("classifier/", "compared.")
+            raise UserError(f"{key}: it predicts {target.name}, expected {main.name}, which is explained")
 
     def _quality(
         self, context: Context, config: DictConfig, found: Sequence[BlackBox], label: Label, out: Path

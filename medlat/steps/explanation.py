@@ -10,9 +10,8 @@ import numpy as np
 from omegaconf import DictConfig
 from torch import Tensor
 
-from medlat.classifiers.black_box import Target, predict
+from medlat.classifiers.black_box import predict
 from medlat.config.build import plain
-from medlat.core.errors import UserError
 from medlat.core.files import copy_whole
 from medlat.core.progress import track
 from medlat.core.spaces import Directions
@@ -331,7 +330,7 @@ def subject_of(context: Context) -> Subject:
         scale=scale,
         reference=(measured - centre) / scale,
         reference_predictions=reference,
-        others=compared_targets(context, target),
+        others=compared_targets(context),
         features=_features(context, fit_rows, (reference > asked.threshold).numpy()),
         invert=_invert(context),
     )
@@ -356,15 +355,10 @@ def _invert(context: Context) -> Invert | None:
     return lambda images: codes_and_noise(method, model, images, encoder, context.device)
 
 
-def compared_targets(context: Context, target: Target) -> dict[str, Target]:
-    """What each compared classifier says of the same. Raises UserError where one predicts something else."""
-    found = {
-        name: target_among(context, classifier_step(name)) for name in builders.compared_classifiers(context.config)
-    }
-    for name, other in found.items():
-        if (other.name, other.is_probability) != (target.name, target.is_probability):
-            raise UserError(f"compared.{name}: it predicts {other.name}, expected {target.name}, which is explained")
-    return found
+def compared_targets(context: Context) -> dict[str, Target]:
+    """What each compared classifier says of the same, by its name."""
+    names = builders.compared_classifiers(context.config)
+    return {name: target_among(context, classifier_step(name)) for name in names}
 
 
 def explained_by(subject: Subject, found: Directions, method: Method) -> Explained:

@@ -134,7 +134,7 @@ def _explained(
         noise=found.noise,
         predictions=predict(target, images, device),
         reference_predictions=reference,
-        others=compared_targets(context, target),
+        others=compared_targets(context),
     )
     space, method = builders.inversion_space(config, untuned), context.main
     own = context.directions(method)

@@ -233,6 +233,10 @@ def test_what_the_types_refuse(override: str, line: str) -> None:
     assert any(found.startswith(line) for found in lines), lines
 
 
+BESIDE = (
+    "+classifier@compared.b=python compared.b.function=toy_models:brightness compared.b.task=binary "
+    "compared.b.classes=[no,yes]"
+)
 NET = "classifier=python classifier.function=toy_models:brightness classifier.task=binary classifier.classes=[no,yes]"
 
 
@@ -247,6 +251,15 @@ NET = "classifier=python classifier.function=toy_models:brightness classifier.ta
         (f"store={__file__}/store", f"store={__file__}/store: cannot be made ({__file__} is a file)"),
         (f"{NET} explain.target=nope", "explain.target=nope: the classifier predicts no such thing; choose from yes"),
         (f"{NET} classifier.range=[1,1]", "classifier.range"),
+        (f"{NET} classifier.layer=conv", "classifier.layer: conv, but the function is no torch.nn.Module"),
+        (
+            f"{NET} explain.integrated_gradients=true",
+            "explain.integrated_gradients: true, and the classifier is a black",
+        ),
+        (
+            f"classifier=densenet directions=mean_gradient {BESIDE}",
+            "directions: MeanGradient needs gradients, and compared.b is a black box without",
+        ),
         ("data.split.test=0.7 data.split.validation=0.5", "data.split.validation=0.5: with data.split.test"),
         # the key that was typed
         ("controls.random.count=0", "controls.random.count=0: expected a whole number of at least 1"),
@@ -283,6 +296,17 @@ def test_what_objects_refuse_together(overrides: str, words: str) -> None:
     with pytest.raises(ConfigErrors) as caught:
         checks.check_values(composed(*overrides.split()))
     assert any(line.startswith(words) for line in caught.value.problems), caught.value.problems
+
+
+def test_integrated_gradients_without_captum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    config = composed("classifier=densenet", "explain.integrated_gradients=true")
+    with pytest.raises(ConfigErrors) as caught:
+        checks.check_values(config)
+    (line,) = caught.value.problems
+    assert line.startswith(
+        'explain.integrated_gradients: Captum is not installed; pip install -e ".[captum]" in a clone'
+    )
 
 
 @pytest.mark.parametrize("override", ["data.labels=null", "data.label=null"])

@@ -6,7 +6,7 @@ from composed import composed
 from medlat.core.errors import ConfigErrors, UserError
 from medlat.directions.finder import name_of, needs_of
 from medlat.steps.checks import check_values
-from medlat.steps.methods import chance_of, methods
+from medlat.steps.methods import asked_of, chance_of, methods
 
 
 def told(*overrides):
@@ -50,6 +50,26 @@ def test_a_supervised_method_has_permuted_labels_beside_it():
     assert [m.name for m in methods(composed("+experiment=histology_vae_linear", "explain.permuted=0"))][-1] != (
         "permuted"
     )
+
+
+def test_the_main_method_is_asked_of_each_classifier():
+    """A supervised one finds directions of each, of any other the same are looked through."""
+    beside = (
+        "+classifier@compared.two=resnet",
+        "+directions@compared.svm=svm",
+        "+classifier@compared.permuted=densenet",
+    )
+    config = composed("+experiment=histology_vae_linear", *beside)
+    assert [m.name for m in methods(config)] == ["linear", "svm", "random", "coordinate", "permuted"], "no classifiers"
+    asked = {name: (m.step, m.classifier, m.role) for name, m in asked_of(config).items()}
+    assert asked == {
+        "main": ("directions/linear", "classifier", "main"),
+        "two": ("directions/two", "classifier/two", "compared"),
+        "permuted": ("directions/permuted_2", "classifier/permuted", "compared"),
+    }
+    config = composed("+experiment=histology_vae_linear", "directions=sefa", "+classifier@compared.two=resnet")
+    assert {m.step for m in asked_of(config).values()} == {"directions/sefa"}
+    assert asked_of(config)["two"].classifier == "classifier/two"
 
 
 @pytest.mark.parametrize(
