@@ -193,6 +193,10 @@ def check_file(path: Path, culprit: Culprit) -> None:
     """Raises UserError where there is no such file, with the most similar one beside it."""
     if path.is_file():
         return
+    if path.is_dir():
+        raise culprit.error("a folder; expected a file")
+    if path.exists() or path.is_symlink():
+        raise culprit.error("a link that leads nowhere" if path.is_symlink() else "no file, but a device or a pipe")
     beside = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
     near = nearest(path.name, beside)
     raise culprit.error("no such file" + (f"; did you mean '{path.parent / near}'?" if near else ""))

@@ -70,7 +70,13 @@ def safetensors(path):
         (onnx_file, "an ONNX file", "`onnx` in the place of `torchscript`"),
         (safetensors, "safetensors: weights without their network", JIT),
         (lambda p: zipped(p, "net/models/model.json", "net/version"), "a program of torch.export", JIT),
-        (lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), "an HDF5 file, as Keras writes", "ONNX"),
+        (lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), "an HDF5 file, as Keras saves", "ONNX"),
+        (lambda p: p.write_bytes(b""), "an empty file", "download"),
+        (lambda p: p.write_text("not a network"), "text", JIT),
+        (lambda p: p.write_bytes(b"\x89PNG\r\n"), "a PNG image", "data=image_folder"),
+        (lambda p: p.write_bytes(bytes(128) + b"DICM"), "a DICOM file", "data=radiographs"),
+        (lambda p: p.write_bytes(b"PK\x03\x04" + bytes(9)), "a damaged or truncated zip", "download"),
+        (lambda p: zipped(p, "a/b.txt"), "a zip archive of 1 file", "unpack it"),
         (lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid"), "a pointer of", "git lfs pull"),
     ],
 )  # fmt: skip
@@ -87,9 +93,7 @@ def test_files_are_named_for_what_they_are(tmp_path, write, what, right):
 @pytest.mark.parametrize(
     "write",
     [
-        lambda p: p.write_bytes(b""),
-        lambda p: p.write_text("not a network"),
-        lambda p: zipped(p, "a/b.txt"),
+        lambda p: p.write_bytes(bytes(9)),
         lambda p: zipped(p, "net/data.pkl"),  # that is no pickle
         lambda p: p.mkdir(),
     ],

@@ -47,7 +47,7 @@ def read_foreign(path: Path) -> Foreign:
 def kind_of(path: Path) -> str:
     """Which of the three kinds it is. Raises UserError where there is no file, or of another kind, and says which."""
     with reading(_where(path)):
-        if not path.exists():
+        if not path.exists() and not path.is_symlink():
             raise Refused(f"no such file; {EXPECTED}")
         found = what_is(path)
         if found.name == "torch":

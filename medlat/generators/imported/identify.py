@@ -12,12 +12,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from medlat.core.checkpoints import is_safetensors
-from medlat.core.foreign import TORCHSCRIPT, pickled_names
+from medlat.core.foreign import AGAIN, HEAD, TORCHSCRIPT, format_of, pickled_names
 from medlat.generators.imported.restricted import DAMAGE, Named, Refused, printable
 from medlat.generators.imported.tensors import TORCH_MAGIC, read_torch
 
 LEGACY_TORCH = b"\x80\x02\x8a\x0a" + TORCH_MAGIC.to_bytes(10, "little")
-HEAD = 512  # bytes that tell a format
 PICKLE_HEAD = 2**20  # bytes of a pickle that are looked through for names
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".nii", ".nii.gz", ".svs")
 WEIGHTS = ("state", "safetensors", "lightning", "rosinality")  # kinds with weights for a network that one names
@@ -32,24 +31,22 @@ PRETRAINED = "use generator=pretrained generator.weights={path}"
 SAVE = "save its weights, torch.save(model.state_dict(), FILE), and " + PYTHON.replace("{path}", "FILE")
 EXPORT = "no door for it; export the generator as TorchScript, and use generator=torchscript generator.path=FILE"
 UNPACK = "unpack it, and name the file of weights in it"
-AGAIN = "download the file again"
 DATA = "images are data: data=image_folder data.root=DIR"
 
-HEADS = (  # first bytes, what begins with them, what to do
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras saves weights", EXPORT),
-    (b"\x89PNG", "a PNG image", DATA),
-    (b"\xff\xd8\xff", "a JPEG image", DATA),
-    (b"II*\x00", "a TIFF image", DATA),
-    (b"MM\x00*", "a TIFF image", DATA),
-    (b"NRRD", "an NRRD volume", "volumes are data: data=ct_nifti data.root=DIR"),
-    (b"\x93NUMPY", "a NumPy array", "weights are read from .safetensors, .pt and .ckpt"),
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull"),
-    (b"\x1f\x8b", "a gzip archive", UNPACK),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
-    (b"Rar!", "a RAR archive", UNPACK),
-    (b"GGUF", "a GGUF file of a language model", "expected a generator of images"),
-    (b"%PDF", "a PDF", AGAIN),
-)
+USES = {  # what to do with a file of a sort that `format_of` knows
+    "network": EXPORT,
+    "image": DATA,
+    "slice": "images are data: data=radiographs data.root=DIR, or data=ct_dicom",
+    "volume": "volumes are data: data=ct_nifti data.root=DIR",
+    "array": "weights are read from .safetensors, .pt and .ckpt",
+    "pointer": "fetch the file: git lfs pull",
+    "archive": UNPACK,
+    "language": "expected a generator of images",
+    "page": AGAIN,
+    "empty": AGAIN,
+    "settings": "a bundle's configuration goes with generator=monai generator.bundle={path}",
+    "text": "expected a file of weights; a Python file is named generator=python generator.function=module:name",
+}
 MARKS = {  # ends of names that only weights of these networks have
     "AutoencoderKL": ("quant_conv_mu.conv.weight", "post_quant_conv.conv.weight"),
     "VarAutoEncoder": ("decodeL.weight", "logvar.weight"),
@@ -75,12 +72,14 @@ def what_is(path: Path) -> Kind:
     """What a file or folder is. Raises Refused where there is none, OSError where it cannot be read."""
     if path.is_dir():
         return _folder(path)
+    if path.is_symlink() and not path.exists():
+        return Kind("link", "a link that leads nowhere")
+    if path.exists() and not path.is_file():
+        return Kind("device", "no file, but a device or a pipe")
     if not path.is_file():
         raise Refused("no such file")
     with open(path, "rb") as file:
         head = file.read(HEAD)
-    if not head:
-        return Kind("empty", "an empty file", AGAIN)
     if is_safetensors(path):
         return _safetensors(path)
     if head.startswith(LEGACY_TORCH):
@@ -224,6 +223,8 @@ def _folder(path: Path) -> Kind:
         return Kind("bundle", "the folder of a MONAI bundle", "use generator=monai generator.bundle={path}")
     if "saved_model.pb" in names:
         return Kind("folder", "a TensorFlow SavedModel", EXPORT)
+    if any(name.endswith(".index") for name in names) and any(".data-" in name for name in names):
+        return Kind("folder", "a checkpoint of TensorFlow", EXPORT)
     if names & {"model_index.json", "diffusion_pytorch_model.safetensors"}:
         return Kind(
             "folder", "a diffusers model", PYTHON.replace("{path}", "{path}/diffusion_pytorch_model.safetensors")
@@ -233,33 +234,14 @@ def _folder(path: Path) -> Kind:
 
 
 def _other(path: Path, head: bytes) -> Kind:
-    for start, what, use in HEADS:
-        if head.startswith(start):
-            return Kind("other", what, use)
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head")):
-        return Kind("html", "a web page, as a download gives that needs a login", AGAIN)
-    if head[128:132] == b"DICM":
-        return Kind("other", "a DICOM file", "images are data: data=radiographs data.root=DIR, or data=ct_dicom")
-    if head[344:347] in (b"n+1", b"ni1"):
-        return Kind("other", "a NIfTI volume", "volumes are data: data=ct_nifti data.root=DIR")
-    if head[257:262] == b"ustar":
-        return Kind("other", "a tar archive", UNPACK)
     if _is_onnx(path, head):
         return Kind("onnx", "a network in ONNX, which gives no gradients", EXPORT)
-    if text.startswith((b"{", b"[")):
-        return Kind(
-            "other",
-            "JSON text, without weights",
-            "a bundle's configuration goes with generator=monai generator.bundle={path}",
-        )
-    if b"\x00" not in head:
-        return Kind(
-            "text",
-            "text",
-            "expected a file of weights; a Python file is named generator=python generator.function=module:name",
-        )
-    return Kind("unknown", "not a file of weights that medlat reads")
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    found = format_of(head)
+    if found is None:
+        return Kind("unknown", "not a file of weights that medlat reads")
+    return Kind(found[1], found[0], USES[found[1]])
 
 
 def _is_onnx(path: Path, head: bytes) -> bool:

@@ -30,7 +30,8 @@ def from_nvidia(content: object) -> Foreign:
         raise Refused("holds no G_ema; expected a network of the StyleGAN2-ADA or StyleGAN3 repository")
     generator = content["G_ema"]
     if not isinstance(generator, Module) or generator.class_name != "Generator":
-        raise Refused("its G_ema is not a generator of the StyleGAN2-ADA or StyleGAN3 repository")
+        what = f"a {generator.class_name}" if isinstance(generator, Module) else "no network"
+        raise Refused(f"its G_ema is {what}; expected a Generator of the StyleGAN2-ADA or StyleGAN3 repository")
     mapping, synthesis = _child(generator, "mapping"), _child(generator, "synthesis")
     if "input" in _modules(synthesis):
         raise Refused(ALIAS_FREE)
