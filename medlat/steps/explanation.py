@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 from torch import Tensor
 
-from medlat.classifiers.black_box import predict
+from medlat.classifiers.black_box import Target, predict
 from medlat.config.build import plain
 from medlat.core.files import copy_whole
 from medlat.core.progress import track
