@@ -66,9 +66,9 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
         told = write_given(answer, prepared.notes, found.look, about, warnings, out)
     for warning in warnings:
         print(warning)
-    for number, (name, sentence) in enumerate(zip(prepared.names, told, strict=True)):
+    for number, (name, sentence, notes) in enumerate(zip(prepared.names, told, prepared.notes, strict=True)):
         shown = "" if logged_to_a_file() else f" {printable(name)}:"
-        print(f"{name_of(number)}{shown} {sentence}")
+        print(" ".join([f"{name_of(number)}{shown}", sentence, *(f"Of this file: {note}." for note in notes)]))
     print(f"{out / 'index.html'}: written")
 
 

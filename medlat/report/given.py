@@ -98,7 +98,8 @@ def said(answer: Answer, number: int) -> str:
         probable = f"The classifier gives {target} a probability of {value}."
         parts.append(probable if answer.question.probability else f"The classifier predicts {target} {value}.")
         if moved.reached:
-            parts.append(f"Moved by {number_of(moved.step)}σ, the inverted image gets {text(moved.prediction)}.")
+            inverted = f"The image that inversion gives back has {text(single.inverted)}"
+            parts.append(f"{inverted}, and moved by {number_of(moved.step)}σ {text(moved.prediction)}.")
         doubts = ([] if likeness.is_like else ["the image is none that the run knows"]) + doubts
         weakest = answer.run.get("weakest", "")
         if doubts:
