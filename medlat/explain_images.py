@@ -46,8 +46,8 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
 
     from medlat.study.finished import load
 
-    _check_out(out, images)
     found = load(run, store, _device(device))
+    _check_out(out, [*images, str(found.config.data.get("root") or "")])
     try:
         prepared = found.read(*images)
     except UserError as error:
@@ -101,9 +101,9 @@ def _device(name: str) -> str:
 
 
 def _check_out(out: Path, images: Sequence[str]) -> None:
-    """Raises UserError where something else lies in the folder, or it lies among the images."""
+    """Raises UserError where something else lies in the folder, or it lies among the images (files and folders)."""
     whole = Path(os.path.abspath(out))
-    for text in images:
+    for text in filter(None, images):
         folder = Path(os.path.abspath(os.path.expanduser(text)))
         if folder.is_dir() and whole.is_relative_to(folder):
             raise UserError(f"--out={out}: it lies among the images; expected a folder elsewhere")

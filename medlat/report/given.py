@@ -29,7 +29,8 @@ class Answer:
     """What is found of N given images.
 
     singles: of each; moved: of each what it measures, and what the move does to that.
-    real, inverted: [N, H, W(, 3)] physical values. held_out_psnr: of held-out images, the median in dB.
+    real, inverted: [N, H, W(, 3)] physical values. held_out_psnr: of held-out images, the median in dB;
+    keeps_noise: whether each image is given back with the noise that belongs to it.
     run: what the run itself says: method, direction, name, why, told, weakest; as far as it does.
     question, series: with a classifier, as `report.explanation.Series` takes it. walks: without one, of some directions
     each its name, what it is called, its steps in σ and images [N, S, H, W(, 3)].
@@ -40,6 +41,7 @@ class Answer:
     real: np.ndarray
     inverted: np.ndarray
     held_out_psnr: float
+    keeps_noise: bool
     run: Mapping[str, str]
     question: Question | None = None
     series: Mapping[str, np.ndarray] | None = None
@@ -174,6 +176,8 @@ def _known(answer: Answer, index: int) -> Table:
         if moved.oracle is not None:
             rows.append(["another classifier: counterfactual", moved.oracle[1], f"inverted: {number(moved.oracle[0])}"])
     note = "Distance 1: what 95% of held-out images keep, counted from their median."
+    if answer.keeps_noise:
+        note += " With the noise that is its own any image comes back: that it does speaks for nothing."
     return Table("What it rests on", ["", "value", "beside it"], rows, note)
 
 
@@ -237,7 +241,12 @@ def facts(
             found["keeps_side"] = single.keeps_side
         images.append(found | {"measured": [dict(row) for row in answer.moved[index]]})
     question = None if answer.question is None else asdict(answer.question)
-    run = {"held_out_psnr": answer.held_out_psnr, "unlike_level": LEVEL, **answer.run}
+    run = {
+        "held_out_psnr": answer.held_out_psnr,
+        "keeps_noise": answer.keeps_noise,
+        "unlike_level": LEVEL,
+        **answer.run,
+    }
     return _plain({"about": dict(about), "question": question, "run": run, "images": images})
 
 
