@@ -58,12 +58,14 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
         raise
     answer = found.explain(found.image.to_network(torch.from_numpy(prepared.images)))
     from medlat.report.given import name_of, write_given
+    from medlat.steps.report import PHANTOM, is_phantom
 
     with writing("--out", out):
         _clear(out)
         about = {"run": str(found.config.name), "images": str(len(prepared.images))}
         warnings = [f"Left out: {count} x {reason}." for reason, count in prepared.left_out.items()]
-        told = write_given(answer, prepared.notes, found.look, about, warnings, out)
+        known = [PHANTOM] if is_phantom(found.config) else []
+        told = write_given(answer, prepared.notes, found.look, about, known + warnings, out)
     for warning in warnings:
         print(warning)
     for number, (name, sentence, notes) in enumerate(zip(prepared.names, told, prepared.notes, strict=True)):

@@ -187,13 +187,11 @@ def _measured(answer: Answer, index: int) -> list[Table]:
     if not rows:
         return []
     if answer.question is None:
-        lines = [
-            [_name(row), *(with_unit(number(row[key]), row["unit"]) for key in ("image", "inverted"))] for row in rows
-        ]
+        lines = [[_name(row), *(_value(row[key], row["unit"]) for key in ("image", "inverted"))] for row in rows]
         return [Table("Measured", ["", "image", "inverted"], lines)]
     lines = list[list[Any]]()
     for row in rows:
-        ends = [with_unit(number(row[key]), row["unit"]) for key in ("inverted", "counterfactual")]
+        ends = [_value(row[key], row["unit"]) for key in ("inverted", "counterfactual")]
         change = Cell(number(row["change_in_sd"], 2, sign=True), row["change_in_sd"])
         effect = with_unit(number(row["run_effect"], 2, sign=True), row["unit"])
         if math.isfinite(row["run_effect_low"]):
@@ -208,6 +206,10 @@ def _measured(answer: Answer, index: int) -> list[Table]:
     )
     columns = ["", "inverted", "counterfactual", "change (sd)", "the run, each σ"]
     return [Table("What moved, by measurement", columns, lines, note.strip())]
+
+
+def _value(value: float, unit: str) -> str:
+    return with_unit(number(value), unit) if math.isfinite(value) else "–"
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -33,6 +33,8 @@ from medlat.steps.step import Context, Step
 
 log = logging.getLogger(__name__)
 
+PHANTOM = "Phantom data: computed images stand in for patients."
+
 
 def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     """Reads what the steps left; leaves tables, figures and the page in the run's folder, and mirrors them to W&B."""
@@ -105,6 +107,10 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     tracker.artifact(f"{config.name}-directions", "directions", folder / "directions.safetensors")
 
 
+def is_phantom(config: DictConfig) -> bool:
+    return "phantom" in str(config.data.source["_target_"])
+
+
 @cache
 def code() -> str:
     """A hash of all that may change how a report looks: medlat's own source, and what draws."""
@@ -162,8 +168,8 @@ def _run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[
 def _warnings(config: DictConfig, info: Mapping[str, Any], lines: Sequence[Line]) -> list[str]:
     found = []
     patients = len(info["patients"])
-    if "phantom" in str(config.data.source["_target_"]):
-        found.append("Phantom data: computed images stand in for patients.")
+    if is_phantom(config):
+        found.append(PHANTOM)
     elif patients < 20:
         found.append(
             f"Only {patients} patient{'s' * (patients > 1)}: numbers on held-out slices say little about others."
