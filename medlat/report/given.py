@@ -3,7 +3,6 @@
 Nothing here knows what the files are called.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medlat.core.files import write_whole
+from medlat.core.files import write_json
 from medlat.explain.likeness import LEVEL
 from medlat.explain.single import TRUSTED, Single, SingleExplained
 from medlat.report.explained import series_from, slider_cards
@@ -74,9 +73,7 @@ def write_given(
         opening=sections,
         traversal_sets=_sliders(answer),
     )
-    write_whole(
-        out / "explanation.json", json.dumps(facts(answer, notes, told, about), indent=2, ensure_ascii=False) + "\n"
-    )
+    write_json(out / "explanation.json", facts(answer, notes, told, about))
     write_page(out / "index.html", report)
     return told
 
@@ -90,7 +87,7 @@ def said(answer: Answer, number: int) -> str:
     """Of one image: whether it is like the run's, what the classifier says, whether to believe the picture."""
     single = answer.singles[number]
     likeness, parts = single.likeness, []
-    if likeness.is_unlike or likeness.is_open:
+    if not likeness.is_like:
         parts.append(likeness.told("images"))
     doubts = single.doubts()[len(parts) :]
     if isinstance(single, SingleExplained):
@@ -102,7 +99,8 @@ def said(answer: Answer, number: int) -> str:
         if moved.reached:
             inverted = f"The image that inversion gives back has {text(single.inverted)}"
             parts.append(f"{inverted}, and moved by {number_of(moved.step)}σ {text(moved.prediction)}.")
-        doubts = ([] if likeness.is_like else ["the image is none that the run knows"]) + doubts
+        if not likeness.is_like:
+            doubts = [f"the image {'is' if likeness.is_unlike else 'may be'} none that the run knows", *doubts]
         weakest = answer.run.get("weakest", "")
         if doubts:
             parts.append(f"Do not rely on the picture: {'; '.join(doubts)}.")
@@ -110,9 +108,8 @@ def said(answer: Answer, number: int) -> str:
             parts.append(f"{TRUSTED}; the weakest link of the run's own explanation is {weakest}.")
         parts.append(answer.run.get("told", ""))
     else:
-        parts.append(
-            f"It comes back from the generator with {single.psnr:.1f} dB (held-out: {answer.held_out_psnr:.1f})."
-        )
+        back = f"It comes back from the generator with {single.psnr:.1f} dB (held-out: {answer.held_out_psnr:.1f})"
+        parts.append(f"{back}{', as any image does with the noise that is its own' * answer.keeps_noise}.")
         parts += [f"{doubt[0].upper()}{doubt[1:]}." for doubt in doubts]
         parts.append(answer.run.get("told", ""))
     return " ".join(part for part in parts if part)
@@ -125,12 +122,16 @@ def number_of(step: float) -> str:
 def _together(singles: Sequence[Single], nouns: str) -> str:
     """The first sentence on several images."""
     unlike = [name_of(i) for i, single in enumerate(singles) if single.likeness.is_unlike]
-    share = f"of held-out {nouns} {LEVEL:.0%} are called so, too"
-    if not unlike:
-        return f"None of the {len(singles)} images is unlike what this run has seen ({share})."
-    return (
-        f"{len(unlike)} of {len(singles)} images are unlike anything this run has seen: {', '.join(unlike)} ({share})."
-    )
+    apart = [name_of(i) for i, single in enumerate(singles) if single.likeness.is_open]
+    share, count = f"of held-out {nouns} {LEVEL:.0%} are called so, too", len(singles)
+    if unlike:
+        return f"{len(unlike)} of {count} images are unlike anything this run has seen: {', '.join(unlike)} ({share})."
+    if apart:
+        return (
+            f"{len(apart)} of {count} images are farther from the run's training {nouns} than all held-out ones, which "
+            f"are too few to say more: {', '.join(apart)}."
+        )
+    return f"None of the {count} images is called unlike what this run has seen ({share})."
 
 
 def _section(answer: Answer, index: int, notes: Sequence[str], told: str, look: Look, figures: Figures) -> Section:
