@@ -46,8 +46,8 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
 
     from medlat.study.finished import load
 
-    _check_out(out, images)
     found = load(run, store, _device(device))
+    _check_out(out, [*images, str(found.config.data.get("root") or "")])
     try:
         prepared = found.read(*images)
     except UserError as error:
@@ -58,17 +58,19 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
         raise
     answer = found.explain(found.image.to_network(torch.from_numpy(prepared.images)))
     from medlat.report.given import name_of, write_given
+    from medlat.steps.report import PHANTOM, is_phantom
 
     with writing("--out", out):
         _clear(out)
         about = {"run": str(found.config.name), "images": str(len(prepared.images))}
         warnings = [f"Left out: {count} x {reason}." for reason, count in prepared.left_out.items()]
-        told = write_given(answer, prepared.notes, found.look, about, warnings, out)
+        known = [PHANTOM] if is_phantom(found.config) else []
+        told = write_given(answer, prepared.notes, found.look, about, known + warnings, out)
     for warning in warnings:
         print(warning)
-    for number, (name, sentence) in enumerate(zip(prepared.names, told, strict=True)):
+    for number, (name, sentence, notes) in enumerate(zip(prepared.names, told, prepared.notes, strict=True)):
         shown = "" if logged_to_a_file() else f" {printable(name)}:"
-        print(f"{name_of(number)}{shown} {sentence}")
+        print(" ".join([f"{name_of(number)}{shown}", sentence, *(f"Of this file: {note}." for note in notes)]))
     print(f"{out / 'index.html'}: written")
 
 
@@ -101,9 +103,9 @@ def _device(name: str) -> str:
 
 
 def _check_out(out: Path, images: Sequence[str]) -> None:
-    """Raises UserError where something else lies in the folder, or it lies among the images."""
+    """Raises UserError where something else lies in the folder, or it lies among the images (files and folders)."""
     whole = Path(os.path.abspath(out))
-    for text in images:
+    for text in filter(None, images):
         folder = Path(os.path.abspath(os.path.expanduser(text)))
         if folder.is_dir() and whole.is_relative_to(folder):
             raise UserError(f"--out={out}: it lies among the images; expected a folder elsewhere")

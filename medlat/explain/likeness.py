@@ -17,11 +17,9 @@ from torch import Tensor
 
 LEVEL = 0.05  # share of held-out images that are called unlike, too
 SQUARES, SCALES = 8, 4
-MOST_AXES = 32  # of layouts
-FEWEST_PER_AXIS = 4  # training images
 KEPT = 0.95  # of held-out images, that lie within a distance of 1
-RIDGE = 1e-3  # of the mean variance
-SMALLEST = 1e-6  # energy: less is none
+RIDGE = {"layout": 0.1, "texture": 1e-3}  # of the mean variance, added to all: few images do not tell 64
+SMALLEST = 1e-6  # energy, and variance: less is none
 KINDS = ("layout", "texture")
 
 
@@ -29,7 +27,7 @@ KINDS = ("layout", "texture")
 class Likeness:
     """How like the training images are images [N, C, H, W] in [-1, 1].
 
-    layout, texture: [A, F] axes in standard deviations, with their centres [F]. middle, reach: [2] the median of
+    layout, texture: [F, F] that whiten, with the centres [F]. middle, reach: [2] the median of
     held-out images' distances, and from there to what 95% of them keep. held_out: [n] their distances, rising.
     """
 
@@ -45,11 +43,13 @@ class Likeness:
     def fit(cls, train: Tensor, held_out: Tensor) -> Self:
         """From training images and held-out ones, both [N, C, H, W] in [-1, 1], at least one of each."""
         layout, texture = layouts(train), textures(train)
-        axes = (_whitening(layout, MOST_AXES), layout.mean(axis=0), _whitening(texture, None), texture.mean(axis=0))
-        found = cls(*axes, middle=np.zeros(2), reach=np.ones(2), held_out=np.zeros(0)).distances(held_out)
+        axes = {"layout": _whitening(layout, RIDGE["layout"]), "layout_centre": layout.mean(axis=0)}
+        axes |= {"texture": _whitening(texture, RIDGE["texture"]), "texture_centre": texture.mean(axis=0)}
+        found = cls(**axes, middle=np.zeros(2), reach=np.ones(2), held_out=np.zeros(0)).distances(held_out)
         middle = np.median(found, axis=0)
         reach = np.maximum(np.quantile(found, KEPT, axis=0) - middle, 1e-3)
-        return cls(*axes, middle, reach, np.sort(((found - middle) / reach).max(axis=1)))
+        ranked = np.sort(((found - middle) / reach).max(axis=1))
+        return cls(**axes, middle=middle, reach=reach, held_out=ranked)
 
     def distances(self, images: Tensor) -> np.ndarray:
         """[N, 2]: of the layout and of the texture, counted from the middle of held-out images."""
@@ -143,12 +143,9 @@ def textures(images: Tensor) -> np.ndarray:
     return torch.stack([*found, whole.mean(dim=1), contrast], dim=1).double().numpy()
 
 
-def _whitening(features: np.ndarray, most: int | None) -> np.ndarray:
-    """Axes [A, F] along which features [N, F] have a standard deviation of 1: the principal ones, at most `most`, and
-    one for four images.
-    """
-    centred = features - features.mean(axis=0)
-    _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
-    count = min(most or len(axes), max(1, len(features) // FEWEST_PER_AXIS), len(axes))
-    variance = np.square(lengths) / len(features)
-    return axes[:count] / np.sqrt(variance[:count] + RIDGE * max(float(variance.mean()), 1e-9))[:, None]
+def _whitening(features: np.ndarray, ridge: float) -> np.ndarray:
+    """[F, F] that gives features [N, F] the covariance 1, but for what is added: `ridge` of the mean variance."""
+    covariance = np.cov(features.T, bias=True) if len(features) > 1 else np.zeros((features.shape[1],) * 2)
+    variance, axes = np.linalg.eigh(covariance)
+    added = max(ridge * float(variance.mean()), SMALLEST)
+    return (axes / np.sqrt(variance.clip(0.0) + added)).T

@@ -64,7 +64,9 @@ class SingleExplained(Single):
                 f"{self.inverted:.2f}): what is moved is another image to the classifier"
             )
         if not moved.reached:
-            found.append("the prediction does not change as asked within the steps that are tried")
+            found.append(
+                f"the prediction does not change as asked in the steps that are tried ({moved.prediction:.2f})"
+            )
         elif math.isfinite(moved.reach) and abs(moved.step) > moved.reach:
             found.append(
                 f"the picture is {abs(moved.step):.2g}σ away, and images stay near the data for {moved.reach:.2g}σ"

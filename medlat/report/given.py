@@ -3,7 +3,6 @@
 Nothing here knows what the files are called.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medlat.core.files import write_whole
+from medlat.core.files import write_json
 from medlat.explain.likeness import LEVEL
 from medlat.explain.single import TRUSTED, Single, SingleExplained
 from medlat.report.explained import series_from, slider_cards
@@ -29,7 +28,8 @@ class Answer:
     """What is found of N given images.
 
     singles: of each; moved: of each what it measures, and what the move does to that.
-    real, inverted: [N, H, W(, 3)] physical values. held_out_psnr: of held-out images, the median in dB.
+    real, inverted: [N, H, W(, 3)] physical values. held_out_psnr: of held-out images, the median in dB;
+    keeps_noise: whether each image is given back with the noise that belongs to it.
     run: what the run itself says: method, direction, name, why, told, weakest; as far as it does.
     question, series: with a classifier, as `report.explanation.Series` takes it. walks: without one, of some directions
     each its name, what it is called, its steps in σ and images [N, S, H, W(, 3)].
@@ -40,6 +40,7 @@ class Answer:
     real: np.ndarray
     inverted: np.ndarray
     held_out_psnr: float
+    keeps_noise: bool
     run: Mapping[str, str]
     question: Question | None = None
     series: Mapping[str, np.ndarray] | None = None
@@ -72,9 +73,7 @@ def write_given(
         opening=sections,
         traversal_sets=_sliders(answer),
     )
-    write_whole(
-        out / "explanation.json", json.dumps(facts(answer, notes, told, about), indent=2, ensure_ascii=False) + "\n"
-    )
+    write_json(out / "explanation.json", facts(answer, notes, told, about))
     write_page(out / "index.html", report)
     return told
 
@@ -88,7 +87,7 @@ def said(answer: Answer, number: int) -> str:
     """Of one image: whether it is like the run's, what the classifier says, whether to believe the picture."""
     single = answer.singles[number]
     likeness, parts = single.likeness, []
-    if likeness.is_unlike or likeness.is_open:
+    if not likeness.is_like:
         parts.append(likeness.told("images"))
     doubts = single.doubts()[len(parts) :]
     if isinstance(single, SingleExplained):
@@ -98,8 +97,10 @@ def said(answer: Answer, number: int) -> str:
         probable = f"The classifier gives {target} a probability of {value}."
         parts.append(probable if answer.question.probability else f"The classifier predicts {target} {value}.")
         if moved.reached:
-            parts.append(f"Moved by {number_of(moved.step)}σ, the inverted image gets {text(moved.prediction)}.")
-        doubts = ([] if likeness.is_like else ["the image is none that the run knows"]) + doubts
+            inverted = f"The image that inversion gives back has {text(single.inverted)}"
+            parts.append(f"{inverted}, and moved by {number_of(moved.step)}σ {text(moved.prediction)}.")
+        if not likeness.is_like:
+            doubts = [f"the image {'is' if likeness.is_unlike else 'may be'} none that the run knows", *doubts]
         weakest = answer.run.get("weakest", "")
         if doubts:
             parts.append(f"Do not rely on the picture: {'; '.join(doubts)}.")
@@ -107,9 +108,8 @@ def said(answer: Answer, number: int) -> str:
             parts.append(f"{TRUSTED}; the weakest link of the run's own explanation is {weakest}.")
         parts.append(answer.run.get("told", ""))
     else:
-        parts.append(
-            f"It comes back from the generator with {single.psnr:.1f} dB (held-out: {answer.held_out_psnr:.1f})."
-        )
+        back = f"It comes back from the generator with {single.psnr:.1f} dB (held-out: {answer.held_out_psnr:.1f})"
+        parts.append(f"{back}{', as any image does with the noise that is its own' * answer.keeps_noise}.")
         parts += [f"{doubt[0].upper()}{doubt[1:]}." for doubt in doubts]
         parts.append(answer.run.get("told", ""))
     return " ".join(part for part in parts if part)
@@ -122,12 +122,16 @@ def number_of(step: float) -> str:
 def _together(singles: Sequence[Single], nouns: str) -> str:
     """The first sentence on several images."""
     unlike = [name_of(i) for i, single in enumerate(singles) if single.likeness.is_unlike]
-    share = f"of held-out {nouns} {LEVEL:.0%} are called so, too"
-    if not unlike:
-        return f"None of the {len(singles)} images is unlike what this run has seen ({share})."
-    return (
-        f"{len(unlike)} of {len(singles)} images are unlike anything this run has seen: {', '.join(unlike)} ({share})."
-    )
+    apart = [name_of(i) for i, single in enumerate(singles) if single.likeness.is_open]
+    share, count = f"of held-out {nouns} {LEVEL:.0%} are called so, too", len(singles)
+    if unlike:
+        return f"{len(unlike)} of {count} images are unlike anything this run has seen: {', '.join(unlike)} ({share})."
+    if apart:
+        return (
+            f"{len(apart)} of {count} images are farther from the run's training {nouns} than all held-out ones, which "
+            f"are too few to say more: {', '.join(apart)}."
+        )
+    return f"None of the {count} images is called unlike what this run has seen ({share})."
 
 
 def _section(answer: Answer, index: int, notes: Sequence[str], told: str, look: Look, figures: Figures) -> Section:
@@ -173,6 +177,8 @@ def _known(answer: Answer, index: int) -> Table:
         for name, (before, after) in moved.others.items():
             rows.append([f"counterfactual, by {name}", after, f"inverted: {number(before)}"])
     note = "Distance 1: what 95% of held-out images keep, counted from their median."
+    if answer.keeps_noise:
+        note += " With the noise that is its own any image comes back: that it does speaks for nothing."
     return Table("What it rests on", ["", "value", "beside it"], rows, note)
 
 
@@ -182,13 +188,11 @@ def _measured(answer: Answer, index: int) -> list[Table]:
     if not rows:
         return []
     if answer.question is None:
-        lines = [
-            [_name(row), *(with_unit(number(row[key]), row["unit"]) for key in ("image", "inverted"))] for row in rows
-        ]
+        lines = [[_name(row), *(_value(row[key], row["unit"]) for key in ("image", "inverted"))] for row in rows]
         return [Table("Measured", ["", "image", "inverted"], lines)]
     lines = list[list[Any]]()
     for row in rows:
-        ends = [with_unit(number(row[key]), row["unit"]) for key in ("inverted", "counterfactual")]
+        ends = [_value(row[key], row["unit"]) for key in ("inverted", "counterfactual")]
         change = Cell(number(row["change_in_sd"], 2, sign=True), row["change_in_sd"])
         effect = with_unit(number(row["run_effect"], 2, sign=True), row["unit"])
         if math.isfinite(row["run_effect_low"]):
@@ -203,6 +207,10 @@ def _measured(answer: Answer, index: int) -> list[Table]:
     )
     columns = ["", "inverted", "counterfactual", "change (sd)", "the run, each σ"]
     return [Table("What moved, by measurement", columns, lines, note.strip())]
+
+
+def _value(value: float, unit: str) -> str:
+    return with_unit(number(value), unit) if math.isfinite(value) else "–"
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -236,7 +244,12 @@ def facts(
             found["keeps_side"] = single.keeps_side
         images.append(found | {"measured": [dict(row) for row in answer.moved[index]]})
     question = None if answer.question is None else asdict(answer.question)
-    run = {"held_out_psnr": answer.held_out_psnr, "unlike_level": LEVEL, **answer.run}
+    run = {
+        "held_out_psnr": answer.held_out_psnr,
+        "keeps_noise": answer.keeps_noise,
+        "unlike_level": LEVEL,
+        **answer.run,
+    }
     return _plain({"about": dict(about), "question": question, "run": run, "images": images})
 
 

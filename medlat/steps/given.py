@@ -161,6 +161,7 @@ def _explained(
         spec.pictures(images),
         spec.pictures(before),
         psnr,
+        found.noise is not None,
         _of_run(context, moved.names[0]),
         Question(target.name, inquiry.asked.threshold, target.is_probability, tuple(classes)),
         series,
@@ -251,4 +252,5 @@ def _walked(
     told = "" if named else f"None of the directions of {method.name} has a name; shown are those with most evidence."
     run = {"method": method.name, "told": told}
     moved = _moved(context, None, images, found.images, None)
-    return Answer(singles, moved, spec.pictures(images), spec.pictures(found.images), psnr, run, walks=walks)
+    pictures = (spec.pictures(images), spec.pictures(found.images))
+    return Answer(singles, moved, *pictures, psnr, found.noise is not None, run, walks=walks)

@@ -42,6 +42,7 @@ BECAME = {  # of the account's lines, what is said on top of the page
     "copy": "images left out of the training",
     "read": "images with a remark",
 }
+PHANTOM = "Phantom data: computed images stand in for patients."
 
 
 def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
@@ -147,6 +148,10 @@ def _card(
     )
 
 
+def is_phantom(config: DictConfig) -> bool:
+    return "phantom" in str(config.data.source["_target_"])
+
+
 @cache
 def code() -> str:
     """A hash of all that may change how a report looks: medlat's own source, and what draws."""
@@ -204,8 +209,8 @@ def _run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[
 def _warnings(config: DictConfig, info: Mapping[str, Any], lines: Sequence[Line]) -> list[str]:
     found = []
     patients = len(info["patients"])
-    if "phantom" in str(config.data.source["_target_"]):
-        found.append("Phantom data: computed images stand in for patients.")
+    if is_phantom(config):
+        found.append(PHANTOM)
     elif patients < 20:
         found.append(
             f"Only {patients} patient{'s' * (patients > 1)}: numbers on held-out slices say little about others."

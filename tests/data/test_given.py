@@ -1,6 +1,5 @@
 """Images that are named one by one come out as they stand in the run's store, whatever the run's source."""
 
-import csv
 import shutil
 from functools import partial
 from pathlib import Path
@@ -216,19 +215,25 @@ def test_a_source_that_reads_no_single_files_is_named(tmp_path):
 
 
 def test_real_images_of_every_kind(real_data, tmp_path):
-    """Twenty of each real set, one by one."""
-    sets = {
-        "dicom": (400.0, {"root": str(real_data / "ct_lidc")}, sorted((real_data / "ct_lidc").rglob("*.dcm"))[:20]),
-    }
-    with open(real_data / "knee_oa" / "labels.csv", newline="") as file:
-        rows = list(csv.DictReader(file))[:20]
+    """Real images, one by one; a real slide by the places of its tiles."""
     knees = tmp_path / "knees"
-    for row in rows:
-        (knees / row["path"]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(real_data / "knee_oa" / row["path"], knees / row["path"])
-    settings = {"root": str(knees), "labels": None, "colour": False, "polarity": "checked"}
-    sets["pictures"] = (None, settings, [knees / row["path"] for row in rows])
-    for kind, (field, settings, files) in sets.items():
-        made = Made(tmp_path / kind, kind, field, **settings)
-        stored = {image.tobytes() for image in made.store.images[np.arange(len(made.store))]}
-        assert all(image.tobytes() in stored for image in made.read(*files).images), kind
+    knees.mkdir()
+    for path in sorted((real_data / "knee_oa" / "images").iterdir())[:20]:
+        shutil.copy(path, knees)
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    shutil.copy(real_data / "wsi" / "CMU-1-Small-Region.svs", slides)
+    slices = sorted((real_data / "ct_lidc").rglob("*.dcm"))[:10]
+    radiographs = {"root": str(knees), "labels": None, "colour": False, "polarity": "checked"}
+    made = {
+        "dicom": (Made(tmp_path / "a", "dicom", 400.0, root=str(real_data / "ct_lidc")), slices),
+        "pictures": (Made(tmp_path / "b", "pictures", **radiographs), sorted(knees.iterdir())),
+    }
+    tiled = Made(tmp_path / "c", "slides", root=str(slides), tile_px=256)
+    source = builders.source(tiled.config)
+    chunks = source.scan(lambda function, items, _: map(function, items)).chunks
+    made["slides"] = (tiled, [f"{tile.path}@{tile.x},{tile.y}" for chunk in chunks for tile in chunk.items])
+    for kind, (own, files) in made.items():
+        stored = {image.tobytes() for image in own.store.images[np.arange(len(own.store))]}
+        assert len(files) >= 10, kind
+        assert all(image.tobytes() in stored for image in own.read(*files).images), kind
