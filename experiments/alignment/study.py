@@ -18,7 +18,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from medlat.core.tables import read_table, write_table
-from medlat.explain.alignment import LEVEL
+from medlat.evaluation.chance import LEVEL
 from medlat.run import run
 
 HERE = Path(__file__).parent

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from medlat.core.statistics import BOOTSTRAPS, FEWEST_GROUPS, bootstrap_draws, grouped_mean
+from medlat.evaluation.chance import LEVEL, false_alarms
 
 FILE = "alignment.csv"
 DRAWN = 200  # random directions
-LEVEL = 0.05  # family-wise, over all pairs of classifiers
 HALF = 0.5  # of the change: where another's is surely less, it does not go along
 
 
@@ -54,6 +54,7 @@ class Cell:
     p:         that the largest of all pairs along a random direction is as large. p_half: that it goes along by half or
                more, over all pairs; NaN of one that has no counterfactuals itself, and so may not see what images show.
                Both NaN of a classifier with itself.
+    false_alarms: share of random directions of one half along which some pair is above the level of the other half.
     """
 
     of: str
@@ -69,6 +70,7 @@ class Cell:
     p_half: float
     images: int
     people: int
+    false_alarms: float
 
     @property
     def told(self) -> str:
@@ -109,7 +111,7 @@ def matrix(shown: Mapping[str, Shown], seed: int = 0) -> list[Cell]:
     drawn = {pair: np.abs(random[pair].mean(axis=1)) for pair in pairs}
     units = {pair: float(np.sqrt(np.square(values).mean())) for pair, values in drawn.items()}
     largest = np.max([drawn[pair] / unit for pair, unit in units.items() if unit > 0.0] or [[0.0]], axis=0)
-    found = []
+    found, alarms = [], false_alarms(largest, 1)
     for of, asked in everyone:
         groups, values = shown[of].groups, relative_change(shown[of].changes[asked], shown[of].changes[of])
         change, beside = (grouped_mean(x, groups, seed) for x in (values, random[of, asked].mean(axis=0)))
@@ -120,7 +122,7 @@ def matrix(shown: Mapping[str, Shown], seed: int = 0) -> list[Cell]:
             size = abs(change.value) / unit if unit > 0.0 else inf if change.value else 0.0
             p = float((1 + (largest >= size).sum()) / (1 + len(largest)))
             p_half = _p_half(values, groups, len(pairs), seed) if len(shown[asked].groups) else nan
-        found.append(Cell(of, asked, *change, *beside, level, p, p_half, len(values), len(np.unique(groups))))
+        found.append(Cell(of, asked, *change, *beside, level, p, p_half, len(values), len(np.unique(groups)), alarms))
     return found
 
 

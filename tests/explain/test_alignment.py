@@ -67,6 +67,7 @@ def test_the_level_is_that_of_the_largest_of_all_pairs():
     drawn = np.abs(0.02 * np.random.default_rng(0).normal(size=DRAWN))
     assert cells["a", "b"].level == pytest.approx(np.quantile(drawn, 0.95))
     assert cells["b", "a"].level == pytest.approx(np.quantile(drawn, 0.95))
+    assert 0.0 < cells["a", "b"].false_alarms < 0.12
     below = by_pair(matrix({"a": shown("a", 0.6, b=0.03, noise=0.1), "b": shown("b", 0.6, a=0.0, noise=0.1)}))
     assert below["a", "b"].p > 0.3
     assert below["a", "b"].told == "does not go along"
