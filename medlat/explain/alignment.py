@@ -84,11 +84,6 @@ class Cell:
             return "goes along in part" if less else "goes along"
         return "does not go along" if less else "not sure"
 
-    @property
-    def is_less(self) -> bool:
-        """Whether it surely goes along by less than half."""
-        return self.of != self.asked and self.p_half <= LEVEL
-
     def row(self) -> dict[str, Any]:
         return asdict(self) | {"told": self.told}
 
@@ -150,10 +145,10 @@ def told(cells: Sequence[Cell]) -> str:
     for name in names:
         asked = [cell for (_, who), cell in pairs.items() if who == name]
         others = [cell for (of, _), cell in pairs.items() if of == name]
-        if asked and all(cell.is_less for cell in asked):
+        if asked and all(cell.told == "does not go along" for cell in asked):
             whose = _listed(cell.of for cell in asked)
             sentences.append(f"{name} does not go by the reason of {whose}{_in_words(asked)}.")
-        if others and all(cell.is_less for cell in others):
+        if others and all(cell.told == "does not go along" for cell in others):
             whose = _listed(cell.asked for cell in others)
             sentences.append(f"What {name} goes by is its own, and not that of {whose}{_in_words(others)}.")
     return " ".join(sentences)
