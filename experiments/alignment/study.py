@@ -1,27 +1,31 @@
 """Is a planted shortcut seen by which classifiers go along with whose counterfactuals?
 
-    python experiments/alignment/study.py [--store outputs/store] [--seeds 10] [--table]
+    python experiments/alignment/study.py [--store outputs/store] [--seeds 15] [--table]
 
 Slices of the CT phantom with large nodules, one VAE, one classifier of nodules that is explained; for each seed two
 more beside it: one that learnt from the same images, and one from a choice of them in which a high table goes with a
-nodule in 95%. Adds their rows to pairs.csv beside this file; seeds that are there are kept. Then writes summary.csv;
---table alone does no more than that.
+nodule in 95%. Adds their rows to pairs.csv beside this file; seeds that are there are kept. Then writes summary.csv and
+sentences.csv; --table alone does no more than that.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import combinations, permutations
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import binomtest
 
 from medlat.core.tables import read_table, write_table
-from medlat.explain.alignment import LEVEL
+from medlat.evaluation.chance import LEVEL
+from medlat.explain.alignment import Cell, told
 from medlat.run import run
 
 HERE = Path(__file__).parent
+KINDS = ("main", "clean", "shortcut")
 SMALL = ["training.images=6400", "network.stem_stride=4"]
 DATA = ["data=ct_phantom", "+data.source.levels=[0.14,0.82]", "data.source.nodule_radius_mm=[20,26]"]
 DATA += ["data.source.seen_radius_mm=10", "scale=tiny", "scale.patients=300", "scale.slices_per_patient=6"]
@@ -36,7 +40,7 @@ BIAS = "{column: factor.table_height, share: 0.95}"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", default="outputs/store")
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=15)
     parser.add_argument("--table", action="store_true")
     asked, path = parser.parse_args(), HERE / "pairs.csv"
     rows = read_table(path) if path.exists() else []
@@ -45,6 +49,7 @@ def main() -> None:
             rows += measured(seed, asked.store)
             write_table(path, rows)
     write_table(HERE / "summary.csv", list(summary(rows)))
+    write_table(HERE / "sentences.csv", list(sentences(rows)))
 
 
 def measured(seed: int, store: str) -> list[dict[str, Any]]:
@@ -52,7 +57,7 @@ def measured(seed: int, store: str) -> list[dict[str, Any]]:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         more = [f"store={Path(store).resolve()}", f"hydra.run.dir={folder}"]
-        for kind in ("clean", "shortcut"):
+        for kind in KINDS[1:]:
             more += [f"+classifier@compared.{kind}{seed}=densenet"]
             more += [f"compared.{kind}{seed}.{value}" for value in SMALL]
         code = run([*ASKED, *more, f"compared.shortcut{seed}.bias={BIAS}"])
@@ -64,23 +69,36 @@ def measured(seed: int, store: str) -> list[dict[str, Any]]:
 
 
 def summary(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Of each pair, over seeds: the change, and how often it is said that one goes along, or by less than half; with
-    binomial intervals (Clopper, Pearson).
-    """
-    for of, asked in dict.fromkeys((row["of"], row["asked"]) for row in rows):
+    """Of each pair, over runs: the change, in how many it is above random directions, and surely less than half."""
+    for of, asked in permutations(KINDS, 2):
         own = [row for row in rows if (row["of"], row["asked"]) == (of, asked)]
         known = sorted(row["change"] for row in own if row["images"])
-        if of == asked or not known:
-            continue
-        shown = {"of": of, "asked": asked, "runs": len(own), "with counterfactuals": len(known)}
-        shown |= {"least": known[0], "median": known[len(known) // 2], "most": known[-1]}
-        for name, count in (
-            ("above random", sum(row["p"] is not None and row["p"] <= LEVEL for row in own)),
-            ("less than half", sum(row["p_half"] is not None and row["p_half"] <= LEVEL for row in own)),
-        ):
-            ends = binomtest(count, len(own)).proportion_ci(method="exact")
-            shown |= {name: count, f"{name}, low": ends.low, f"{name}, high": ends.high}
+        shown = {"of": of, "asked": asked, "runs": len(own), "least": known[0], "most": known[-1]}
+        shown["mean"] = sum(known) / len(known)
+        found = {"above random": [row["p"] <= LEVEL for row in own]}
+        found["less than half"] = [row["p_half"] <= LEVEL for row in own]
+        found["does not go along"] = [row["told"] == "does not go along" for row in own]
+        for name, whether in found.items():
+            shown |= counted(name, whether)
         yield shown
+
+
+def sentences(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Over runs: how often a page says each sentence."""
+    runs = [[row for row in rows if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in rows)]
+    texts = [told([Cell.from_row({"false_alarms": nan} | row) for row in run]) for run in runs]
+    said = [f"{a} and {b} share a reason" for a, b in combinations(KINDS, 2)]
+    said += [f"{name} does not go by the reason of" for name in KINDS] + [
+        f"What {name} goes by is its own" for name in KINDS
+    ]
+    for sentence in said:
+        yield {"sentence": sentence, "runs": len(runs)} | counted("said", [sentence in text for text in texts])
+
+
+def counted(name: str, whether: Sequence[bool]) -> dict[str, float]:
+    """How many, with a binomial interval of their share (Clopper, Pearson)."""
+    ends = binomtest(sum(whether), len(whether)).proportion_ci(method="exact")
+    return {name: sum(whether), f"{name}, low": ends.low, f"{name}, high": ends.high}
 
 
 if __name__ == "__main__":

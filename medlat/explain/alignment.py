@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from medlat.core.statistics import BOOTSTRAPS, FEWEST_GROUPS, bootstrap_draws, grouped_mean
+from medlat.evaluation.chance import LEVEL, false_alarms
 
 FILE = "alignment.csv"
 DRAWN = 200  # random directions
-LEVEL = 0.05  # family-wise, over all pairs of classifiers
 HALF = 0.5  # of the change: where another's is surely less, it does not go along
 
 
@@ -54,6 +54,7 @@ class Cell:
     p:         that the largest of all pairs along a random direction is as large. p_half: that it goes along by half or
                more, over all pairs; NaN of one that has no counterfactuals itself, and so may not see what images show.
                Both NaN of a classifier with itself.
+    false_alarms: share of random directions of one half along which some pair is above the level of the other half.
     """
 
     of: str
@@ -69,6 +70,7 @@ class Cell:
     p_half: float
     images: int
     people: int
+    false_alarms: float
 
     @property
     def told(self) -> str:
@@ -81,11 +83,6 @@ class Cell:
         if moves:
             return "goes along in part" if less else "goes along"
         return "does not go along" if less else "not sure"
-
-    @property
-    def is_less(self) -> bool:
-        """Whether it surely goes along by less than half."""
-        return self.of != self.asked and self.p_half <= LEVEL
 
     def row(self) -> dict[str, Any]:
         return asdict(self) | {"told": self.told}
@@ -109,7 +106,7 @@ def matrix(shown: Mapping[str, Shown], seed: int = 0) -> list[Cell]:
     drawn = {pair: np.abs(random[pair].mean(axis=1)) for pair in pairs}
     units = {pair: float(np.sqrt(np.square(values).mean())) for pair, values in drawn.items()}
     largest = np.max([drawn[pair] / unit for pair, unit in units.items() if unit > 0.0] or [[0.0]], axis=0)
-    found = []
+    found, alarms = [], false_alarms(largest, 1)
     for of, asked in everyone:
         groups, values = shown[of].groups, relative_change(shown[of].changes[asked], shown[of].changes[of])
         change, beside = (grouped_mean(x, groups, seed) for x in (values, random[of, asked].mean(axis=0)))
@@ -120,7 +117,7 @@ def matrix(shown: Mapping[str, Shown], seed: int = 0) -> list[Cell]:
             size = abs(change.value) / unit if unit > 0.0 else inf if change.value else 0.0
             p = float((1 + (largest >= size).sum()) / (1 + len(largest)))
             p_half = _p_half(values, groups, len(pairs), seed) if len(shown[asked].groups) else nan
-        found.append(Cell(of, asked, *change, *beside, level, p, p_half, len(values), len(np.unique(groups))))
+        found.append(Cell(of, asked, *change, *beside, level, p, p_half, len(values), len(np.unique(groups)), alarms))
     return found
 
 
@@ -148,10 +145,10 @@ def told(cells: Sequence[Cell]) -> str:
     for name in names:
         asked = [cell for (_, who), cell in pairs.items() if who == name]
         others = [cell for (of, _), cell in pairs.items() if of == name]
-        if asked and all(cell.is_less for cell in asked):
+        if asked and all(cell.told == "does not go along" for cell in asked):
             whose = _listed(cell.of for cell in asked)
             sentences.append(f"{name} does not go by the reason of {whose}{_in_words(asked)}.")
-        if others and all(cell.is_less for cell in others):
+        if others and all(cell.told == "does not go along" for cell in others):
             whose = _listed(cell.asked for cell in others)
             sentences.append(f"What {name} goes by is its own, and not that of {whose}{_in_words(others)}.")
     return " ".join(sentences)

@@ -319,6 +319,8 @@ def _alignment(explained: Explanation) -> list[Table]:
         "rule for their sign; level: what the largest of all pairs exceeds in 5% of them; p: of all pairs. In part: "
         "above that level, and surely less than half. Not along: surely less than half."
     )
+    if math.isfinite(alarms := pairs[0]["false_alarms"]):
+        note += f" Of random directions of one half {alarms:.1%} have a pair above the level of the other half."
     return [Table("Which classifiers share a reason", columns, rows, note)]
 
 

@@ -274,7 +274,7 @@ def _titles(line: Sequence[Axes], steps: Sequence[float], maps: Sequence[str]) -
     count = len(steps)
     step_titles(line[1 : count + 1], steps)
     for axis, title in zip((line[0], *line[count + 1 :]), ("original", "image", "change", *maps), strict=True):
-        axis.set_title(title, fontsize=7 if len(title) < 9 else 6, pad=4, color=INK)
+        axis.set_title(title, fontsize=7 if len(title) < 8 else 6, pad=4, color=INK)
     _block(line[1 : count + 1], "the inverted image (0), moved along the direction")
     _block(line[count + 1 : count + 3], "counterfactual")
     if maps:

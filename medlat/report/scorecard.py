@@ -135,7 +135,7 @@ def scorecard_chart(rows: Sequence[Row]) -> Figure:
 
     rows: {"method", "score", "value", "low", "high", "unit", "better", "control", "images"}.
     """
-    deciding = [key for score in SCORES if score.decides for key in keys_of(score, _keys(rows))]
+    deciding = list(_deciding(rows))
     rows = [row for row in rows if row["score"] in deciding and math.isfinite(row["value"])]
     if not rows:
         return message_figure("no scores to show")
@@ -185,21 +185,19 @@ def deciding_table(rows: Sequence[Row], followed: Sequence[Row], main: str) -> T
 
     rows: as of `scorecard_chart`. followed: {"method", "name", "range"}, None where there is none.
     """
-    scores = [(key, score) for score in SCORES if score.decides for key in keys_of(score, _keys(rows)) or [score.key]]
+    scores = _deciding(rows)
     told = {row["method"]: row for row in followed}
     known = {(row["method"], row["score"]): row for row in rows}
     lines = [
         [method + (" (control)" if control else ""), told[method]["name"], told[method]["range"]]
-        + [_cell(known.get((method, key))) for key, _ in scores]
+        + [_cell(known.get((method, key))) for key in scores]
         for method, control in _in_order_of_control(rows).items()
     ]
-    heads = [_title(key) + _arrow(score.better) for key, score in scores]
+    heads = [_title(key) + _arrow(score.better) for key, score in scores.items()]
     caption = (
         "Range: how far along a direction half of the images stay as near to training images as held-out ones. In "
         "brackets the 95% interval; n: images, of a control times directions; the arrow says which way is better. "
-        + " ".join(
-            f"{_title(score.key).capitalize()}: {_meaning(score, rows, main)}" for score in SCORES if score.decides
-        )
+        + " ".join(f"{_title(score.key).capitalize()}: {_meaning(score, rows, main)}" for score in scores.values())
     )
     return Table("What decides", ["method", "what moves", "range (σ)", *heads], lines, caption)
 
@@ -210,14 +208,20 @@ def further_table(rows: Sequence[Row], main: str, features: str) -> Table:
     known = {(row["method"], row["score"]): row for row in rows}
     units = {row["score"]: row["unit"] for row in rows}
     lines = []
-    for score in (score for score in SCORES if not score.decides):
-        for key in keys_of(score, _keys(rows)) or [score.key]:
+    for score in SCORES:
+        for key in sorted({*(keys_of(score, _keys(rows)) or [score.key])} - {*_deciding(rows)}):
             unit = f" ({units[key]})" if units.get(key) else ""
             cells = [_cell(known.get((method, key))) for method in methods]
             lines.append([_title(key) + unit + _arrow(score.better), *cells, _meaning(score, rows, main)])
     heads = [method + (" (control)" if control else "") for method, control in methods.items()]
     caption = f"From minimality to diversity over counterfactuals; the run's own features are those of: {features}."
     return Table("Every other score", ["score", *heads, "what it says"], lines, caption)
+
+
+def _deciding(rows: Sequence[Row]) -> dict[str, Score]:
+    """The scores that decide, by key. One that several other classifiers have would make the table too wide."""
+    found = {score: keys_of(score, _keys(rows)) or [score.key] for score in SCORES if score.decides}
+    return {keys[0]: score for score, keys in found.items() if len(keys) == 1}
 
 
 def _keys(rows: Sequence[Row]) -> list[str]:

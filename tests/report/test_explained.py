@@ -89,10 +89,10 @@ def test_what_each_classifier_says_of_the_counterfactuals_of_each(explained):
     assert _alignment(explained) == [], "there is one"
     beside = (0.05, 0.02, 0.08, 0.2)
     cells = [
-        Cell("main", "main", 1.0, 1.0, 1.0, 0.3, 0.2, 0.4, math.nan, math.nan, math.nan, 40, 30),
-        Cell("main", "second", 0.83, 0.7, 0.9, *beside, 0.005, 1.0, 40, 30),
-        Cell("second", "main", 0.1, 0.0, 0.2, *beside, 0.5, 0.002, 35, 30),
-        Cell("second", "second", math.nan, *[math.nan] * 8, 0, 0),
+        Cell("main", "main", 1.0, 1.0, 1.0, 0.3, 0.2, 0.4, math.nan, math.nan, math.nan, 40, 30, 0.05),
+        Cell("main", "second", 0.83, 0.7, 0.9, *beside, 0.005, 1.0, 40, 30, 0.05),
+        Cell("second", "main", 0.1, 0.0, 0.2, *beside, 0.5, 0.002, 35, 30, 0.05),
+        Cell("second", "second", math.nan, *[math.nan] * 8, 0, 0, 0.05),
     ]
     (table,) = _alignment(replace(explained, alignment=[cell.row() for cell in cells]))
     assert table.columns[:4] == ["counterfactuals of", "shown to", "relative change", "95% interval"]
@@ -100,6 +100,7 @@ def test_what_each_classifier_says_of_the_counterfactuals_of_each(explained):
         ["main", "second", 0.83, "[0.7, 0.9]", 40, 0.05, 0.2, 0.005, "goes along"],
         ["second", "main", 0.1, "[0, 0.2]", 35, 0.05, 0.2, 0.5, "does not go along"],
     ]
+    assert "5.0% have a pair above the level" in table.caption
 
 
 def test_key_numbers_stand_beside_the_controls(explained):

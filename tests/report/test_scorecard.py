@@ -92,6 +92,19 @@ def test_what_decides_stands_by_method_and_all_else_by_score():
     assert "of: factors" in table.caption
 
 
+def test_what_several_other_classifiers_say_stands_by_score():
+    """So that the table of methods does not grow with them."""
+    rows = scores() + [row | {"score": "agreement/third"} for row in scores() if row["score"] == "agreement/second"]
+    assert scorecard.deciding_table(rows, FOLLOWED, "linear").columns[3:] == [
+        "flips in range ↑",
+        "flip area ↑",
+        "realism ↓",
+    ]
+    named = [row[0] for row in scorecard.further_table(rows, "linear", "factors").rows]
+    assert named[:2] == ["agreement, second ↑", "agreement, third ↑"]
+    assert len(scorecard.scorecard_chart(rows).axes) == 3
+
+
 def test_a_score_that_a_run_has_not_is_a_dash_with_its_reason():
     lacking = ("cout", "agreement/second", "effectiveness/second")
     rows = [
