@@ -59,7 +59,7 @@ def answer(question: tuple[str, str]) -> dict:
             code = run(sys.argv[1:])
         seconds = round(time.process_time() - start, 1)
         lines = [line.strip() for line in said.getvalue().splitlines() if not line.endswith("in the configuration:")]
-        text = " ".join(lines).replace(brought, "FILE").replace(above, "DIR") or "taken"
+        text = " ".join(lines).replace(str(folder / Path(brought).name), "FILE").replace(above, "DIR") or "taken"
         ran = int((folder / "trace").exists())
     return {"file": name, "door": door, "exit": code, "seconds": seconds, "lines": len(lines), "run": ran, "said": text}
 
