@@ -10,10 +10,13 @@ leave a trace beside it. Exits with 1 where one did, a message is not one line, 
 import contextlib
 import csv
 import io
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
@@ -24,50 +27,47 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from generators.imported.files import FILES, FUNCTIONS
 
 OUT = Path(__file__).with_name("files.csv")
+EXPLAINED = ("+experiment=ct_vae_nodule", "generator=vae_fine")
 TOLD = ("classifier.task=binary", "classifier.classes=[a,b]")
 DOORS = {
     "generator": ("+experiment=ct_vae_sefa", "generator=pretrained", "generator.weights="),
-    "classifier, ONNX": ("+experiment=ct_vae_nodule", "classifier=onnx", *TOLD, "classifier.path="),
-    "classifier, TorchScript": ("+experiment=ct_vae_nodule", "classifier=torchscript", *TOLD, "classifier.path="),
-}
-PYTHON = {
+    "classifier, ONNX": (*EXPLAINED, "classifier=onnx", *TOLD, "classifier.path="),
+    "classifier, TorchScript": (*EXPLAINED, "classifier=torchscript", *TOLD, "classifier.path="),
     "generator, Python": ("+experiment=ct_vae_sefa", "generator=python", "generator.function="),
-    "classifier, Python": ("+experiment=ct_vae_nodule", "classifier=python", *TOLD, "classifier.function="),
+    "classifier, Python": (*EXPLAINED, "classifier=python", *TOLD, "classifier.function="),
 }
 LONGEST = 10.0  # seconds
 
 
-def answers(folder: Path) -> Iterator[dict]:
-    """Rows of the table."""
-    for name, (make, _, _) in FILES.items():
-        for door, arguments in DOORS.items():
-            yield {"file": name, "door": door} | answer(folder, arguments, make)
-    for name in FUNCTIONS:
-        for door, arguments in PYTHON.items():
-            yield {"file": name, "door": door} | answer(folder, arguments, lambda _, name=name: name)
+def questions() -> Iterator[tuple[str, str]]:
+    """Every file, or function, and door."""
+    for door in DOORS:
+        yield from ((name, door) for name in (FUNCTIONS if door.endswith("Python") else FILES))
 
 
-def answer(above: Path, arguments: tuple[str, ...], make: Callable) -> dict:
-    """Exit code, seconds and what is said of one file at one door."""
-    with tempfile.TemporaryDirectory(dir=above) as name:
-        folder = Path(name)
-        brought = str(make(folder))
+def answer(question: tuple[str, str]) -> dict:
+    """A row of the table: exit code, seconds of computing, and what is said."""
+    name, door = question
+    with tempfile.TemporaryDirectory() as above:
+        folder = Path(above)
+        brought = name if name in FUNCTIONS else str(FILES[name][0](folder))
         settings = ("scale=tiny", "logger=none", "dry_run=true", f"store={folder}/store", f"hydra.run.dir={folder}/run")
-        sys.argv = ["medlat", *arguments[:-1], f"{arguments[-1]}'{brought}'", *settings]
+        *others, last = DOORS[door]
+        sys.argv = ["medlat", *others, f"{last}'{brought}'", *settings]
         GlobalHydra.instance().clear()
-        said, start = io.StringIO(), time.monotonic()
+        said, start = io.StringIO(), time.process_time()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             code = run(sys.argv[1:])
-        seconds = round(time.monotonic() - start, 1)
+        seconds = round(time.process_time() - start, 1)
         lines = [line.strip() for line in said.getvalue().splitlines() if not line.endswith("in the configuration:")]
-        text = " ".join(lines).replace(brought, "FILE").replace(name, "DIR")
-        ran = (folder / "trace").exists()
-        return {"exit": code, "seconds": seconds, "lines": len(lines), "run": int(ran), "said": text or "taken"}
+        text = " ".join(lines).replace(str(folder / Path(brought).name), "FILE").replace(above, "DIR") or "taken"
+        ran = int((folder / "trace").exists())
+    return {"file": name, "door": door, "exit": code, "seconds": seconds, "lines": len(lines), "run": ran, "said": text}
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        rows = list(answers(Path(name)))
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        rows = list(pool.map(answer, questions()))
     with open(OUT, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

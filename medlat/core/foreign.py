@@ -30,10 +30,11 @@ FORMATS = (  # what a file begins with, what it is, of which sort
     (b"%PDF", "a PDF", "page"),
 )
 SCRIPTED = "expected what torch.jit.script(network).save(FILE) writes"
-EXPORTED = (
-    f"{SCRIPTED}, or torch.onnx.export; a classifier can also be a Python function that makes its network and loads it "
+ELSE = (
+    "or torch.onnx.export; a classifier can also be a Python function that makes its network and loads it "
     "(classifier=python)"
 )
+EXPORTED = f"{SCRIPTED}, {ELSE}"
 AGAIN = "download the file again"
 RIGHT = {  # where a network is expected that runs: what to do with a file of a sort
     "network": "expected the network exported to ONNX",
@@ -93,6 +94,8 @@ def what_it_is(path: Path) -> tuple[str, str] | None:
         return "a damaged or truncated zip archive", AGAIN
     if len(head) > 3 and head[0] == 8 and head[1] < 32 and head[2] in (0x12, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42):
         return "an ONNX file", "expected `onnx` in the place of `torchscript`"
+    if path.suffix == ".safetensors":
+        return "a damaged safetensors file", AGAIN
     found = format_of(head)
     return None if found is None else (found[0], RIGHT[found[1]])
 
@@ -108,7 +111,7 @@ def _archive(path: Path) -> tuple[str, str] | None:
         if len(pickles) != 1:
             return f"a zip archive of {len(names)} file{'s' * (len(names) != 1)}", RIGHT["archive"]
         if archive.getinfo(pickles[0]).file_size > MOST_BYTES:
-            return None
+            return "a zip archive of a pickle too large to be of a network; not opened", SCRIPTED
         return _pickled(archive.read(pickles[0]))
 
 
@@ -123,7 +126,7 @@ def _pickled(content: bytes) -> tuple[str, str] | None:
     if LIGHTNING in texts:
         return (
             "a Lightning checkpoint: weights without their network",
-            f"expected what its to_torchscript(FILE) writes; {EXPORTED}",
+            f"expected what its to_torchscript(FILE) writes, {ELSE}",
         )
     own = [name for name in names if not name.startswith(PLAIN) and not _of_tensors(name)]
     if own:

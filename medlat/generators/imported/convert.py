@@ -92,7 +92,10 @@ class Pretrained(Imported):
         self.kind = kind_of(self.path)
 
     def model(self, image: ImageSpec) -> Any:
-        network = self._made(image)[0].eval().requires_grad_(False)
+        checked, recipe, _ = self._made(image)
+        network = type(checked)(image, **_arguments(recipe))  # with what no file holds, and `checked` has no memory for
+        network.load_state_dict(checked.state_dict(), assign=True)
+        network.eval().requires_grad_(False)
         network.deterministic()
         return network
 
@@ -168,11 +171,15 @@ def _network(
         if not isinstance(found, type) or not issubclass(found, nn.Module):
             raise UserError(f"{recipe['_target_']!r} is not a generator")
         with torch.device("meta"):
-            network = found(image, **{key: value for key, value in recipe.items() if key != "_target_"})
+            network = found(image, **_arguments(recipe))
         network.load_state_dict(weights, assign=True)
     except (UserError, ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{_where(path)}: not a generator of this version of medlat ({error})") from error
     return network
+
+
+def _arguments(recipe: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in recipe.items() if name != "_target_"}
 
 
 def _read_own(path: Path, allowed: Collection[str] = ()) -> tuple[dict[str, Any], ImageSpec, dict[str, Tensor]]:

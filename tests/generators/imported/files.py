@@ -8,6 +8,7 @@ import struct
 import zipfile
 
 import numpy as np
+import onnx
 import torch
 from generators.imported.brought_files import Halves, bundle, lightning, monai_network, zipped
 from generators.imported.foreign_files import (
@@ -17,6 +18,7 @@ from generators.imported.foreign_files import (
     write_nvidia,
     write_rosinality,
 )
+from onnx import helper
 from safetensors.torch import save_file
 from torch import nn
 
@@ -79,9 +81,20 @@ def wrapped(folder):
     return lightning(folder, state)
 
 
-def onnx(folder):
+def damaged_onnx(folder):
     # ir_version 8, producer_name "pytorch": the first fields of a ModelProto
     return bytes_file(folder / "n.onnx", b"\x08\x08\x12\x07pytorch\x1a\x052.6.0" + bytes(40))
+
+
+def classifier(folder):
+    """How bright an image is, in ONNX."""
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 1, "h", "w"])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 1])
+    steps = (("GlobalAveragePool", "x", "a"), ("Flatten", "a", "b"), ("Sigmoid", "b", "y"))
+    nodes = [helper.make_node(kind, [before], [after]) for kind, before, after in steps]
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]), ir_version=8, producer_name="pytorch")
+    onnx.save(model, folder / "c.onnx")
+    return folder / "c.onnx"
 
 
 def pickled(folder, thing):
@@ -273,7 +286,8 @@ FILES = {
     "tensor": (lambda f: torch_file(f / "t.pt", torch.zeros(3)), "other", "a file of torch.save that holds one tensor"),
     "numbers": (lambda f: torch_file(f / "t.pt", [1, 2]), "other", "holds no tensors by name"),
     "truncated": (halved, "damaged", "a damaged or truncated zip archive"),
-    "onnx": (onnx, "onnx", "a network in ONNX, which gives no gradients; no door for it; export"),
+    "classifier in ONNX": (classifier, "onnx", "a network in ONNX"),
+    "damaged ONNX": (damaged_onnx, "onnx", "a network in ONNX, which gives no gradients; no door for it; export"),
     "images": (
         lambda f: zipped(f / "i.zip", "a/1.png", "a/2.PNG"),
         "zip",

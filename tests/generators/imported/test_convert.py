@@ -1,3 +1,5 @@
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from safetensors.torch import save_file
 from medlat.core.checkpoints import read_generator, save_generator
 from medlat.core.errors import UserError
 from medlat.core.spaces import ImageSpec
+from medlat.generators.imported.brought import check_model
 from medlat.generators.imported.convert import Pretrained, read_foreign
 from medlat.generators.imported.layout import recipe_of
 from medlat.generators.stylegan2.networks import StyleGAN2
@@ -231,6 +234,34 @@ def test_own_files_are_passed_on(tmp_path, kind):
         with pytest.raises(UserError, match=r"truncation: only a StyleGAN2 has it"):
             converted(path, SPEC, tmp_path / "refused", truncation=0.5)
     assert read_generator(path)[0] == recipe
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments"),
+    [
+        (
+            "dae.networks.DiffusionAutoencoder",
+            {"latent_dim": 4, "widths": [16, 16], "steps": 2},
+        ),  # encodes; has constants
+        ("dcgan.networks.DCGAN", {"latent_dim": 4, "capacity": 4}),
+        (
+            "stylegan2.networks.StyleGAN2",
+            {"z_dim": 8, "w_dim": 8, "channel_max": 8, "noise": "random", "encoder": True},
+        ),
+    ],
+)
+def test_every_family_can_be_tried_before_data_are_read(tmp_path, target, arguments):
+    spec, target = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 1.0), f"medlat.generators.{target}"
+    module, _, name = target.rpartition(".")
+    network = getattr(importlib.import_module(module), name)(spec, **arguments).eval()
+    save_generator(tmp_path / "g.safetensors", network, {"_target_": target} | arguments, spec)
+    found = Pretrained(str(tmp_path / "g.safetensors"))
+    model = found.model(spec)
+    check_model(model, found.culprit)
+    network.deterministic()
+    codes = network.sample(2, next(iter(network.spaces)), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(model.decode(codes), network.decode(codes))
 
 
 def test_own_files_of_another_window(tmp_path, vae, spec):
