@@ -1,4 +1,4 @@
-"""What leaves the machine: nothing of a run by default, and with `logger.mode=online` what the README says.
+"""What leaves the machine: nothing of a run by default, and with `logger.mode=online` what `docs/privacy.md` says.
 
 A run in a process of its own is watched in three ways: Python's sockets and name look-ups are recorded; every HTTP
 client (wandb-core, which is no Python, too) is sent to a proxy that notes whom it asks for and refuses; and where there
