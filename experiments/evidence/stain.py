@@ -59,13 +59,15 @@ def trained(config: Any) -> Context:
 
 
 def held_out(context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """RGB [N, H, W, 3] from 0 to 255 of the held-out tiles with two stains, their classes [N] and groups [N]."""
+    """RGB [N, H, W, 3] from 0 to 255 of the held-out tiles with two stains, whether they are of the second class [N], and
+    their groups [N].
+    """
     rows = context.split.test
     images = context.images.physical(rows, context.spec)
     kept = np.array([stain_of(image) is not None for image in images])
     print(f"{kept.sum()} of {len(rows)} held-out tiles have two stains", flush=True)
     (label,) = context.images.labels().values()
-    return images[kept], label[rows][kept], context.images.patient[rows][kept]
+    return images[kept], label[rows][kept] == 1.0, context.images.patient[rows][kept]
 
 
 def answers(context: Context, images: np.ndarray, label: np.ndarray, groups: np.ndarray) -> Iterator[dict[str, Any]]:
@@ -77,7 +79,7 @@ def answers(context: Context, images: np.ndarray, label: np.ndarray, groups: np.
             told = torch.cat([target(part.to(context.device)).cpu() for part in shown.split(64)]).double().numpy()
         row = {"asked_of": way, "tiles": len(told), "groups": len(np.unique(groups))}
         row |= dict(zip(("auc", "low", "high"), bootstrap(auc, label, told, groups), strict=True))
-        yield row | {"right": float(((told > 0.5) == (label > 0.5)).mean())}
+        yield row | {"right": float(((told > 0.5) == label).mean())}
 
 
 def as_shown(images: np.ndarray, label: np.ndarray, groups: np.ndarray, way: str) -> np.ndarray:
