@@ -59,8 +59,8 @@ def trained(config: Any) -> Context:
 
 
 def held_out(context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """RGB [N, H, W, 3] from 0 to 255 of the held-out tiles with two stains, whether they are of the second class [N], and
-    their groups [N].
+    """RGB [N, H, W, 3] from 0 to 255 of the held-out tiles with two stains, whether they are of the second class, [N],
+    and their groups, [N].
     """
     rows = context.split.test
     images = context.images.physical(rows, context.spec)
