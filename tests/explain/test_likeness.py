@@ -97,7 +97,7 @@ LIKE, UNLIKE = Found(0.2, "layout", 30, 64), Found(4.0, "texture", 64, 64)
 
 
 def explained(likeness=LIKE, worse=0.5, inverted=0.8, **changed) -> SingleExplained:
-    moved = {"step": -1.5, "prediction": 0.1, "reached": True, "reach": 2.0, "oracle": (0.9, 0.2)} | changed
+    moved = {"step": -1.5, "prediction": 0.1, "reached": True, "reach": 2.0, "others": {"second": (0.9, 0.2)}} | changed
     return SingleExplained(likeness, 30.0, worse, 0.9, inverted, 0.5, Counterfactual(**moved))
 
 
@@ -111,9 +111,9 @@ def explained(likeness=LIKE, worse=0.5, inverted=0.8, **changed) -> SingleExplai
         (explained(reached=False), ["does not change as asked"]),
         (explained(step=-3.0), ["3σ away, and images stay near the data for 2σ"]),
         (explained(step=-3.0, reach=float("nan")), []),
-        (explained(oracle=(0.9, 0.7)), ["another classifier is not convinced (0.90 to 0.70)"]),
-        (explained(oracle=(0.2, 0.1)), ["another classifier is not convinced"]),
-        (explained(oracle=None), []),
+        (explained(others={"second": (0.9, 0.7)}), ["the classifier 'second' is not convinced (0.90 to 0.70)"]),
+        (explained(others={"second": (0.2, 0.1)}), ["the classifier 'second' is not convinced"]),
+        (explained(others={}), []),
         (explained(UNLIKE, 0.0, reached=False), ["Unlike", "worse than 100%", "does not change"]),
         (Single(LIKE, 20.0, 0.02), ["worse than 98%"]),
     ],
