@@ -73,6 +73,7 @@ def test_held_out_images_are_explained_as_by_the_run_itself(explaining, tmp_path
     ends = run.explain(store.fetch(rows, run.data.spec)).series["predictions"]
     assert np.abs(ends - predictions).max() < 1e-6
     assert all(len(both) == 2 for one in images for both in one["counterfactual"]["others"].values())
+    assert all(one["counterfactual"]["others"] for one in images), "there is another classifier"
     assert found["question"]["target"] == "tumour"
     said = capsys.readouterr().out
     assert said.count("The classifier gives tumour a probability of") == len(rows)
