@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from generators.imported.brought_files import KL, monai_network
+from generators.imported.foreign_files import random_state, write_nvidia
 from runs import CHEAP
 
 import medlat as face
@@ -64,6 +65,21 @@ def test_a_network_of_somebody_s_with_maps_of_features(medlat, tmp_path):
     code, _, err = medlat(*command, f"hydra.run.dir={tmp_path / 'again'}")
     assert code == 0, err
     assert numbers(tmp_path / "again") == numbers(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_what_a_reader_must_know_of_a_network_is_said(medlat, tmp_path):
+    write_nvidia(tmp_path / "n.pkl", random_state(32, channels=3, labels=2))
+    mine = ("generator=pretrained", "generator.weights=n.pkl", "generator.label=all")
+    code, out, err = medlat(*SMALL, *SHORT, *mine, "report.page=true")
+    assert code == 0, err
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    for said in (
+        "one of 2 labels: codes are drawn with each alike",
+        "in colour: what is shown and measured is the mean",
+    ):
+        assert said in out + err
+        assert said in page
 
 
 @pytest.mark.slow

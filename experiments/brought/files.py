@@ -27,14 +27,14 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from generators.imported.files import FILES, FUNCTIONS
 
 OUT = Path(__file__).with_name("files.csv")
-EXPLAINED = ("+experiment=ct_vae_nodule", "generator=vae_fine")
+EXPLAINED = "+experiment=histology_vae_linear"
 TOLD = ("classifier.task=binary", "classifier.classes=[a,b]")
 DOORS = {
     "generator": ("+experiment=ct_vae_sefa", "generator=pretrained", "generator.weights="),
-    "classifier, ONNX": (*EXPLAINED, "classifier=onnx", *TOLD, "classifier.path="),
-    "classifier, TorchScript": (*EXPLAINED, "classifier=torchscript", *TOLD, "classifier.path="),
+    "classifier, ONNX": (EXPLAINED, "classifier=onnx", *TOLD, "classifier.path="),
+    "classifier, TorchScript": (EXPLAINED, "classifier=torchscript", *TOLD, "classifier.path="),
     "generator, Python": ("+experiment=ct_vae_sefa", "generator=python", "generator.function="),
-    "classifier, Python": (*EXPLAINED, "classifier=python", *TOLD, "classifier.function="),
+    "classifier, Python": (EXPLAINED, "classifier=python", *TOLD, "classifier.function="),
 }
 LONGEST = 10.0  # seconds
 

@@ -88,11 +88,13 @@ def damaged_onnx(folder):
 
 def classifier(folder):
     """How bright an image is, in ONNX."""
-    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 1, "h", "w"])
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 3, "h", "w"])
     y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 1])
-    steps = (("GlobalAveragePool", "x", "a"), ("Flatten", "a", "b"), ("Sigmoid", "b", "y"))
-    nodes = [helper.make_node(kind, [before], [after]) for kind, before, after in steps]
-    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]), ir_version=8, producer_name="pytorch")
+    weight = helper.make_tensor("w", onnx.TensorProto.FLOAT, [1, 3, 1, 1], [0.3, 0.3, 0.3])
+    steps = (("GlobalAveragePool", "z", "a"), ("Flatten", "a", "b"), ("Sigmoid", "b", "y"))
+    nodes = [helper.make_node("Conv", ["x", "w"], ["z"])]
+    nodes += [helper.make_node(kind, [before], [after]) for kind, before, after in steps]
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], [weight]), ir_version=8, producer_name="pytorch")
     onnx.save(model, folder / "c.onnx")
     return folder / "c.onnx"
 
