@@ -164,12 +164,18 @@ def key_numbers(explained: Explanation) -> list[KeyNumber]:
             beside = [(control, explained.score(key, control)) for control in explained.controls]
             show = _share if key in shares else _number
             texts = [f"{show(other['value'])} ({CALLED.get(name, name)})" for name, other in beside if other]
-            value = f"{round(row['value'] * row['images'])} of {row['images']:.0f}" if key in shares else row["value"]
+            value = _count(row) if key in shares else row["value"]
             found.append(KeyNumber(title, value, row["unit"], ", ".join(texts), explanation))
     auc = explained.quality.get("auc")
     if auc is not None:
         found.append(KeyNumber("AUC of the classifier", auc, "", "0.5 (chance)", "on patients it never saw"))
     return found
+
+
+def _count(row: Mapping[str, Any]) -> str:
+    """A share of images as their count; of none where none is known."""
+    known = row["images"] if math.isfinite(row["value"]) else 0.0
+    return f"{round(row['value'] * known) if known else 0} of {known:.0f}"
 
 
 def _share(value: float) -> str:

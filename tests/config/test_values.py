@@ -51,7 +51,9 @@ ALLOWED = {
     **dict.fromkeys(
         ("max_tilt_deg", "rotation_deg", "shift", "offset_hu", "gain", "noise_hu", "seen_radius_mm"), (0, 0.0)
     ),
-    **dict.fromkeys(("stain_scale", "stain_shift", "blur", "label_smoothing", "noise", "min_tissue"), (0, 0.0)),
+    **dict.fromkeys(
+        ("stain_scale", "stain_shift", "blur", "stain", "label_smoothing", "noise", "min_tissue"), (0, 0.0)
+    ),
     **dict.fromkeys(("beta", "weight", "code_weight", "image_weight", "prediction_weight", "prior_weight"), (0, 0.0)),
     **dict.fromkeys(("locality", "r1", "path_length", "style_mixing", "shift_min", "shift_weight"), (0, 0.0)),  # off
     **dict.fromkeys(("warmup", "ema_decay", "truncation", "initial", "maximum"), (0, 0.0)),

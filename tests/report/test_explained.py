@@ -115,6 +115,12 @@ def test_key_numbers_stand_beside_the_controls(explained):
     assert "second agrees" not in found
 
 
+def test_a_share_of_no_image_is_none_of_none(explained):
+    scores = [row | ({"value": math.nan} if row["score"] == "agreement/second" else {}) for row in explained.scores]
+    found = {item.name: item for item in key_numbers(replace(explained, scores=scores))}
+    assert found["second agrees"].value == "0 of 0"
+
+
 def test_sliders_read_the_prediction(explained):
     group = sliders(explained)
     assert group.method == "nodule?"
