@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from medlat.classifiers.black_box import disagreement
 from medlat.core.errors import UserError
@@ -193,6 +194,17 @@ def test_codes_can_be_differentiated(wild):
     codes = torch.zeros(2, 4, requires_grad=True)
     wild.decode(codes).mean().backward()
     assert float(codes.grad.abs().min()) > 0.0
+
+
+def test_a_derivative_taken_forward_is_that_of_a_small_step(wild, exact):
+    model = wild.to(memory_format=torch.channels_last)
+    code, move = torch.randn(2, 1, 4, generator=torch.Generator().manual_seed(0))
+    with forward_ad.dual_level():
+        slope = forward_ad.unpack_dual(model.decode(forward_ad.make_dual(code, move))).tangent
+    step = (model.decode(code + 1e-2 * move) - model.decode(code - 1e-2 * move)) / 2e-2
+    inside = model.decode(code).abs() < 0.98  # beyond, images are cut
+    assert inside.float().mean() > 0.2
+    assert (slope - step)[inside].abs().max() < 0.02 * step[inside].abs().max()
 
 
 def trained(images_at, steps=200, batch=32, **guided):

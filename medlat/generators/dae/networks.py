@@ -9,12 +9,14 @@ the image comes back is the solver's doing and no merit of the training: it hold
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from medlat.core.errors import ArgumentError
 from medlat.core.randomness import generator_for
@@ -200,7 +202,8 @@ class DiffusionAutoencoder(LatentModel, nn.Module):
         count = self.steps if steps is None else steps
         times = [i / count for i in range(count + 1)][::way]
         step = way / count
-        with fast(x.device):
+        forward = forward_ad.unpack_dual(features).tangent is not None  # derivatives of GroupNorm that know no autocast
+        with nullcontext() if forward else fast(x.device):
             velocity = self.velocity(probe, x.new_full([len(x)], times[0]), features)
             for time in times[1:]:
                 probe = 2.0 * x - probe + step * velocity

@@ -11,10 +11,18 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 GROUP = 16  # channels that are normalised together
 FREQUENCIES = 32  # of the sines and cosines that tell the time
 FASTEST = 1000.0  # radians per unit of time of the fastest of them
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's, whose forward derivative (torch 2.13) takes no tensor in channels_last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if forward_ad.unpack_dual(x).tangent is None else x.contiguous())
 
 
 class ConditionedBlock(nn.Module):
@@ -25,9 +33,9 @@ class ConditionedBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, embedding: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(in_channels // GROUP or 1, in_channels)
+        self.norm1 = GroupNorm(in_channels // GROUP or 1, in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = nn.GroupNorm(out_channels // GROUP or 1, out_channels, affine=False)
+        self.norm2 = GroupNorm(out_channels // GROUP or 1, out_channels, affine=False)
         self.modulation = nn.Linear(embedding, 2 * out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
@@ -75,7 +83,7 @@ class VelocityUNet(nn.Module):
                 width = wide
             if level > 0:  # before the features are doubled: a quarter of the work
                 self.refine.append(nn.Conv2d(wide, width := widths[level - 1], 3, padding=1))
-        self.norm = nn.GroupNorm(width // GROUP or 1, width)
+        self.norm = GroupNorm(width // GROUP or 1, width)
         self.head = nn.Conv2d(width, channels * patch**2, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
