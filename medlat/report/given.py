@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medlat.core.files import write_whole
+from medlat.core.files import jsonable, write_whole
 from medlat.explain.likeness import LEVEL
 from medlat.explain.single import TRUSTED, Single, SingleExplained
 from medlat.report.explained import series_from, slider_cards
@@ -237,12 +237,4 @@ def facts(
         images.append(found | {"measured": [dict(row) for row in answer.moved[index]]})
     question = None if answer.question is None else asdict(answer.question)
     run = {"held_out_psnr": answer.held_out_psnr, "unlike_level": LEVEL, **answer.run}
-    return _plain({"about": dict(about), "question": question, "run": run, "images": images})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return jsonable({"about": dict(about), "question": question, "run": run, "images": images})
