@@ -229,6 +229,7 @@ def render(explorer: Explorer, nonce: str) -> str:
         facts=json.dumps(jsonable(_facts(explorer))).replace("<", "\\u003c"),  # inside a script
         left_out=explorer.left_out,
         targets=explorer.targets,
+        inverts=explorer.inverts,
         gradient=css_gradient(),
         limit=f"{number(explorer.change_limit)} {explorer.look.change_unit}",
     )
@@ -240,6 +241,7 @@ def _facts(explorer: Explorer) -> dict[str, Any]:
     return {
         "sliders": [slider.facts() for slider in explorer.sliders.values()],
         "main": explorer.main,
+        "start": explorer.first.start,
         "windows": {name: list(window) for name, window in windows.items()},
         "window": list(explorer.look.window),
         "unit": explorer.look.unit,

@@ -16,6 +16,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Thread
 
 from medlat.core.arguments import parsed, usable_device
@@ -59,6 +60,7 @@ def explore(folder: str, options: dict[str, str]) -> None:
     with listening:
         run = load(folder, options.get("--store"), usable_device(options.get("--device", "cpu")))
         explorer = Explorer(run)
+        explorer.numbers(explorer.first)  # what is slow the first time is done before somebody waits
         Thread(target=explorer.warm, daemon=True).start()
         if host not in LOOPBACK:
             print(f"--host={host}: other machines can reach this; who has the address sees the run's images.")
@@ -70,7 +72,8 @@ def explore(folder: str, options: dict[str, str]) -> None:
         settings = uvicorn.Config(
             application(explorer, token, hosts), log_level="warning", access_log=False, server_header=False
         )
-        uvicorn.Server(settings).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # how it is ended
+            uvicorn.Server(settings).run(sockets=[listening])
 
 
 def _listening(host: str, port: str) -> socket.socket:
@@ -81,6 +84,7 @@ def _listening(host: str, port: str) -> socket.socket:
         found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, int(port)))
+        found.listen()  # who opens the address before all is ready waits
     except OSError as error:
         what = "--port" if error.errno in (errno.EACCES, errno.EADDRINUSE) else "--host"
         value = port if what == "--port" else host

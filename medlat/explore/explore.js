@@ -3,7 +3,7 @@ const facts = JSON.parse(document.getElementById("facts").textContent);
 const token = new URLSearchParams(location.search).get("token");
 const $ = (id) => document.getElementById(id);
 const sliders = new Map(facts.sliders.map((each, place) => [each.name, { ...each, place, value: 0 }]));
-const view = { start: "image 0", window: null };
+const view = { start: facts.start, window: null };
 let kept = facts.kept;
 
 // --- asking ------------------------------------------------------------------------------------------------------
@@ -236,13 +236,14 @@ if (facts.threshold !== null) $("wanted").value = facts.threshold;
 $("reach").addEventListener("submit", async (event) => {
   event.preventDefault();
   const direction = $("along").value, prediction = Number($("wanted").value);
+  $("reached").textContent = "looking …";
   try {
     const found = await ask("reach", { view: wanted(), direction, prediction });
     sliders.get(direction).set(found.step);
-    $("reached").textContent = found.reached ? `Reached at ${sigma(found.step)} along ${direction}.` : `Not reached within ±${sliders.get(direction).reach} σ along ${direction}; farthest that way: ${found.prediction.toFixed(2)}.`;
+    $("reached").textContent = found.reached ? `Reached at ${sigma(found.step)} along ${direction}.` : `Not reached within ±${sliders.get(direction).reach} σ along ${direction}; the nearest is ${found.prediction.toFixed(2)}, at ${sigma(found.step)}.`;
     list();
     draw();
-  } catch (error) { say(error); }
+  } catch (error) { $("reached").textContent = ""; say(error); }
 });
 
 // --- what it begins with -----------------------------------------------------------------------------------------
@@ -326,7 +327,7 @@ function link() {
 
 function follow() {
   const parts = new URLSearchParams(location.hash.slice(1)), lost = [];
-  view.start = parts.get("start") ?? "image 0";
+  view.start = parts.get("start") ?? facts.start;
   view.window = parts.get("window");
   $("window").value = view.window ?? "";
   if (view.start.startsWith("sample ")) $("seed").value = view.start.slice(7);

@@ -40,6 +40,7 @@ FARTHEST = 100.0  # σ that a view may ask for
 SHORTEST, LONGEST = 3.0, 8.0  # σ to either side that a slider goes, unless the data support more
 BEYOND = 1.5  # so many times as far as the data support, where that is between the two
 REMEMBERED = 32  # images whose codes are kept
+DECODED = 8  # views whose images are kept: a frame and its numbers are asked for apart
 UPLOADS = 16  # that are kept, in memory alone
 TRIED = 33  # steps to find where a prediction crosses a value
 
@@ -131,6 +132,7 @@ class Explorer:
         self.held_out: np.ndarray = run.context.split.test
         self.space, self.sliders, self.left_out = self._sliders()
         self._starts: OrderedDict[str, Start] = OrderedDict()
+        self._moved: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
         self._uploads: OrderedDict[str, tuple[Tensor, Sequence[str]]] = OrderedDict()
         self._uploaded = 0
 
@@ -147,8 +149,13 @@ class Explorer:
 
     def moved(self, view: View) -> Tensor:
         """The image of a view, [1, C, H, W] in [-1, 1] on the CPU. Raises UserError for a direction there is not."""
-        start = self.start(view)
-        return decode_in_parts(start.generator, self.code(view).to(self.run.device), self.space, start.noise)
+        start, key = self.start(view), (view.start, *sorted(view.steps.items()))
+        if key not in self._moved:
+            code = self.code(view).to(self.run.device)
+            self._moved[key] = decode_in_parts(start.generator, code, self.space, start.noise)
+            if len(self._moved) > DECODED:
+                self._moved.popitem(last=False)
+        return self._moved[key]
 
     def code(self, view: View) -> Tensor:
         """The code that is decoded, [1, *shape] of `space`."""
@@ -199,6 +206,16 @@ class Explorer:
         noise = model.sample_noise(1, torch.Generator().manual_seed(seed)) if model.can("sample_noise") else None
         images = decode_in_parts(model, code.to(self.run.device), self.space, noise)
         return Start(model, code, noise, None, images, [f"Made up by the generator: no real {self._noun}."])
+
+    @property
+    def inverts(self) -> bool:
+        """Whether real images can be put into the latent space; else there are samples alone."""
+        return "inversion" in self.run.artifacts or self.run.generator.can("encode")
+
+    @property
+    def first(self) -> View:
+        """Where one begins."""
+        return View("image 0" if self.inverts else "sample 0")
 
     @property
     def _noun(self) -> str:
@@ -346,7 +363,8 @@ class Explorer:
 
     def reach(self, view: View, direction: str, prediction: float) -> dict[str, Any]:
         """The step nearest to 0 along a direction, the others kept, at which the classifier predicts a value: step,
-        prediction there, and whether it was reached within what the slider shows.
+        prediction there, and whether it was reached within what the slider shows; else the step there whose prediction
+        is nearest.
 
         Raises UserError where the run has no classifier.
         """
@@ -355,15 +373,20 @@ class Explorer:
         slider, start = self.slider(direction), self.start(view)
         still = replace(view, steps={name: step for name, step in view.steps.items() if name != direction})
         steps = np.linspace(-slider.reach, slider.reach, TRIED).tolist()
-        target, device = next(iter(self.targets.values())), self.run.device
-        way = Traversal(start.generator, self.space, self.code(still), slider.move[None], target, device, start.noise)
-        predictions = way.predictions_at(steps)
-        falls = bool(predictions[0, -1] < predictions[0, 0])
-        if falls:  # a move is to raise the prediction
-            way, predictions = replace(way, moves=-way.moves), predictions.flip(1)
-        found = counterfactuals(way, steps, predictions, TargetRange(prediction, prediction, prediction))
-        step = float(found.step[0]) * (-1.0 if falls else 1.0)
-        return {"step": step, "prediction": float(found.prediction[0]), "reached": bool(found.reached[0])}
+        target, asked = next(iter(self.targets.values())), TargetRange(prediction, prediction, prediction)
+        one = Traversal(
+            start.generator, self.space, self.code(still), slider.move[None], target, self.run.device, start.noise
+        )
+        other = replace(one, moves=-one.moves)  # counterfactuals look to one side: where predictions are to rise
+        tried = one.predictions_at(steps)
+        nearest = int((tried[0] - prediction).abs().argmin())
+        best = {"step": steps[nearest], "prediction": float(tried[0, nearest]), "reached": False}
+        for sign, way, predictions in ((1.0, one, tried), (-1.0, other, tried.flip(1))):
+            found = counterfactuals(way, steps, predictions, asked)
+            step, reached = sign * float(found.step[0]), bool(found.reached[0])
+            if reached and (not best["reached"] or abs(step) < abs(best["step"])):
+                best = {"step": step, "prediction": float(found.prediction[0]), "reached": True}
+        return best
 
 
 def _slider(name: str, method: str, role: str, row: Mapping[str, Any], way: Any) -> Slider:

@@ -91,6 +91,7 @@ class Run:
     config: DictConfig = field(repr=False)
     artifacts: Mapping[str, Artifact] = field(repr=False)
     roles: Mapping[str, str] = field(repr=False)
+    _sigmas: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # read once
 
     @cached_property
     def generator(self) -> LatentModel:
@@ -311,12 +312,17 @@ class Run:
         Raises UserError where there is no such direction, and where it moves no code of the space.
         """
         found, number = self.directions.find(direction)
-        with np.load(self._artifact(f"semantics/{found.method}").path / "traversal.npz") as arrays:
-            sigma = torch.from_numpy(arrays["sigma"][number : number + 1])
         only = slice(number, number + 1)
         chosen = replace(found, vectors=found.vectors[only], scores=found.scores[only], names=found.names[only])
         chosen, lengths = map_directions(self.generator, chosen, self._space(space).name)
-        return replace(chosen, scores=sigma * lengths)
+        return replace(chosen, scores=self._sigma(found.method)[only] * lengths)
+
+    def _sigma(self, method: str) -> Tensor:
+        """Standard deviations [K] of real images' codes along the directions of a method."""
+        if method not in self._sigmas:
+            with np.load(self._artifact(f"semantics/{method}").path / "traversal.npz") as arrays:
+                self._sigmas[method] = torch.from_numpy(arrays["sigma"])
+        return self._sigmas[method]
 
     def move(
         self,
