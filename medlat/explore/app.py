@@ -33,6 +33,7 @@ from medlat.report import page
 from medlat.report.glossary import explained
 from medlat.report.sprites import change_sprite, css_gradient, data_uri, image_sprite
 from medlat.report.style import number, with_unit
+from medlat.steps import builders
 
 log = logging.getLogger(__name__)
 
@@ -230,8 +231,9 @@ def render(explorer: Explorer, nonce: str) -> str:
         left_out=explorer.left_out,
         targets=explorer.targets,
         inverts=explorer.inverts,
+        phantom=builders.is_phantom(explorer.run.config),
         gradient=css_gradient(),
-        limit=f"{number(explorer.change_limit)} {explorer.look.change_unit}",
+        limit=number(explorer.change_limit),
     )
 
 
@@ -248,6 +250,7 @@ def _facts(explorer: Explorer) -> dict[str, Any]:
         "noun": explorer.look.modality.noun,
         "size": [explorer.image.height, explorer.image.width],
         "threshold": explorer.threshold if explorer.targets else None,
+        "thumbnails": THUMBNAILS,
         "held_out": len(explorer.held_out),
         "kept": read_kept(explorer.run.folder),
     }
@@ -263,7 +266,7 @@ def _in_words(numbers: dict[str, Any]) -> dict[str, Any]:
         row["said"]["change"] = _with_unit(row["change"], unit, 2, sign=True)
         row["said"]["change_in_sd"] = number(row["change_in_sd"], 2, sign=True)
     if (distance := numbers["distance"]) is not None:
-        distance["said"] = {name: number(distance[name], 2) for name in ("reconstruction", "moved", "limit")}
+        distance["said"] = {name: number(distance[name]) for name in ("reconstruction", "moved", "limit")}
     return numbers
 
 

@@ -98,7 +98,7 @@ function predictions(rows) {
     const ends = ["original", "reconstruction", "moved"].filter((end) => end in row.said);
     const text = ends.map((end) => `${end} ${row.said[end]}`).join(", ");
     const what = row.probability ? `probability of ${row.target}` : row.target;
-    box.append(element("div", `${row.by[0].toUpperCase()}${row.by.slice(1)}, ${what}: ${text}` + (row.threshold === null ? "" : `; threshold ${row.threshold}`)));
+    box.append(element("div", `${row.by}, ${what}: ${text}` + (row.threshold === null ? "" : `; threshold ${row.threshold}`)));
     if (row.probability) {
       const meter = element("div", "", "meter"), bar = element("i"), mark = element("b");
       bar.style.width = `${100 * row.moved}%`;
@@ -261,6 +261,7 @@ function marked() {
   for (const radio of document.querySelectorAll("input[name=start]")) radio.checked = radio.value === kind;
   for (const part of document.querySelectorAll(".start")) part.hidden = part.dataset.start !== kind;
   for (const each of $("thumbnails").children) each.setAttribute("aria-selected", each.dataset.start === view.start);
+  $("thumbnails").setAttribute("aria-activedescendant", kind === "image" ? `option-${view.start.slice(6)}` : "");
 }
 
 async function thumbnails() {
@@ -274,6 +275,7 @@ async function thumbnails() {
       Object.assign(canvas, { width: side, height: sprite.height });
       canvas.getContext("2d").drawImage(sprite, -place * side, 0);
       canvas.dataset.start = `image ${number}`;
+      canvas.id = `option-${number}`;
       canvas.setAttribute("role", "option");
       canvas.setAttribute("aria-label", `held-out ${facts.noun} ${number}`);
       canvas.addEventListener("click", () => choose(canvas.dataset.start));
@@ -291,7 +293,9 @@ $("thumbnails").addEventListener("keydown", (event) => {
   if (!by) return;
   event.preventDefault();
   const now = view.start.startsWith("image ") ? Number(view.start.slice(6)) : 0;
-  choose(`image ${Math.min(facts.held_out - 1, Math.max(0, now + by))}`);
+  const next = Math.min(facts.held_out - 1, Math.max(0, now + by));
+  if (page !== Math.floor(next / facts.thumbnails)) { page = Math.floor(next / facts.thumbnails); thumbnails(); }
+  choose(`image ${next}`);
 });
 $("earlier").addEventListener("click", () => { page -= 1; thumbnails(); });
 $("later").addEventListener("click", () => { page += 1; thumbnails(); });
@@ -360,7 +364,6 @@ for (const button of document.querySelectorAll("button[data-as]")) {
   });
 }
 
-const last = Math.floor((Number(/^#.*start=image(?:\+|%20)(\d+)/.exec(location.hash)?.[1]) || 0) / 24);
-page = Math.min(last, Math.floor((facts.held_out - 1) / 24));
 follow();
+if (view.start.startsWith("image ")) page = Math.floor(Math.min(facts.held_out - 1, Number(view.start.slice(6))) / facts.thumbnails);
 thumbnails();

@@ -341,7 +341,7 @@ class Explorer:
         if "classifier" not in context.artifacts:
             return {}
         main = load_target(context.config, context.artifacts["classifier"], context.spec)
-        return {"the classifier": main} | compared_targets(context)
+        return {"classifier": main} | compared_targets(context)
 
     @cached_property
     def threshold(self) -> float | None:

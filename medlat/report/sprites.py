@@ -6,6 +6,7 @@ lossless.
 
 import base64
 import io
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -42,10 +43,11 @@ def change_sprite(changes: np.ndarray, limit: float) -> bytes:
     return _png(indexed)
 
 
-def diverging_palette() -> list[int]:
+@cache
+def diverging_palette() -> tuple[int, ...]:
     """256 RGB triples: blue below the middle, red above, index 0 unused (it repeats index 1)."""
     positions = (np.clip(np.arange(256), MIDDLE - REACH, MIDDLE + REACH) - MIDDLE) / (2 * REACH) + 0.5
-    return np.rint(matplotlib.colormaps[DIVERGING](positions)[:, :3] * 255).astype(int).ravel().tolist()
+    return tuple(np.rint(matplotlib.colormaps[DIVERGING](positions)[:, :3] * 255).astype(int).ravel().tolist())
 
 
 def css_gradient() -> str:

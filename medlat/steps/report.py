@@ -204,7 +204,7 @@ def _run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[
 def _warnings(config: DictConfig, info: Mapping[str, Any], lines: Sequence[Line]) -> list[str]:
     found = []
     patients = len(info["patients"])
-    if "phantom" in str(config.data.source["_target_"]):
+    if builders.is_phantom(config):
         found.append("Phantom data: computed images stand in for patients.")
     elif patients < 20:
         found.append(

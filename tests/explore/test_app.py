@@ -79,6 +79,7 @@ def test_the_page_loads_nothing_and_runs_nothing_else(client):
     assert not re.search(r"https?://", answer.text)
     assert " on" + "click=" not in answer.text
     assert "unnamed" in answer.text
+    assert "Phantom data: computed images stand in for patients." in answer.text
     assert re.search(r'<abbr title="[^"]+">latent space</abbr>', answer.text)
     again = client.get("/", params={"token": TOKEN})
     assert nonce not in again.text, "each page has its own"

@@ -60,11 +60,8 @@ def test_it_is_called_from_the_command_line(capsys):
 
 @pytest.mark.slow
 def test_a_server_is_started_asked_and_ended(finished):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "medlat", "explore", str(finished / "run")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    command_line = [sys.executable, "-m", "medlat", "explore", str(finished / "run")]
+    process = subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         address = process.stdout.readline().decode().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32}", address)

@@ -77,7 +77,7 @@ def test_numbers_are_those_of_the_images(asked):
     view = View("image 2", {"linear 00": 1.0})
     run, moved, start = asked.run, asked.moved(view), asked.start(view)
     numbers = asked.numbers(view)
-    assert [row["by"] for row in numbers["predictions"]] == ["the classifier", "second"]
+    assert [row["by"] for row in numbers["predictions"]] == ["classifier", "second"]
     row = numbers["predictions"][0]
     column = run.classifier.outputs.index(row["target"])
     for end, images in (("original", start.real), ("reconstruction", start.images), ("moved", moved)):
