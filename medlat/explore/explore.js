@@ -66,7 +66,7 @@ const draw = newest(async () => {
   $("speed").textContent = `${Math.round(performance.now() - began)} ms`;
   say(null);
   link();
-  measure();
+  soon();
 });
 
 const begin = newest(async () => {
@@ -84,6 +84,10 @@ const measure = newest(async () => {
   near(found.distance);
   if (!found.distance) setTimeout(measure, 2000);
 });
+
+// Numbers take longer than a picture: while a slider moves, they follow a few times a second.
+let due = 0;
+function soon() { due ||= setTimeout(() => { due = 0; measure(); }, 120); }
 
 function element(tag, text = "", of = "") {
   const made = document.createElement(tag);
