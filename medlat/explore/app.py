@@ -6,7 +6,6 @@ elsewhere could reach it by a name of its own, DNS rebinding). Nothing is read b
 
 import ipaddress
 import json
-import logging
 import math
 import re
 import secrets
@@ -17,25 +16,23 @@ from typing import Any
 import torch
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medlat.core.errors import UserError, did_you_mean
 from medlat.core.files import jsonable
-from medlat.core.terminal import printable
+from medlat.core.terminal import complain, printable
 from medlat.explore.export import KINDS
 from medlat.explore.kept import keep, read_kept
-from medlat.explore.upload import read_upload
+from medlat.explore.upload import LARGEST_FILE, TOO_LARGE, read_upload
 from medlat.explore.view import Explorer, View
 from medlat.report import page
 from medlat.report.glossary import explained
 from medlat.report.sprites import change_sprite, css_gradient, data_uri, image_sprite
 from medlat.report.style import number, with_unit
 from medlat.steps import builders
-
-log = logging.getLogger(__name__)
 
 TOKEN = "x-token"  # the header that has it; the address of the page has it as `token`
 LARGEST = 2**16  # bytes of a request that is no upload
@@ -89,7 +86,16 @@ class Guard:
         elif not secrets.compare_digest(self._said(request).encode(), self.token.encode()):
             problem = "no token, or a wrong one; open the address that medlat explore printed"
         app = self.app if problem is None else PlainTextResponse(f"medlat: {problem}\n", 403)
-        return await app(scope, receive, answer)
+        try:
+            return await app(scope, receive, answer)
+        except ClientDisconnect:
+            return None
+        except Exception as error:  # it was answered as our fault, and is said where the server runs
+            error.noted = {  # type: ignore[attr-defined]
+                "error": type(error).__name__, "where": "in a request",
+                "reason": "not kept, as it may name patients' files; on a terminal it is said",
+            }  # fmt: skip
+            return complain(error)
 
     @staticmethod
     def _said(request: Request) -> str:
@@ -193,8 +199,10 @@ class Exploring:
     async def upload(self, request: Request) -> Response:
         """A file as the body, with ?suffix=.png&place=12 -> {"start": what a view begins with}."""
         query = request.query_params
-        body, run = request.stream(), self.explorer.run
-        found = await read_upload(run, body, query.get("suffix", ""), query.get("place", ""))
+        run, size = self.explorer.run, request.headers.get("content-length", "0")
+        if size.isdigit() and int(size) > LARGEST_FILE:
+            raise UserError(TOO_LARGE)
+        found = await read_upload(run, request.stream(), query.get("suffix", ""), query.get("place", ""))
         images = run.image.to_network(torch.from_numpy(found.images))
         if len(images) != 1:
             raise UserError(f"the file holds {len(images)} images; expected one, or the number of a slice")
@@ -251,6 +259,8 @@ def _facts(explorer: Explorer) -> dict[str, Any]:
         "size": [explorer.image.height, explorer.image.width],
         "threshold": explorer.threshold if explorer.targets else None,
         "thumbnails": THUMBNAILS,
+        "largest": LARGEST_FILE,
+        "too_large": TOO_LARGE,
         "held_out": len(explorer.held_out),
         "kept": read_kept(explorer.run.folder),
     }

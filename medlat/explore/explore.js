@@ -315,6 +315,7 @@ for (const radio of document.querySelectorAll("input[name=start]")) {
 $("send").addEventListener("click", async () => {
   const file = $("file").files[0];
   if (!file) return say("Choose a file first.");
+  if (file.size > facts.largest) return say(facts.too_large);
   const suffix = /(\.[A-Za-z0-9]{1,8}){0,2}$/.exec(file.name)[0];
   const query = new URLSearchParams({ suffix: /^(\.nii)?\.gz$/i.test(suffix) ? suffix : suffix.slice(Math.max(0, suffix.lastIndexOf("."))), place: $("place").value.trim() });
   try { choose((await (await send(`upload?${query}`, file, { "content-type": "application/octet-stream" })).json()).start); say(null); } catch (error) { say(error); }

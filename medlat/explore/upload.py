@@ -13,11 +13,11 @@ from medlat.core.errors import UserError
 from medlat.data.given import Prepared
 from medlat.study.finished import Run
 
-LARGEST = 64 * 2**20  # bytes of a file
+LARGEST_FILE = 64 * 2**20  # bytes of a file
 UNPACKED = 512 * 2**20  # bytes of what a packed one holds
 SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){0,2}")
 PLACE = re.compile(r"(\d{1,9}(,\d{1,9})?)?")
-TOO_LARGE = f"the file has more than {LARGEST // 2**20} MB; expected less, or the command medlat explain"
+TOO_LARGE = f"the file has more than {LARGEST_FILE // 2**20} MB; expected less, or the command medlat explain"
 
 
 async def read_upload(run: Run, body: AsyncIterator[bytes], suffix: str, place: str) -> Prepared:
@@ -32,7 +32,7 @@ async def read_upload(run: Run, body: AsyncIterator[bytes], suffix: str, place: 
         path = Path(folder) / f"image{suffix}"
         with path.open("wb") as file:
             async for part in body:
-                if file.tell() + len(part) > LARGEST:
+                if file.tell() + len(part) > LARGEST_FILE:
                     raise UserError(TOO_LARGE)
                 file.write(part)
         return await to_thread.run_sync(_read, run, path, place)

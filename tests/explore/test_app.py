@@ -231,7 +231,7 @@ def test_what_is_no_request(client, body, words):
     assert words in answer.json()["error"]
 
 
-def test_a_fault_of_ours_tells_nothing(client, explorer, monkeypatch):
+def test_a_fault_of_ours_tells_nothing(client, explorer, monkeypatch, capsys):
     def fail(view):
         raise RuntimeError(f"/data/{SECRET}")
 
@@ -239,6 +239,13 @@ def test_a_fault_of_ours_tells_nothing(client, explorer, monkeypatch):
     answer = client.post("/frame", json={"view": {}})
     assert answer.status_code == 500
     assert answer.json() == {"error": "medlat failed; the terminal that it runs in says how"}
+    assert SECRET in capsys.readouterr().err, "a terminal forgets"
+    monkeypatch.setattr("medlat.core.machine._is_file", lambda stream: True)
+    assert client.post("/frame", json={"view": {}}).status_code == 500
+    told = capsys.readouterr().err
+    assert SECRET not in told
+    assert "medlat: RuntimeError in a request" in told
+    assert "in _frame" in told, "where it was"
 
 
 # --- files of the user's ----------------------------------------------------------------------------------------
@@ -300,7 +307,7 @@ def test_names_are_no_paths(client, left, suffix, place):
     assert list(left.iterdir()) == []
 
 
-def test_a_file_of_200_mb_is_refused_before_it_is_there(client, left):
+def test_a_file_of_200_mb_is_refused_before_it_is_there(client, left, monkeypatch):
     sent = 0
 
     def parts():
@@ -313,6 +320,9 @@ def test_a_file_of_200_mb_is_refused_before_it_is_there(client, left):
     assert answer.status_code == 400
     assert answer.json()["error"] == upload.TOO_LARGE
     assert list(left.iterdir()) == []
+    monkeypatch.setattr("medlat.explore.app.read_upload", None)  # not even begun, where the size is said
+    answer = client.post("/upload?suffix=.dcm", content=b"x", headers={"content-length": str(200 * 2**20)})
+    assert answer.json()["error"] == upload.TOO_LARGE
 
 
 def test_what_unpacks_to_too_much_is_refused(client, left, monkeypatch):
