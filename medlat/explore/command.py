@@ -81,7 +81,9 @@ def _listening(host: str, port: str) -> socket.socket:
     if not port.isdigit() or int(port) > 65535:
         raise UserError(f"--port={port}: expected a number from 0 (a free one) to 65535")
     try:
-        found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # The protocol is named, as asyncio turns Nagle's waiting (40 ms an answer) off only where it is.
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, int(port)))
         found.listen()  # who opens the address before all is ready waits

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -42,6 +43,12 @@ def test_a_port_that_is_taken(finished, capsys):
         port = taken.getsockname()[1]
         assert command(["explore", str(finished / "run"), "--port", str(port)]) == 2
     assert f"--port={port}: Address already in use" in capsys.readouterr().err
+
+
+def test_answers_are_not_held_back():
+    """asyncio sets TCP_NODELAY only where a socket says that it is TCP; without it a picture comes 40 ms late."""
+    with _listening("127.0.0.1", "0") as found:
+        assert (found.proto, found.getsockname()[0]) == (socket.IPPROTO_TCP, "127.0.0.1")
 
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn"])
