@@ -16,6 +16,7 @@ medlat: find, measure and show what the latent directions of generative models o
 
   medlat run +experiment=NAME [KEY=VALUE ...]   train a generator, find directions, say what they mean
   medlat explain RUN IMAGE [IMAGE ...]          ask a finished run: why this image?
+  medlat explore RUN                            look at a finished run in the browser: move an image, see what changes
   medlat collect DIR [DIR ...]                  put the runs of a sweep into one table
   medlat export RUN FILE.safetensors            hand on a generator's weights, unless it copies its patients
   medlat --help                                 experiments, data, generators, classifiers, methods
@@ -59,6 +60,12 @@ def _explain(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def _explore(arguments: Sequence[str]) -> int:
+    from medlat.explore.command import main
+
+    return main(arguments)
+
+
 def _collect(arguments: Sequence[str]) -> int:
     from medlat.collect import main
 
@@ -74,6 +81,7 @@ def _export(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run,
     "explain": _explain,
+    "explore": _explore,
     "collect": _collect,
     "export": _export,
 }

@@ -16,7 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medlat.core.errors import UserError, did_you_mean
+from medlat.core.arguments import parsed, usable_device
+from medlat.core.errors import UserError
 from medlat.core.files import writing
 from medlat.core.machine import logged_to_a_file
 from medlat.core.terminal import complain, printable
@@ -31,7 +32,11 @@ def main(arguments: Sequence[str]) -> int:
         print(__doc__.strip())
         return 0 if arguments else 2
     try:
-        places, options = _parsed(arguments)
+        places, options = parsed(arguments, OPTIONS)
+        if len(places) < 2:
+            raise UserError(
+                f"medlat explain: found {len(places)} of RUN and IMAGE; expected a run and at least one image"
+            )
         out = Path(options.get("--out", "explain")).expanduser()
         explain(places[0], places[1:], out, options.get("--store"), options.get("--device", "cpu"))
     except UserError as error:
@@ -46,7 +51,7 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
 
     from medlat.study.finished import load
 
-    found = load(run, store, _device(device))
+    found = load(run, store, usable_device(device))
     _check_out(out, [*images, str(found.config.data.get("root") or "")])
     try:
         prepared = found.read(*images)
@@ -58,13 +63,14 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
         raise
     answer = found.explain(found.image.to_network(torch.from_numpy(prepared.images)))
     from medlat.report.given import name_of, write_given
-    from medlat.steps.report import PHANTOM, is_phantom
+    from medlat.steps import builders
+    from medlat.steps.report import PHANTOM
 
     with writing("--out", out):
         _clear(out)
         about = {"run": str(found.config.name), "images": str(len(prepared.images))}
         warnings = [f"Left out: {count} x {reason}." for reason, count in prepared.left_out.items()]
-        known = [PHANTOM] if is_phantom(found.config) else []
+        known = [PHANTOM] if builders.is_phantom(found.config) else []
         told = write_given(answer, prepared.notes, found.look, about, known + warnings, out)
     for warning in warnings:
         print(warning)
@@ -72,34 +78,6 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
         shown = "" if logged_to_a_file() else f" {printable(name)}:"
         print(" ".join([f"{name_of(number)}{shown}", sentence, *(f"Of this file: {note}." for note in notes)]))
     print(f"{out / 'index.html'}: written")
-
-
-def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Run and images, and the options' values."""
-    places, options, rest = list[str](), dict[str, str](), iter(arguments)
-    for text in rest:
-        name, _, value = text.partition("=")
-        if not text.startswith("--"):
-            places.append(text)
-        elif name not in OPTIONS:
-            raise UserError(f"{name}: no such option{did_you_mean(name, OPTIONS)}")
-        else:
-            options[name] = value or next(rest, "")
-            if not options[name]:
-                raise UserError(f"{name}: without a value; expected {name} {name[2:].upper()}")
-    if len(places) < 2:
-        raise UserError(f"medlat explain: found {len(places)} of RUN and IMAGE; expected a run and at least one image")
-    return places, options
-
-
-def _device(name: str) -> str:
-    import torch
-
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device={name}: not there; expected cpu, or cuda where there is a GPU") from error
-    return name
 
 
 def _check_out(out: Path, images: Sequence[str]) -> None:

@@ -129,6 +129,9 @@ CODE = torch.zeros(8)
 WRONG = {
     "method": (lambda run: run.directions["seffa"], "no method 'seffa'; did you mean 'sefa'?"),
     "direction": (lambda run: run.traverse(CODE, "sefa 0", [1]), "the run has no 'sefa 0'; did you mean 'sefa 0"),
+    "move": (lambda run: run.move(CODE[None], {"sefa 0": 1}), "the run has no 'sefa 0'; did you mean 'sefa 0"),
+    "move of one": (lambda run: run.move(CODE, {"sefa 00": 1}), "codes: found [8], expected [N, 8] of the space z"),
+    "invert": (lambda run: run.invert(torch.zeros(2, 32, 32)), "images: found [2, 32, 32], expected [N, 1, 32, 32]"),
     "table": (lambda run: run.table("semantic"), "no table 'semantic'; did you mean 'semantics'?"),
     "space": (lambda run: run.decode(CODE[None], "w"), "space=w: the generator has no such latent space"),
     "code": (
@@ -314,6 +317,12 @@ def test_a_direction_in_w_moves_codes_of_every_layer(untrained):
     moved = stack_steps(w, run.directions["sefa"].vectors[1:2] * float(SIGMA[1]), steps)[:, 0]
     assert torch.allclose(low.flatten(0, 1), decode_in_parts(run.generator, moved.flatten(0, 1), "w"), atol=1e-5)
     assert (low[:, 0] - low[:, 2]).abs().mean() > 1e-3, "it moves"
+    assert torch.allclose(run.move(wide, {"sefa 01": 3.0}), high[:, 2], atol=1e-4)
+    both = run.move(wide, {"sefa 01": 3.0, "sefa 00": -2.0})
+    again = w + float(SIGMA[1]) * 3.0 * run.directions["sefa"].vectors[1]
+    again = again - float(SIGMA[0]) * 2.0 * run.directions["sefa"].vectors[0]
+    assert torch.allclose(both, run.decode(again, "w"), atol=1e-4), "moves add up"
+    assert torch.allclose(run.move(wide, {}), run.decode(wide), atol=1e-6)
     assert run.encode(torch.zeros(2, 1, 32, 32)).shape == wide.shape
     with pytest.raises(UserError, match=r"found \[8, 8\], expected \[8, 16\] of the space w\+, or \[N, 8, 16\] of"):
         run.traverse(torch.zeros(8, 8), "sefa 00", steps)

@@ -27,6 +27,9 @@ def test_configuration_and_templates_are_in_it(unpacked):
         "conf/experiment/ct_vae_sefa.yaml",
         "report/page.html.j2",
         "report/page.js",
+        "explore/explore.html.j2",
+        "explore/explore.css",
+        "explore/explore.js",
         "run.py",
         "py.typed",
     ):

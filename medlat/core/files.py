@@ -2,10 +2,11 @@
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,15 @@ def copy_whole(source: Path, folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """A plain value as JSON."""
     write_whole(path, json.dumps(value, indent=2) + "\n")
+
+
+def jsonable(value: Any) -> Any:
+    """Mappings, lists and plain values as JSON knows them: None for a number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: jsonable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any:

@@ -32,14 +32,20 @@ class Nearness:
         return np.asarray(self.tree.query(features / self.scale)[0])
 
 
+def limit_from(start: float) -> float:
+    """The distance up to which an image is near the data, of one that was moved from where the distance was `start`: 1,
+    or a quarter more than there, for a generator whose own images are not as near as real ones.
+    """
+    return max(1.0, SLACK * start)
+
+
 def editing_range(steps: Sequence[float], distances: np.ndarray) -> float:
-    """The largest step r such that at every step within ± r half of the images are within the limit: a distance of 1,
-    or a quarter more than where they begin, for a generator whose own images are not as near as real ones.
+    """The largest step r such that at every step within ± r half of the images are within the limit (`limit_from`).
 
     steps: rising, 0 among them. distances: [N, S] of N codes.
     """
     middle = np.median(distances, axis=0)
-    limit = max(1.0, SLACK * float(middle[int(np.abs(np.asarray(steps)).argmin())]))
+    limit = limit_from(float(middle[int(np.abs(np.asarray(steps)).argmin())]))
     reach = 0.0
     for size in sorted({abs(step) for step in steps}):
         inside = [d <= limit for step, d in zip(steps, middle, strict=True) if abs(abs(step) - size) < 1e-9]

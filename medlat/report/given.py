@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medlat.core.files import write_json
+from medlat.core.files import jsonable, write_json
 from medlat.explain.likeness import LEVEL
 from medlat.explain.single import TRUSTED, Single, SingleExplained
 from medlat.report.explained import series_from, slider_cards
@@ -250,12 +250,4 @@ def facts(
         "unlike_level": LEVEL,
         **answer.run,
     }
-    return _plain({"about": dict(about), "question": question, "run": run, "images": images})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return jsonable({"about": dict(about), "question": question, "run": run, "images": images})

@@ -19,7 +19,7 @@ from medlat.report.delivery import PLACE_OF_RUN, tell_run
 from medlat.report.glossary import explained, terms_in
 from medlat.report.heatmap import is_significant
 from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
-from medlat.report.sprites import data_uri, difference_sprite, diverging_palette, figure_uri, image_sprite
+from medlat.report.sprites import css_gradient, data_uri, difference_sprite, figure_uri, image_sprite
 from medlat.report.style import CONTROLS, number, step_label, with_unit
 
 SLIDERS = "Move an image"  # the section's title
@@ -206,7 +206,7 @@ def _sliders(report: Report) -> list[dict[str, Any]]:
             "labels": [step_label(step) for step in group.steps],
             "start": zero_index(group.steps),
             "limit": f"{number(limit)} {look.change_unit}",
-            "colours": _css_gradient(),
+            "colours": css_gradient(),
         }
         for group in sets
     ]
@@ -254,11 +254,6 @@ def _curve(values: Sequence[float], steps: Sequence[float]) -> list[tuple[float,
         else None
         for step, value in zip(steps, values, strict=True)
     ]
-
-
-def _css_gradient() -> str:
-    palette = np.array(diverging_palette()).reshape(256, 3)[1::21]
-    return ", ".join(f"rgb({r} {g} {b})" for r, g, b in palette)
 
 
 def _cell(value: Any) -> str:

@@ -6,6 +6,7 @@ lossless.
 
 import base64
 import io
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -30,17 +31,29 @@ def difference_sprite(values: np.ndarray, zero: int, limit: float) -> bytes:
     """[S, H, W] (`Look.scalar`) -> palette PNG [H, S * W]: index i is a change by (i - 128) / 127 * limit from step
     `zero`.
     """
+    return change_sprite(differences(values, zero), limit)
+
+
+def change_sprite(changes: np.ndarray, limit: float) -> bytes:
+    """[S, H, W] signed changes -> palette PNG [H, S * W]: index i is a change by (i - 128) / 127 * limit."""
     assert limit > 0, limit
-    scaled = (differences(values, zero) / limit).clip(-1.0, 1.0)
+    scaled = (changes / limit).clip(-1.0, 1.0)
     indexed = Image.fromarray(_beside(np.rint(MIDDLE + REACH * scaled).astype(np.uint8)))
     indexed.putpalette(diverging_palette())  # turns the grey image into a palette image
     return _png(indexed)
 
 
-def diverging_palette() -> list[int]:
+@cache
+def diverging_palette() -> tuple[int, ...]:
     """256 RGB triples: blue below the middle, red above, index 0 unused (it repeats index 1)."""
     positions = (np.clip(np.arange(256), MIDDLE - REACH, MIDDLE + REACH) - MIDDLE) / (2 * REACH) + 0.5
-    return np.rint(matplotlib.colormaps[DIVERGING](positions)[:, :3] * 255).astype(int).ravel().tolist()
+    return tuple(np.rint(matplotlib.colormaps[DIVERGING](positions)[:, :3] * 255).astype(int).ravel().tolist())
+
+
+def css_gradient() -> str:
+    """The colours of that palette for CSS, blue to red."""
+    palette = np.array(diverging_palette()).reshape(256, 3)[1::21]
+    return ", ".join(f"rgb({r} {g} {b})" for r, g, b in palette)
 
 
 def figure_uri(path: Path) -> str:

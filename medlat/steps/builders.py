@@ -40,6 +40,11 @@ def source(config: DictConfig) -> "SliceSource":
     return found if group is None else make(Grouped, config.data, source=found, group=group)
 
 
+def is_phantom(config: DictConfig) -> bool:
+    """Whether images are computed and stand in for patients'."""
+    return "phantom" in str(config.data.source["_target_"])
+
+
 def source_of(config: DictConfig, files: Sequence[str], modality: "Modality") -> Any:
     """The same for files and folders that are named one by one, absolute paths. Raises UserError where the source reads
     no such files.

@@ -148,10 +148,6 @@ def _card(
     )
 
 
-def is_phantom(config: DictConfig) -> bool:
-    return "phantom" in str(config.data.source["_target_"])
-
-
 @cache
 def code() -> str:
     """A hash of all that may change how a report looks: medlat's own source, and what draws."""
@@ -209,7 +205,7 @@ def _run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[
 def _warnings(config: DictConfig, info: Mapping[str, Any], lines: Sequence[Line]) -> list[str]:
     found = []
     patients = len(info["patients"])
-    if is_phantom(config):
+    if builders.is_phantom(config):
         found.append(PHANTOM)
     elif patients < 20:
         found.append(

@@ -38,6 +38,7 @@ from medlat.study.run_directions import Methods
 
 if TYPE_CHECKING:
     from medlat.data.module import ImageData
+    from medlat.inversion.inverter import Inverted
     from medlat.report.rendering import Look
     from medlat.steps.given import Answer
 
@@ -90,6 +91,7 @@ class Run:
     config: DictConfig = field(repr=False)
     artifacts: Mapping[str, Artifact] = field(repr=False)
     roles: Mapping[str, str] = field(repr=False)
+    _sigmas: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # read once
 
     @cached_property
     def generator(self) -> LatentModel:
@@ -287,7 +289,6 @@ class Run:
 
         Raises UserError where there is no such direction, and for a code of another shape.
         """
-        found, number = self.directions.find(direction)
         of, codes = self._space(space), torch.as_tensor(code, dtype=torch.float32)
         one = codes.dim() == len(of.shape)
         codes = codes[None] if one else codes
@@ -295,17 +296,74 @@ class Run:
             raise UserError(
                 f"code: found {list(torch.as_tensor(code).shape)}, expected {_shape(of)}, or {_shape(of, 'N')}"
             )
-        with np.load(self._artifact(f"semantics/{found.method}").path / "traversal.npz") as arrays:
-            sigma = torch.from_numpy(arrays["sigma"][number : number + 1])
-        only = slice(number, number + 1)
-        chosen = replace(found, vectors=found.vectors[only], scores=found.scores[only], names=found.names[only])
-        chosen, lengths = map_directions(self.generator, chosen, of.name)
-        codes = map_codes(self.generator, codes.to(self.device), of.name, chosen.space.name)
+        way = self.way(direction, of.name)
+        codes = map_codes(self.generator, codes.to(self.device), of.name, way.space.name)
         far = [float(step) for step in steps]
         kept = None if noise is None else torch.as_tensor(noise, dtype=torch.float32)
         kept = kept[None] if kept is not None and one else kept
-        images = next(traverse(self.generator, chosen, codes, far, sigma * lengths, kept))
+        images = next(traverse(self.generator, way, codes, far, way.scores, kept))
         return (images[0] if one else images).clone()  # no inference tensor
+
+    def way(self, direction: str, space: str | None = None) -> Directions:
+        """One direction as what moves codes of a space, by default `run.space`: one vector [1, *shape] of that space,
+        or of one that the generator maps its codes to; its score [1] is the length of a step, one standard deviation of
+        real images' codes.
+
+        Raises UserError where there is no such direction, and where it moves no code of the space.
+        """
+        found, number = self.directions.find(direction)
+        only = slice(number, number + 1)
+        chosen = replace(found, vectors=found.vectors[only], scores=found.scores[only], names=found.names[only])
+        chosen, lengths = map_directions(self.generator, chosen, self._space(space).name)
+        return replace(chosen, scores=self._sigma(found.method)[only] * lengths)
+
+    def _sigma(self, method: str) -> Tensor:
+        """Standard deviations [K] of real images' codes along the directions of a method."""
+        if method not in self._sigmas:
+            with np.load(self._artifact(f"semantics/{method}").path / "traversal.npz") as arrays:
+                self._sigmas[method] = torch.from_numpy(arrays["sigma"])
+        return self._sigmas[method]
+
+    def move(
+        self,
+        codes: Tensor | np.ndarray,
+        steps: Mapping[str, float],
+        space: str | None = None,
+        noise: Tensor | np.ndarray | None = None,
+        generator: LatentModel | None = None,
+    ) -> Tensor:
+        """Codes [N, *shape], moved along several directions at once -> images [N, C, H, W] float32 in [-1, 1].
+
+        steps:     how far along each direction, by its name, in standard deviations as of `traverse`; {}: not at all.
+        space:     of the codes, by default `run.space`.
+        noise:     [N, ...] that belongs to the images, as `noise` and `invert` give it; it stays.
+        generator: that decodes, where `invert` gave one that is tuned to the images.
+
+        Raises UserError where there is no such direction, where they are of several spaces, and for codes of another
+        shape.
+        """
+        of, model = self._space(space), generator or self.generator
+        found = self._codes(codes, of).to(self.device)
+        ways = {name: self.way(name, of.name) for name in steps}
+        spaces = sorted({way.space.name for way in ways.values()}) or [of.name]
+        if len(spaces) > 1:
+            raise UserError(f"steps: directions of the spaces {' and '.join(spaces)}; expected those of one")
+        found = map_codes(model, found, of.name, spaces[0])
+        for name, way in ways.items():
+            found = found + float(steps[name]) * (way.vectors[0] * way.scores[0]).to(found.device)
+        kept = None if noise is None else torch.as_tensor(noise, dtype=torch.float32)
+        return decode_in_parts(model, found, spaces[0], kept).clone()  # no inference tensor
+
+    def invert(self, images: Tensor | np.ndarray) -> "tuple[LatentModel, Inverted]":
+        """Images [N, C, H, W], float in [-1, 1], put into `run.space` by the run's own method, as `explain` does it ->
+        the generator that decodes them, which is the run's or one that was tuned to these images; and their codes,
+        noise, images as they come back, and how near these are: see `medlat.inversion.inverter.Inverted`.
+
+        Raises UserError where no image can be put into the latent space.
+        """
+        from medlat.steps.given import inverted
+
+        return inverted(self.context, self._images(images))
 
     def predict(self, images: Tensor | np.ndarray) -> Tensor:
         """Images [N, C, H, W], float in [-1, 1] -> what the classifier predicts, [N, K] float32: a column for each of

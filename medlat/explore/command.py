@@ -1,0 +1,98 @@
+"""Look at a finished run in the browser: `medlat explore RUN`.
+
+RUN is the folder of a finished run. Prints the address of a page on this machine: held-out images, samples and files of
+yours, moved along the run's directions, and what that changes. Ctrl+C ends it.
+
+  --port N      the port; 0, as it is without: a free one
+  --host NAME   reachable from other machines too, by this address: whoever knows the token sees the run's images
+  --store DIR   where the run's artifacts lie, if they were moved
+  --device NAME where networks compute, e.g. cuda
+
+Names and notes that you give to directions stand in RUN/explore.json. Files of yours are read and not kept.
+"""
+
+import errno
+import secrets
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Thread
+
+from medlat.core.arguments import parsed, usable_device
+from medlat.core.errors import UserError
+from medlat.core.terminal import complain
+
+OPTIONS = ("--port", "--host", "--store", "--device")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MISSING = 'Starlette and uvicorn are not installed; pip install -e ".[explore]" in a clone'
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until Ctrl+C; returns the exit code."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(__doc__.strip())
+        return 0 if arguments else 2
+    try:
+        places, options = parsed(arguments, OPTIONS)
+        if len(places) != 1:
+            raise UserError(f"medlat explore: found {len(places)} folders, expected one: RUN")
+        explore(places[0], options)
+    except UserError as error:
+        complain(error)
+        return 2
+    return 0
+
+
+def explore(folder: str, options: dict[str, str]) -> None:
+    """See the module. Raises UserError where something of it cannot be done."""
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise UserError(MISSING) from error
+    from medlat.explore.app import application
+    from medlat.explore.view import Explorer
+    from medlat.study.finished import load
+
+    host, token = options.get("--host", LOOPBACK[0]), secrets.token_urlsafe(24)
+    listening = _listening(host, options.get("--port", "0"))
+    with listening:
+        run = load(folder, options.get("--store"), usable_device(options.get("--device", "cpu")))
+        explorer = Explorer(run)
+        explorer.numbers(explorer.first)  # what is slow the first time is done before somebody waits
+        Thread(target=explorer.warm, daemon=True).start()
+        if host not in LOOPBACK:
+            print(f"--host={host}: other machines can reach this; who has the address sees the run's images.")
+        everywhere = host in ("0.0.0.0", "::")
+        hosts = [*LOOPBACK, socket.gethostname().lower(), "*"] if everywhere else [*LOOPBACK, host.lower()]
+        shown = socket.gethostname() if everywhere else f"[{host}]" if ":" in host else host
+        print(f"http://{shown}:{listening.getsockname()[1]}/?token={token}", flush=True)
+        print("Open it in a browser; Ctrl+C ends it.", flush=True)
+        settings = uvicorn.Config(
+            application(explorer, token, hosts), log_level="warning", access_log=False, server_header=False
+        )
+        with suppress(KeyboardInterrupt):  # how it is ended
+            uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _listening(host: str, port: str) -> socket.socket:
+    """A socket that is bound before the run is opened: what is wrong with it is said at once."""
+    if not port.isdigit() or int(port) > 65535:
+        raise UserError(f"--port={port}: expected a number from 0 (a free one) to 65535")
+    try:
+        # The protocol is named, as asyncio turns Nagle's waiting (40 ms an answer) off only where it is.
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, int(port)))
+        found.listen()  # who opens the address before all is ready waits
+    except OSError as error:
+        what = "--port" if error.errno in (errno.EACCES, errno.EADDRINUSE) else "--host"
+        value = port if what == "--port" else host
+        raise UserError(f"{what}={value}: {error.strerror or error}; expected another, or none") from error
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,406 @@
+"""What is looked at: an image and how far it is moved along which directions; and what is computed of that."""
+
+import json
+import math
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medlat.classifiers.black_box import Target, predict
+from medlat.core.errors import ArgumentError, UserError, did_you_mean
+from medlat.core.spaces import LatentModel, decode_in_parts
+from medlat.core.tables import read_table
+from medlat.evaluation.editing import limit_from
+from medlat.evaluation.naming import UNNAMED
+from medlat.explain.counterfactuals import TargetRange, Traversal, counterfactuals
+from medlat.explain.likeness import Likeness
+from medlat.inversion.mapping import map_codes
+from medlat.measure.measurement import MeasurementSet
+from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
+from medlat.steps import builders
+from medlat.steps.classifier import load_target
+from medlat.steps.explanation import compared_targets
+from medlat.steps.given import Known
+from medlat.steps.measurements import load_measurements
+from medlat.steps.semantics import Subject, subject_of
+from medlat.study.finished import Run
+
+STARTS = ("image", "sample", "upload")
+PLACE = re.compile(rf"({'|'.join(STARTS)}) (\d{{1,9}})")
+FARTHEST = 100.0  # σ that a view may ask for
+SHORTEST, LONGEST = 3.0, 8.0  # σ to either side that a slider goes, unless the data support more
+BEYOND = 1.5  # so many times as far as the data support, where that is between the two
+REMEMBERED = 32  # images whose codes are kept
+DECODED = 8  # views whose images are kept: a frame and its numbers are asked for apart
+UPLOADS = 16  # that are kept, in memory alone
+TRIED = 33  # steps to find where a prediction crosses a value
+
+
+@dataclass(frozen=True)
+class View:
+    """start: "image N", the N-th held-out image from 0; "sample SEED"; or "upload N". steps: σ along directions, by
+    their names, without those of 0. window: the name of a display window; None: the run's own.
+    """
+
+    start: str = "image 0"
+    steps: Mapping[str, float] = field(default_factory=dict)
+    window: str | None = None
+
+    @classmethod
+    def of(cls, plain: Any) -> "View":
+        """From JSON. Raises UserError where it is none."""
+        if not isinstance(plain, dict) or (unknown := set(plain) - {"start", "steps", "window"}):
+            found = ", ".join(sorted(map(str, unknown))) if isinstance(plain, dict) else type(plain).__name__
+            raise UserError(f"view: found {found}; expected start, steps and window")
+        start, steps, window = plain.get("start", "image 0"), plain.get("steps", {}), plain.get("window")
+        if not isinstance(start, str) or not PLACE.fullmatch(start):
+            raise UserError(f"start={start}: expected 'image N', 'sample SEED' or 'upload N'")
+        if window is not None and not isinstance(window, str):
+            raise UserError(f"window={window}: expected the name of one")
+        if not isinstance(steps, dict):
+            raise UserError("steps: expected a number for each direction")
+        for name, step in steps.items():
+            is_number = isinstance(step, int | float) and not isinstance(step, bool)
+            if not is_number or not abs(step) <= FARTHEST:  # NaN is not, either
+                raise UserError(f"steps: {name}={step}, expected a number from -{FARTHEST:g} to {FARTHEST:g}")
+        return cls(start, {name: float(step) for name, step in steps.items() if step}, window)
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A direction, and what the run found of it.
+
+    name: in the tables, e.g. "sefa 00". role: of its method. called: its name, or "unnamed"; why: what a name lacks;
+    rank: by evidence within its method. range: σ that images stay near the data, None where that is not known;
+    reach: σ that the slider goes to. move: [*shape], what a step of 1 σ adds to a code.
+    """
+
+    name: str
+    method: str
+    role: str
+    called: str
+    why: str
+    rank: int
+    range: float | None
+    reach: float
+    move: Tensor
+
+    @property
+    def is_named(self) -> bool:
+        return self.called != UNNAMED
+
+    def facts(self) -> dict[str, Any]:
+        shown = ("name", "method", "role", "called", "why", "rank", "range", "reach")
+        return {name: getattr(self, name) for name in shown} | {"named": self.is_named}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where moves begin: one code [1, *shape] in the space of the moves, the generator that decodes it, and the noise
+    that belongs to it. real: the image itself, images: what the code is decoded to, both [1, C, H, W] in [-1, 1].
+    notes: what is to be said of it. found: numbers of both, once they were asked for.
+    """
+
+    generator: LatentModel
+    code: Tensor
+    noise: Tensor | None
+    real: Tensor | None
+    images: Tensor
+    notes: Sequence[str] = ()
+    found: dict[str, Any] = field(default_factory=dict)
+
+
+class Explorer:
+    """A finished run, opened to look at. `lock` is for those who compute in several threads: one after another, so that
+    they do not take each other's cores.
+
+    Raises UserError where the run cannot be explored: it has no directions, or those are of no use in its space.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.image, self.look = run, run.image, run.look
+        self.lock = Lock()
+        self.held_out: np.ndarray = run.context.split.test
+        self.space, self.sliders, self.left_out = self._sliders()
+        self._starts: OrderedDict[str, Start] = OrderedDict()
+        self._moved: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+        self._uploads: OrderedDict[str, tuple[Tensor, Sequence[str]]] = OrderedDict()
+        self._uploaded = 0
+
+    # --- what is moved ---------------------------------------------------------------------------------------------
+
+    def start(self, view: View) -> Start:
+        """Raises UserError where there is no such image, or none can be put into the latent space."""
+        if view.start not in self._starts:
+            self._starts[view.start] = self._begin(view.start)
+            if len(self._starts) > REMEMBERED:
+                self._starts.popitem(last=False)
+        self._starts.move_to_end(view.start)
+        return self._starts[view.start]
+
+    def moved(self, view: View) -> Tensor:
+        """The image of a view, [1, C, H, W] in [-1, 1] on the CPU. Raises UserError for a direction there is not."""
+        start, key = self.start(view), (view.start, *sorted(view.steps.items()))
+        if key not in self._moved:
+            code = self.code(view).to(self.run.device)
+            self._moved[key] = decode_in_parts(start.generator, code, self.space, start.noise)
+            if len(self._moved) > DECODED:
+                self._moved.popitem(last=False)
+        return self._moved[key]
+
+    def code(self, view: View) -> Tensor:
+        """The code that is decoded, [1, *shape] of `space`."""
+        code = self.start(view).code
+        for name, step in view.steps.items():
+            code = code + step * self.slider(name).move
+        return code
+
+    def slider(self, name: str) -> Slider:
+        if name not in self.sliders:
+            raise UserError(f"direction: the run has no '{name}'{did_you_mean(name, self.sliders)}")
+        return self.sliders[name]
+
+    def upload(self, images: Tensor, notes: Sequence[str]) -> str:
+        """An image [1, C, H, W] in [-1, 1] that a user brought -> its `View.start`. It is kept in memory alone."""
+        with np.load(self.run.context.aside(Known(self.run.context)).path / "known.npz") as file:
+            found = Likeness.from_arrays(dict(file))(images)[0]
+        name, self._uploaded = f"upload {self._uploaded}", self._uploaded + 1
+        self._uploads[name] = (images, [found.told(self.look.nouns), *(f"Of this file: {note}." for note in notes)])
+        if len(self._uploads) > UPLOADS:
+            self._starts.pop(self._uploads.popitem(last=False)[0], None)
+        return name
+
+    def _begin(self, start: str) -> Start:
+        kind, _, text = start.partition(" ")
+        number, notes = int(text), list[str]()
+        if kind == "sample":
+            return self._sample(number)
+        if kind == "image":
+            if number >= len(self.held_out):
+                last = len(self.held_out) - 1
+                raise UserError(f"start={start}: there is no such held-out {self._noun}; expected 0 to {last}")
+            real = self.run.context.images.fetch(self.held_out[[number]], self.image)
+        else:
+            if start not in self._uploads:
+                raise UserError(f"start={start}: it was kept in memory alone, and is gone; expected to be sent again")
+            real, notes = self._uploads[start][0], list(self._uploads[start][1])
+        generator, found = self.run.invert(real)
+        source = self.run.space.name
+        code = map_codes(generator, found.codes.to(self.run.device), source, self.space).cpu()
+        notes.append(f"The generator gives it back with {float(found.psnr[0]):.1f} dB PSNR.")
+        return Start(generator, code, found.noise, real, found.images, notes)
+
+    def _sample(self, seed: int) -> Start:
+        model, source = self.run.generator, self.run.space.name
+        codes = model.sample(1, source, torch.Generator().manual_seed(seed))
+        code = map_codes(model, codes, source, self.space).cpu()
+        noise = model.sample_noise(1, torch.Generator().manual_seed(seed)) if model.can("sample_noise") else None
+        images = decode_in_parts(model, code.to(self.run.device), self.space, noise)
+        return Start(model, code, noise, None, images, [f"Made up by the generator: no real {self._noun}."])
+
+    @property
+    def inverts(self) -> bool:
+        """Whether real images can be put into the latent space; else there are samples alone."""
+        return "inversion" in self.run.artifacts or self.run.generator.can("encode")
+
+    @property
+    def first(self) -> View:
+        """Where one begins."""
+        return View("image 0" if self.inverts else "sample 0")
+
+    @property
+    def _noun(self) -> str:
+        return self.look.modality.noun
+
+    def _sliders(self) -> tuple[str, dict[str, Slider], list[str]]:
+        """The space in which the main method's directions move codes, the directions of all methods that do so there,
+        and the methods that do not. By name and evidence: main method, compared ones, controls.
+        """
+        run, found, left_out = self.run, dict[str, Slider](), list[str]()
+        rows = {row["direction"]: row for row in run.table("names")}
+        space = run.way(run.directions["main"].names[0]).space.name
+        for method, directions in run.directions.items():
+            own = []
+            try:
+                for name in directions.names:
+                    way = run.way(name)
+                    if way.space.name != space:
+                        raise ArgumentError("space", f"expected {space}", way.space.name)
+                    own.append(_slider(name, method, run.directions.roles[method], rows.get(name, {}), way))
+            except ArgumentError:  # of a space to which codes of this one are not mapped
+                left_out.append(method)
+                continue
+            found |= {each.name: each for each in sorted(own, key=lambda each: (not each.is_named, each.rank))}
+        return space, found, left_out
+
+    # --- what is seen ----------------------------------------------------------------------------------------------
+
+    def window(self, view: View) -> Look:
+        """How the view's images are shown. Raises UserError where there is no such window."""
+        if view.window is None:
+            return self.look
+        return replace(self.look, window=self.look.modality.display_window(view.window))
+
+    def pictures(self, images: Tensor) -> np.ndarray:
+        """Images [1, C, H, W] in [-1, 1] -> physical values [H, W(, 3)]."""
+        return self.image.pictures(images)[0]
+
+    def change(self, view: View) -> np.ndarray:
+        """[H, W]: what the move changes, in `Look.change_unit`."""
+        both = np.stack([self.pictures(images) for images in (self.start(view).images, self.moved(view))])
+        return differences(self.look.scalar(both), 0)[1]
+
+    @cached_property
+    def change_limit(self) -> float:
+        """The change that is shown in full colour: the same for all views, of the run's own traversals."""
+        with np.load(self._semantics / "traversal.npz") as arrays:
+            change = differences(self.look.scalar(arrays["images"]), zero_index(arrays["steps"]))
+        return symmetric_limit(change)
+
+    @property
+    def _semantics(self) -> Path:
+        return self.run.artifacts[f"semantics/{self.run.directions['main'].method}"].path
+
+    # --- what is measured ------------------------------------------------------------------------------------------
+
+    def numbers(self, view: View) -> dict[str, Any]:
+        """What is known of a view, held against the image as the generator gives it back, where moves begin.
+
+        predictions: a row for each classifier. measurements: a row for each, with the change, also in standard
+        deviations over real images. distance: to the data as editing ranges have it, 1 is what 95% of held-out images
+        keep; None until `warm` is done.
+        """
+        start, images = self.start(view), self.moved(view)
+        if not start.found:
+            shown = {"original": start.real, "reconstruction": start.images}
+            start.found.update({name: self._numbers(x) for name, x in shown.items() if x is not None})
+        ends = start.found | {"moved": self._numbers(images)}
+        before, after = ends["reconstruction"], ends["moved"]
+        predictions = [
+            {"by": by, "target": target.name, "probability": target.is_probability, "threshold": self.threshold}
+            | {name: found["predictions"][by] for name, found in ends.items()}
+            for by, target in self.targets.items()
+        ]
+        measurements = [
+            {"measurement": one.name, "unit": one.unit, "description": one.description}
+            | {name: float(found["measured"][i]) for name, found in ends.items()}
+            | {"change": (change := float(after["measured"][i] - before["measured"][i])), "change_in_sd": change / std}
+            for i, (one, std) in enumerate(zip(self.measurements.measurements, self._stds, strict=True))
+        ]
+        distance = None
+        if self.is_warm:
+            begin, end = (self._distance(images) for images in (start.images, images))
+            limit = limit_from(begin)
+            distance = {"reconstruction": begin, "moved": end, "limit": limit, "left": end > limit}
+        return {"predictions": predictions, "measurements": measurements, "distance": distance}
+
+    def warm(self) -> None:
+        """Look at the images that distances are held against, which may take a while."""
+        self._subject  # noqa: B018
+
+    @property
+    def is_warm(self) -> bool:
+        return "_subject" in vars(self)
+
+    def _numbers(self, images: Tensor) -> dict[str, Any]:
+        """Of one image [1, C, H, W]: each classifier's prediction, and the measurements [M]."""
+        device = self.run.device
+        said = {by: float(predict(target, images, device)[0]) for by, target in self.targets.items()}
+        return {"predictions": said, "measured": self.measurements.of(images, self.image)[0]}
+
+    def _distance(self, images: Tensor) -> float:
+        return float(self._subject.nearness(self._subject.see(images))[0])
+
+    @cached_property
+    def _subject(self) -> Subject:
+        return subject_of(self.run.context)
+
+    @cached_property
+    def measurements(self) -> MeasurementSet:
+        return builders.measurements(self.run.context.config)
+
+    @cached_property
+    def _stds(self) -> list[float]:
+        """Of each measurement, over real images; NaN where it does not vary."""
+        quantities = load_measurements(self.run.context.folder("measurements")).quantities
+        return [quantity.std or math.nan for quantity in quantities.get("measurement", [])]
+
+    @cached_property
+    def targets(self) -> dict[str, Target]:
+        """What is asked of the classifier, and of those compared with it; {} where the run has none."""
+        context = self.run.context
+        if "classifier" not in context.artifacts:
+            return {}
+        main = load_target(context.config, context.artifacts["classifier"], context.spec)
+        return {"classifier": main} | compared_targets(context)
+
+    @cached_property
+    def threshold(self) -> float | None:
+        """Between the classifier's two sides, as the run explains it; None where it explains nothing."""
+        folder = self._explanation
+        return None if folder is None else float(json.loads((folder / "question.json").read_text())["threshold"])
+
+    @cached_property
+    def main(self) -> str:
+        """The direction that the run's explanation follows; without one the first that is listed."""
+        folder = self._explanation
+        rows = [] if folder is None else read_table(folder / "followed.csv")
+        return next((row["direction"] for row in rows if row["direction"] in self.sliders), next(iter(self.sliders)))
+
+    @property
+    def _explanation(self) -> Path | None:
+        artifact = self.run.artifacts.get(f"explanation/{self.run.directions['main'].method}")
+        return None if artifact is None else artifact.path
+
+    def reach(self, view: View, direction: str, prediction: float) -> dict[str, Any]:
+        """The step nearest to 0 along a direction, the others kept, at which the classifier predicts a value: step,
+        prediction there, and whether it was reached within what the slider shows; else the step there whose prediction
+        is nearest.
+
+        Raises UserError where the run has no classifier.
+        """
+        if not self.targets:
+            raise UserError("the run explains no classifier; expected one of an experiment with classifier=…")
+        slider, start = self.slider(direction), self.start(view)
+        still = replace(view, steps={name: step for name, step in view.steps.items() if name != direction})
+        steps = np.linspace(-slider.reach, slider.reach, TRIED).tolist()
+        target, asked = next(iter(self.targets.values())), TargetRange(prediction, prediction, prediction)
+        one = Traversal(
+            start.generator, self.space, self.code(still), slider.move[None], target, self.run.device, start.noise
+        )
+        other = replace(one, moves=-one.moves)  # counterfactuals look to one side: where predictions are to rise
+        tried = one.predictions_at(steps)
+        nearest = int((tried[0] - prediction).abs().argmin())
+        best = {"step": steps[nearest], "prediction": float(tried[0, nearest]), "reached": False}
+        for sign, way, predictions in ((1.0, one, tried), (-1.0, other, tried.flip(1))):
+            found = counterfactuals(way, steps, predictions, asked)
+            step, reached = sign * float(found.step[0]), bool(found.reached[0])
+            if reached and (not best["reached"] or abs(step) < abs(best["step"])):
+                best = {"step": step, "prediction": float(found.prediction[0]), "reached": True}
+        return best
+
+
+def _slider(name: str, method: str, role: str, row: Mapping[str, Any], way: Any) -> Slider:
+    """row: of names.csv."""
+    supported, control = row.get("range"), role == "control"
+    reach = min(max(SHORTEST, BEYOND * (supported or 0.0)), max(LONGEST, supported or 0.0))
+    return Slider(
+        name,
+        method,
+        role,
+        UNNAMED if control else str(row.get("name") or UNNAMED),
+        "a control, which knows nothing" if control else str(row.get("why") or ""),
+        int(row.get("rank") or 0),
+        supported,
+        float(reach),
+        (way.vectors[0] * way.scores[0]).cpu(),
+    )
