@@ -16,9 +16,7 @@ from medlat.core.errors import UserError
 from medlat.exporting.networks import PURPOSE, Network, TensorFormat, made_with, networks_of, notes_of, tracing
 from medlat.study.finished import Run
 
-SCHEMA = (
-    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_generator_20220718.json"
-)
+SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 TOLERANCE = 1e-5
 CARD = "model_card.md"
 OF_THIS_MACHINE = "- command: "  # of the card: it may name places here
@@ -74,7 +72,7 @@ def _metadata(run: Run, networks: Sequence[Network]) -> dict[str, Any]:
     found = {"schema": SCHEMA, "version": "1.0.0", "changelog": {"1.0.0": f"written by {made_with()}"}}
     found |= {f"{'pytorch' if name == 'torch' else name}_version": version(name) for name in packages}
     found |= {
-        "optional_packages_version": {},
+        "required_packages_version": {},
         "task": f"Make {look.nouns} ({look.modality.name}) of codes of a latent space",
         "description": f"Networks of the run {run.config.name}. {' '.join(notes_of(run))}",
         "authors": "not said",
