@@ -1,4 +1,4 @@
-"""Synthetic images as DICOM: pixels come back in their unit, every frame says what it is, and no source is in a byte."""
+"""Synthetic images as DICOM: pixels come back in their unit, every frame says what it is, and no byte says of whom."""
 
 import json
 import shutil
