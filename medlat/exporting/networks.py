@@ -49,6 +49,10 @@ class TensorFormat:
         return f"`{self.name}` float32 [{', '.join(map(str, ('N', *self.shape)))}]{bounds}: {self.what}"
 
 
+class Differs(UserError):
+    """A file says something else than the network that it was written of."""
+
+
 class Network(nn.Module):
     """A function of one batch.
 
@@ -74,7 +78,7 @@ class Network(nn.Module):
         return self.function(batch)
 
     def check(self, written: Callable[[Tensor], Tensor], tolerance: float) -> None:
-        """Raises UserError where what was written says something else, on batches that were not traced.
+        """Raises Differs where what was written says something else, on batches that were not traced.
 
         tolerance: of 1 and of the value, whichever is larger.
         """
@@ -83,7 +87,7 @@ class Network(nn.Module):
                 wanted = self(batch)
                 found = written(batch)
                 if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=tolerance, atol=tolerance):
-                    raise UserError(f"{self.name}: what was exported gives other {self.gives.name} for the same input")
+                    raise Differs(f"{self.name}: what was exported gives other {self.gives.name} for the same input")
 
 
 def networks_of(run: Run) -> list[Network]:
@@ -175,16 +179,16 @@ def made_with() -> str:
 
 @contextmanager
 def tracing(network: Network) -> Iterator[None]:
-    """Whatever an exporter of torch raises becomes a UserError that names the network. Its warnings, that other batches
-    may be of other sizes, are left to `Network.check`.
+    """Whatever writing and running it raises becomes a UserError that names the network. Torch's warnings, that batches
+    of other sizes may go wrong, are left to `Network.check`.
     """
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             yield
-    except UserError:
+    except (Differs, OSError):  # the second of the disk, which `writing` explains
         raise
-    except Exception as error:  # of operations that a format has not there is no common class
+    except Exception as error:  # of operations that a format has not, and of somebody's network, whatever they raise
         raise UserError(
             f"{network.name}: {type(network.holder).__name__} cannot be written in this format ({first_line(error)})"
         ) from error

@@ -85,12 +85,17 @@ def _metadata(run: Run, network: Network, notes: Sequence[str]) -> dict[str, str
 def _write(network: Network, file: Path, metadata: dict[str, str]) -> None:
     onnx, runtime = import_module("onnx"), import_module("onnxruntime")
     takes, gives = network.takes.name, network.gives.name
-    with tracing(network):  # by the older one of torch's exporters: the newer needs onnxscript
+
+    def answered(batch: Tensor) -> Tensor:
+        found: Any = session.run([gives], {takes: np.ascontiguousarray(batch.numpy())})[0]
+        return torch.from_numpy(found)
+
+    with tracing(network):
         torch.onnx.export(
             network,
             (network.example,),
             str(file),
-            dynamo=False,
+            dynamo=False,  # the newer of torch's exporters needs onnxscript
             opset_version=OPSET,
             input_names=[takes],
             output_names=[gives],
@@ -101,10 +106,4 @@ def _write(network: Network, file: Path, metadata: dict[str, str]) -> None:
         onnx.checker.check_model(model)
         onnx.save(model, file)
         session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-
-    def answered(batch: Tensor) -> Tensor:
-        found: Any = session.run([gives], {takes: np.ascontiguousarray(batch.numpy())})[0]
-        return torch.from_numpy(found)
-
-    with tracing(network):
         network.check(answered, TOLERANCE)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from exporting.opened import SPEC, opened
 
 from medlat.core.errors import UserError
 from medlat.exporting.bundle import write_bundle
+from medlat.generators.imported.torchscript import TorchScriptGenerator
 from medlat.generators.vae.networks import VAE
 
 SLOW = pytest.mark.slow
@@ -115,3 +117,13 @@ def test_a_run_without_card_is_refused(made, folder):
     with pytest.raises(UserError, match=r"model_card\.md: not there; expected the model card"):
         write_bundle(made, folder)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("made", ["vae"], indirect=True)
+def test_a_program_that_was_brought_is_not_traced_again(run, folder, tmp_path):
+    file = tmp_path / "decoder.ts"
+    torch.jit.script(torch.nn.Sequential(torch.nn.Linear(6, 1024), torch.nn.Unflatten(1, (1, 32, 32)))).save(file)
+    brought = opened(TorchScriptGenerator(str(file), code=[6], value_range=[0.0, 1.0]).model(SPEC))
+    brought.folder = run.folder
+    with pytest.raises(UserError, match=r"^decoder: TorchScriptNetwork cannot be written in this format"):
+        write_bundle(brought, folder)
