@@ -56,8 +56,10 @@ class Differs(UserError):
 class Network(nn.Module):
     """A function of one batch.
 
-    name: "decoder", "encoder", "mapping" or "classifier". takes, gives: what goes in and comes out. holder: the network
-    that the function is of. example: [2, ...] that is traced; fresh: batches of other sizes.
+    name:        "decoder", "encoder", "mapping" or "classifier".
+    takes:       what goes in; gives: what comes out.
+    function:    itself; holder: the network with its weights.
+    draw:        n -> a batch of n to try it on: `example` is traced, `fresh` are of other sizes.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class Network(nn.Module):
     def check(self, written: Callable[[Tensor], Tensor], tolerance: float) -> None:
         """Raises Differs where what was written says something else, on batches that were not traced.
 
-        tolerance: of 1 and of the value, whichever is larger.
+        tolerance: absolute, and beside it relative to each value.
         """
         with torch.no_grad():
             for batch in self.fresh:
