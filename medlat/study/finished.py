@@ -132,8 +132,9 @@ class Run:
         trained for it; None where there is neither. See `encode`.
         """
         model, space = self.generator, self.space.name
-        if "encoder" not in self.artifacts:
-            return own_encoder(model, space)
+        own = own_encoder(model, space)
+        if own is not None or "encoder" not in self.artifacts:
+            return own
         left, allowed = self._artifact("encoder"), builders.named_classes(self.config)
         return load_encoder(left, model, space, self.device, allowed)
 
