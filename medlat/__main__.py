@@ -18,7 +18,7 @@ medlat: find, measure and show what the latent directions of generative models o
   medlat explain RUN IMAGE [IMAGE ...]          ask a finished run: why this image?
   medlat explore RUN                            look at a finished run in the browser: move an image, see what changes
   medlat collect DIR [DIR ...]                  put the runs of a sweep into one table
-  medlat export RUN FILE.safetensors            hand on a generator's weights, unless it copies its patients
+  medlat export RUN PLACE [--onnx | ...]        hand on what it made, unless its generator copies its patients
   medlat --help                                 experiments, data, generators, classifiers, methods
   medlat --version
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydicom import dcmread
 from runs import finish, once, start
 from test_explanation_run import CHEAP, HISTOLOGY, TWO
 
 import medlat
 from medlat.explain_images import main
+from medlat.export import main as export
 from medlat.phantoms.ct.export import write_dicom_series
 from medlat.phantoms.ct.source import CTPhantom
 from medlat.phantoms.histology.export import write_tiles
@@ -104,6 +106,21 @@ def test_nothing_of_the_files_names_is_left(explaining, tiles, tmp_path):
     for path in [*out.iterdir(), *(path for path in (explaining / "store" / "known").rglob("*") if path.is_file())]:
         assert SECRET.encode() not in path.read_bytes(), path
         assert b"phantom-0000" not in path.read_bytes(), path
+
+
+def test_what_is_exported_as_dicom_is_what_the_page_shows_and_names_no_source(explaining, tmp_path):
+    run = medlat.load(explaining / "run")
+    assert export([str(explaining / "run"), str(tmp_path / "out"), "--dicom", "--despite-copies"]) == 0
+    files = sorted((tmp_path / "out").iterdir())
+    series = np.load(run.context.folder("explanation/linear") / "series.npz")
+    assert len(files) == len(series["images"]) > 0
+    store = run.context.images
+    named = {path.name for path in (explaining / "moved").rglob("*")} | set(map(str, store.info["patients"]))
+    for path, images in zip(files, series["images"], strict=True):
+        content = path.read_bytes()
+        assert not [name for name in named if len(name) > 3 and name.encode() in content]
+        pixels = dcmread(path).pixel_array[: len(images), :64:2, ::2]
+        assert np.abs(pixels - images).max() <= 0.5
 
 
 def test_something_else_is_said_first(explaining, tiles, tmp_path, capsys):

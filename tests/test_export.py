@@ -1,4 +1,4 @@
-"""`medlat export`: the weights of a run's generator, unless they show patients."""
+"""`medlat export`: what a run has made, unless it shows patients. What stands in each format: tests/exporting."""
 
 import json
 import shutil
@@ -62,6 +62,10 @@ def test_a_generator_that_copies_is_not_handed_on_by_itself(run, tmp_path, capsy
         (["RUN", "a.pt"], "a.pt: expected a name that ends with .safetensors"),
         (["RUN", "a.safetensors", "--despite-copy"], "no such option; did you mean '--despite-copies'?"),
         (["RUN", "none/a.safetensors", "--despite-copies"], "a.safetensors: no such folder"),
+        (["RUN", "out", "--onx"], "--onx: no such option; did you mean '--onnx'?"),
+        (["RUN", "out", "--onnx", "--bundle"], "--bundle --onnx: two formats; expected one"),
+        (["RUN", "--bundle"], "found 1 paths, expected two: RUN DIR --bundle"),
+        (["RUN", "run", "--onnx"], "run: is there already; expected a new name"),
     ],
 )
 def test_wrong_arguments(run, tmp_path, monkeypatch, capsys, arguments, words):
@@ -70,4 +74,21 @@ def test_wrong_arguments(run, tmp_path, monkeypatch, capsys, arguments, words):
     assert words in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
     assert main(["--help"]) == 0
-    assert capsys.readouterr().out.startswith("The weights of a run's generator, to hand on: `medlat export RUN")
+    assert "medlat export RUN DIR --onnx" in capsys.readouterr().out
+
+
+def test_a_folder_is_written_whole_or_not_at_all(run, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    change(run, copying__pixels_copies=0.0, copying__measurements_copies=0.0)
+    with monkeypatch.context() as patch:  # the last file cannot be written
+        patch.setattr("medlat.exporting.onnx.README", "{nothing}")
+        with pytest.raises(KeyError):
+            main([str(run), str(tmp_path / "out"), "--onnx"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    assert main([str(run), str(tmp_path / "out"), "--onnx"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out'}: written\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "decoder.onnx", "encoder.onnx"]
+    change(run, copying__pixels_copies=None)
+    assert main([str(run), str(tmp_path / "other"), "--onnx"]) == 2
+    assert "whether its generator copies patients was not measured" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]

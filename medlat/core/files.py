@@ -31,6 +31,19 @@ def whole(path: Path) -> Iterator[Path]:
         fresh.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """The same of a new folder, with all that is written into it."""
+    fresh = path.with_name(f".{path.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)  # of a kill
+    fresh.mkdir()
+    try:
+        yield fresh
+        os.rename(fresh, path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Text in UTF-8."""
     with whole(path) as fresh:

@@ -50,6 +50,11 @@ class Copying:
         return numbers | {f"copying/{name}_closer": self.closer, f"copying/{name}_copies": float(self.copies)}
 
 
+def was_measured(numbers: Mapping[str, float]) -> bool:
+    """Whether anybody looked. numbers: of metrics.json."""
+    return "copying/pixels_copies" in numbers
+
+
 def warning(numbers: Mapping[str, float], noun: str) -> str | None:
     """What is said of a generator that copies. numbers: of metrics.json; noun: of its images, e.g. "slice"."""
     for space in ("pixels", "measurements"):

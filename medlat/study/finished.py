@@ -27,6 +27,7 @@ from medlat.data.image_store import ImageStore, Stored
 from medlat.data.splits import Split
 from medlat.evaluation.traversal import traverse
 from medlat.inversion.encode import own_encoder
+from medlat.inversion.inverter import Encoder
 from medlat.inversion.mapping import map_codes, map_directions
 from medlat.steps import builders
 from medlat.steps.classifier import load_black_box
@@ -126,6 +127,18 @@ class Run:
     def space(self) -> LatentSpace:
         """The latent space that `encode` gives codes of, and that `decode` takes them of."""
         return self.generator.spaces[builders.inversion_space(self.config, self.generator)]
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """Images [N, C, H, W] in [-1, 1] -> codes of `run.space`: the generator's own encoder, or the one that the run
+        trained for it; None where there is neither. See `encode`.
+        """
+        model, space = self.generator, self.space.name
+        own = own_encoder(model, space)
+        if own is not None or "encoder" not in self.artifacts:
+            return own
+        left, allowed = self._artifact("encoder"), builders.named_classes(self.config)
+        return load_encoder(left, model, space, self.device, allowed)
 
     @cached_property
     def directions(self) -> Methods:
@@ -234,7 +247,12 @@ class Run:
         By the generator's own encoder (of a VAE the mean of the posterior), or the one that the run trained for it.
         Raises UserError where there is none, and where images have another size or range.
         """
-        return self._in_parts(self._encoder, self._images(images))
+        if self.encoder is None:
+            raise UserError(
+                f"{self.folder}: {type(self.generator).__name__} has no encoder, and the run trained none; expected a "
+                f"VAE, or the run of an experiment with a classifier"
+            )
+        return self._in_parts(self.encoder, self._images(images))
 
     def noise(self, images: Tensor | np.ndarray, codes: Tensor | np.ndarray) -> Tensor:
         """Images [N, C, H, W], float in [-1, 1], and their codes [N, *run.space.shape] -> the noise [N, ...] that
@@ -376,21 +394,6 @@ class Run:
                 f"{self.folder}: the run has no classifier; expected one of an experiment with classifier=…"
             )
         return self._in_parts(self.classifier, self._images(images))
-
-    @cached_property
-    def _encoder(self) -> Any:
-        model, space = self.generator, self.space.name
-        found = own_encoder(model, space)
-        if found is None and "encoder" in self.artifacts:
-            found = load_encoder(
-                self._artifact("encoder"), model, space, self.device, builders.named_classes(self.config)
-            )
-        if found is None:
-            raise UserError(
-                f"{self.folder}: {type(model).__name__} has no encoder, and the run trained none; expected a VAE, or "
-                f"the run of an experiment with a classifier"
-            )
-        return found
 
     def _images(self, images: Tensor | np.ndarray) -> Tensor:
         found, spec = torch.as_tensor(images), self.image

@@ -55,7 +55,7 @@ class Mapping(nn.Module):
         """chosen: [N] number of the label of each code; None: the first."""
         x = normalise(at_least_float32(z))
         if self.labels is not None:
-            rows = self.labels[:1].expand(len(x), -1) if chosen is None else self.labels[chosen]
+            rows = self.labels[:1].expand(x.shape[0], -1) if chosen is None else self.labels[chosen]
             x = torch.cat([x, normalise(rows)], dim=1)
         for layer in self.layers:
             x = layer(x)
@@ -164,7 +164,7 @@ class Synthesis(nn.Module):
     def forward(self, styles: Sequence[Tensor], noise: Sequence[Tensor | None]) -> Tensor:
         """styles: of each modulated layer; noise: of each convolution -> images [N, C, H, W] float32, not clamped."""
         remaining = iter(styles)
-        x = self.constant[None].expand(len(styles[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = self.constant[None].expand(styles[0].shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image: Tensor | None = None
         for level in range(self.levels):
             entered = x

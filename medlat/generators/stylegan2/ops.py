@@ -21,13 +21,15 @@ HALF_LIMIT = 256.0
 
 def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
     """Filter each channel with the normalised 4x4 kernel: [N, C, H, W] -> [N, C, H + 2·padding - 3, ...]."""
-    # torch.compile cannot trace a function with its own forward mode; what it makes is differentiated once only.
-    return _filter(x, padding, gain) if torch.compiler.is_compiling() else _Blur.apply(x, padding, gain)
+    # Neither torch.compile nor torch.jit can trace a function of its own; what they make is differentiated once only.
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return _filter(x, padding, gain) if traced else _Blur.apply(x, padding, gain)
 
 
 def _filter(x: Tensor, padding: int, gain: float) -> Tensor:
-    kernel = (gain * _kernel(x.dtype, x.device)).expand(x.shape[1], 1, 4, 4).contiguous()
-    return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
+    channels = int(x.shape[1])  # a number in traces too: ONNX takes no kernel of unknown shape
+    kernel = (gain * _kernel(x.dtype, x.device)).expand(channels, 1, 4, 4).contiguous()
+    return F.conv2d(x, kernel, padding=padding, groups=channels)
 
 
 class _Blur(torch.autograd.Function):
