@@ -17,7 +17,8 @@ from medlat.core.errors import UserError
 from medlat.core.external import first_line
 from medlat.core.spaces import LatentSpace
 from medlat.evaluation import copying
-from medlat.steps.report import PHANTOM, is_phantom
+from medlat.steps import builders
+from medlat.steps.report import PHANTOM
 from medlat.study.finished import Run
 
 EXAMPLES = 2  # batch size that is traced
@@ -167,7 +168,7 @@ def images_of(run: Run) -> TensorFormat:
 
 def notes_of(run: Run) -> list[str]:
     """What who gets something of the run must know, in sentences."""
-    phantom = PHANTOM if is_phantom(run.config) else None
+    phantom = PHANTOM if builders.is_phantom(run.config) else None
     copies = copying.warning(run.metrics, run.look.modality.noun)
     if not copying.was_measured(run.metrics):
         copies = "Whether the generator copies its training data was not measured."
