@@ -122,7 +122,7 @@ def explained(folder, finders):
     ):
         assert (run / "figures" / f"{name}.png").exists(), name
     page = (run / "report" / "index.html").read_text()
-    assert "why: tumour" in page
+    assert "tumour?" in page
     series = np.load(place(run, "explanation/linear", folder / "store") / "series.npz")
     assert series["images"].shape == (2, 9, 32, 32, 3)
     assert series["saliency_gradcam"].shape == (2, 32, 32)
