@@ -22,6 +22,7 @@ from medlat.core.files import writing
 from medlat.core.machine import logged_to_a_file
 from medlat.core.terminal import complain, printable
 
+LEARNT_FROM_A_PHANTOM = "This run learnt from a phantom: computed images stood in for patients."
 OPTIONS = ("--out", "--store", "--device")
 RESULT = "explanation.json"
 
@@ -64,13 +65,12 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
     answer = found.explain(found.image.to_network(torch.from_numpy(prepared.images)))
     from medlat.report.given import name_of, write_given
     from medlat.steps import builders
-    from medlat.steps.report import PHANTOM
 
     with writing("--out", out):
         _clear(out)
         about = {"run": str(found.config.name), "images": str(len(prepared.images))}
         warnings = [f"Left out: {count} x {reason}." for reason, count in prepared.left_out.items()]
-        known = [PHANTOM] if builders.is_phantom(found.config) else []
+        known = [LEARNT_FROM_A_PHANTOM] if builders.is_phantom(found.config) else []
         told = write_given(answer, prepared.notes, found.look, about, known + warnings, out)
     for warning in warnings:
         print(warning)
