@@ -58,7 +58,7 @@ class Card:
             model,
             "## Data",
             f"{self.images:,} {self.noun}s ({self.kind}, {self.size} x {self.size} pixels) of {self.groups:,} groups "
-            f"(patients, where the data name them), which never cross the split: {parts}.",
+            f"(patients, where the data name them): {parts}.",
             "## What was measured",
             "\n".join(self._measured()) or "Nothing.",
             "## Directions",
@@ -80,7 +80,7 @@ class Card:
                 self.numbers.get(f"{key}{end}", math.nan) for end in ("", "_low", "_high", "_floor")
             )
             if math.isfinite(value):
-                interval = f" [{_number(low)}, {_number(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
+                interval = f" [{_number(low)}, {_number(high)}]" if math.isfinite(low) and low < high else ""
                 beside = f", of two halves of the real ones {_number(floor)}" if math.isfinite(floor) else ""
                 found.append(f"- {what}: {_number(value)}{interval}{beside}")
         return found

@@ -27,6 +27,9 @@ CARD = Card(
         "classifier/auc_low": 0.84,
         "classifier/auc_high": 0.88,
         "distance/fid_labels": float("nan"),
+        "copying/pixels_share": 0.0,
+        "copying/pixels_share_low": 0.0,
+        "copying/pixels_share_high": 0.0,
     },
     facts={"command": "medlat +experiment=x", "seed": "0"},
 )
@@ -37,6 +40,7 @@ def test_every_number_stands_beside_what_it_is_held_against():
     assert "- Fréchet distance of samples over measurements: 1.5, of two halves of the real ones 0.25" in text
     assert "- AUC of the explained classifier on held-out images: 0.86 [0.84, 0.88]" in text
     assert "FID" not in text, "it was not measured"
+    assert "copy a training image, by pixels: 0\n" in text, "no interval of zero width"
     assert "- ica 00: joint width +1 %/σ (p 0.012)" in text
     assert "ica 01" not in text
     assert "> Only 12 patients." in text
