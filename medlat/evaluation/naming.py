@@ -16,6 +16,7 @@ from medlat.evaluation.chance import LEVEL, family_wise
 from medlat.evaluation.semantics import Effect, Quantity, groups_of, purity
 from medlat.evaluation.shares import normalised, shares
 
+UNMEASURED = "Nothing is measured in this run: its directions have no names."
 PURE = 0.5  # normalised share
 STRAIGHT = 0.5  # R²
 MOVES = 0.1  # standard deviations over real images, for a step

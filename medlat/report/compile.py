@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medlat.evaluation.naming import UNNAMED, verdict
+from medlat.evaluation.naming import UNMEASURED, UNNAMED, verdict
 from medlat.evaluation.semantics import read_semantics
 from medlat.report import anatomy, charts, gif, heatmap
 from medlat.report.delivery import pictures_in
@@ -31,7 +31,6 @@ from medlat.report.rendering import Look, zero_index
 from medlat.report.style import Figures, in_order, number, with_unit
 
 KEY_DISTANCES = ("patch_distance_", "fd_", "fid_", "recall_")  # that stand at the top of the page
-UNMEASURED = "Nothing is measured in this run: its directions have no names."
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from medlat.core.store import Recipe, hash_of
 from medlat.core.tables import read_table
 from medlat.data.account import Line, account_of
 from medlat.evaluation import copying
-from medlat.evaluation.naming import verdict
+from medlat.evaluation.naming import UNMEASURED, verdict
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.report.card import Card
 from medlat.report.delivery import deliver, leave_no_page
@@ -127,7 +127,9 @@ def _card(
     split = context.split
     parts = {"training": split.train, "validation": split.validation, "held out": split.test}
     numbers = {**read_numbers(context.folder("fidelity") / "metrics.json")}
-    finding = verdict(names, context.main.name, [m.name for m in context.methods if m.role == "control"])
+    finding = UNMEASURED
+    if builders.measurements(config).measurements:
+        finding = verdict(names, context.main.name, [m.name for m in context.methods if m.role == "control"])
     if "explanation" in context.artifacts:
         finding = _json(context.folder("explanation") / "explanation.json")["sentence"]
         numbers |= {f"classifier/{k}": v for k, v in _json(context.folder("classifier") / "quality.json").items()}
