@@ -16,11 +16,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medlat.core.arguments import parsed, usable_device
+from medlat.core.arguments import command, parsed, usable_device
 from medlat.core.errors import UserError
 from medlat.core.files import writing
 from medlat.core.machine import logged_to_a_file
-from medlat.core.terminal import complain, printable
+from medlat.core.terminal import printable
 
 LEARNT_FROM_A_PHANTOM = "This run learnt from a phantom: computed images stood in for patients."
 OPTIONS = ("--out", "--store", "--device")
@@ -29,21 +29,15 @@ RESULT = "explanation.json"
 
 def main(arguments: Sequence[str]) -> int:
     """Explain what is named; returns the exit code."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(__doc__.strip())
-        return 0 if arguments else 2
-    try:
-        places, options = parsed(arguments, OPTIONS)
-        if len(places) < 2:
-            raise UserError(
-                f"medlat explain: found {len(places)} of RUN and IMAGE; expected a run and at least one image"
-            )
-        out = Path(options.get("--out", "explain")).expanduser()
-        explain(places[0], places[1:], out, options.get("--store"), options.get("--device", "cpu"))
-    except UserError as error:
-        complain(error)
-        return 2
-    return 0
+    return command(arguments, __doc__, _explain)
+
+
+def _explain(arguments: Sequence[str]) -> None:
+    places, options = parsed(arguments, OPTIONS)
+    if len(places) < 2:
+        raise UserError(f"medlat explain: found {len(places)} of RUN and IMAGE; expected a run and at least one image")
+    out = Path(options.get("--out", "explain")).expanduser()
+    explain(places[0], places[1:], out, options.get("--store"), options.get("--device", "cpu"))
 
 
 def explain(run: str, images: Sequence[str], out: Path, store: str | None = None, device: str = "cpu") -> None:

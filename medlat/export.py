@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medlat.core.arguments import command
 from medlat.core.errors import UserError, did_you_mean
 from medlat.core.files import whole, whole_folder, writing
-from medlat.core.terminal import complain
 
 if TYPE_CHECKING:
     from medlat.study.finished import Run
@@ -30,28 +30,24 @@ FORCE = "--despite-copies"
 
 def main(arguments: Sequence[str]) -> int:
     """Export what is asked for; returns the exit code."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(__doc__.strip())
-        return 0 if arguments else 2
-    try:
-        places = [text for text in arguments if not text.startswith("-")]
-        options = sorted(set(arguments) - set(places) - {FORCE})
-        for option in options:
-            if option not in FORMATS:
-                raise UserError(f"{option}: no such option{did_you_mean(option, [*FORMATS, FORCE])}")
-        if len(options) > 1:
-            raise UserError(f"{' '.join(options)}: two formats; expected one, each in a folder of its own")
-        if len(places) != 2:
-            expected = f"RUN DIR {options[0]}" if options else "RUN FILE.safetensors"
-            raise UserError(f"medlat export: found {len(places)} paths, expected two: {expected}")
-        form = options[0] if options else None
-        export(Path(places[0]), Path(places[1]), form, despite_copies=FORCE in arguments)
-    except UserError as error:
-        complain(error)
-        return 2
+    return command(arguments, __doc__, _export)
+
+
+def _export(arguments: Sequence[str]) -> None:
+    places = [text for text in arguments if not text.startswith("-")]
+    options = sorted(set(arguments) - set(places) - {FORCE})
+    for option in options:
+        if option not in FORMATS:
+            raise UserError(f"{option}: no such option{did_you_mean(option, [*FORMATS, FORCE])}")
+    if len(options) > 1:
+        raise UserError(f"{' '.join(options)}: two formats; expected one, each in a folder of its own")
+    if len(places) != 2:
+        expected = f"RUN DIR {options[0]}" if options else "RUN FILE.safetensors"
+        raise UserError(f"medlat export: found {len(places)} paths, expected two: {expected}")
+    form = options[0] if options else None
+    export(Path(places[0]), Path(places[1]), form, despite_copies=FORCE in arguments)
     use = "" if form else f"; generator=pretrained generator.weights={places[1]}"
     print(f"{places[1]}: written{use}")
-    return 0
 
 
 def export(folder: Path, place: Path, form: str | None = None, despite_copies: bool = False) -> None:

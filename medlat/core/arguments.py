@@ -1,8 +1,22 @@
-"""The arguments of commands that take places and options: `medlat explain`, `medlat explore`."""
+"""Commands that take places and options: `medlat explain`, `medlat explore`, `medlat export`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from medlat.core.errors import UserError, did_you_mean
+from medlat.core.terminal import complain
+
+
+def command(arguments: Sequence[str], page: str | None, run: Callable[[Sequence[str]], None]) -> int:
+    """Print the page where it is asked for, or nothing is; else run. Returns the exit code, 2 after a UserError."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print((page or "").strip())
+        return 0 if arguments else 2
+    try:
+        run(arguments)
+    except UserError as error:
+        complain(error)
+        return 2
+    return 0
 
 
 def parsed(arguments: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -19,9 +19,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from threading import Thread
 
-from medlat.core.arguments import parsed, usable_device
+from medlat.core.arguments import command, parsed, usable_device
 from medlat.core.errors import UserError
-from medlat.core.terminal import complain
 
 OPTIONS = ("--port", "--host", "--store", "--device")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -30,18 +29,14 @@ MISSING = 'Starlette and uvicorn are not installed; pip install -e ".[explore]" 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until Ctrl+C; returns the exit code."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(__doc__.strip())
-        return 0 if arguments else 2
-    try:
-        places, options = parsed(arguments, OPTIONS)
-        if len(places) != 1:
-            raise UserError(f"medlat explore: found {len(places)} folders, expected one: RUN")
-        explore(places[0], options)
-    except UserError as error:
-        complain(error)
-        return 2
-    return 0
+    return command(arguments, __doc__, _explore)
+
+
+def _explore(arguments: Sequence[str]) -> None:
+    places, options = parsed(arguments, OPTIONS)
+    if len(places) != 1:
+        raise UserError(f"medlat explore: found {len(places)} folders, expected one: RUN")
+    explore(places[0], options)
 
 
 def explore(folder: str, options: dict[str, str]) -> None:
