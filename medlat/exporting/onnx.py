@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def write_onnx(run: Run, folder: Path) -> None:
 
     Raises UserError where ONNX has no such operation, onnxruntime finds other numbers than torch, or is not installed.
     """
-    missing = [name for name in ("onnx", "onnxruntime") if not _is_there(name)]
+    missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise UserError(f"--onnx: {' and '.join(missing)} not installed; pip install {' '.join(missing)}")
     networks, notes, spec = networks_of(run), notes_of(run), run.image
@@ -61,14 +62,6 @@ def write_onnx(run: Run, folder: Path) -> None:
         tolerance=TOLERANCE,
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
-
-
-def _is_there(name: str) -> bool:
-    try:
-        import_module(name)
-    except ImportError:
-        return False
-    return True
 
 
 def _metadata(run: Run, network: Network, notes: Sequence[str]) -> dict[str, str]:
