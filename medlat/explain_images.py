@@ -44,6 +44,7 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
     """See the module. Raises UserError where something of it cannot be done."""
     import torch
 
+    from medlat.data.given import Refused
     from medlat.study.finished import load
 
     found = load(run, store, usable_device(device))
@@ -51,15 +52,17 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
     try:
         prepared = found.read(*images)
     except UserError as error:
-        error.noted = {  # type: ignore[attr-defined]
-            "error": "UserError", "where": "in the images",
-            "reason": "not kept, as it may name patients' files; on a terminal it is said",
-        }  # fmt: skip
+        where, reason = "in the images", "not kept, as it may name patients' files; on a terminal it is said"
+        if isinstance(error, Refused):
+            where, reason = f"in image {images.index(error.given) + 1} of {len(images)}", error.reason
+        error.noted = {"error": "UserError", "where": where, "reason": reason}  # type: ignore[attr-defined]
         raise
     answer = found.explain(found.image.to_network(torch.from_numpy(prepared.images)))
     from medlat.report.given import name_of, write_given
     from medlat.steps import builders
 
+    page = out.absolute() / "index.html"
+    replaced = " (in the place of an earlier call's)" if page.exists() else ""
     with writing("--out", out):
         _clear(out)
         about = {"run": str(found.config.name), "images": str(len(prepared.images))}
@@ -71,7 +74,7 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
     for number, (name, sentence, notes) in enumerate(zip(prepared.names, told, prepared.notes, strict=True)):
         shown = "" if logged_to_a_file() else f" {printable(name)}:"
         print(" ".join([f"{name_of(number)}{shown}", sentence, *(f"Of this file: {note}." for note in notes)]))
-    print(f"{out / 'index.html'}: written")
+    print(f"{page}: written{replaced}")
 
 
 def _check_out(out: Path, images: Sequence[str]) -> None:

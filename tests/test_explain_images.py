@@ -159,6 +159,15 @@ def test_a_run_without_a_classifier_shows_its_directions(finished, tmp_path):
     direction, _, steps, shown = answer.walks[0]
     walked = run.traverse(run.encode(images), direction, steps)
     assert np.abs(run.image.to_physical(walked)[:, :, 0].numpy() - shown).max() < 0.1, "HU, as `traverse` gives them"
+    first, second = ({place["direction"]: place for place in one["positions"]} for one in found["images"][:2])
+    assert list(first) == list(second)
+    assert set(first) == set(run.directions["main"].names)
+    codes = run.encode(images)
+    for name, place in first.items():
+        way = run.way(name)
+        apart = float(((codes[0] - codes[1]) * way.vectors[0]).sum() / way.scores[0])
+        assert place["position"] - second[name]["position"] == pytest.approx(apart, abs=1e-3)
+        assert 0 <= place["lower"] <= place["held_out"] == second[name]["held_out"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +202,9 @@ def test_wrong_input_is_answered_in_one_message(finished, tmp_path, capsys, monk
 def test_names_are_not_said_in_a_log(finished, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("medlat.core.machine._is_file", lambda stream: True)
     assert main([str(finished / "run"), str(tmp_path / SECRET), "--out", str(tmp_path / "out")]) == 2
-    assert SECRET not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert SECRET not in said
+    assert said == "medlat: UserError in image 1 of 1: there is no such file\n"
     files = write_dicom_series(tmp_path / SECRET, CTPhantom(1, 1, 64))
     assert main([str(finished / "run"), *map(str, files), "--out", str(tmp_path / "out")]) == 0
     assert f"/{SECRET}" not in capsys.readouterr().out

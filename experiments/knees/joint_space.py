@@ -1,14 +1,17 @@
 """Does the joint space move with the prediction as it does with the grade in real knees?
-`python experiments/knees/joint_space.py RUN`, of a finished run of `knee_dae_linear`.
 
-Every held-out knee that the run explains is moved along the main direction, and some along each of 200 random ones that
-are drawn as codes are (with the sign that raises the prediction), all with their own noise. Joint spaces are measured
-at each step, and a line fitted: widths, in % of the tibia, for each unit of the prediction (a grade of an ordinal
-classifier, else a logit). Beside it the same slope over real held-out knees, by their prediction and by their grade.
-Intervals resample people. Writes joint_space.csv beside this file.
+    python experiments/knees/joint_space.py NAME=RUN [NAME=RUN ...]
+
+of finished runs of `knee_dae_linear` with any generator, and any names for them. Every held-out knee that a run
+explains is moved along the main direction, and some along each of 200 random ones that are drawn as codes are (with the
+sign that raises the prediction), each with its own noise where the generator has such. Joint spaces, in % of the tibia,
+and how bright the bone under them is are measured at each step, and a line fitted: for each unit of the prediction (a
+grade of an ordinal classifier, else a logit). Beside it the same slope over real held-out knees, by their prediction
+and by their grade. Intervals resample people. Puts the rows of each name into joint_space.csv beside this file.
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,45 +21,56 @@ from torch import Tensor
 import medlat
 from medlat.classifiers.black_box import Target, predict
 from medlat.core.statistics import bootstrap
-from medlat.core.tables import write_table
+from medlat.core.tables import read_table, write_table
 from medlat.data.image_store import ImageStore
 from medlat.data.splits import Split
+from medlat.inversion.mapping import map_codes
 from medlat.measure.knee import NAMES, measure
 from medlat.steps.classifier import load_target
 
-WIDTHS = ("minimum_width", "medial_width", "lateral_width")
+RESULTS = Path(__file__).with_suffix(".csv")
+ALL = slice(None)
+ASKED = ("minimum_width", "medial_width", "lateral_width", "subchondral")
 STEPS = (-3.0, -1.5, 0.0, 1.5, 3.0)
 RANDOM = 200  # directions
 OF_EACH = 8  # knees that a random direction is tried on
 
 
-def main(folder: str) -> None:
+def main(arguments: list[str]) -> None:
+    if not arguments or not all("=" in one for one in arguments):
+        sys.exit(__doc__)
+    for name, _, folder in (one.partition("=") for one in arguments):
+        rows = [{"generator": name} | row for row in rows_of(folder)]
+        before = read_table(RESULTS) if RESULTS.exists() else []
+        write_table(RESULTS, [row for row in before if row["generator"] != name] + rows)
+        print(f"\n{name}\n\n| what | of | change | 95% | n |\n| --- | --- | ---: | --- | ---: |")
+        for row in rows:
+            value, low, high = (f"{row[key]:.3f}" for key in ("value", "low", "high"))
+            print(f"| {row['what']} | {row['measurement']} | {value} | {low} to {high} | {row['n']} |")
+
+
+def rows_of(folder: str) -> list[dict]:
     run = medlat.load(folder)
     store = ImageStore.open(run.artifacts["images"].path)
     target = load_target(run.config, run.artifacts["classifier"], run.image)
     with np.load(run.artifacts["inversion"].path / "inversion.npz") as arrays:
         rows = arrays["explained_rows"]
     unit = "logit" if target.is_probability else target.name
-    table = [*real(run, store, target, unit), *moved(run, store, target, rows, unit)]
-    write_table(Path(__file__).with_suffix(".csv"), table)
-    print("| what | width | % of the tibia | 95% | n |\n| --- | --- | ---: | --- | ---: |")
-    for row in table:
-        value, low, high = (f"{row[name]:.3f}" for name in ("value", "low", "high"))
-        print(f"| {row['what']} | {row['width']} | {value} | {low} to {high} | {row['n']} |")
+    return [*real(run, store, target, unit), *moved(run, store, target, rows, unit)]
 
 
 def real(run: medlat.Run, store: ImageStore, target: Target, unit: str) -> list[dict]:
-    """The slope of each width over held-out knees, by prediction and by grade."""
+    """The slope of each measurement over held-out knees, by prediction and by grade."""
     rows = Split.load(run.artifacts["split"].path / "split.json").test
-    widths, people = measured(store.fetch(rows, run.image)), store.patient[rows]
+    values, people = measured(store.fetch(rows, run.image)), store.patient[rows]
     said = target.linear(predict(target, store.fetch(rows, run.image), run.device)).numpy()
     grade = next(iter(store.labels().values()))[rows]
     found = []
     for what, x in ((f"real knees, per {unit}", said), ("real knees, per grade", grade)):
-        for number, width in enumerate(WIDTHS):
-            known = np.isfinite(widths[:, number])
-            value = bootstrap(slope, x[known].astype(float), widths[known, number], people[known])
-            found.append(line(what, width, *value, int(known.sum())))
+        for number, name in enumerate(ASKED):
+            known = np.isfinite(values[:, number])
+            value = bootstrap(slope, x[known].astype(float), values[known, number], people[known])
+            found.append(line(what, name, *value, int(known.sum())))
     return found
 
 
@@ -74,58 +88,81 @@ def ratio(x: np.ndarray, y: np.ndarray) -> float:
 
 def moved(run: medlat.Run, store: ImageStore, target: Target, rows: np.ndarray, unit: str) -> list[dict]:
     """What happens along the main direction, and along random ones."""
-    images, people = store.fetch(rows, run.image), store.patient[rows]
-    codes = run.encode(images)
-    noise, along = run.noise(images, codes), run.directions["main"].vectors[0]
-    spread = run.generator.sample(4096, run.space.name, torch.Generator().manual_seed(0)).cpu()
-    width, said = slopes(run, target, codes, noise, along, spread, STEPS)
+    people = store.patient[rows]
+    way = Way.of(run, store.fetch(rows, run.image))
+    change, said = way.slopes(target, way.main, STEPS)
     found = []
-    for number, name in enumerate(WIDTHS):
-        known = np.isfinite(width[:, number])
+    for number, name in enumerate(ASKED):
+        known = np.isfinite(change[:, number])
         for what, metric in (("σ", mean), (unit, ratio)):
-            value = bootstrap(metric, width[known, number], said[known], people[known])
+            value = bootstrap(metric, change[known, number], said[known], people[known])
             found.append(line(f"along the direction, per {what}", name, *value, int(known.sum())))
-    print(f"the prediction rises by {said.mean():.2f} {unit} per σ\n")
-    null = random_slopes(run, target, codes, noise, spread)
-    for number, name in enumerate(WIDTHS):
+    found.append(
+        line("along the direction, per σ", f"prediction, {unit}", *bootstrap(mean, said, said, people), len(said))
+    )
+    null = way.random_slopes(target)
+    for number, name in enumerate(ASKED):
         low, middle, high = np.nanpercentile(null[:, number], [2.5, 50.0, 97.5])
         found.append(line("along random directions, per σ", name, middle, low, high, len(null)))
     return found
 
 
-def slopes(
-    run: medlat.Run, target: Target, codes: Tensor, noise: Tensor, vector: Tensor, spread: Tensor, steps: tuple
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of each knee the change per σ along a direction: of widths [N, 3], and of the prediction [N]."""
-    far = torch.tensor(steps)[:, None, None] * vector * (spread @ vector).std()
-    images = torch.stack([run.decode(codes + move, noise=noise) for move in far])  # [S, N, C, H, W]
-    widths = np.stack([measured(part) for part in images])
-    said = np.stack([target.linear(predict(target, part, run.device)).numpy() for part in images])
-    weights = np.array(steps) / np.square(steps).sum()
-    return np.einsum("s,snm->nm", weights, widths), weights @ said
+@dataclass(frozen=True)
+class Way:
+    """Codes [N, *shape] of knees, the noise that belongs to each, and the main direction in their space."""
 
+    run: medlat.Run
+    space: str
+    codes: Tensor
+    noise: Tensor | None
+    main: Tensor  # [*shape]
 
-def random_slopes(run: medlat.Run, target: Target, codes: Tensor, noise: Tensor, spread: Tensor) -> np.ndarray:
-    """[RANDOM, 3]: the mean change of widths per σ along directions that are drawn as codes are, each on a few knees,
-    with the sign that raises the prediction.
-    """
-    generator, found = torch.Generator().manual_seed(0), []
-    for vector in run.generator.sample(RANDOM, run.space.name, generator).cpu():
-        some = torch.randperm(len(codes), generator=generator)[:OF_EACH]
+    @classmethod
+    def of(cls, run: medlat.Run, images: Tensor) -> "Way":
+        """Images, put into the latent space as the run did it."""
+        _, found = run.invert(images)
+        way = run.way(run.directions["main"].names[0])
+        codes = map_codes(run.generator, found.codes, run.space.name, way.space.name)
+        return cls(run, way.space.name, codes, found.noise, way.vectors[0])
+
+    @property
+    def spread(self) -> Tensor:
+        """[N, D] how far each code lies from their mean."""
+        flat = self.codes.flatten(1)
+        return flat - flat.mean(0)
+
+    def slopes(self, target: Target, vector: Tensor, steps: tuple, some: Tensor | slice = ALL) -> tuple:
+        """Of each knee the change per σ along a direction: of what is measured [N, 4], and of the prediction [N]."""
         vector = vector / vector.norm()
-        widths, said = slopes(run, target, codes[some], noise[some], vector, spread, (-3.0, 3.0))
-        found.append(np.sign(said.mean()) * np.nanmean(widths, axis=0))
-    return np.array(found)
+        sigma = (self.spread @ vector.flatten()).std()
+        noise = None if self.noise is None else self.noise[some]
+        moved = [self.run.decode(self.codes[some] + step * sigma * vector, self.space, noise) for step in steps]
+        change = np.stack([measured(images) for images in moved])
+        said = np.stack([target.linear(predict(target, images, self.run.device)).numpy() for images in moved])
+        weights = np.array(steps) / np.square(steps).sum()
+        return np.einsum("s,snm->nm", weights, change), weights @ said
+
+    def random_slopes(self, target: Target) -> np.ndarray:
+        """[RANDOM, 4]: the mean change per σ along directions with the codes' own covariance, each on a few knees, with
+        the sign that raises the prediction.
+        """
+        generator, found = torch.Generator().manual_seed(0), []
+        drawn = torch.randn(RANDOM, len(self.codes), generator=generator) @ self.spread
+        for vector in drawn.reshape(RANDOM, *self.codes.shape[1:]):
+            some = torch.randperm(len(self.codes), generator=generator)[:OF_EACH]
+            change, said = self.slopes(target, vector, (-3.0, 3.0), some)
+            found.append(np.sign(said.mean()) * np.nanmean(change, axis=0))
+        return np.array(found)
 
 
 def measured(images: Tensor) -> np.ndarray:
-    """Images [N, 1, H, W] -> the widths, [N, 3] in % of the tibia."""
-    return measure(images[:, 0].numpy())[:, [NAMES.index(name) for name in WIDTHS]]
+    """Images [N, 1, H, W] -> what is asked of them, [N, 4]."""
+    return measure(images[:, 0].numpy())[:, [NAMES.index(name) for name in ASKED]]
 
 
-def line(what: str, width: str, value: float, low: float, high: float, n: int) -> dict:
-    return {"what": what, "width": width, "value": value, "low": low, "high": high, "n": n}
+def line(what: str, measurement: str, value: float, low: float, high: float, n: int) -> dict:
+    return {"what": what, "measurement": measurement, "value": value, "low": low, "high": high, "n": n}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

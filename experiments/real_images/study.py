@@ -54,6 +54,7 @@ INVERSIONS = {
     "dae": ("exact", "encoder"),
     "vae": ("encoder", "hybrid"),
     "stylegan2": ("encoder", "hybrid", "pivotal"),
+    "dcgan": ("encoder", "hybrid"),
 }
 DISTANCES = (
     "patch_distance_64",
@@ -201,6 +202,7 @@ NAMES = {
     "dae": "diffusion autoencoder",
     "vae": "VAE",
     "stylegan2": "StyleGAN2",
+    "dcgan": "DCGAN",
     "exact": "code and own noise",
     "pivotal": "then weights tuned (pivotal)",
     "hybrid": "then optimised (hybrid)",

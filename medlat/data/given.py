@@ -25,6 +25,16 @@ PLACE = re.compile(r"(.+)@(\d+)(?:,(\d+))?$", re.DOTALL)
 SourceOf = Callable[[Sequence[str]], Any]  # files and folders, absolute paths -> the source of these
 
 
+class Refused(UserError):
+    """An image that cannot be taken. given: as it was typed; reason: why, for a log: no file's name, FILE in its place;
+    near: for the terminal alone.
+    """
+
+    def __init__(self, given: str, reason: str, near: str = "") -> None:
+        super().__init__(f"{given}: {reason.replace('FILE', given)}{near}")
+        self.given, self.reason = given, reason
+
+
 class Given(NamedTuple):
     """What a user names. text: as it was typed; path: absolute; place: which of a file's slices, from 0 at the feet, or
     where on a slide (x, y); None: the whole file or folder.
@@ -42,7 +52,7 @@ class Given(NamedTuple):
             path, place = match[1], tuple(int(digits) for digits in match.groups()[1:] if digits)
         whole = os.path.abspath(os.path.expanduser(path))
         if not path.strip() or not os.path.exists(whole):
-            raise UserError(f"{text}: there is no such file{_near(Path(whole))}")
+            raise Refused(text, "there is no such file", _near(Path(whole)))
         return cls(text, whole, place)
 
 
@@ -80,7 +90,7 @@ def prepare_given(
                 found.names.append(_name(one, item))
                 found.notes.append(notes)
                 if len(images) > MOST:
-                    raise UserError(f"{one.text}: more than {MOST} images are named; expected at most {MOST} at once")
+                    raise Refused(one.text, f"more than {MOST} images are named; expected at most {MOST} at once")
         found.images = np.stack(images)
         _compare(found, items, grid, store)
     return found
@@ -110,15 +120,16 @@ def _read(one: Given, source: Any, grid: ToGrid, found: Prepared) -> Iterator[tu
                 break
     if not read:
         reasons = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items())
-        raise UserError(f"{one.text}: no image in it can be read ({reasons})")
+        raise Refused(one.text, f"no image in it can be read ({reasons})")
 
 
 def _scan(one: Given, source: Any) -> Scan:
     if hasattr(source, "tile_at"):
         if one.place is None or len(one.place) != 2:
-            raise UserError(
-                f"{one.text}: expected a place on the slide, FILE@X,Y: the upper left corner of a tile in pixels of "
-                f"the slide's finest level"
+            raise Refused(
+                one.text,
+                "expected a place on the slide, FILE@X,Y: the upper left corner of a tile in pixels of the slide's "
+                "finest level",
             )
         try:
             return Scan([source.tile_at(one.path, *one.place)])
@@ -137,21 +148,19 @@ def _wanted(one: Given, source: Any, scan: Scan) -> Iterator[tuple[Chunk, Any]]:
         yield from ((chunk, None) for chunk in scan.chunks)
         return
     if len(items) > 1 and one.place is None:
-        raise UserError(
-            f"{one.text}: it holds {len(items)} slices; expected one of them, {one.text}@0 (at the feet) to "
-            f"{one.text}@{len(items) - 1}"
-        )
+        ends = f"FILE@0 (at the feet) to FILE@{len(items) - 1}"
+        raise Refused(one.text, f"it holds {len(items)} slices; expected one of them, {ends}")
     number = 0 if one.place is None else one.place[0]
     if one.place is not None and (len(one.place) > 1 or number >= len(items)):
         last = f"@0 to @{len(items) - 1}" if len(items) > 1 else "the file alone, without @"
-        raise UserError(f"{one.text}: it holds {len(items)} slice{'s' * (len(items) > 1)}; expected {last}")
+        raise Refused(one.text, f"it holds {len(items)} slice{'s' * (len(items) > 1)}; expected {last}")
     if items:
         yield items[number]
 
 
 def _lose(one: Given, found: Prepared, reason: str, path: str, alone: bool) -> None:
     if alone:
-        raise UserError(f"{one.text}: {reason}")
+        raise Refused(one.text, reason)
     found.left_out[reason] += 1
     found.lost.append(path)
 

@@ -190,10 +190,14 @@ def verdict(names: Sequence[Mapping[str, str]], main: str, controls: Sequence[st
         text = f"What is measured here explains none of the {len(own)} {main} directions; look at the pictures."
     else:
         text = f"Of {len(own)} {main} directions {len(named)} can be named: {'; '.join(named)}."
+    counts = {m: (sum(row["name"] != UNNAMED for row in rows), len(rows)) for m, rows in by_method.items()}
     beside = [
-        f"{sum(row['name'] != UNNAMED for row in rows)} of {len(rows)} {method}"
-        + (" (control)" if method in controls else "")
-        for method, rows in by_method.items()
+        f"{n} of {of} {method}{' (control)' * (method in controls)}"
+        for method, (n, of) in counts.items()
         if method != main
     ]
-    return text + (f" Beside it: {', '.join(beside)}." if beside else "")
+    text += f" Beside it: {', '.join(beside)}." if beside else ""
+    knows_nothing = max((n / of for method, (n, of) in counts.items() if method in controls), default=0.0)
+    if named and knows_nothing >= len(named) / len(own):
+        text += f" A control, which knows nothing, has as many: these names say nothing for {main}."
+    return text

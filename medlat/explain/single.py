@@ -36,9 +36,14 @@ class Single:
     def doubts(self) -> list[str]:
         """What speaks against the picture, the gravest first."""
         found = [] if self.likeness.is_like else [self.likeness.told("images")]
-        if self.worse <= LEVEL:
-            found.append(f"it comes back from the generator worse than {1.0 - self.worse:.0%} of held-out images do")
+        if self.badly:
+            found.append(f"it comes back from the generator{self.badly}")
         return found
+
+    @property
+    def badly(self) -> str:
+        """How it comes back beside held-out images, where that is among the worst."""
+        return f" worse than {1.0 - self.worse:.0%} of held-out images do" if self.worse <= LEVEL else ""
 
 
 @dataclass(frozen=True)

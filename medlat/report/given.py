@@ -24,6 +24,19 @@ ORDER = "Images are numbered in the order in which they were given; what they ar
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where an image lies along a direction. name: what the direction is called; position: in σ of real images' codes
+    from the middle of held-out ones; lower: how many of so many held-out images lie lower.
+    """
+
+    direction: str
+    name: str
+    position: float
+    lower: int
+    held_out: int
+
+
+@dataclass(frozen=True)
 class Answer:
     """What is found of N given images.
 
@@ -32,7 +45,8 @@ class Answer:
     keeps_noise: whether each image is given back with the noise that belongs to it.
     run: what the run itself says: method, direction, name, why, told, weakest; as far as it does.
     question, series: with a classifier, as `report.explanation.Series` takes it. walks: without one, of some directions
-    each its name, what it is called, its steps in σ and images [N, S, H, W(, 3)].
+    each its name, what it is called, its steps in σ and images [N, S, H, W(, 3)]. positions: without one, of each image
+    where it lies along each direction of the main method.
     """
 
     singles: Sequence[Single]
@@ -45,6 +59,7 @@ class Answer:
     question: Question | None = None
     series: Mapping[str, np.ndarray] | None = None
     walks: Sequence[tuple[str, str, Sequence[float], np.ndarray]] = ()
+    positions: Sequence[Sequence[Place]] = ()
 
 
 def write_given(
@@ -86,10 +101,9 @@ def name_of(number: int) -> str:
 def said(answer: Answer, number: int) -> str:
     """Of one image: whether it is like the run's, what the classifier says, whether to believe the picture."""
     single = answer.singles[number]
-    likeness, parts = single.likeness, []
-    if not likeness.is_like:
-        parts.append(likeness.told("images"))
-    doubts = single.doubts()[len(parts) :]
+    likeness = single.likeness
+    parts = [likeness.told("images")]
+    doubts = single.doubts()[not likeness.is_like :]
     if isinstance(single, SingleExplained):
         assert answer.question is not None
         moved, text = single.counterfactual, answer.question.text
@@ -109,8 +123,15 @@ def said(answer: Answer, number: int) -> str:
         parts.append(answer.run.get("told", ""))
     else:
         back = f"It comes back from the generator with {single.psnr:.1f} dB (held-out: {answer.held_out_psnr:.1f})"
-        parts.append(f"{back}{', as any image does with the noise that is its own' * answer.keeps_noise}.")
-        parts += [f"{doubt[0].upper()}{doubt[1:]}." for doubt in doubts]
+        back += ", as any image does with the noise that is its own" * answer.keeps_noise
+        parts.append(f"{back}{single.badly}.")
+        if answer.positions:
+            places = answer.positions[number]
+            far = max(places, key=lambda place: abs(place.position))
+            parts.append(
+                f"Of {len(places)} directions of {answer.run['method']} it lies farthest out along {far.direction} "
+                f"({far.name}), at {number_of(far.position)}σ: {far.lower} of {far.held_out} held-out images lie lower."
+            )
         parts.append(answer.run.get("told", ""))
     return " ".join(part for part in parts if part)
 
@@ -148,7 +169,8 @@ def _section(answer: Answer, index: int, notes: Sequence[str], told: str, look: 
             "Under each its prediction, with the threshold as a mark. Saliency of the original: red for, blue against."
         )
     picture = Picture.saved(figures.save(figure, name), title, caption)
-    return Section(f"Image {name}", text, [picture], [_known(answer, index), *_measured(answer, index)])
+    tables = [_known(answer, index), *_places(answer, index), *_measured(answer, index)]
+    return Section(f"Image {name}", text, [picture], tables)
 
 
 def _known(answer: Answer, index: int) -> Table:
@@ -176,10 +198,27 @@ def _known(answer: Answer, index: int) -> Table:
         rows.append(["its step (σ)", Cell(number_of(moved.step), moved.step), reach])
         for name, (before, after) in moved.others.items():
             rows.append([f"counterfactual, by {name}", after, f"inverted: {number(before)}"])
-    note = "Distance 1: what 95% of held-out images keep, counted from their median."
+    note = "Distance: 0 is the median of held-out images, and 95% of them are nearer than 1."
     if answer.keeps_noise:
         note += " With the noise that is its own any image comes back: that it does speaks for nothing."
     return Table("What it rests on", ["", "value", "beside it"], rows, note)
+
+
+def _places(answer: Answer, index: int) -> list[Table]:
+    """Where the image lies along the run's directions, the farthest first."""
+    if not answer.positions:
+        return []
+    rows = [
+        [p.direction, p.name, Cell(number_of(p.position), p.position), f"{p.lower} of {p.held_out}"]
+        for p in sorted(answer.positions[index], key=lambda place: -abs(place.position))
+    ]
+    note = (
+        "Position: in standard deviations of real images' codes, from the middle of held-out ones; of many directions "
+        "one is always far out."
+    )
+    return [
+        Table("Where it lies along the directions", ["direction", "what it is", "position (σ)", "lower"], rows, note)
+    ]
 
 
 def _measured(answer: Answer, index: int) -> list[Table]:
@@ -242,6 +281,8 @@ def facts(
         found |= {key: value for key, value in asdict(single).items() if key != "likeness"}
         if isinstance(single, SingleExplained):
             found["keeps_side"] = single.keeps_side
+        if answer.positions:
+            found["positions"] = [asdict(place) for place in answer.positions[index]]
         images.append(found | {"measured": [dict(row) for row in answer.moved[index]]})
     question = None if answer.question is None else asdict(answer.question)
     run = {

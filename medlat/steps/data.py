@@ -89,4 +89,6 @@ class Division(Step):
                 check_undivided(opened.patient, parts)
         parts.save(out / "split.json")
         sizes = (len(parts.train), len(parts.validation), len(parts.test))
-        log.info("split: %d training, %d validation, %d test slices", *sizes)
+        between = len(opened) - sum(sizes) - len(parts.copies)
+        gap = f"; {between} beside held-out ones are left out" if between else ""
+        log.info("split: %d training, %d validation, %d test %s%s", *sizes, opened.modality.nouns, gap)

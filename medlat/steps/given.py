@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from medlat.classifiers.black_box import predict
 from medlat.config.build import plain
 from medlat.core.errors import UserError
-from medlat.core.spaces import LatentModel
+from medlat.core.spaces import Directions, LatentModel
 from medlat.core.tables import read_table
 from medlat.evaluation.naming import UNNAMED
 from medlat.evaluation.semantics import read_semantics
@@ -27,7 +27,7 @@ from medlat.inversion.encode import Encode, Exact
 from medlat.inversion.inverter import Inverted, invert_all
 from medlat.inversion.mapping import map_codes, map_directions
 from medlat.report.explanation import Question
-from medlat.report.given import Answer
+from medlat.report.given import Answer, Place
 from medlat.steps import builders
 from medlat.steps.base_codes import base_codes
 from medlat.steps.classifier import load_target, predicted
@@ -236,7 +236,8 @@ def _walked(
     chosen = (named or rows)[:DIRECTIONS]
     own, space = context.directions(method), builders.inversion_space(config, model)
     directions, lengths = map_directions(model, own, space)
-    sigma = base_codes(context, own.space.name).sigma(own.vectors) * lengths
+    base = base_codes(context, own.space.name)
+    sigma = base.sigma(own.vectors) * lengths
     codes = map_codes(model, found.codes.to(context.device), space, directions.space.name).cpu()
     walks = []
     for row in chosen:
@@ -253,4 +254,22 @@ def _walked(
     run = {"method": method.name, "told": told}
     moved = _moved(context, None, images, found.images, None)
     pictures = (spec.pictures(images), spec.pictures(found.images))
-    return Answer(singles, moved, *pictures, psnr, found.noise is not None, run, walks=walks)
+    positions = _positions(directions, codes, base.codes, sigma, rows) if directions.space == own.space else ()
+    return Answer(singles, moved, *pictures, psnr, found.noise is not None, run, walks=walks, positions=positions)
+
+
+def _positions(
+    directions: Directions, codes: Tensor, held_out: Tensor, sigma: Tensor, rows: Sequence[Mapping[str, Any]]
+) -> list[list[Place]]:
+    """Of codes [N, *shape] where they lie along each direction that `rows` of names.csv have, beside those of held-out
+    images [M, *shape]. sigma: [K], the length of a step.
+    """
+    axes = (directions.vectors / sigma.reshape(-1, *[1] * (codes.dim() - 1))).flatten(1)
+    others = held_out.flatten(1) @ axes.T  # [M, K]
+    along, others = codes.flatten(1) @ axes.T - others.mean(0), others - others.mean(0)
+    lower = (others[None] < along[:, None]).sum(1)  # [N, K]
+    at = [(directions.names.index(row["direction"]), row["direction"], row["name"]) for row in rows]
+    return [
+        [Place(name, said, float(along[n, k]), int(lower[n, k]), len(others)) for k, name, said in at]
+        for n in range(len(codes))
+    ]

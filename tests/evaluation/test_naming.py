@@ -8,7 +8,7 @@ from scipy.stats import binom
 from toys import SPACE, World, random_basis
 
 from medlat.evaluation.chance import LEVEL, Answers, chance, evidence, false_alarms, family_wise
-from medlat.evaluation.naming import UNNAMED, Candidate, names, nothing
+from medlat.evaluation.naming import UNNAMED, Candidate, names, nothing, verdict
 
 NONE = {SPACE: np.zeros(9999)}  # random directions without any evidence
 
@@ -151,3 +151,36 @@ def test_what_only_half_of_the_people_show_has_no_name():
     found = world.named({"found": np.eye(8)[:1]})[0]
     assert found.name == UNNAMED
     assert "not the same in the other half of the patients" in found.why
+
+
+def found(**named: tuple[int, int]) -> list[dict[str, str]]:
+    """Rows of names.csv: so many named directions of so many, by method."""
+    return [
+        {"method": method, "name": "rotation +5°/σ" if i < n else UNNAMED}
+        for method, (n, of) in named.items()
+        for i in range(of)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        (
+            {"pca": (0, 4), "axes": (0, 4)},
+            "What is measured here explains none of the 4 pca directions; look at the pictures. Beside it: 0 of 4 axes "
+            "(control).",
+        ),
+        (
+            {"pca": (1, 4), "axes": (1, 4), "ica": (3, 4)},
+            "Of 4 pca directions 1 can be named: rotation +5°/σ. Beside it: 1 of 4 axes (control), 3 of 4 ica. "
+            "A control, which knows nothing, has as many: these names say nothing for pca.",
+        ),
+        (
+            {"pca": (2, 4), "axes": (1, 4)},
+            "Of 4 pca directions 2 can be named: rotation +5°/σ; rotation +5°/σ. Beside it: 1 of 4 axes (control).",
+        ),
+        ({"pca": (1, 1)}, "Of 1 pca directions 1 can be named: rotation +5°/σ."),
+    ],
+)
+def test_the_finding_is_of_names_only_and_beside_controls(counts, text):
+    assert verdict(found(**counts), "pca", ["axes"]) == text
