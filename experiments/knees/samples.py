@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
 def grid(rows: dict[str, np.ndarray]) -> Figure:
     """A row of images [N, H, W], grey levels from 0 to 255, for each name."""
     figure = new_figure(8.0, 0.72 * len(rows))
-    spacing = {"wspace": 0.04, "hspace": 0.05, "left": 0.13, "right": 0.995, "top": 0.99, "bottom": 0.01}
+    spacing = {"wspace": 0.04, "hspace": 0.05, "left": 0.16, "right": 0.995, "top": 0.99, "bottom": 0.01}
     for line, (name, images) in zip(
         figure.subplots(len(rows), COLUMNS, gridspec_kw=spacing, squeeze=False), rows.items(), strict=True
     ):

@@ -161,7 +161,7 @@ def test_a_tile_by_its_place_on_the_slide(tmp_path):
     made = Made(tmp_path / "store", "slides", root=str(tmp_path / "data"), mpp=1.0, tile_px=64)
     places = [f"{slide}@{x},{y}" for y in range(256, 768, 128) for x in range(256, 768, 128)]
     made.all_are_read(made.read(*places))
-    assert "expected a place on the slide, FILE@X,Y" in made.refuses(slide)
+    assert f"expected a place on the slide, {slide}@X,Y" in made.refuses(slide)
     beyond = made.refuses(f"{slide}@900,0")
     assert beyond.endswith("a tile of 128 pixels at 900,0 does not lie on the slide; expected up to 896,896")
     assert "no slide that OpenSlide can read" in made.refuses(f"{tiles(tmp_path / 'tiles', 1)[0]}@0,0")
