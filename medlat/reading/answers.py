@@ -52,6 +52,8 @@ class Answers:
         self._order = Lock()
 
     def __enter__(self) -> "Answers":
+        if not self.path.parent.is_dir():
+            raise UserError(f"--answers={self.path}: no such folder; expected one that is there")
         with writing("--answers", self.path.parent):
             try:
                 self._lock.acquire(timeout=0)
@@ -68,22 +70,25 @@ class Answers:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         os.close(self._file)
+        Path(self._lock.lock_file).unlink(missing_ok=True)  # before another can have it
         self._lock.release()
 
     def _open(self) -> None:
         truth, kept = truth_file(self.path), self.path.read_bytes() if self.path.exists() else None
-        begun = kept is None or kept.count(b"\n") > 1  # a header alone holds nobody's answers
-        if truth.exists() and begun and read_json(truth) != json.loads(json.dumps(self.truth)):
+        head = ",".join(FIRST).encode()
+        unanswered = kept is not None and kept.count(b"\n") <= 1 and kept.startswith(head[: len(kept)])
+        if truth.exists() and not unanswered and read_json(truth) != json.loads(json.dumps(self.truth)):
             raise UserError(
                 f"--answers={self.path}: {truth.name} beside it tells the cases of another study; expected the run and "
                 f"the questions that it was begun with, or another name"
             )
-        if kept and begun and not truth.exists():
+        if kept and not unanswered and not truth.exists():
             raise UserError(f"--answers={self.path}: {truth.name} is not beside it; expected it, or another name")
         write_json(truth, self.truth)
+        whole = 0 if kept is None or unanswered else kept.rfind(b"\n") + 1
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        os.ftruncate(self._file, kept.rfind(b"\n") + 1 if kept and begun else 0)
-        if not kept or not begun:
+        os.ftruncate(self._file, whole)
+        if not whole:
             self._append([*FIRST, *self.truth["questions"]])
             _sync_folder(self.path.parent)
         for row in read_answers(self.path, self.truth):

@@ -70,7 +70,7 @@ class Reading:
     def _number(self, reader: str) -> int:
         """The first case in the reader's order that is not answered."""
         done = self.answers.done.get(reader, ())
-        return next(number for number in order_of(self.plan, len(self.cases), reader) if number not in done)
+        return next(number for number in order_of(self.plan.seed, len(self.cases), reader) if number not in done)
 
     def _next(self, reader: str) -> dict[str, Any]:
         place = self._now(reader)

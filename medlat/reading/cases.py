@@ -19,6 +19,7 @@ from medlat.classifiers.black_box import predict
 from medlat.core.errors import UserError
 from medlat.core.randomness import derive_seed
 from medlat.evaluation.naming import UNNAMED
+from medlat.explain.counterfactuals import TargetRange
 from medlat.explore.view import Explorer, View
 from medlat.reading.plan import CONTROLS, NOTHING, STEP, Cases, Plan, random_directions
 from medlat.steps.directions import target_range
@@ -68,25 +69,29 @@ def truth_of(plan: Plan, explorer: Explorer, cases: Sequence[Case]) -> dict[str,
     }
 
 
-def order_of(plan: Plan, count: int, reader: str) -> list[int]:
-    """The cases in the order that a reader sees them in: another for each, the same each time."""
-    return np.random.default_rng(derive_seed(plan.seed, "order", reader)).permutation(count).tolist()
+def order_of(seed: int, count: int, reader: str) -> list[int]:
+    """The cases of a plan with that seed in the order that a reader sees them in: another for each, always the same."""
+    return np.random.default_rng(derive_seed(seed, "order", reader)).permutation(count).tolist()
 
 
 def reaching(explorer: Explorer, numbers: Iterable[int]) -> Iterator[tuple[int, float]]:
     """Those of held-out images, by their numbers, whose prediction gets to the other side along the direction that the
-    run explains with, and the step in σ at which it does: with the threshold and the predictions to reach that the run
-    was configured with.
+    run explains with, and the step in σ at which it does.
     """
-    context, target = explorer.run.context, next(iter(explorer.targets.values()))
-    with np.load(context.aside(Known(context)).path / "known.npz") as known:
-        asked = target_range(context.config, target, torch.from_numpy(known["predictions"]))
+    asked, target = _asked(explorer), next(iter(explorer.targets.values()))
     for number in numbers:
         view = View(f"image {number}")
         now = float(predict(target, explorer.start(view).images, explorer.run.device)[0])
         found = explorer.reach(view, explorer.main, asked.high if now <= asked.threshold else asked.low)
         if found["reached"]:
             yield number, float(found["step"])
+
+
+def _asked(explorer: Explorer) -> TargetRange:
+    """The threshold and the predictions to reach, as the run's own explanation has them."""
+    context, target = explorer.run.context, next(iter(explorer.targets.values()))
+    with np.load(context.aside(Known(context)).path / "known.npz") as known:
+        return target_range(context.config, target, torch.from_numpy(known["predictions"]))
 
 
 def first_plan(explorer: Explorer) -> str:

@@ -53,8 +53,8 @@ def told(truth: dict[str, Any], answers: Sequence[dict[str, str]], found: Sequen
     """The table as text, below how far each reader is."""
     read = [row["reader"] for row in answers]
     progress = ", ".join(f"{reader} {read.count(reader)}" for reader in sorted(set(read)))
-    head = ("question", "cases of", "shown", "n cases", "people", "readers", "answers", "what", "value", "95% interval",
-            "chance", "")  # fmt: skip
+    head = ("question", "cases of", "shown", "reader", "n cases", "people", "readers", "answers", "what", "value",
+            "95% interval", "chance", "")  # fmt: skip
     rows = [head, *(_cells(each) for each in found)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -66,7 +66,7 @@ def _cells(each: Result) -> tuple[str, ...]:
     interval = f"[{each.low:.2f}, {each.high:.2f}]" if each.low == each.low else ""
     value, chance = (f"{number:.2f}" if number == number else "" for number in (each.value, each.chance))
     counts = (str(n) for n in (each.cases, each.people, each.readers, each.answers))
-    return (each.question, kind, each.shown, *counts, each.what, value, interval, chance, each.note)
+    return (each.question, kind, each.shown, each.reader, *counts, each.what, value, interval, chance, each.note)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Result:
-    """kind: of the cases, a direction by its name, or "all". cases, people, readers, answers: how many there are.
+    """kind: of the cases, a direction by its name, or "all"; reader: whose answers, or "all". cases, people, readers,
+    answers: how many there are.
     what: "accuracy", "rating", "Cohen's kappa" or "Fleiss' kappa"; "answers" or "text" where none is known to be right.
     low, high: its 95% interval. chance: accuracy that the same answers would have if they were dealt out to the cases
     at random, each reader's own. note: what to mind.
@@ -37,6 +38,7 @@ class Result:
     kind: str
     shown: str
     control: bool
+    reader: str
     cases: int
     people: int
     readers: int
@@ -58,8 +60,11 @@ def results(truth: Mapping[str, Any], answers: Sequence[Mapping[str, str]]) -> l
     found = list[Result]()
     for name, question in truth["questions"].items():
         asked = _Asked(name, question["choices"], truth["cases"], readers, answers)
-        found += [asked.scored(kind) for kind in asked.kinds()] + ([asked.scored(None)] if asked.has_truth else [])
-        found += [asked.agreement()] if len(readers) > 1 and question["choices"] else []
+        found += [asked.scored(kind) for kind in asked.kinds()]
+        if asked.has_truth:
+            found += [asked.scored(None, reader) for reader in ([ALL, *readers] if len(readers) > 1 else [ALL])]
+        if len(readers) > 1 and question["choices"]:
+            found.append(asked.agreement())
     return found
 
 
@@ -74,7 +79,7 @@ class _Asked:
         readers: Sequence[str],
         answers: Sequence[Mapping[str, str]],
     ) -> None:
-        self.name, self.choices = name, choices
+        self.name, self.choices, self.readers = name, choices, np.array(readers)
         said = {(row["reader"], row["case"]): row[name] for row in answers if row[name]}
         numbers = [number for number in cases if any((reader, number) in said for reader in readers)]
         self.cases = [cases[number] for number in numbers]
@@ -93,20 +98,21 @@ class _Asked:
         found = {(label, c["shown"], c["control"]) for label, c in zip(self.labels, self.cases, strict=True)}
         return sorted(found, key=lambda each: (each[2], each))
 
-    def scored(self, kind: tuple[str, str, bool] | None) -> Result:
+    def scored(self, kind: tuple[str, str, bool] | None, reader: str = ALL) -> Result:
         """Accuracy where a truth is known, the mean where the answers are ratings, of one kind of case or (None) of all
-        that have a truth.
+        that have a truth; by one reader or by all.
         """
         every = [(label, case["shown"], case["control"]) for label, case in zip(self.labels, self.cases, strict=True)]
         of = self.right != MISSING if kind is None else np.array([each == kind for each in every])
-        said, right, people = self.said[:, of], self.right[of], self.people[of]
+        by = (self.readers == reader) | (reader == ALL)
+        said, right, people = self.said[by][:, of], self.right[of], self.people[of]
         answered, chance, notes = said != MISSING, math.nan, list[str]()
         if self.name == RATING:
             what, values = "rating", np.where(answered, said + 1.0, np.nan)
         elif (right != MISSING).any():
             known = answered & (right != MISSING)
             what, values = "accuracy", np.where(known, said == right, np.nan)
-            chance = float(self._by_chance()[:, of][known].mean())
+            chance = float(self._by_chance()[by][:, of][known].mean())
         else:
             what, values = "text" if self.is_text else "answers", np.full(said.shape, np.nan)
             notes.append(
@@ -115,7 +121,7 @@ class _Asked:
         readers = answered.any(axis=1)
         interval = crossed_mean(values[readers], people)
         label, shown, control = kind or (ALL, "", False)
-        return self._result(label, shown, control, said[readers], people, what, interval, chance, notes)
+        return self._result(label, shown, control, reader, said[readers], people, what, interval, chance, notes)
 
     def _counted(self, said: np.ndarray) -> str:
         return ", ".join(f"{choice} {(said == i).sum()}" for i, choice in enumerate(self.choices))
@@ -140,13 +146,14 @@ class _Asked:
         else:
             found = bootstrap(lambda _, rows: kappa(rows), table[:, 0], table, people)
         notes = [] if found.value == found.value else ["not known: no case that all answered, or one answer throughout"]
-        return self._result(ALL, "", False, said[:, both], people, what, found, math.nan, notes)
+        return self._result(ALL, "", False, ALL, said[:, both], people, what, found, math.nan, notes)
 
     def _result(
         self,
         kind: str,
         shown: str,
         control: bool,
+        reader: str,
         said: np.ndarray,
         people: np.ndarray,
         what: str,
@@ -159,7 +166,7 @@ class _Asked:
             notes = [*notes, f"fewer than {FEWEST_GROUPS} people: no interval"]
         answers = int((said != MISSING).sum())
         return Result(
-            self.name, kind, shown, control, len(people), count, len(said), answers, what, *value, chance,
+            self.name, kind, shown, control, reader, len(people), count, len(said), answers, what, *value, chance,
             "; ".join(notes),
         )  # fmt: skip
 

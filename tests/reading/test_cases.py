@@ -4,10 +4,16 @@ import io
 from collections import Counter
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
-from medlat.explore.view import View
-from medlat.reading.cases import build_cases, order_of, truth_of
+from medlat.classifiers.black_box import target_of
+from medlat.core.errors import UserError
+from medlat.explain.counterfactuals import TargetRange
+from medlat.explore.view import Explorer, View
+from medlat.reading.cases import build_cases, order_of, reaching, truth_of
+from medlat.reading.plan import read_plan
 
 
 def levels(picture: bytes) -> np.ndarray:
@@ -83,9 +89,45 @@ def test_a_study_is_made_again_alike(cases, plan, explorer):
 
 
 def test_every_reader_has_an_order_of_their_own(plan, cases):
-    orders = [order_of(plan, len(cases), reader) for reader in ("A", "B", "A")]
+    orders = [order_of(plan.seed, len(cases), reader) for reader in ("A", "B", "A")]
     assert orders[0] == orders[2] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(len(cases)))
     kinds = [[cases[number].kind for number in order] for order in orders]
     assert kinds[0] != sorted(kinds[0])
     assert [case.kind for case in cases] != sorted(case.kind for case in cases)
+
+
+class Bright:
+    """A classifier that takes bright images for ill."""
+
+    task, classes, outputs, differentiable = "binary", ("well", "ill"), ("ill",), False
+
+    def __call__(self, images):
+        return (20.0 * (images.mean(dim=(1, 2, 3)) - self.middle)).sigmoid()[:, None]
+
+
+def test_counterfactuals_are_moved_to_the_other_side(explorer, tmp_path, monkeypatch):
+    fresh, bright = Explorer(explorer.run), Bright()
+    starts = [fresh.start(View(f"image {number}")).images for number in range(len(fresh.held_out))]
+    bright.middle = float(torch.cat(starts).mean())
+    target = target_of(bright, None)
+    fresh.__dict__["targets"] = {"classifier": target}
+    asked = TargetRange(0.5, 0.45, 0.55)
+    monkeypatch.setattr("medlat.reading.cases._asked", lambda _: asked)
+    reached = dict(reaching(fresh, range(len(fresh.held_out))))
+    assert len(reached) >= 4
+    path = tmp_path / "study.yaml"
+    path.write_text("questions: {which_changed: }\ncases: [{kind: counterfactual, shown: pair, count: 4}]")
+    made = build_cases(read_plan(path, fresh), fresh)
+    assert len({case.start for case in made}) == 4
+    for case in made:
+        step, first = reached[int(case.start.split()[1])], target(fresh.start(View(case.start)).images).item()
+        moved = target(fresh.moved(View(case.start, {fresh.main: step}))).item()
+        assert moved >= asked.high if first <= 0.5 else moved <= asked.low
+        assert (case.direction, case.step) == (fresh.main, round(step, 3))
+    path.write_text(path.read_text().replace("4", str(len(fresh.held_out))))
+    monkeypatch.setattr("medlat.reading.cases._asked", lambda _: TargetRange(0.5, 1e-9, 1 - 1e-9))
+    with pytest.raises(
+        UserError, match=r"cases\.0\.count=20: \d+ of 20 held-out slices reach the other side along sefa"
+    ):
+        build_cases(read_plan(path, fresh), fresh)
