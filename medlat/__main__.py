@@ -17,6 +17,7 @@ medlat: find, measure and show what the latent directions of generative models o
   medlat run +experiment=NAME [KEY=VALUE ...]   train a generator, find directions, say what they mean
   medlat explain RUN IMAGE [IMAGE ...]          ask a finished run: why this image?
   medlat explore RUN                            look at a finished run in the browser: move an image, see what changes
+  medlat study ANSWERS.csv                      what the readers of a reader study saw, of medlat explore RUN --study
   medlat collect DIR [DIR ...]                  put the runs of a sweep into one table
   medlat export RUN PLACE [--onnx | ...]        hand on what it made, unless its generator copies its patients
   medlat --help                                 experiments, data, generators, classifiers, methods
@@ -66,6 +67,12 @@ def _explore(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def _study(arguments: Sequence[str]) -> int:
+    from medlat.reading.command import main
+
+    return main(arguments)
+
+
 def _collect(arguments: Sequence[str]) -> int:
     from medlat.collect import main
 
@@ -82,6 +89,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run,
     "explain": _explain,
     "explore": _explore,
+    "study": _study,
     "collect": _collect,
     "export": _export,
 }

@@ -91,15 +91,16 @@ class ConfigErrors(UserError):
     """Every problem found in a configuration, at once.
 
     problems: one line each, beginning with the key, e.g. `data.rot: unknown key; did you mean 'data.root'?`
+    where:    what they were found in.
     """
 
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = list(problems)
+    def __init__(self, problems: Iterable[str], where: str = "the configuration") -> None:
+        self.problems, self.where = list(problems), where
         head = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__(f"{head} in the configuration:\n" + "\n".join(f"  {line}" for line in self.problems))
+        super().__init__(f"{head} in {where}:\n" + "\n".join(f"  {line}" for line in self.problems))
 
     def __reduce__(self) -> tuple:  # a launcher hands it from process to process
-        return ConfigErrors, (self.problems,)
+        return ConfigErrors, (self.problems, self.where)
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:

@@ -86,6 +86,33 @@ def quadratic_kappa(truth: np.ndarray, chosen: np.ndarray, classes: int) -> floa
     return float(1.0 - (weight * seen).sum() / (weight * by_chance).sum())
 
 
+def cohen_kappa(one: np.ndarray, other: np.ndarray) -> float:
+    """Agreement of two readers beyond chance (Cohen 1960): 1 agreement, 0 chance, below 0 less than chance.
+
+    one, other: [N], what each said of each case. NaN where both said one and the same thing throughout, of nothing.
+    """
+    if not len(one):
+        return math.nan
+    words = np.unique(np.concatenate([one, other]))
+    seen = float(np.mean(one == other))
+    by_chance = float(sum(np.mean(one == word) * np.mean(other == word) for word in words))
+    return (seen - by_chance) / (1.0 - by_chance) if by_chance < 1.0 else math.nan
+
+
+def fleiss_kappa(said: np.ndarray) -> float:
+    """The same of any number of readers (Fleiss 1971): [N, R], what each of R >= 2 readers said of each of N cases.
+
+    NaN where all said one and the same thing throughout, and of no case.
+    """
+    if not len(said):
+        return math.nan
+    readers = said.shape[1]
+    counts = np.stack([(said == word).sum(axis=1) for word in np.unique(said)], axis=1)  # [N, words], n_ij
+    seen = float(((np.square(counts).sum(axis=1) - readers) / (readers * (readers - 1))).mean())
+    by_chance = float(np.square(counts.sum(axis=0) / counts.sum()).sum())
+    return (seen - by_chance) / (1.0 - by_chance) if by_chance < 1.0 else math.nan
+
+
 def spearman_of_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation of each row of [N, M] with the same row of [N, M], [N]; 0 where one does not vary."""
     from scipy.stats import rankdata
@@ -141,9 +168,7 @@ def bootstrap_means(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.n
 
     A row is a group of its own. NaN values are left out; a column of nothing else is NaN.
     """
-    draws = bootstrap_draws(len(values), seed)
-    counts = np.zeros((BOOTSTRAPS, len(values)))
-    np.add.at(counts, (np.arange(BOOTSTRAPS)[:, None], draws), 1.0)
+    counts = _times_drawn(bootstrap_draws(len(values), seed))
     seen = np.isfinite(values)
     sums, weights = counts @ np.where(seen, values, 0.0), counts @ seen.astype(np.float64)
     means = np.where(weights > 0.0, sums / np.maximum(weights, 1.0), np.nan)
@@ -171,6 +196,39 @@ def grouped_mean(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> Inter
     draws = bootstrap_draws(len(sums), seed)
     low, high = np.percentile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), ENDS)
     return Interval(mean, float(low), float(high))
+
+
+def crossed_mean(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> Interval:
+    """Mean of what is finite in [R, N], and its percentile interval over draws of rows and, apart from them, of whole
+    groups [N] of columns, e.g. of readers and of the people whose images they read (pigeonhole bootstrap, Owen 2007).
+
+    Of one row the interval is over the groups alone. No ends for fewer than 20 groups.
+    """
+    known = np.isfinite(values)
+    if not known.any():
+        return UNKNOWN
+    mean = float(values[known].mean())
+    number = np.unique(groups[known.any(axis=0)], return_inverse=True)[1]
+    count = int(number.max()) + 1
+    if count < FEWEST_GROUPS:
+        return Interval(mean, math.nan, math.nan)
+    rng, member = np.random.default_rng(seed), np.eye(count)[number]
+    values, known = values[:, known.any(axis=0)], known[:, known.any(axis=0)]
+    sums, counts = np.where(known, values, 0.0) @ member, known.astype(np.float64) @ member  # [R, groups]
+    rows, columns = (_times_drawn(bootstrap_draws(n, rng)) for n in (len(values), count))
+    if len(values) == 1:
+        rows = np.ones_like(rows)
+    seen = np.einsum("br,rg,bg->b", rows, counts, columns, optimize=True)
+    total = np.einsum("br,rg,bg->b", rows, sums, columns, optimize=True)
+    low, high = np.percentile(total[seen > 0] / seen[seen > 0], ENDS)
+    return Interval(mean, float(low), float(high))
+
+
+def _times_drawn(draws: np.ndarray) -> np.ndarray:
+    """Draws [B, n] of n things -> how often each was taken, [B, n]."""
+    counts = np.zeros(draws.shape)
+    np.add.at(counts, (np.arange(len(draws))[:, None], draws), 1.0)
+    return counts
 
 
 def bootstrap(metric: Metric, truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray, seed: int = 0) -> Interval:

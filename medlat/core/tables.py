@@ -20,9 +20,9 @@ def write_table(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
     columns = list(dict.fromkeys(key for row in table for key in row))
     with whole(path) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writerow({column: _cell(column) for column in columns})
+        writer.writerow({column: to_cell(column) for column in columns})
         for row in table:
-            writer.writerow({key: _cell(value) for key, value in row.items()})
+            writer.writerow({key: to_cell(value) for key, value in row.items()})
 
 
 def read_table(path: Path, of: type | None = None) -> list[dict[str, Any]]:
@@ -36,12 +36,12 @@ def read_table(path: Path, of: type | None = None) -> list[dict[str, Any]]:
             columns, *rows = csv.reader(file)
         if of is not None:
             numbers = {field.name for field in fields(of) if field.type in (float, "float")}
-            convert = [float if column in numbers else _plain for column in columns]
+            convert = [float if column in numbers else of_cell for column in columns]
             return [{c: to(cell) for c, to, cell in zip(columns, convert, row, strict=True)} for row in rows]
         values = [_values(cells) for cells in zip(*rows, strict=True)]
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: not a readable table ({error})") from error
-    names = [_plain(column) for column in columns]
+    names = [of_cell(column) for column in columns]
     return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
@@ -52,16 +52,18 @@ def _values(cells: Sequence[str]) -> Sequence[Any]:
             return [kind(cell) if cell else None for cell in cells]
     if set(cells) <= {"True", "False", ""}:
         return [cell == "True" if cell else None for cell in cells]
-    return [_plain(cell) if cell else None for cell in cells]
+    return [of_cell(cell) if cell else None for cell in cells]
 
 
-def _plain(cell: str) -> str:
-    """Text without the `'` that `write_table` put in front."""
-    return cell[1:] if cell.startswith("'") and _cell(cell[1:]) == cell else cell
+def of_cell(cell: str) -> str:
+    """Text without the `'` that `to_cell` put in front."""
+    return cell[1:] if cell.startswith("'") and to_cell(cell[1:]) == cell else cell
 
 
-def _cell(value: Any) -> Any:
-    """NumPy scalars as Python numbers, so that no CSV cell reads `np.float64(...)`."""
+def to_cell(value: Any) -> Any:
+    """What stands in a CSV cell: text that a spreadsheet would take for a formula with a `'` in front; NumPy scalars as
+    Python numbers, so that none reads `np.float64(...)`.
+    """
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")):
         try:
             float(value)

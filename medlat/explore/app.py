@@ -52,10 +52,14 @@ HEADERS = {
 
 def application(explorer: Explorer, token: str, hosts: Sequence[str]) -> ASGIApp:
     """hosts: names and addresses that a request may call the server by, without a port; "*": any address in numbers."""
-    explore = Exploring(explorer)
-    routes = [Route("/", explore.page)]
-    for name in ("thumbnails", "begin", "frame", "numbers", "reach", "keep", "export", "upload"):
-        routes.append(Route(f"/{name}", getattr(explore, name), methods=["POST"]))
+    asked = ("thumbnails", "begin", "frame", "numbers", "reach", "keep", "export", "upload")
+    return guarded(Exploring(explorer), asked, token, hosts)
+
+
+def guarded(pages: Any, asked: Sequence[str], token: str, hosts: Sequence[str]) -> ASGIApp:
+    """pages: an object with `page`, and a method for each path that is asked for."""
+    routes = [Route("/", pages.page)]
+    routes += [Route(f"/{name}", getattr(pages, name), methods=["POST"]) for name in asked]
     handlers: dict[Any, Any] = {UserError: _refused, Exception: _failed}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), token, hosts)
 
@@ -128,7 +132,7 @@ class Exploring:
 
     async def thumbnails(self, request: Request) -> Response:
         """{"page": P} -> held-out images: their numbers, in one picture beside each other, and how many there are."""
-        asked = (await _json(request)).get("page", 0)
+        asked = (await json_of(request)).get("page", 0)
         pages = -(-len(self.explorer.held_out) // THUMBNAILS)
         if not isinstance(asked, int) or isinstance(asked, bool) or not 0 <= asked < pages:
             raise UserError(f"page={asked}: expected 0 to {pages - 1}")
@@ -145,7 +149,7 @@ class Exploring:
 
     async def begin(self, request: Request) -> Response:
         """{"view"} -> the original, if there is one, what the generator gives back, and what is said of it."""
-        view = View.of((await _json(request)).get("view"))
+        view = View.of((await json_of(request)).get("view"))
         return await self._answer(lambda: self._begin(view))
 
     def _begin(self, view: View) -> dict[str, Any]:
@@ -155,7 +159,7 @@ class Exploring:
 
     async def frame(self, request: Request) -> Response:
         """{"view"} -> the moved image, and what changed."""
-        view = View.of((await _json(request)).get("view"))
+        view = View.of((await json_of(request)).get("view"))
         return await self._answer(lambda: self._frame(view))
 
     def _frame(self, view: View) -> dict[str, Any]:
@@ -170,12 +174,12 @@ class Exploring:
 
     async def numbers(self, request: Request) -> Response:
         """{"view"} -> predictions, measurements and the distance to the data, in numbers and in words."""
-        view = View.of((await _json(request)).get("view"))
+        view = View.of((await json_of(request)).get("view"))
         return await self._answer(lambda: _in_words(self.explorer.numbers(view)))
 
     async def reach(self, request: Request) -> Response:
         """{"view", "direction", "prediction"} -> the step along it where the classifier predicts that."""
-        asked = await _json(request)
+        asked = await json_of(request)
         view, direction, wanted = View.of(asked.get("view")), str(asked.get("direction")), asked.get("prediction")
         if not isinstance(wanted, int | float) or isinstance(wanted, bool) or not abs(wanted) < 1e9:
             raise UserError(f"prediction={wanted}: expected a number")
@@ -183,13 +187,13 @@ class Exploring:
 
     async def keep(self, request: Request) -> Response:
         """{"direction", "said": {"name", "star", "note"}} -> what is kept of all directions."""
-        asked = await _json(request)
+        asked = await json_of(request)
         name = self.explorer.slider(str(asked.get("direction"))).name
         return await self._answer(lambda: keep(self.explorer.run.folder, name, asked.get("said")))
 
     async def export(self, request: Request) -> Response:
         """{"view", "as": "png", "csv", "npz" or "py"} -> the file."""
-        asked = await _json(request)
+        asked = await json_of(request)
         view, kind = View.of(asked.get("view")), str(asked.get("as"))
         if kind not in KINDS:
             raise UserError(f"as={kind}: there is no such export{did_you_mean(kind, KINDS)}")
@@ -221,20 +225,11 @@ class Exploring:
 
 def render(explorer: Explorer, nonce: str) -> str:
     """The page: nothing of it is loaded from elsewhere."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    here = Path(__file__).parent
-    page_style = (Path(page.__file__).parent / "page.css").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["explained"] = explained
-    return environment.get_template("explore.html.j2").render(
+    return rendered(
+        Path(__file__).parent / "explore.html.j2",
         title=str(explorer.run.config.name),
         look=explorer.look,
         nonce=nonce,
-        style=page_style + (here / "explore.css").read_text(encoding="utf-8"),
-        script=(here / "explore.js").read_text(encoding="utf-8"),
         facts=json.dumps(jsonable(_facts(explorer))).replace("<", "\\u003c"),  # inside a script
         left_out=explorer.left_out,
         targets=explorer.targets,
@@ -242,6 +237,23 @@ def render(explorer: Explorer, nonce: str) -> str:
         phantom=builders.is_phantom(explorer.run.config),
         gradient=css_gradient(),
         limit=number(explorer.change_limit),
+    )
+
+
+def rendered(template: Path, **values: Any) -> str:
+    """A page of its template, with the styles of the report and of the explorer, and the script beside the template."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    styles = (Path(page.__file__).parent / "page.css", Path(__file__).parent / "explore.css")
+    environment = Environment(
+        loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["explained"] = explained
+    return environment.get_template(template.name).render(
+        style="".join(path.read_text(encoding="utf-8") for path in styles),
+        script=(template.parent / f"{template.name.partition('.')[0]}.js").read_text(encoding="utf-8"),
+        **values,
     )
 
 
@@ -284,8 +296,8 @@ def _with_unit(value: float, unit: str, digits: int = 3, sign: bool = False) -> 
     return with_unit(number(value, digits, sign), unit) if math.isfinite(value) else "–"
 
 
-async def _json(request: Request) -> dict[str, Any]:
-    """Raises UserError where the body is no JSON object, or a large one."""
+async def json_of(request: Request) -> dict[str, Any]:
+    """What a request asks. Raises UserError where the body is no JSON object, or a large one."""
     body = b""
     async for part in request.stream():
         body += part

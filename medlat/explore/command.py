@@ -7,6 +7,9 @@ yours, moved along the run's directions, and what that changes. Ctrl+C ends it.
   --host NAME   reachable from other machines too, by this address: whoever knows the token sees the run's images
   --store DIR   where the run's artifacts lie, if they were moved
   --device NAME where networks compute, e.g. cuda
+  --study FILE  a reader study instead: who has the address reads the cases of STUDY.yaml, blinded; a file that is not
+                there is written, as a first study of this run
+  --answers FILE where the readers' answers go; else beside STUDY.yaml, under its name as .csv
 
 Names and notes that you give to directions stand in RUN/explore.json. Files of yours are read and not kept.
 """
@@ -15,14 +18,21 @@ import errno
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 from medlat.core.arguments import command, parsed, usable_device
 from medlat.core.errors import UserError
 
-OPTIONS = ("--port", "--host", "--store", "--device")
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from medlat.explore.view import Explorer
+
+OPTIONS = ("--port", "--host", "--store", "--device", "--study", "--answers")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MISSING = 'Starlette and uvicorn are not installed; pip install -e ".[explore]" in a clone'
 
@@ -46,29 +56,63 @@ def explore(folder: str, options: dict[str, str]) -> None:
         import uvicorn
     except ImportError as error:
         raise UserError(MISSING) from error
-    from medlat.explore.app import application
     from medlat.explore.view import Explorer
     from medlat.study.finished import load
 
+    if "--answers" in options and "--study" not in options:
+        raise UserError("--answers: of a reader study; expected --study STUDY.yaml too")
     host, token = options.get("--host", LOOPBACK[0]), secrets.token_urlsafe(24)
     listening = _listening(host, options.get("--port", "0"))
-    with listening:
-        run = load(folder, options.get("--store"), usable_device(options.get("--device", "cpu")))
-        explorer = Explorer(run)
-        explorer.numbers(explorer.first)  # what is slow the first time is done before somebody waits
-        Thread(target=explorer.warm, daemon=True).start()
-        if host not in LOOPBACK:
-            print(f"--host={host}: other machines can reach this; who has the address sees the run's images.")
+    with listening, ExitStack() as stack:
+        explorer = Explorer(load(folder, options.get("--store"), usable_device(options.get("--device", "cpu"))))
         everywhere = host in ("0.0.0.0", "::")
         hosts = [*LOOPBACK, socket.gethostname().lower(), "*"] if everywhere else [*LOOPBACK, host.lower()]
+        opened = _exploring if "--study" not in options else _study
+        application = opened(explorer, options, stack, token, hosts)
+        if application is None:
+            return
+        if host not in LOOPBACK:
+            print(f"--host={host}: other machines can reach this; who has the address sees the run's images.")
         shown = socket.gethostname() if everywhere else f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{listening.getsockname()[1]}/?token={token}", flush=True)
         print("Open it in a browser; Ctrl+C ends it.", flush=True)
-        settings = uvicorn.Config(
-            application(explorer, token, hosts), log_level="warning", access_log=False, server_header=False
-        )
+        settings = uvicorn.Config(application, log_level="warning", access_log=False, server_header=False)
         with suppress(KeyboardInterrupt):  # how it is ended
             uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _exploring(
+    explorer: "Explorer", options: Mapping[str, str], stack: ExitStack, token: str, hosts: Sequence[str]
+) -> "ASGIApp":
+    from medlat.explore.app import application
+
+    explorer.numbers(explorer.first)  # what is slow the first time is done before somebody waits
+    Thread(target=explorer.warm, daemon=True).start()
+    return application(explorer, token, hosts)
+
+
+def _study(
+    explorer: "Explorer", options: Mapping[str, str], stack: ExitStack, token: str, hosts: Sequence[str]
+) -> "ASGIApp | None":
+    """None where there was no such file, and a first one is written instead."""
+    from medlat.core.files import write_whole, writing
+    from medlat.reading.answers import Answers
+    from medlat.reading.app import application
+    from medlat.reading.cases import build_cases, first_plan, truth_of
+    from medlat.reading.plan import read_plan
+
+    path = Path(options["--study"])
+    if not path.exists():
+        with writing("--study", path.parent):
+            write_whole(path, first_plan(explorer))
+        print(f"{path}: was not there; written, a first study of this run. The same command serves it.")
+        return None
+    plan = read_plan(path, explorer)
+    cases = build_cases(plan, explorer)
+    kept = Path(options.get("--answers", path.with_suffix(".csv")))
+    answers = stack.enter_context(Answers(kept, truth_of(plan, explorer, cases)))
+    print(f"{len(cases)} cases; answers go to {kept}, and medlat study {kept} counts them.", flush=True)
+    return application(plan, cases, answers, token, hosts)
 
 
 def _listening(host: str, port: str) -> socket.socket:

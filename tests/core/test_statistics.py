@@ -14,6 +14,9 @@ from medlat.core.statistics import (
     bootstrap,
     bootstrap_draws,
     bootstrap_means,
+    cohen_kappa,
+    crossed_mean,
+    fleiss_kappa,
     grouped_mean,
     mean_auc,
     nan_mean,
@@ -94,6 +97,41 @@ def test_quadratic_kappa_by_hand():
     assert quadratic_kappa(grades, 2 - grades, 3) == pytest.approx(-1.0)
     assert quadratic_kappa(grades, np.ones(30, int), 3) == 0.0
     assert math.isnan(quadratic_kappa(np.zeros(3, int), np.zeros(3, int), 2))
+
+
+def test_cohens_kappa_by_hand():
+    """Of 50 cases both said yes to 20 and no to 15: 0.7 alike, by chance 0.5 · 0.6 + 0.5 · 0.4 = 0.5."""
+    one = np.array(["yes"] * 25 + ["no"] * 25)
+    other = np.array(["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15)
+    assert cohen_kappa(one, other) == pytest.approx((0.7 - 0.5) / (1.0 - 0.5))
+    assert cohen_kappa(one, one) == 1.0
+    assert cohen_kappa(one, np.where(one == "yes", "no", "yes")) == pytest.approx(-1.0)
+    assert cohen_kappa(one, np.full(50, "yes")) == 0.0
+    assert math.isnan(cohen_kappa(one[:25], one[:25]))
+    assert math.isnan(cohen_kappa(one[:0], one[:0]))
+    words = np.random.default_rng(0).integers(0, 4, (2, 200))
+    assert cohen_kappa(*words) == pytest.approx(cohen_kappa_score(*words))
+
+
+def test_fleiss_kappa_by_hand():
+    """Three readers, three cases: all alike, all alike, two against one. Seen (1 + 1 + 1/3) / 3 = 7/9, by chance
+    (4/9)² + (5/9)² = 41/81.
+    """
+    said = np.array([["a", "a", "a"], ["b", "b", "b"], ["a", "b", "b"]])
+    assert fleiss_kappa(said) == pytest.approx((7 / 9 - 41 / 81) / (1 - 41 / 81))
+    assert fleiss_kappa(said[:2]) == 1.0
+    assert math.isnan(fleiss_kappa(said[:1]))
+    assert math.isnan(fleiss_kappa(said[:0]))
+    assert fleiss_kappa(np.array([["a", "b"], ["b", "a"]])) == pytest.approx(-1.0)
+
+
+def test_fleiss_kappa_of_many_readers():
+    """Ten cases by fourteen readers with five answers: 0.210 (a worked example that is widely reproduced)."""
+    counts = """0 0 0 0 14  0 2 6 4 2  0 0 3 5 6  0 3 9 2 0  2 2 8 1 1
+                7 7 0 0 0  3 2 6 3 0  2 5 3 2 2  6 5 2 1 0  0 2 2 3 7"""
+    table = np.array(counts.split(), int).reshape(10, 5)
+    said = np.stack([np.repeat(np.arange(5), row) for row in table])
+    assert fleiss_kappa(said) == pytest.approx(0.210, abs=5e-4)
 
 
 def test_spearman_of_rows_is_scipys():
@@ -219,6 +257,36 @@ def test_groups_of_unequal_size_count_by_their_values():
 def test_names_are_groups_too():
     names = np.array([f"patient {i // 2:02d}" for i in range(60)])
     assert grouped_mean(np.arange(60.0), names) == grouped_mean(np.arange(60.0), np.arange(60) // 2)
+
+
+def test_crossed_mean_against_its_standard_error():
+    """Of rows and columns that add up, the variance of the mean is that of the rows' mean and of the columns' mean."""
+    rng = np.random.default_rng(0)
+    rows, columns = rng.normal(0.0, 0.5, 30), rng.normal(0.0, 1.0, 60)
+    found = crossed_mean(rows[:, None] + columns, np.arange(60))
+    half = Z * math.hypot(sem(rows, ddof=0), sem(columns, ddof=0))
+    assert found.value == pytest.approx(rows.mean() + columns.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
+
+
+def test_crossed_mean_of_one_row_is_over_the_groups():
+    rng = np.random.default_rng(0)
+    values, groups = rng.normal(size=90), np.arange(90) // 3
+    one, other = crossed_mean(values[None], groups), grouped_mean(values, groups)
+    assert one.value == pytest.approx(other.value)
+    assert (one.high - one.low) == pytest.approx(other.high - other.low, rel=0.1)
+    assert crossed_mean(np.ones((3, 90)), groups) == (1.0, 1.0, 1.0)
+
+
+def test_crossed_mean_leaves_out_what_is_not_known():
+    values = np.array([[1.0, np.nan, 0.0], [np.nan, np.nan, 1.0]])
+    found = crossed_mean(values, np.arange(3))
+    assert found.value == pytest.approx(2 / 3)
+    assert math.isnan(found.low), "of two groups"
+    assert all(map(math.isnan, crossed_mean(np.full((2, 30), np.nan), np.arange(30))))
+    wide = np.where(np.arange(40) < 21, np.array([[0.0], [1.0]]), np.nan)
+    assert not math.isnan(crossed_mean(wide, np.arange(40)).low)
+    assert math.isnan(crossed_mean(wide[:, 2:], np.arange(38)).low), "19 groups have a value"
 
 
 def test_bootstrap_of_any_score():
