@@ -8,8 +8,16 @@ let kept = facts.kept;
 
 // --- asking ------------------------------------------------------------------------------------------------------
 
+let asked = 0;  // and not answered
+
+function busy(more) {
+  asked += more;
+  $("stage").setAttribute("aria-busy", asked > 0);
+}
+
 async function send(path, body, headers = { "content-type": "application/json" }) {
-  const answer = await fetch(path, { method: "POST", headers: { ...headers, "x-token": token }, body });
+  busy(1);
+  const answer = await fetch(path, { method: "POST", headers: { ...headers, "x-token": token }, body }).finally(() => busy(-1));
   if (answer.ok) return answer;
   const told = await answer.text();
   let error = told;
@@ -131,6 +139,9 @@ function near(distance) {
   const verdict = distance.left ? "It has left the data: images so far out say little." : "It is near the data.";
   $("near").textContent = `${verdict} Distance ${moved} (limit ${limit}; before the move ${reconstruction}).`;
 }
+
+// What is scrolled to is not hidden by the pictures, which stay.
+new ResizeObserver(() => { document.documentElement.style.scrollPaddingTop = `${$("stage").offsetHeight}px`; }).observe($("stage"));
 
 // --- zoom: one for all pictures ----------------------------------------------------------------------------------
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from medlat.classifiers.black_box import Target, predict
-from medlat.core.errors import ArgumentError, UserError, did_you_mean
+from medlat.core.errors import UserError, did_you_mean
 from medlat.core.spaces import LatentModel, decode_in_parts
 from medlat.core.tables import read_table
 from medlat.evaluation.editing import limit_from
-from medlat.evaluation.naming import UNNAMED
 from medlat.explain.counterfactuals import TargetRange, Traversal, counterfactuals
 from medlat.explain.likeness import Likeness
+from medlat.explore.slider import Slider, sliders_of
 from medlat.inversion.mapping import map_codes
 from medlat.measure.measurement import MeasurementSet
 from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
@@ -37,8 +37,6 @@ from medlat.study.finished import Run
 STARTS = ("image", "sample", "upload")
 PLACE = re.compile(rf"({'|'.join(STARTS)}) (\d{{1,9}})")
 FARTHEST = 100.0  # σ that a view may ask for
-SHORTEST, LONGEST = 3.0, 8.0  # σ to either side that a slider goes, unless the data support more
-BEYOND = 1.5  # so many times as far as the data support, where that is between the two
 REMEMBERED = 32  # images whose codes are kept
 DECODED = 8  # views whose images are kept: a frame and its numbers are asked for apart
 UPLOADS = 16  # that are kept, in memory alone
@@ -76,34 +74,6 @@ class View:
 
 
 @dataclass(frozen=True)
-class Slider:
-    """A direction, and what the run found of it.
-
-    name: in the tables, e.g. "sefa 00". role: of its method. called: its name, or "unnamed"; why: what a name lacks;
-    rank: by evidence within its method. range: σ that images stay near the data, None where that is not known;
-    reach: σ that the slider goes to. move: [*shape], what a step of 1 σ adds to a code.
-    """
-
-    name: str
-    method: str
-    role: str
-    called: str
-    why: str
-    rank: int
-    range: float | None
-    reach: float
-    move: Tensor
-
-    @property
-    def is_named(self) -> bool:
-        return self.called != UNNAMED
-
-    def facts(self) -> dict[str, Any]:
-        shown = ("name", "method", "role", "called", "why", "rank", "range", "reach")
-        return {name: getattr(self, name) for name in shown} | {"named": self.is_named}
-
-
-@dataclass(frozen=True)
 class Start:
     """Where moves begin: one code [1, *shape] in the space of the moves, the generator that decodes it, and the noise
     that belongs to it. real: the image itself, images: what the code is decoded to, both [1, C, H, W] in [-1, 1].
@@ -130,7 +100,7 @@ class Explorer:
         self.run, self.image, self.look = run, run.image, run.look
         self.lock = Lock()
         self.held_out: np.ndarray = run.context.split.test
-        self.space, self.sliders, self.left_out = self._sliders()
+        self.space, self.sliders, self.left_out = sliders_of(run)
         self._starts: OrderedDict[str, Start] = OrderedDict()
         self._moved: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
         self._uploads: OrderedDict[str, tuple[Tensor, Sequence[str]]] = OrderedDict()
@@ -220,27 +190,6 @@ class Explorer:
     @property
     def _noun(self) -> str:
         return self.look.modality.noun
-
-    def _sliders(self) -> tuple[str, dict[str, Slider], list[str]]:
-        """The space in which the main method's directions move codes, the directions of all methods that do so there,
-        and the methods that do not. By name and evidence: main method, compared ones, controls.
-        """
-        run, found, left_out = self.run, dict[str, Slider](), list[str]()
-        rows = {row["direction"]: row for row in run.table("names")}
-        space = run.way(run.directions["main"].names[0]).space.name
-        for method, directions in run.directions.items():
-            own = []
-            try:
-                for name in directions.names:
-                    way = run.way(name)
-                    if way.space.name != space:
-                        raise ArgumentError("space", f"expected {space}", way.space.name)
-                    own.append(_slider(name, method, run.directions.roles[method], rows.get(name, {}), way))
-            except ArgumentError:  # of a space to which codes of this one are not mapped
-                left_out.append(method)
-                continue
-            found |= {each.name: each for each in sorted(own, key=lambda each: (not each.is_named, each.rank))}
-        return space, found, left_out
 
     # --- what is seen ----------------------------------------------------------------------------------------------
 
@@ -387,20 +336,3 @@ class Explorer:
             if reached and (not best["reached"] or abs(step) < abs(best["step"])):
                 best = {"step": step, "prediction": float(found.prediction[0]), "reached": True}
         return best
-
-
-def _slider(name: str, method: str, role: str, row: Mapping[str, Any], way: Any) -> Slider:
-    """row: of names.csv."""
-    supported, control = row.get("range"), role == "control"
-    reach = min(max(SHORTEST, BEYOND * (supported or 0.0)), max(LONGEST, supported or 0.0))
-    return Slider(
-        name,
-        method,
-        role,
-        UNNAMED if control else str(row.get("name") or UNNAMED),
-        "a control, which knows nothing" if control else str(row.get("why") or ""),
-        int(row.get("rank") or 0),
-        supported,
-        float(reach),
-        (way.vectors[0] * way.scores[0]).cpu(),
-    )
