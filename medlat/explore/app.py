@@ -25,11 +25,11 @@ from medlat.core.errors import UserError, did_you_mean
 from medlat.core.files import jsonable
 from medlat.core.terminal import complain, printable
 from medlat.explore.export import KINDS
-from medlat.explore.kept import keep, read_kept
 from medlat.explore.upload import LARGEST_FILE, TOO_LARGE, read_upload
 from medlat.explore.view import Explorer, View
 from medlat.report import page
 from medlat.report.glossary import explained
+from medlat.report.readers import keep, read_kept
 from medlat.report.sprites import change_sprite, css_gradient, data_uri, image_sprite
 from medlat.report.style import number, with_unit
 from medlat.steps import builders

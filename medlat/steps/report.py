@@ -27,6 +27,7 @@ from medlat.evaluation.naming import UNMEASURED, verdict
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.report.card import Card
 from medlat.report.delivery import deliver, leave_no_page
+from medlat.report.readers import read_kept
 from medlat.report.rendering import Look
 from medlat.steps import builders
 from medlat.steps.generator import curves, grids, said_of
@@ -77,6 +78,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             *(_classifier_warnings(context.folder("classifier")) if "classifier" in context.artifacts else []),
         ],
         "account": lines,
+        "kept": read_kept(folder),
         "controls": [method.name for method in context.methods if method.role == "control"],
         "measurements": measurements,
         **{name: config.report[name] for name in ("directions", "gifs", "pdf")},

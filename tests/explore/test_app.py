@@ -21,10 +21,10 @@ from test_explain_images import explaining  # noqa: F401 (a fixture)
 import medlat
 from medlat.explore import upload
 from medlat.explore.app import application
-from medlat.explore.kept import FILE
 from medlat.explore.view import Explorer, View
 from medlat.phantoms.ct.export import write_dicom_series
 from medlat.phantoms.ct.source import CTPhantom
+from medlat.report.readers import FILE
 
 TOKEN = "right-token"
 SECRET = "Zq7XkPlanted"
