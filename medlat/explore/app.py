@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medlat.core.errors import UserError, did_you_mean
@@ -40,7 +40,7 @@ THUMBNAILS, SMALL = 24, 64  # on a page; pixels of one
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; img-src data:; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
     ),
     "cache-control": "no-store",
     "referrer-policy": "no-referrer",
@@ -51,11 +51,12 @@ HEADERS = {
 
 
 def application(explorer: Explorer, token: str, hosts: Sequence[str]) -> ASGIApp:
+    """The page of one run: see `guarded`."""
+    return guarded(Exploring(explorer).routes, token, hosts)
+
+
+def guarded(routes: Sequence[BaseRoute], token: str, hosts: Sequence[str]) -> ASGIApp:
     """hosts: names and addresses that a request may call the server by, without a port; "*": any address in numbers."""
-    explore = Exploring(explorer)
-    routes = [Route("/", explore.page)]
-    for name in ("thumbnails", "begin", "frame", "numbers", "reach", "keep", "export", "upload"):
-        routes.append(Route(f"/{name}", getattr(explore, name), methods=["POST"]))
     handlers: dict[Any, Any] = {UserError: _refused, Exception: _failed}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), token, hosts)
 
@@ -99,8 +100,8 @@ class Guard:
 
     @staticmethod
     def _said(request: Request) -> str:
-        """The token: of the page in its address, which a person opens; of anything else in a header."""
-        is_page = request.url.path == "/" and request.method == "GET"
+        """The token: of a page in its address, which a person opens; of anything else in a header."""
+        is_page = request.url.path.endswith("/") and request.method == "GET"
         return str(request.query_params.get("token", "") if is_page else request.headers.get(TOKEN, ""))
 
     def _is_ours(self, host: str) -> bool:
@@ -121,6 +122,11 @@ class Exploring:
 
     def __init__(self, explorer: Explorer) -> None:
         self.explorer = explorer
+
+    @property
+    def routes(self) -> list[Route]:
+        posts = ("thumbnails", "begin", "frame", "numbers", "reach", "keep", "export", "upload")
+        return [Route("/", self.page), *(Route(f"/{name}", getattr(self, name), methods=["POST"]) for name in posts)]
 
     async def page(self, request: Request) -> Response:
         html = await run_in_threadpool(render, self.explorer, request.state.nonce)
@@ -220,7 +226,24 @@ class Exploring:
 
 
 def render(explorer: Explorer, nonce: str) -> str:
-    """The page: nothing of it is loaded from elsewhere."""
+    """The page of one run."""
+    return template(
+        "explore",
+        nonce,
+        _facts(explorer),
+        title=str(explorer.run.config.name),
+        look=explorer.look,
+        left_out=explorer.left_out,
+        targets=explorer.targets,
+        inverts=explorer.inverts,
+        phantom=builders.is_phantom(explorer.run.config),
+        gradient=css_gradient(),
+        limit=number(explorer.change_limit),
+    )
+
+
+def template(name: str, nonce: str, facts: Any, **values: Any) -> str:
+    """A page, with its script and what that knows: nothing of it is loaded from elsewhere."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     here = Path(__file__).parent
@@ -229,19 +252,12 @@ def render(explorer: Explorer, nonce: str) -> str:
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["explained"] = explained
-    return environment.get_template("explore.html.j2").render(
-        title=str(explorer.run.config.name),
-        look=explorer.look,
+    return environment.get_template(f"{name}.html.j2").render(
         nonce=nonce,
         style=page_style + (here / "explore.css").read_text(encoding="utf-8"),
-        script=(here / "explore.js").read_text(encoding="utf-8"),
-        facts=json.dumps(jsonable(_facts(explorer))).replace("<", "\\u003c"),  # inside a script
-        left_out=explorer.left_out,
-        targets=explorer.targets,
-        inverts=explorer.inverts,
-        phantom=builders.is_phantom(explorer.run.config),
-        gradient=css_gradient(),
-        limit=number(explorer.change_limit),
+        script=(here / f"{name}.js").read_text(encoding="utf-8"),
+        facts=json.dumps(jsonable(facts)).replace("<", "\\u003c"),  # inside a script
+        **values,
     )
 
 
@@ -301,6 +317,8 @@ async def _json(request: Request) -> dict[str, Any]:
 
 
 def _refused(request: Request, error: Exception) -> Response:
+    if request.method == "GET":  # a page, which a person opens
+        return PlainTextResponse(f"medlat: {printable(str(error))}\n", 400)
     return JSONResponse({"error": printable(str(error))}, 400)
 
 

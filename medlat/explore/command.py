@@ -1,7 +1,8 @@
-"""Look at a finished run in the browser: `medlat explore RUN`.
+"""Look at finished runs in the browser: `medlat explore RUN`, `medlat explore RUN RUN` or `medlat explore DIR`.
 
 RUN is the folder of a finished run. Prints the address of a page on this machine: held-out images, samples and files of
-yours, moved along the run's directions, and what that changes. Ctrl+C ends it.
+yours, moved along the run's directions, and what that changes. Two runs stand side by side, each with its sliders, at
+the same image. DIR is a folder with runs below it, as a sweep leaves it: its table is the way to each. Ctrl+C ends it.
 
   --port N      the port; 0, as it is without: a free one
   --host NAME   reachable from other machines too, by this address: whoever knows the token sees the run's images
@@ -17,7 +18,9 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from threading import Thread
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any
 
 from medlat.core.arguments import command, parsed, usable_device
 from medlat.core.errors import UserError
@@ -34,41 +37,57 @@ def main(arguments: Sequence[str]) -> int:
 
 def _explore(arguments: Sequence[str]) -> None:
     places, options = parsed(arguments, OPTIONS)
-    if len(places) != 1:
-        raise UserError(f"medlat explore: found {len(places)} folders, expected one: RUN")
-    explore(places[0], options)
+    if len(places) not in (1, 2):
+        raise UserError(f"medlat explore: found {len(places)} folders, expected RUN, RUN RUN, or the DIR of a sweep")
+    explore([Path(place).expanduser() for place in places], options)
 
 
-def explore(folder: str, options: dict[str, str]) -> None:
+def explore(folders: Sequence[Path], options: dict[str, str]) -> None:
     """See the module. Raises UserError where something of it cannot be done."""
     try:
         import starlette  # noqa: F401
         import uvicorn
     except ImportError as error:
         raise UserError(MISSING) from error
-    from medlat.explore.app import application
-    from medlat.explore.view import Explorer
-    from medlat.study.finished import load
 
     host, token = options.get("--host", LOOPBACK[0]), secrets.token_urlsafe(24)
     listening = _listening(host, options.get("--port", "0"))
     with listening:
-        run = load(folder, options.get("--store"), usable_device(options.get("--device", "cpu")))
-        explorer = Explorer(run)
-        explorer.numbers(explorer.first)  # what is slow the first time is done before somebody waits
-        Thread(target=explorer.warm, daemon=True).start()
-        if host not in LOOPBACK:
-            print(f"--host={host}: other machines can reach this; who has the address sees the run's images.")
         everywhere = host in ("0.0.0.0", "::")
         hosts = [*LOOPBACK, socket.gethostname().lower(), "*"] if everywhere else [*LOOPBACK, host.lower()]
+        served = _served(folders, options, token, hosts)
+        if host not in LOOPBACK:
+            print(f"--host={host}: other machines can reach this; who has the address sees the run's images.")
         shown = socket.gethostname() if everywhere else f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{listening.getsockname()[1]}/?token={token}", flush=True)
         print("Open it in a browser; Ctrl+C ends it.", flush=True)
-        settings = uvicorn.Config(
-            application(explorer, token, hosts), log_level="warning", access_log=False, server_header=False
-        )
+        settings = uvicorn.Config(served, log_level="warning", access_log=False, server_header=False)
         with suppress(KeyboardInterrupt):  # how it is ended
             uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _served(folders: Sequence[Path], options: dict[str, str], token: str, hosts: Sequence[str]) -> Any:
+    """What answers: the page of a run, of two, or of a sweep."""
+    from medlat.explore.app import application
+    from medlat.explore.several import side_by_side, sweep
+    from medlat.explore.view import Explorer
+    from medlat.study.finished import ARTIFACTS, load
+
+    device, lock = usable_device(options.get("--device", "cpu")), Lock()
+
+    def opened(folder: Path) -> Explorer:
+        explorer = Explorer(load(folder, options.get("--store"), device), lock)
+        explorer.numbers(explorer.first)  # what is slow the first time is done before somebody waits
+        return explorer
+
+    if len(folders) > 1:
+        return side_by_side(folders, opened, token, hosts)
+    (folder,) = folders
+    if not (folder / ARTIFACTS).exists() and next(folder.glob(f"**/{ARTIFACTS}"), None) is not None:
+        return sweep(folder, opened, token, hosts)
+    explorer = opened(folder)
+    Thread(target=explorer.warm, daemon=True).start()
+    return application(explorer, token, hosts)
 
 
 def _listening(host: str, port: str) -> socket.socket:

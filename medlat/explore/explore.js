@@ -323,13 +323,21 @@ for (const radio of document.querySelectorAll("input[name=start]")) {
     else for (const part of document.querySelectorAll(".start")) part.hidden = part.dataset.start !== "upload";
   });
 }
-$("send").addEventListener("click", async () => {
-  const file = $("file").files[0];
+async function upload(file, place) {
+  const suffix = /(\.[A-Za-z0-9]{1,8}){0,2}$/.exec(file.name)[0];
+  const query = new URLSearchParams({ suffix: /^(\.nii)?\.gz$/i.test(suffix) ? suffix : suffix.slice(Math.max(0, suffix.lastIndexOf("."))), place });
+  try { choose((await (await send(`upload?${query}`, file, { "content-type": "application/octet-stream" })).json()).start); say(null); } catch (error) { say(error); }
+}
+
+$("send").addEventListener("click", () => {
+  const file = $("file").files[0], place = $("place").value.trim();
   if (!file) return say("Choose a file first.");
   if (file.size > facts.largest) return say(facts.too_large);
-  const suffix = /(\.[A-Za-z0-9]{1,8}){0,2}$/.exec(file.name)[0];
-  const query = new URLSearchParams({ suffix: /^(\.nii)?\.gz$/i.test(suffix) ? suffix : suffix.slice(Math.max(0, suffix.lastIndexOf("."))), place: $("place").value.trim() });
-  try { choose((await (await send(`upload?${query}`, file, { "content-type": "application/octet-stream" })).json()).start); say(null); } catch (error) { say(error); }
+  upload(file, place);
+  if (parent !== window) parent.postMessage({ file, place }, location.origin);
+});
+window.addEventListener("message", (event) => {
+  if (parent !== window && event.source === parent && event.origin === location.origin) upload(event.data.file, event.data.place);
 });
 
 // --- windows, links, files ---------------------------------------------------------------------------------------
@@ -343,6 +351,7 @@ function link() {
   if (view.window) parts.set("window", view.window);
   for (const each of sliders.values()) if (each.value) parts.append("move", `${each.name}:${each.value}`);
   history.replaceState(null, "", `${location.pathname}${location.search}#${parts}`);
+  if (parent !== window) parent.postMessage({ start: view.start }, location.origin);  // two runs stand side by side
 }
 
 function follow() {

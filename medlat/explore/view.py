@@ -90,15 +90,15 @@ class Start:
 
 
 class Explorer:
-    """A finished run, opened to look at. `lock` is for those who compute in several threads: one after another, so that
-    they do not take each other's cores.
+    """A finished run, opened to look at. `lock` is for those who compute in several threads, with several runs too: one
+    after another, so that they do not take each other's cores.
 
     Raises UserError where the run cannot be explored: it has no directions, or those are of no use in its space.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, lock: "Lock | None" = None) -> None:
         self.run, self.image, self.look = run, run.image, run.look
-        self.lock = Lock()
+        self.lock = lock or Lock()
         self.held_out: np.ndarray = run.context.split.test
         self.space, self.sliders, self.left_out = sliders_of(run)
         self._starts: OrderedDict[str, Start] = OrderedDict()

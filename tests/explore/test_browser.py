@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
@@ -15,21 +16,26 @@ import pytest
 import torch
 import uvicorn
 from explore import chromium
+from explore.test_several import copy_of, opened
 from PIL import Image
+from runs import linked
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
+from starlette.types import ASGIApp
 from test_explain_images import explaining  # noqa: F401 (a fixture)
 
 import medlat
 from medlat.explore.app import application
 from medlat.explore.command import _listening
+from medlat.explore.several import side_by_side, sweep
 from medlat.explore.view import Explorer
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(chromium.lacking()), reason=chromium.lacking() or "there")]
 
-TOKEN = "right-token"
+INSIDE = ("data:", "blob:", "about:")  # addresses that nobody is asked for
+TOKEN, HOSTS = "right-token", ["127.0.0.1"]
 STEPS = {"linear 00": 1.5, "random 01": -0.75}
 PIXELS = """
 const img = document.querySelector(arguments[0]), canvas = document.createElement("canvas");
@@ -137,28 +143,34 @@ def driver(downloads) -> Iterator[Chrome]:
     found.quit()
 
 
-def served(folder: Path) -> Iterator[tuple[str, Explorer]]:
-    """The address of a page of a run, and what answers there."""
-    explorer = Explorer(medlat.load(folder))
-    explorer.warm()
+@contextmanager
+def served(app: ASGIApp) -> Iterator[str]:
+    """The address of what answers there."""
     with _listening("127.0.0.1", "0") as listening:
-        server = uvicorn.Server(uvicorn.Config(application(explorer, TOKEN, ["127.0.0.1"]), log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = Thread(target=server.run, args=([listening],))
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={TOKEN}", explorer
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={TOKEN}"
         server.should_exit = True
         thread.join()
+
+
+def explored(folder: Path) -> Iterator[tuple[str, Explorer]]:
+    explorer = Explorer(medlat.load(folder))
+    explorer.warm()
+    with served(application(explorer, TOKEN, HOSTS)) as address:
+        yield address, explorer
 
 
 @pytest.fixture(scope="module")
 def tiles(explaining, tmp_path_factory) -> Iterator[tuple[str, Explorer]]:  # noqa: F811
     """A run that explains a classifier; names are written beside a copy of it."""
-    yield from served(shutil.copytree(explaining / "run", tmp_path_factory.mktemp("browsed") / "run"))
+    yield from explored(shutil.copytree(explaining / "run", tmp_path_factory.mktemp("browsed") / "run"))
 
 
 @pytest.fixture(scope="module")
 def slices(finished) -> Iterator[tuple[str, Explorer]]:
-    yield from served(finished / "run")
+    yield from explored(finished / "run")
 
 
 @pytest.fixture
@@ -173,16 +185,21 @@ def grey(driver, slices, downloads) -> Iterator[Page]:
 
 
 def watched(page: Page) -> Iterator[Page]:
-    """Whatever a test does: the browser asks nobody else, and complains of nothing."""
+    with quiet(page.driver, page.address):
+        page.open()
+        yield page
+
+
+@contextmanager
+def quiet(driver: Chrome, address: str) -> Iterator[None]:
+    """Whatever is done meanwhile: the browser asks nobody else, and complains of nothing."""
     for log in ("performance", "browser"):
-        page.driver.get_log(log)
-    page.open()
-    yield page
-    messages = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
+        driver.get_log(log)
+    yield
+    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    hosts = {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:", "about:"))}
-    assert hosts == {urlsplit(page.address).netloc}
-    assert [entry["message"] for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert {urlsplit(url).netloc for url in asked if not url.startswith(INSIDE)} == {urlsplit(address).netloc}
+    assert [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
 def test_a_held_out_image_moved_along_two_directions(page):
@@ -349,3 +366,62 @@ def test_everything_has_a_name_for_who_hears_the_page(page):
     found = [each for each in page.driver.find_elements(By.CSS_SELECTOR, selector) if each.is_displayed()]
     assert len(found) > 20
     assert [each.get_attribute("outerHTML")[:120] for each in found if not each.accessible_name] == []
+
+
+def test_from_the_table_of_a_sweep_to_a_run_and_to_two(driver, finished, tmp_path):
+    linked(finished / "store", tmp_path / "store")
+    for seed in ("0", "1"):
+        copy_of(finished / "run", tmp_path / "runs" / seed, f"seed={seed}")
+    app = sweep(tmp_path / "runs", opened, TOKEN, HOSTS)
+    with served(app) as address, quiet(driver, address):
+        driver.get(address)
+        shown = len(driver.find_elements(By.CSS_SELECTOR, "#runs thead th"))
+        driver.find_element(By.ID, "words").send_keys("reconstruction psnr")
+        (name,) = [
+            each for each in medlat.load(finished / "run").metrics if "reconstruction" in each and "psnr" in each
+        ]
+        assert len(driver.find_elements(By.CSS_SELECTOR, "#runs thead th")) == 4 != shown
+        assert name.replace("_", " ") in driver.find_element(By.CSS_SELECTOR, "#runs thead").text
+        driver.find_element(By.LINK_TEXT, "1").click()
+        assert driver.title == "Explore ct_vae_sefa"
+        driver.back()
+        for tick in driver.find_elements(By.CSS_SELECTOR, "#runs input"):
+            tick.click()
+        driver.find_element(By.ID, "pair").click()
+        assert driver.current_url.startswith(address.replace("/?", "/0-1/?"))
+        beside(driver)
+
+
+def test_two_runs_begin_with_the_same_image_and_have_their_own_sliders(driver, finished):
+    app = side_by_side([finished / "run"] * 2, opened, TOKEN, HOSTS)
+    with served(app) as address, quiet(driver, address):
+        driver.get(address)
+        beside(driver)
+
+
+def beside(driver: Chrome) -> None:
+    """What is chosen in one of two frames is chosen in the other, and what is moved is not."""
+    frames = driver.find_elements(By.TAG_NAME, "iframe")
+    views: list[dict] = []
+    for frame in frames:
+        driver.switch_to.frame(frame)
+        within(
+            driver,
+            "document.querySelectorAll('#thumbnails canvas').length > 3 && document.querySelector('#moved img').src",
+        )
+        driver.switch_to.default_content()
+    driver.switch_to.frame(frames[0])
+    driver.execute_script("sliders.get('sefa 00').set(1.5); draw()")
+    driver.find_element(By.ID, "option-3").click()
+    driver.switch_to.default_content()
+    for frame in frames:
+        driver.switch_to.frame(frame)
+        within(driver, "view.start === 'image 3' && location.hash.includes('start=image+3')")
+        views.append(driver.execute_script("return wanted()"))
+        driver.switch_to.default_content()
+    assert [view["start"] for view in views] == ["image 3", "image 3"]
+    assert [view["steps"] for view in views] == [{"sefa 00": 1.5}, {}]
+
+
+def within(driver: Chrome, true: str) -> None:
+    WebDriverWait(driver, 20).until(lambda driver: driver.execute_script(f"return Boolean({true})"))
