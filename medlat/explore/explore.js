@@ -136,8 +136,7 @@ function near(distance) {
   document.body.classList.toggle("left", Boolean(distance?.left));
   if (!distance) { $("near").textContent = "Distance to the data: being prepared …"; return; }
   const { moved, reconstruction, limit } = distance.said;
-  const verdict = distance.left ? "It has left the data: images so far out say little." : "It is near the data.";
-  $("near").textContent = `${verdict} Distance ${moved} (limit ${limit}; before the move ${reconstruction}).`;
+  $("near").textContent = `${distance.verdict} Distance ${moved} (limit ${limit}; before the move ${reconstruction}).`;
 }
 
 // What is scrolled to is not hidden by the pictures, which stay.
@@ -380,11 +379,12 @@ for (const button of document.querySelectorAll("button[data-as]")) {
   button.addEventListener("click", async () => {
     try {
       const file = await (await send("export", JSON.stringify({ view: wanted(), as: button.dataset.as }))).blob();
-      const anchor = document.createElement("a");
-      Object.assign(anchor, { href: URL.createObjectURL(file), download: `view.${button.dataset.as}` });
+      const anchor = document.createElement("a"), name = button.dataset.as === "html" ? "finding.html" : `view.${button.dataset.as}`;
+      Object.assign(anchor, { href: URL.createObjectURL(file), download: name });
       anchor.click();
       setTimeout(() => URL.revokeObjectURL(anchor.href), 1000);
-      $("taken").textContent = `view.${button.dataset.as}`;
+      $("taken").textContent = name;
+      say(null);
     } catch (error) { say(error); }
   });
 }

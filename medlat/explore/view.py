@@ -22,6 +22,7 @@ from medlat.core.tables import read_table
 from medlat.evaluation.editing import limit_from
 from medlat.explain.counterfactuals import TargetRange, Traversal, counterfactuals
 from medlat.explain.likeness import Likeness
+from medlat.explain.single import Counterfactual, Single, SingleExplained
 from medlat.explore.slider import Slider, sliders_of
 from medlat.inversion.mapping import map_codes
 from medlat.measure.measurement import MeasurementSet
@@ -29,7 +30,7 @@ from medlat.report.rendering import Look, differences, symmetric_limit, zero_ind
 from medlat.steps import builders
 from medlat.steps.classifier import load_target
 from medlat.steps.explanation import compared_targets
-from medlat.steps.given import Known
+from medlat.steps.given import held_against, known_of
 from medlat.steps.measurements import load_measurements
 from medlat.steps.semantics import Subject, subject_of
 from medlat.study.finished import Run
@@ -40,6 +41,8 @@ FARTHEST = 100.0  # σ that a view may ask for
 REMEMBERED = 32  # images whose codes are kept
 DECODED = 8  # views whose images are kept: a frame and its numbers are asked for apart
 UPLOADS = 16  # that are kept, in memory alone
+LEFT = "It has left the data: images so far out say little."
+NEAR = "It is near the data."
 TRIED = 33  # steps to find where a prediction crosses a value
 
 
@@ -77,7 +80,8 @@ class View:
 class Start:
     """Where moves begin: one code [1, *shape] in the space of the moves, the generator that decodes it, and the noise
     that belongs to it. real: the image itself, images: what the code is decoded to, both [1, C, H, W] in [-1, 1].
-    notes: what is to be said of it. found: numbers of both, once they were asked for.
+    notes: what is to be said of it; psnr: in dB, how near the image comes back. found: numbers of both, once they were
+    asked for.
     """
 
     generator: LatentModel
@@ -86,6 +90,7 @@ class Start:
     real: Tensor | None
     images: Tensor
     notes: Sequence[str] = ()
+    psnr: Tensor | None = None  # [1]
     found: dict[str, Any] = field(default_factory=dict)
 
 
@@ -134,6 +139,14 @@ class Explorer:
             code = code + step * self.slider(name).move
         return code
 
+    def traversal(self, view: View, shares: Sequence[float]) -> Tensor:
+        """The images [S, C, H, W] on the straight way to a view: 0 is where moves begin, 1 the view itself."""
+        parts = [replace(view, steps={name: share * step for name, step in view.steps.items()}) for share in shares]
+        start, device = self.start(view), self.run.device
+        return torch.cat(
+            [decode_in_parts(start.generator, self.code(part).to(device), self.space, start.noise) for part in parts]
+        )
+
     def slider(self, name: str) -> Slider:
         if name not in self.sliders:
             raise UserError(f"direction: the run has no '{name}'{did_you_mean(name, self.sliders)}")
@@ -141,8 +154,7 @@ class Explorer:
 
     def upload(self, images: Tensor, notes: Sequence[str]) -> str:
         """An image [1, C, H, W] in [-1, 1] that a user brought -> its `View.start`. It is kept in memory alone."""
-        with np.load(self.run.context.aside(Known(self.run.context)).path / "known.npz") as file:
-            found = Likeness.from_arrays(dict(file))(images)[0]
+        found = Likeness.from_arrays(known_of(self.run.context))(images)[0]
         name, self._uploaded = f"upload {self._uploaded}", self._uploaded + 1
         self._uploads[name] = (images, [found.told(self.look.nouns), *(f"Of this file: {note}." for note in notes)])
         if len(self._uploads) > UPLOADS:
@@ -167,7 +179,7 @@ class Explorer:
         source = self.run.space.name
         code = map_codes(generator, found.codes.to(self.run.device), source, self.space).cpu()
         notes.append(f"The generator gives it back with {float(found.psnr[0]):.1f} dB PSNR.")
-        return Start(generator, code, found.noise, real, found.images, notes)
+        return Start(generator, code, found.noise, real, found.images, notes, found.psnr)
 
     def _sample(self, seed: int) -> Start:
         model, source = self.run.generator, self.run.space.name
@@ -245,12 +257,34 @@ class Explorer:
             | {"change": (change := float(after["measured"][i] - before["measured"][i])), "change_in_sd": change / std}
             for i, (one, std) in enumerate(zip(self.measurements.measurements, self._stds, strict=True))
         ]
-        distance = None
+        distance: dict[str, Any] | None = None
         if self.is_warm:
             begin, end = (self._distance(images) for images in (start.images, images))
             limit = limit_from(begin)
             distance = {"reconstruction": begin, "moved": end, "limit": limit, "left": end > limit}
+            distance["verdict"] = LEFT if distance["left"] else NEAR
         return {"predictions": predictions, "measurements": measurements, "distance": distance}
+
+    def single(self, view: View) -> Single | None:
+        """What speaks against the picture of a view, as the report asks it; None of a sample, which is no image. With a
+        classifier it is as asked on the other side of the threshold.
+        """
+        start = self.start(view)
+        if start.real is None or start.psnr is None:
+            return None
+        (single,) = held_against(known_of(self.run.context), start.real, start.psnr)
+        if self.threshold is None:
+            return single
+        own, *others = self.numbers(view)["predictions"]
+        crossed = (own["moved"] > self.threshold) != (own["reconstruction"] > self.threshold)
+        step, reach = math.nan, math.nan  # along several directions there is no one range
+        if len(view.steps) == 1:
+            ((name, step),) = view.steps.items()
+            reach = math.nan if (supported := self.slider(name).range) is None else supported
+        beside = {row["by"]: (row["reconstruction"], row["moved"]) for row in others}
+        moved = Counterfactual(step, own["moved"], crossed, reach, beside)
+        ends = (own["original"], own["reconstruction"], self.threshold, moved)
+        return SingleExplained(single.likeness, single.psnr, single.worse, *ends)
 
     def warm(self) -> None:
         """Look at the images that distances are held against, which may take a while."""
