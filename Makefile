@@ -21,7 +21,8 @@ test: $(STAMP) ## every unit, and a whole run of each kind; ARGS="-k word" picks
 	$(PYTEST) -m "not slow" $(ARGS)
 
 ifeq ($(strip $(ARGS)),)
-test-all: test ## also kills, sweeps, SLURM, compilers, processes; ARGS picks some of all
+test-all: test ## also kills, sweeps, SLURM, compilers, processes, a browser; ARGS picks some of all
+	@$(PY) tests/explore/chromium.py || echo "no Chromium, and none can be installed here: no test opens a browser" >&2
 	$(PYTEST) -m slow
 	@if $(PY) tests/cluster/slurm.py; then $(MAKE) --no-print-directory test-cluster; else \
 		echo "no SLURM, and none can be installed here: the tests of sweeps on it did not run" >&2; fi

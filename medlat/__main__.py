@@ -16,7 +16,7 @@ medlat: find, measure and show what the latent directions of generative models o
 
   medlat run +experiment=NAME [KEY=VALUE ...]   train a generator, find directions, say what they mean
   medlat explain RUN IMAGE [IMAGE ...]          ask a finished run: why this image?
-  medlat explore RUN                            look at a finished run in the browser: move an image, see what changes
+  medlat explore RUN [RUN] | DIR                look at finished runs in the browser: move an image, see what changes
   medlat study ANSWERS.csv                      what the readers of a reader study saw, of medlat explore RUN --study
   medlat collect DIR [DIR ...]                  put the runs of a sweep into one table
   medlat export RUN PLACE [--onnx | ...]        hand on what it made, unless its generator copies its patients

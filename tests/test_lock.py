@@ -5,7 +5,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PINNED = re.compile(r"^([\w.-]+)==([^\s;\\]+)", re.MULTILINE)
-SOME_PLATFORMS = re.compile(r"nvidia-|cuda-|triton$|colorama$|setuptools$")  # of GPUs, of Windows, of newer Pythons
+SOME_PLATFORMS = re.compile(
+    r"nvidia-|cuda-|triton$|colorama$|cffi$|pycparser$|setuptools$"
+)  # of GPUs, Windows, newer Pythons
 
 
 def pinned(name: str) -> dict[str, str]:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import CHEAP, NO_FIGURES, QUICK, TINY, finish, linked, spoil, start
+from runs import CHEAP, FEW_FIGURES, NO_FIGURES, QUICK, TINY, finish, linked, spoil, start
 
 from medlat.core.checkpoints import read_generator
 from medlat.core.digests import digests
 from medlat.core.spaces import Directions
 from medlat.phantoms.ct.export import write_dicom_series, write_nifti_volumes
 from medlat.phantoms.ct.source import CTPhantom
+from medlat.report.readers import keep
 
 LEFT = [
     *("config.yaml", "environment.json", "artifacts.json", "metrics.json", "metrics.jsonl", "wandb"),
@@ -111,6 +112,18 @@ def test_the_same_command_reuses_everything(finished, medlat, tmp_path):
     assert again == json.loads((finished / "run" / "metrics.json").read_text())
     names = {json.loads(line)["name"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()}
     assert "train/loss" in names, "the curves of the reused generator are part of the record"
+
+
+@pytest.mark.slow
+def test_a_report_made_anew_has_what_readers_said(finished, medlat, tmp_path):
+    run, name, left = tmp_path / "run", "bending of the spine", list[tuple[bytes, ...]]()
+    for times in range(2):  # the second time in the folder of the first
+        code, _, err = medlat(*TINY, *FEW_FIGURES, store=str(finished / "store"))
+        assert code == 0, err
+        assert (run / "report" / "index.html").read_text().count(name) == times
+        left.append(tuple((run / table).read_bytes() for table in ("names.csv", "semantics.csv", "metrics.json")))
+        keep(run, "sefa 02", {"name": name, "star": True, "note": ""})
+    assert left[0] == left[1], "what is measured knows nothing of it"
 
 
 def test_another_method_reuses_the_generator_and_hardware_does_not_count(finished, medlat):

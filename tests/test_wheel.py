@@ -27,9 +27,9 @@ def test_configuration_and_templates_are_in_it(unpacked):
         "conf/experiment/ct_vae_sefa.yaml",
         "report/page.html.j2",
         "report/page.js",
-        "explore/explore.html.j2",
+        *(f"explore/{name}.html.j2" for name in ("frame", "explore", "pair", "sweep")),
         "explore/explore.css",
-        "explore/explore.js",
+        *(f"explore/{name}.js" for name in ("explore", "pair", "sweep")),
         "run.py",
         "py.typed",
     ):

@@ -18,29 +18,30 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medlat.core.errors import UserError, did_you_mean
 from medlat.core.files import jsonable
 from medlat.core.terminal import complain, printable
 from medlat.explore.export import KINDS
-from medlat.explore.kept import keep, read_kept
 from medlat.explore.upload import LARGEST_FILE, TOO_LARGE, read_upload
 from medlat.explore.view import Explorer, View
 from medlat.report import page
 from medlat.report.glossary import explained
+from medlat.report.readers import keep, read_kept
 from medlat.report.sprites import change_sprite, css_gradient, data_uri, image_sprite
 from medlat.report.style import number, with_unit
 from medlat.steps import builders
 
+HERE = Path(__file__).parent
 TOKEN = "x-token"  # the header that has it; the address of the page has it as `token`
 LARGEST = 2**16  # bytes of a request that is no upload
 THUMBNAILS, SMALL = 24, 64  # on a page; pixels of one
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; img-src data:; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
     ),
     "cache-control": "no-store",
     "referrer-policy": "no-referrer",
@@ -51,15 +52,12 @@ HEADERS = {
 
 
 def application(explorer: Explorer, token: str, hosts: Sequence[str]) -> ASGIApp:
+    """The page of one run: see `guarded`."""
+    return guarded(Exploring(explorer).routes, token, hosts)
+
+
+def guarded(routes: Sequence[BaseRoute], token: str, hosts: Sequence[str]) -> ASGIApp:
     """hosts: names and addresses that a request may call the server by, without a port; "*": any address in numbers."""
-    asked = ("thumbnails", "begin", "frame", "numbers", "reach", "keep", "export", "upload")
-    return guarded(Exploring(explorer), asked, token, hosts)
-
-
-def guarded(pages: Any, asked: Sequence[str], token: str, hosts: Sequence[str]) -> ASGIApp:
-    """pages: an object with `page`, and a method for each path that is asked for."""
-    routes = [Route("/", pages.page)]
-    routes += [Route(f"/{name}", getattr(pages, name), methods=["POST"]) for name in asked]
     handlers: dict[Any, Any] = {UserError: _refused, Exception: _failed}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), token, hosts)
 
@@ -103,8 +101,8 @@ class Guard:
 
     @staticmethod
     def _said(request: Request) -> str:
-        """The token: of the page in its address, which a person opens; of anything else in a header."""
-        is_page = request.url.path == "/" and request.method == "GET"
+        """The token: of a page in its address, which a person opens; of anything else in a header."""
+        is_page = request.url.path.endswith("/") and request.method == "GET"
         return str(request.query_params.get("token", "") if is_page else request.headers.get(TOKEN, ""))
 
     def _is_ours(self, host: str) -> bool:
@@ -125,6 +123,11 @@ class Exploring:
 
     def __init__(self, explorer: Explorer) -> None:
         self.explorer = explorer
+
+    @property
+    def routes(self) -> list[Route]:
+        posts = ("thumbnails", "begin", "frame", "numbers", "reach", "keep", "export", "upload")
+        return [Route("/", self.page), *(Route(f"/{name}", getattr(self, name), methods=["POST"]) for name in posts)]
 
     async def page(self, request: Request) -> Response:
         html = await run_in_threadpool(render, self.explorer, request.state.nonce)
@@ -224,13 +227,13 @@ class Exploring:
 
 
 def render(explorer: Explorer, nonce: str) -> str:
-    """The page: nothing of it is loaded from elsewhere."""
-    return rendered(
-        Path(__file__).parent / "explore.html.j2",
+    """The page of one run."""
+    return template(
+        HERE / "explore.html.j2",
+        nonce,
+        _facts(explorer),
         title=str(explorer.run.config.name),
         look=explorer.look,
-        nonce=nonce,
-        facts=json.dumps(jsonable(_facts(explorer))).replace("<", "\\u003c"),  # inside a script
         left_out=explorer.left_out,
         targets=explorer.targets,
         inverts=explorer.inverts,
@@ -240,19 +243,21 @@ def render(explorer: Explorer, nonce: str) -> str:
     )
 
 
-def rendered(template: Path, **values: Any) -> str:
-    """A page of its template, with the styles of the report and of the explorer, and the script beside the template."""
+def template(file: Path, nonce: str, facts: Any = None, **values: Any) -> str:
+    """A page, with the script beside its template and what that knows: nothing of it is loaded from elsewhere."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    styles = (Path(page.__file__).parent / "page.css", Path(__file__).parent / "explore.css")
+    styles = (Path(page.__file__).parent / "page.css", HERE / "explore.css")
     environment = Environment(
-        loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(file.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["explained"] = explained
-    return environment.get_template(template.name).render(
+    return environment.get_template(file.name).render(
+        nonce=nonce,
         style="".join(path.read_text(encoding="utf-8") for path in styles),
-        script=(template.parent / f"{template.name.partition('.')[0]}.js").read_text(encoding="utf-8"),
+        script=file.with_name(f"{file.name.partition('.')[0]}.js").read_text(encoding="utf-8"),
+        facts=json.dumps(jsonable(facts)).replace("<", "\\u003c"),  # inside a script
         **values,
     )
 
@@ -313,6 +318,8 @@ async def json_of(request: Request) -> dict[str, Any]:
 
 
 def _refused(request: Request, error: Exception) -> Response:
+    if request.method == "GET":  # a page, which a person opens
+        return PlainTextResponse(f"medlat: {printable(str(error))}\n", 400)
     return JSONResponse({"error": printable(str(error))}, 400)
 
 

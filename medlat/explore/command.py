@@ -1,14 +1,15 @@
-"""Look at a finished run in the browser: `medlat explore RUN`.
+"""Look at finished runs in the browser: `medlat explore RUN`, `medlat explore RUN RUN` or `medlat explore DIR`.
 
 RUN is the folder of a finished run. Prints the address of a page on this machine: held-out images, samples and files of
-yours, moved along the run's directions, and what that changes. Ctrl+C ends it.
+yours, moved along the run's directions, and what that changes. Two runs stand side by side, each with its sliders, at
+the same image. DIR is a folder with runs below it, as a sweep leaves it: its table is the way to each. Ctrl+C ends it.
 
   --port N      the port; 0, as it is without: a free one
   --host NAME   reachable from other machines too, by this address: whoever knows the token sees the run's images
   --store DIR   where the run's artifacts lie, if they were moved
   --device NAME where networks compute, e.g. cuda
-  --study FILE  a reader study instead: who has the address reads the cases of STUDY.yaml, blinded; a file that is not
-                there is written, as a first study of this run
+  --study FILE  a reader study of one run instead: who has the address reads the cases of STUDY.yaml, blinded; a file
+                that is not there is written, as a first study of this run
   --answers FILE where the readers' answers go; else beside STUDY.yaml, under its name as .csv
 
 Names and notes that you give to directions stand in RUN/explore.json. Files of yours are read and not kept.
@@ -18,19 +19,14 @@ import errno
 import secrets
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING
+from threading import Lock, Thread
+from typing import Any
 
 from medlat.core.arguments import command, parsed, usable_device
 from medlat.core.errors import UserError
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
-    from medlat.explore.view import Explorer
 
 OPTIONS = ("--port", "--host", "--store", "--device", "--study", "--answers")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -44,63 +40,79 @@ def main(arguments: Sequence[str]) -> int:
 
 def _explore(arguments: Sequence[str]) -> None:
     places, options = parsed(arguments, OPTIONS)
-    if len(places) != 1:
-        raise UserError(f"medlat explore: found {len(places)} folders, expected one: RUN")
-    explore(places[0], options)
+    if len(places) not in (1, 2):
+        raise UserError(f"medlat explore: found {len(places)} folders, expected RUN, RUN RUN, or the DIR of a sweep")
+    explore([Path(place).expanduser() for place in places], options)
 
 
-def explore(folder: str, options: dict[str, str]) -> None:
+def explore(folders: Sequence[Path], options: dict[str, str]) -> None:
     """See the module. Raises UserError where something of it cannot be done."""
     try:
         import starlette  # noqa: F401
         import uvicorn
     except ImportError as error:
         raise UserError(MISSING) from error
-    from medlat.explore.view import Explorer
-    from medlat.study.finished import load
 
     if "--answers" in options and "--study" not in options:
         raise UserError("--answers: of a reader study; expected --study STUDY.yaml too")
+    if "--study" in options and len(folders) > 1:
+        raise UserError(f"--study: found {len(folders)} folders, expected one RUN")
     host, token = options.get("--host", LOOPBACK[0]), secrets.token_urlsafe(24)
     listening = _listening(host, options.get("--port", "0"))
     with listening, ExitStack() as stack:
-        explorer = Explorer(load(folder, options.get("--store"), usable_device(options.get("--device", "cpu"))))
         everywhere = host in ("0.0.0.0", "::")
         hosts = [*LOOPBACK, socket.gethostname().lower(), "*"] if everywhere else [*LOOPBACK, host.lower()]
-        opened = _exploring if "--study" not in options else _study
-        application = opened(explorer, options, stack, token, hosts)
-        if application is None:
+        if "--study" in options:
+            served = _study(folders[0], options, stack, token, hosts)
+        else:
+            served = _served(folders, options, token, hosts)
+        if served is None:
             return
         if host not in LOOPBACK:
             print(f"--host={host}: other machines can reach this; who has the address sees the run's images.")
         shown = socket.gethostname() if everywhere else f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{listening.getsockname()[1]}/?token={token}", flush=True)
         print("Open it in a browser; Ctrl+C ends it.", flush=True)
-        settings = uvicorn.Config(application, log_level="warning", access_log=False, server_header=False)
+        settings = uvicorn.Config(served, log_level="warning", access_log=False, server_header=False)
         with suppress(KeyboardInterrupt):  # how it is ended
             uvicorn.Server(settings).run(sockets=[listening])
 
 
-def _exploring(
-    explorer: "Explorer", options: Mapping[str, str], stack: ExitStack, token: str, hosts: Sequence[str]
-) -> "ASGIApp":
+def _served(folders: Sequence[Path], options: dict[str, str], token: str, hosts: Sequence[str]) -> Any:
+    """What answers: the page of a run, of two, or of a sweep."""
     from medlat.explore.app import application
+    from medlat.explore.several import side_by_side, sweep
+    from medlat.explore.view import Explorer
+    from medlat.study.finished import ARTIFACTS, load
 
-    explorer.numbers(explorer.first)  # what is slow the first time is done before somebody waits
+    device, lock = usable_device(options.get("--device", "cpu")), Lock()
+
+    def opened(folder: Path) -> Explorer:
+        explorer = Explorer(load(folder, options.get("--store"), device), lock)
+        explorer.numbers(explorer.first)  # what is slow the first time is done before somebody waits
+        return explorer
+
+    if len(folders) > 1:
+        return side_by_side(folders, opened, token, hosts)
+    (folder,) = folders
+    if not (folder / ARTIFACTS).exists() and next(folder.glob(f"**/{ARTIFACTS}"), None) is not None:
+        return sweep(folder, opened, token, hosts)
+    explorer = opened(folder)
     Thread(target=explorer.warm, daemon=True).start()
     return application(explorer, token, hosts)
 
 
-def _study(
-    explorer: "Explorer", options: Mapping[str, str], stack: ExitStack, token: str, hosts: Sequence[str]
-) -> "ASGIApp | None":
-    """None where there was no such file, and a first one is written instead."""
+def _study(run: Path, options: dict[str, str], stack: ExitStack, token: str, hosts: Sequence[str]) -> Any:
+    """What answers readers; None where there was no such file, and a first one is written instead."""
     from medlat.core.files import write_whole, writing
+    from medlat.explore.view import Explorer
     from medlat.reading.answers import Answers
     from medlat.reading.app import application
     from medlat.reading.cases import build_cases, first_plan, truth_of
     from medlat.reading.plan import read_plan
+    from medlat.study.finished import load
 
+    explorer = Explorer(load(run, options.get("--store"), usable_device(options.get("--device", "cpu"))))
     path = Path(options["--study"])
     if not path.exists():
         with writing("--study", path.parent):

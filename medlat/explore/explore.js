@@ -8,8 +8,16 @@ let kept = facts.kept;
 
 // --- asking ------------------------------------------------------------------------------------------------------
 
+let asked = 0;  // and not answered
+
+function busy(more) {
+  asked += more;
+  $("stage").setAttribute("aria-busy", asked > 0);
+}
+
 async function send(path, body, headers = { "content-type": "application/json" }) {
-  const answer = await fetch(path, { method: "POST", headers: { ...headers, "x-token": token }, body });
+  busy(1);
+  const answer = await fetch(path, { method: "POST", headers: { ...headers, "x-token": token }, body }).finally(() => busy(-1));
   if (answer.ok) return answer;
   const told = await answer.text();
   let error = told;
@@ -128,9 +136,11 @@ function near(distance) {
   document.body.classList.toggle("left", Boolean(distance?.left));
   if (!distance) { $("near").textContent = "Distance to the data: being prepared …"; return; }
   const { moved, reconstruction, limit } = distance.said;
-  const verdict = distance.left ? "It has left the data: images so far out say little." : "It is near the data.";
-  $("near").textContent = `${verdict} Distance ${moved} (limit ${limit}; before the move ${reconstruction}).`;
+  $("near").textContent = `${distance.verdict} Distance ${moved} (limit ${limit}; before the move ${reconstruction}).`;
 }
+
+// What is scrolled to is not hidden by the pictures, which stay.
+new ResizeObserver(() => { document.documentElement.style.scrollPaddingTop = `${$("stage").offsetHeight}px`; }).observe($("stage"));
 
 // --- zoom: one for all pictures ----------------------------------------------------------------------------------
 
@@ -312,13 +322,21 @@ for (const radio of document.querySelectorAll("input[name=start]")) {
     else for (const part of document.querySelectorAll(".start")) part.hidden = part.dataset.start !== "upload";
   });
 }
-$("send").addEventListener("click", async () => {
-  const file = $("file").files[0];
+async function upload(file, place) {
+  const suffix = /(\.[A-Za-z0-9]{1,8}){0,2}$/.exec(file.name)[0];
+  const query = new URLSearchParams({ suffix: /^(\.nii)?\.gz$/i.test(suffix) ? suffix : suffix.slice(Math.max(0, suffix.lastIndexOf("."))), place });
+  try { choose((await (await send(`upload?${query}`, file, { "content-type": "application/octet-stream" })).json()).start); say(null); } catch (error) { say(error); }
+}
+
+$("send").addEventListener("click", () => {
+  const file = $("file").files[0], place = $("place").value.trim();
   if (!file) return say("Choose a file first.");
   if (file.size > facts.largest) return say(facts.too_large);
-  const suffix = /(\.[A-Za-z0-9]{1,8}){0,2}$/.exec(file.name)[0];
-  const query = new URLSearchParams({ suffix: /^(\.nii)?\.gz$/i.test(suffix) ? suffix : suffix.slice(Math.max(0, suffix.lastIndexOf("."))), place: $("place").value.trim() });
-  try { choose((await (await send(`upload?${query}`, file, { "content-type": "application/octet-stream" })).json()).start); say(null); } catch (error) { say(error); }
+  upload(file, place);
+  if (parent !== window) parent.postMessage({ file, place }, location.origin);
+});
+window.addEventListener("message", (event) => {
+  if (parent !== window && event.source === parent && event.origin === location.origin) upload(event.data.file, event.data.place);
 });
 
 // --- windows, links, files ---------------------------------------------------------------------------------------
@@ -332,6 +350,7 @@ function link() {
   if (view.window) parts.set("window", view.window);
   for (const each of sliders.values()) if (each.value) parts.append("move", `${each.name}:${each.value}`);
   history.replaceState(null, "", `${location.pathname}${location.search}#${parts}`);
+  if (parent !== window) parent.postMessage({ start: view.start }, location.origin);  // two runs stand side by side
 }
 
 function follow() {
@@ -360,11 +379,12 @@ for (const button of document.querySelectorAll("button[data-as]")) {
   button.addEventListener("click", async () => {
     try {
       const file = await (await send("export", JSON.stringify({ view: wanted(), as: button.dataset.as }))).blob();
-      const anchor = document.createElement("a");
-      Object.assign(anchor, { href: URL.createObjectURL(file), download: `view.${button.dataset.as}` });
+      const anchor = document.createElement("a"), name = button.dataset.as === "html" ? "finding.html" : `view.${button.dataset.as}`;
+      Object.assign(anchor, { href: URL.createObjectURL(file), download: name });
       anchor.click();
       setTimeout(() => URL.revokeObjectURL(anchor.href), 1000);
-      $("taken").textContent = `view.${button.dataset.as}`;
+      $("taken").textContent = name;
+      say(null);
     } catch (error) { say(error); }
   });
 }

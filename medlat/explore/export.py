@@ -3,6 +3,7 @@
 import io
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 from PIL import Image
 
 from medlat.core.tables import write_table
+from medlat.explore.finding import finding, moved_along, told_steps
 from medlat.explore.view import Explorer, View
+from medlat.report.gif import traversal_gif
 from medlat.report.sprites import diverging_palette
 
 SIDE, GAP = 256, 8  # pixels of a picture, and between two
+FRAMES = 9  # of a GIF, both ends included
 
 
 def png(explorer: Explorer, view: View) -> bytes:
@@ -32,6 +36,23 @@ def png(explorer: Explorer, view: View) -> bytes:
     buffer = io.BytesIO()
     whole.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def gif(explorer: Explorer, view: View) -> bytes:
+    """The way from the reconstruction to the view, there and back; its marks are steps along what is moved farthest.
+
+    Raises UserError where the view moves nothing.
+    """
+    moved_along(explorer, view)
+    leading = max(view.steps, key=lambda name: abs(view.steps[name]))
+    others = replace(view, steps={name: step for name, step in view.steps.items() if name != leading})
+    caption = f"{leading}{f', with it {told_steps(others)}' if others.steps else ''}"
+    shares = np.linspace(0.0, 1.0, FRAMES)
+    images = explorer.image.pictures(explorer.traversal(view, shares.tolist()))
+    steps = [round(share * view.steps[leading], 2) for share in shares.tolist()]
+    with tempfile.TemporaryDirectory() as folder:
+        traversal_gif(images, path := Path(folder) / "view.gif", explorer.window(view), steps, caption)
+        return path.read_bytes()
 
 
 def csv(explorer: Explorer, view: View) -> bytes:
@@ -97,6 +118,8 @@ def python(explorer: Explorer, view: View) -> bytes:
 
 KINDS: dict[str, tuple[str, Callable[[Explorer, View], bytes]]] = {  # of file -> its type, and what makes it
     "png": ("image/png", png),
+    "gif": ("image/gif", gif),
+    "html": ("text/html; charset=utf-8", finding),
     "csv": ("text/csv; charset=utf-8", csv),
     "npz": ("application/octet-stream", npz),
     "py": ("text/x-python; charset=utf-8", python),

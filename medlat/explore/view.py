@@ -16,20 +16,21 @@ import torch
 from torch import Tensor
 
 from medlat.classifiers.black_box import Target, predict
-from medlat.core.errors import ArgumentError, UserError, did_you_mean
+from medlat.core.errors import UserError, did_you_mean
 from medlat.core.spaces import LatentModel, decode_in_parts
 from medlat.core.tables import read_table
 from medlat.evaluation.editing import limit_from
-from medlat.evaluation.naming import UNNAMED
 from medlat.explain.counterfactuals import TargetRange, Traversal, counterfactuals
 from medlat.explain.likeness import Likeness
+from medlat.explain.single import Counterfactual, Single, SingleExplained
+from medlat.explore.slider import Slider, sliders_of
 from medlat.inversion.mapping import map_codes
 from medlat.measure.measurement import MeasurementSet
 from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
 from medlat.steps import builders
 from medlat.steps.classifier import load_target
 from medlat.steps.explanation import compared_targets
-from medlat.steps.given import Known
+from medlat.steps.given import held_against, known_of
 from medlat.steps.measurements import load_measurements
 from medlat.steps.semantics import Subject, subject_of
 from medlat.study.finished import Run
@@ -37,11 +38,11 @@ from medlat.study.finished import Run
 STARTS = ("image", "sample", "upload")
 PLACE = re.compile(rf"({'|'.join(STARTS)}) (\d{{1,9}})")
 FARTHEST = 100.0  # σ that a view may ask for
-SHORTEST, LONGEST = 3.0, 8.0  # σ to either side that a slider goes, unless the data support more
-BEYOND = 1.5  # so many times as far as the data support, where that is between the two
 REMEMBERED = 32  # images whose codes are kept
 DECODED = 8  # views whose images are kept: a frame and its numbers are asked for apart
 UPLOADS = 16  # that are kept, in memory alone
+LEFT = "It has left the data: images so far out say little."
+NEAR = "It is near the data."
 TRIED = 33  # steps to find where a prediction crosses a value
 
 
@@ -76,38 +77,11 @@ class View:
 
 
 @dataclass(frozen=True)
-class Slider:
-    """A direction, and what the run found of it.
-
-    name: in the tables, e.g. "sefa 00". role: of its method. called: its name, or "unnamed"; why: what a name lacks;
-    rank: by evidence within its method. range: σ that images stay near the data, None where that is not known;
-    reach: σ that the slider goes to. move: [*shape], what a step of 1 σ adds to a code.
-    """
-
-    name: str
-    method: str
-    role: str
-    called: str
-    why: str
-    rank: int
-    range: float | None
-    reach: float
-    move: Tensor
-
-    @property
-    def is_named(self) -> bool:
-        return self.called != UNNAMED
-
-    def facts(self) -> dict[str, Any]:
-        shown = ("name", "method", "role", "called", "why", "rank", "range", "reach")
-        return {name: getattr(self, name) for name in shown} | {"named": self.is_named}
-
-
-@dataclass(frozen=True)
 class Start:
     """Where moves begin: one code [1, *shape] in the space of the moves, the generator that decodes it, and the noise
     that belongs to it. real: the image itself, images: what the code is decoded to, both [1, C, H, W] in [-1, 1].
-    notes: what is to be said of it. found: numbers of both, once they were asked for.
+    notes: what is to be said of it; psnr: in dB, how near the image comes back. found: numbers of both, once they were
+    asked for.
     """
 
     generator: LatentModel
@@ -116,21 +90,22 @@ class Start:
     real: Tensor | None
     images: Tensor
     notes: Sequence[str] = ()
+    psnr: Tensor | None = None  # [1]
     found: dict[str, Any] = field(default_factory=dict)
 
 
 class Explorer:
-    """A finished run, opened to look at. `lock` is for those who compute in several threads: one after another, so that
-    they do not take each other's cores.
+    """A finished run, opened to look at. `lock` is for those who compute in several threads, with several runs too: one
+    after another, so that they do not take each other's cores.
 
     Raises UserError where the run cannot be explored: it has no directions, or those are of no use in its space.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, lock: "Lock | None" = None) -> None:
         self.run, self.image, self.look = run, run.image, run.look
-        self.lock = Lock()
+        self.lock = lock or Lock()
         self.held_out: np.ndarray = run.context.split.test
-        self.space, self.sliders, self.left_out = self._sliders()
+        self.space, self.sliders, self.left_out = sliders_of(run)
         self._starts: OrderedDict[str, Start] = OrderedDict()
         self._moved: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
         self._uploads: OrderedDict[str, tuple[Tensor, Sequence[str]]] = OrderedDict()
@@ -164,6 +139,14 @@ class Explorer:
             code = code + step * self.slider(name).move
         return code
 
+    def traversal(self, view: View, shares: Sequence[float]) -> Tensor:
+        """The images [S, C, H, W] on the straight way to a view: 0 is where moves begin, 1 the view itself."""
+        parts = [replace(view, steps={name: share * step for name, step in view.steps.items()}) for share in shares]
+        start, device = self.start(view), self.run.device
+        return torch.cat(
+            [decode_in_parts(start.generator, self.code(part).to(device), self.space, start.noise) for part in parts]
+        )
+
     def slider(self, name: str) -> Slider:
         if name not in self.sliders:
             raise UserError(f"direction: the run has no '{name}'{did_you_mean(name, self.sliders)}")
@@ -171,8 +154,7 @@ class Explorer:
 
     def upload(self, images: Tensor, notes: Sequence[str]) -> str:
         """An image [1, C, H, W] in [-1, 1] that a user brought -> its `View.start`. It is kept in memory alone."""
-        with np.load(self.run.context.aside(Known(self.run.context)).path / "known.npz") as file:
-            found = Likeness.from_arrays(dict(file))(images)[0]
+        found = Likeness.from_arrays(known_of(self.run.context))(images)[0]
         name, self._uploaded = f"upload {self._uploaded}", self._uploaded + 1
         self._uploads[name] = (images, [found.told(self.look.nouns), *(f"Of this file: {note}." for note in notes)])
         if len(self._uploads) > UPLOADS:
@@ -197,7 +179,7 @@ class Explorer:
         source = self.run.space.name
         code = map_codes(generator, found.codes.to(self.run.device), source, self.space).cpu()
         notes.append(f"The generator gives it back with {float(found.psnr[0]):.1f} dB PSNR.")
-        return Start(generator, code, found.noise, real, found.images, notes)
+        return Start(generator, code, found.noise, real, found.images, notes, found.psnr)
 
     def _sample(self, seed: int) -> Start:
         model, source = self.run.generator, self.run.space.name
@@ -220,27 +202,6 @@ class Explorer:
     @property
     def _noun(self) -> str:
         return self.look.modality.noun
-
-    def _sliders(self) -> tuple[str, dict[str, Slider], list[str]]:
-        """The space in which the main method's directions move codes, the directions of all methods that do so there,
-        and the methods that do not. By name and evidence: main method, compared ones, controls.
-        """
-        run, found, left_out = self.run, dict[str, Slider](), list[str]()
-        rows = {row["direction"]: row for row in run.table("names")}
-        space = run.way(run.directions["main"].names[0]).space.name
-        for method, directions in run.directions.items():
-            own = []
-            try:
-                for name in directions.names:
-                    way = run.way(name)
-                    if way.space.name != space:
-                        raise ArgumentError("space", f"expected {space}", way.space.name)
-                    own.append(_slider(name, method, run.directions.roles[method], rows.get(name, {}), way))
-            except ArgumentError:  # of a space to which codes of this one are not mapped
-                left_out.append(method)
-                continue
-            found |= {each.name: each for each in sorted(own, key=lambda each: (not each.is_named, each.rank))}
-        return space, found, left_out
 
     # --- what is seen ----------------------------------------------------------------------------------------------
 
@@ -296,12 +257,34 @@ class Explorer:
             | {"change": (change := float(after["measured"][i] - before["measured"][i])), "change_in_sd": change / std}
             for i, (one, std) in enumerate(zip(self.measurements.measurements, self._stds, strict=True))
         ]
-        distance = None
+        distance: dict[str, Any] | None = None
         if self.is_warm:
             begin, end = (self._distance(images) for images in (start.images, images))
             limit = limit_from(begin)
             distance = {"reconstruction": begin, "moved": end, "limit": limit, "left": end > limit}
+            distance["verdict"] = LEFT if distance["left"] else NEAR
         return {"predictions": predictions, "measurements": measurements, "distance": distance}
+
+    def single(self, view: View) -> Single | None:
+        """What speaks against the picture of a view, as the report asks it; None of a sample, which is no image. With a
+        classifier it is as asked on the other side of the threshold.
+        """
+        start = self.start(view)
+        if start.real is None or start.psnr is None:
+            return None
+        (single,) = held_against(known_of(self.run.context), start.real, start.psnr)
+        if self.threshold is None:
+            return single
+        own, *others = self.numbers(view)["predictions"]
+        crossed = (own["moved"] > self.threshold) != (own["reconstruction"] > self.threshold)
+        step, reach = math.nan, math.nan  # along several directions there is no one range
+        if len(view.steps) == 1:
+            ((name, step),) = view.steps.items()
+            reach = math.nan if (supported := self.slider(name).range) is None else supported
+        beside = {row["by"]: (row["reconstruction"], row["moved"]) for row in others}
+        moved = Counterfactual(step, own["moved"], crossed, reach, beside)
+        ends = (own["original"], own["reconstruction"], self.threshold, moved)
+        return SingleExplained(single.likeness, single.psnr, single.worse, *ends)
 
     def warm(self) -> None:
         """Look at the images that distances are held against, which may take a while."""
@@ -387,20 +370,3 @@ class Explorer:
             if reached and (not best["reached"] or abs(step) < abs(best["step"])):
                 best = {"step": step, "prediction": float(found.prediction[0]), "reached": True}
         return best
-
-
-def _slider(name: str, method: str, role: str, row: Mapping[str, Any], way: Any) -> Slider:
-    """row: of names.csv."""
-    supported, control = row.get("range"), role == "control"
-    reach = min(max(SHORTEST, BEYOND * (supported or 0.0)), max(LONGEST, supported or 0.0))
-    return Slider(
-        name,
-        method,
-        role,
-        UNNAMED if control else str(row.get("name") or UNNAMED),
-        "a control, which knows nothing" if control else str(row.get("why") or ""),
-        int(row.get("rank") or 0),
-        supported,
-        float(reach),
-        (way.vectors[0] * way.scores[0]).cpu(),
-    )

@@ -8,22 +8,26 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from medlat.core.errors import UserError, did_you_mean
-from medlat.explore.app import guarded, json_of, rendered
+from medlat.explore.app import guarded, json_of, template
 from medlat.reading.answers import Answers, reader_code
 from medlat.reading.cases import Case, order_of
 from medlat.reading.plan import Plan, Question
 from medlat.report.sprites import data_uri
 
 log = logging.getLogger(__name__)
+PAGE = Path(__file__).parent / "reading.html.j2"
 LONGEST = 500  # letters of free text
 
 
 def application(plan: Plan, cases: Sequence[Case], answers: Answers, token: str, hosts: Sequence[str]) -> ASGIApp:
     """hosts: as of `medlat.explore.app.application`."""
-    return guarded(Reading(plan, cases, answers), ("case", "answer"), token, hosts)
+    reading = Reading(plan, cases, answers)
+    routes = [Route("/", reading.page), *(Route(f"/{each.__name__}", each, methods=["POST"]) for each in reading.asked)]
+    return guarded(routes, token, hosts)
 
 
 class Reading:
@@ -31,10 +35,10 @@ class Reading:
 
     def __init__(self, plan: Plan, cases: Sequence[Case], answers: Answers) -> None:
         self.plan, self.cases, self.answers = plan, cases, answers
+        self.asked = (self.case, self.answer)
 
     async def page(self, request: Request) -> Response:
-        template = Path(__file__).parent / "reading.html.j2"
-        return HTMLResponse(rendered(template, title=self.plan.title, nonce=request.state.nonce, longest=LONGEST))
+        return HTMLResponse(template(PAGE, request.state.nonce, title=self.plan.title, longest=LONGEST))
 
     async def case(self, request: Request) -> Response:
         """{"reader"} -> the case that is next for a reader: its place in the reader's order from 1, of how many; how it

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from medlat.report.rendering import Look, differences, finite, symmetric_limit
-from medlat.report.style import MUTED, message_figure, number, step_label, styled, with_unit
+from medlat.report.style import INK, MUTED, message_figure, number, step_label, styled, with_unit
 from medlat.report.tiles import change_bar, draw_change, draw_image, row_name, step_titles, tile_grid, window_bar
 
 ROWS_PER_PAGE = 8
@@ -51,6 +51,26 @@ def traversal_grid(
         )
     step_titles(axes[0], steps)
     window_bar(figure, look)
+    return figure
+
+
+@styled
+def moved_figure(
+    pictures: Mapping[str, np.ndarray],  # title -> [H, W(, 3)] physical values; the last one is what was moved
+    change: np.ndarray,  # [H, W] in the unit of changes
+    limit: float,  # the change that is shown in full colour
+    look: Look,
+) -> Figure:
+    """One image beside what became of it, and what that changed."""
+    figure, (line,) = tile_grid(
+        1, len(pictures) + 1, look.size(next(iter(pictures.values()))), left=0.05, top=0.2, under=0.1, largest=1.6
+    )
+    for axis, (title, picture) in zip(line, pictures.items(), strict=False):
+        draw_image(axis, picture, look)
+        axis.set_title(title, fontsize=7, pad=3, color=INK)
+    draw_change(line[-1], change, limit, list(pictures.values())[-1], look)
+    line[-1].set_title("change", fontsize=7, pad=3, color=INK)
+    change_bar(figure, limit, f"change, {look.change_unit}")
     return figure
 
 

@@ -27,6 +27,7 @@ from medlat.report.page import (
     semantics_table,
     write_page,
 )
+from medlat.report.readers import readers_section
 from medlat.report.rendering import Look, zero_index
 from medlat.report.style import Figures, in_order, number, with_unit
 
@@ -45,6 +46,7 @@ class Inputs:
     look:       how images are shown; directions, gifs: shown of each method; pdf: whether figures are left as PDF too.
     about, run, warnings: for the page.
     account:    of the data: (what, count, reason).
+    kept:       what readers said of directions, by their names: see `readers`.
     explanation, explained, classifier: folders of an explained classifier, where there is one: of all methods, of the
                 main one, of the classifier (`explained.Explanation.load`).
     """
@@ -64,6 +66,7 @@ class Inputs:
     run: Mapping[str, str]
     warnings: Sequence[str] = ()
     account: Sequence[tuple[str, int, str]] = ()
+    kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pdf: bool = True
     explanation: Path | None = None
     explained: Path | None = None
@@ -111,6 +114,7 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     _generator(work)
     _training(work)
     _data(work)
+    work.sections += readers_section(inputs.kept, names)
     explained = None
     if inputs.explanation is not None and inputs.explained is not None:
         explained = Explanation.load(inputs.explanation, inputs.explained, inputs.classifier)

@@ -137,7 +137,7 @@ class Explanation(Step):
     """The scorecard of all methods, what moves with the prediction, and whether that is what was planted."""
 
     name = "explanation"
-    version = 6
+    version = 7
 
     def __init__(self, found: Sequence[Method], aligned: bool = False) -> None:
         self.methods = found
@@ -209,12 +209,17 @@ class Explanation(Step):
 def _finding(asked: Mapping[str, Any], method: str, scores: Sequence[Mapping[str, str]]) -> str:
     """The finding in a sentence."""
     flips, where = _flips({(row["method"], row["score"]): row for row in scores}, method)
-    value, low, high = (float(flips[name] or "nan") for name in ("value", "low", "high"))
+    value, low, high = (_number(flips[name]) for name in ("value", "low", "high"))
     interval = f" [{low:.0%}, {high:.0%}]" if low == low else ""
     return (
         f"Along the direction that {method} found, the prediction of {asked['target']} crosses "
         f"{asked['threshold']:.2g} in {value:.0%}{interval} of {flips['images']} held-out images {where}."
     )
+
+
+def _number(cell: float | None) -> float:
+    """Of a table's cell; NaN where it is empty. None of the images is a number."""
+    return np.nan if cell is None else float(cell)
 
 
 def _flips(scores: Mapping[tuple[str, str], Mapping[str, Any]], method: str) -> tuple[Mapping[str, Any], str]:
@@ -255,7 +260,7 @@ def _links(
     links = [kept, prediction_link(float(flips["value"]), int(flips["images"]), beside, where), inside]
     for name in builders.compared_classifiers(context.config):
         row = found[main, f"agreement/{name}"]
-        links.append(agreement_link(name, float(row["value"] or "nan"), int(row["images"])))
+        links.append(agreement_link(name, _number(row["value"]), int(row["images"])))
     return [link for link in [*links, name_link(named)] if link is not None]
 
 

@@ -77,17 +77,27 @@ def answer(context: Context, images: Tensor) -> Answer:
 
     Raises UserError where no image can be put into the generator's latent space.
     """
-    with np.load(context.aside(Known(context)).path / "known.npz") as file:
-        known = dict(file)
-    likeness = Likeness.from_arrays(known)(images)
+    known = known_of(context)
     model, found = inverted(context, images)
-    psnr = known["psnr"] if "psnr" in known else load_codes(context.artifacts["inversion"])[1]["psnr"]
-    worse = [float((psnr <= value).mean()) for value in found.psnr.tolist()]
-    singles = [Single(*row) for row in zip(likeness, found.psnr.tolist(), worse, strict=True)]
-    median = float(np.median(psnr))
+    singles = held_against(known, images, found.psnr)
+    median = float(np.median(known["psnr"]))
     if "classifier" in context.artifacts:
         return _explained(context, model, images, found, singles, torch.from_numpy(known["predictions"]), median)
     return _walked(context, model, images, found, singles, median)
+
+
+def known_of(context: Context) -> dict[str, np.ndarray]:
+    """What given images are held against: what `Known` left, with how well held-out images come back, in dB."""
+    with np.load(context.aside(Known(context)).path / "known.npz") as file:
+        known = dict(file)
+    return known if "psnr" in known else known | {"psnr": load_codes(context.artifacts["inversion"])[1]["psnr"]}
+
+
+def held_against(known: Mapping[str, np.ndarray], images: Tensor, psnr: Tensor) -> list[Single]:
+    """Images [N, C, H, W] in [-1, 1] that come back with a PSNR [N] in dB, held against those of the run."""
+    likeness = Likeness.from_arrays(known)(images)
+    worse = [float((known["psnr"] <= value).mean()) for value in psnr.tolist()]
+    return [Single(*row) for row in zip(likeness, psnr.tolist(), worse, strict=True)]
 
 
 def inverted(context: Context, images: Tensor) -> tuple[Any, Inverted]:
@@ -162,7 +172,7 @@ def _explained(
         spec.pictures(before),
         psnr,
         found.noise is not None,
-        _of_run(context, moved.names[0]),
+        of_run(context, moved.names[0]),
         Question(target.name, inquiry.asked.threshold, target.is_probability, tuple(classes)),
         series,
     )
@@ -208,7 +218,7 @@ def _moved(
     return found
 
 
-def _of_run(context: Context, direction: str | None) -> dict[str, str]:
+def of_run(context: Context, direction: str | None) -> dict[str, str]:
     """What the run's own evidence says of the direction, and of its explanation."""
     rows = read_table(context.folder("evaluation") / "names.csv")
     row = next((row for row in rows if row["direction"] == direction), None)

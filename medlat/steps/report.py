@@ -27,6 +27,7 @@ from medlat.evaluation.naming import UNMEASURED, verdict
 from medlat.generators.gan.collapse import COLLAPSED
 from medlat.report.card import Card
 from medlat.report.delivery import deliver, leave_no_page
+from medlat.report.readers import read_kept
 from medlat.report.rendering import Look
 from medlat.steps import builders
 from medlat.steps.generator import curves, grids, said_of
@@ -49,7 +50,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     """Reads what the steps left; leaves tables, figures and the page in the run's folder, and mirrors them to W&B."""
     config, tracker, spec, main = context.config, context.tracker, context.spec, context.main
     found = context.folder("evaluation")
-    tracker.result(measured := read_numbers(found / "metrics.json"))
+    tracker.result(read_numbers(found / "metrics.json"))
     copy_whole(context.folder(main.step) / "directions.safetensors", folder)
     for table in ("semantics", "names"):
         copy_whole(found / f"{table}.csv", folder)
@@ -57,7 +58,6 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     generator = context.artifacts["generator"]
     training = [vars(record) for record in read_records(curves(generator))]
     info = json.loads((context.folder("images") / "slices.json").read_text())
-    fidelity = read_numbers(context.folder("fidelity") / "metrics.json")
     lines = account_of(info, len(context.split.copies))
     measurements = [(m.name, m.unit, m.factor) for m in builders.measurements(config).measurements]
     explained = context.folder("explanation") if "explanation" in context.artifacts else None
@@ -68,15 +68,9 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             tracker.result({f"{step.name}/{key}": value for key, value in read_numbers(own).items()})
     asked: dict[str, Any] = {
         "about": f"Run {config.name}; directions by {main.name}.",
-        "warnings": [
-            *_warnings(config, info, lines),
-            *_small_numbers(measured),
-            *_training_warnings(training),
-            *said_of(generator),
-            *filter(None, [copying.warning(fidelity, info["modality"]["noun"])]),
-            *(_classifier_warnings(context.folder("classifier")) if "classifier" in context.artifacts else []),
-        ],
+        "warnings": warnings_of(context, config),
         "account": lines,
+        "kept": read_kept(folder),
         "controls": [method.name for method in context.methods if method.role == "control"],
         "measurements": measurements,
         **{name: config.report[name] for name in ("directions", "gifs", "pdf")},
@@ -107,7 +101,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
         inputs = {name: artifact.key for name, artifact in context.artifacts.items()}
         recipe = Recipe("report", asked | {"window": list(window)}, inputs, {"code": code()})
         drawn = context.store.make(recipe, draw)
-        tracker.images("figures", deliver(drawn.path, folder, _run_facts(environment, info)))
+        tracker.images("figures", deliver(drawn.path, folder, run_facts(environment, info)))
         log.info("report: %s", folder / "report" / "index.html")
     else:
         leave_no_page(folder)
@@ -116,6 +110,21 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
         if (folder / f"{table}.csv").exists():
             tracker.table(table, _table(folder / f"{table}.csv"))
     tracker.artifact(f"{config.name}-directions", "directions", folder / "directions.safetensors")
+
+
+def warnings_of(context: Context, config: DictConfig) -> list[str]:
+    """What whoever reads of a run must know first. config: of the run, with its own data source."""
+    generator = context.artifacts["generator"]
+    info = _json(context.folder("images") / "slices.json")
+    fidelity = read_numbers(context.folder("fidelity") / "metrics.json")
+    return [
+        *_warnings(config, info, account_of(info, len(context.split.copies))),
+        *_small_numbers(read_numbers(context.folder("evaluation") / "metrics.json")),
+        *_training_warnings([vars(record) for record in read_records(curves(generator))]),
+        *said_of(generator),
+        *filter(None, [copying.warning(fidelity, info["modality"]["noun"])]),
+        *(_classifier_warnings(context.folder("classifier")) if "classifier" in context.artifacts else []),
+    ]
 
 
 def _card(
@@ -146,7 +155,7 @@ def _card(
         parts={part: (len(rows), len(np.unique(patient[rows]))) for part, rows in parts.items()},
         directions=own,
         numbers=numbers,
-        facts=_run_facts(environment, info),
+        facts=run_facts(environment, info),
     )
 
 
@@ -192,7 +201,8 @@ def _table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, str]:
+def run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, str]:
+    """What was run, as it stands below a page. environment: of environment.json; info: of slices.json."""
     return {
         "command": environment["command"],
         "data": f"{info['slices']:,} {info['modality']['noun']}s of {len(info['patients']):,} patients",

@@ -14,17 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 from starlette.testclient import TestClient
 from test_explain_images import explaining  # noqa: F401 (a fixture)
 
 import medlat
 from medlat.explore import upload
 from medlat.explore.app import application
-from medlat.explore.kept import FILE
+from medlat.explore.export import FRAMES
 from medlat.explore.view import Explorer, View
 from medlat.phantoms.ct.export import write_dicom_series
 from medlat.phantoms.ct.source import CTPhantom
+from medlat.report.readers import FILE
 
 TOKEN = "right-token"
 SECRET = "Zq7XkPlanted"
@@ -183,6 +184,21 @@ def test_files_hold_what_is_shown(client, explorer):
     sample = Image.open(io.BytesIO(client.post("/export", json={"view": {"start": "sample 1"}, "as": "png"}).content))
     assert sample.size == (3 * 256 + 2 * 8, 256), "a sample has no original"
     assert "did you mean 'png'" in client.post("/export", json=ask | {"as": "pnf"}).json()["error"]
+
+
+def test_a_gif_goes_from_the_reconstruction_to_the_view_and_back(client, explorer):
+    ask = {"view": {"start": "image 3", "steps": STEPS}, "as": "gif"}
+    gif = Image.open(io.BytesIO(client.post("/export", json=ask).content))
+    frames = [np.asarray(frame.convert("L"), float)[:256, :256] for frame in ImageSequence.Iterator(gif)]
+    assert len(frames) == 2 * FRAMES - 2, "there and back, without either end twice"
+    view = View("image 3", STEPS)
+    for place, images in ((0, explorer.start(view).images), (FRAMES - 1, explorer.moved(view))):
+        shown = 255.0 * explorer.look.tile(explorer.pictures(images), 256)
+        assert np.abs(frames[place] - shown).mean() < 3.0, "but for its greys"
+    assert np.abs(frames[0] - frames[FRAMES - 1]).mean() > 3.0
+    assert np.array_equal(frames[1], frames[-1])
+    still = client.post("/export", json={"view": {"start": "image 3"}, "as": "gif"})
+    assert still.json()["error"] == "steps: nothing is moved; expected a step along a direction"
 
 
 # --- what is refused --------------------------------------------------------------------------------------------

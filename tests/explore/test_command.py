@@ -18,7 +18,8 @@ from medlat.explore.command import _listening
     ("arguments", "words"),
     [
         (["nowhere"], "nowhere: no run"),
-        (["a", "b"], "found 2 folders, expected one: RUN"),
+        (["a", "b", "c"], "found 3 folders, expected RUN, RUN RUN, or the DIR of a sweep"),
+        (["RUN", "nowhere"], "nowhere: no run"),
         (["RUN", "--prot", "1"], "--prot: no such option; did you mean '--port'?"),
         (["RUN", "--port", "http"], "--port=http: expected a number from 0"),
         (["RUN", "--port", "70000"], "--port=70000: expected a number from 0"),

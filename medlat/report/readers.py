@@ -1,11 +1,15 @@
-"""What a user says of a run's directions: a name, a star, a note. One file beside the run, written whole."""
+"""What a reader says of a run's directions: a name, a star, a note. One file beside the run, written whole by `medlat
+explore`; the run's next report has it, told apart from what is measured.
+"""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medlat.core.errors import UserError
 from medlat.core.files import write_json, writing
+from medlat.report.page import Section, Table
 
 FILE = "explore.json"
 LONGEST = {"name": 80, "note": 2000}  # letters
@@ -34,6 +38,21 @@ def keep(folder: Path, direction: str, said: Any) -> dict[str, dict[str, Any]]:
     with writing("RUN", folder):
         write_json(folder / FILE, {"directions": kept})
     return kept
+
+
+def readers_section(kept: Mapping[str, Mapping[str, Any]], names: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """What readers said of directions, those with a star first; [] where nothing. names: of names.csv."""
+    rows = [
+        [row["direction"], "★" if said["star"] else "", said["name"], said["note"], row["name"]]
+        for row in names
+        if (said := kept.get(row["direction"])) is not None
+    ]
+    if not rows:
+        return []
+    rows.sort(key=lambda row: not row[1])
+    columns = ["direction", "", "a reader's name", "note", "by measurement"]
+    text = "What somebody wrote who looked at pictures. Nothing here is measured, and no sentence above rests on it."
+    return [Section("What do readers say?", text, tables=[Table("Readers' names and notes", columns, rows)])]
 
 
 def _checked(said: Any) -> dict[str, Any]:
