@@ -5,7 +5,7 @@ README is short.
 import ast
 import re
 import shutil
-from importlib.metadata import requires
+import tomllib
 from itertools import chain
 from pathlib import Path
 
@@ -29,7 +29,7 @@ OWN_TEST = "docs/extending.md"  # tests/test_extending.py runs its blocks
 RUN = [block for block in BLOCKS if block.page != OWN_TEST and not block.unrun]
 SHELL = [(block.page, words) for block in RUN if block.language == "sh" for words in commands(block.text)]
 COMMANDS = [pytest.param(*pair, id=f"{pair[0]}: {' '.join(pair[1])}") for pair in SHELL]
-UNRUN = 3  # blocks that say why no test can run them
+UNRUN = 7  # blocks that say why no test can run them
 
 
 # --- every block is run -----------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def check_make(words, *_):
 
 def check_pip(words, *_):
     """What is installed from a clone has such extras; what is installed by name is in constraints.txt."""
-    extras = {extra for text in requires("medlat-framework") for extra in re.findall(r"extra == ['\"](\w+)", text)}
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     assert words[0] == "install"
     for word in words[1:]:
@@ -238,3 +238,41 @@ def test_the_readme_is_short():
 def test_every_page_is_in_the_contents():
     contents = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").split()
     assert [page.stem for page in ROOT.glob("docs/*.md") if page.stem not in (*contents, "index")] == []
+
+
+# --- methods ----------------------------------------------------------------------------------------------------
+
+GROUP = re.compile(r"^## .*?\(`(\w+)=`\)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+CARD = re.compile(r"^### (.+?)$(.*?)(?=^### |\Z)", re.MULTILINE | re.DOTALL)
+PARTS = ["Assumes", "From", "Costs", "Fails"]
+STUDY = re.compile(r"\(\[\w+\]\((\.\./experiments/\w+/README\.md)\)\)")
+NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*")
+
+
+def cards() -> list[tuple[str, str, str]]:
+    """(group, name, text) of each method on docs/methods.md."""
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    found = [(group, *card) for group, part in GROUP.findall(text) for card in CARD.findall(part)]
+    return [(group, name, text) for group, names, text in found for name in re.findall(r"`(\w+)`", names)]
+
+
+def test_every_method_has_a_card():
+    known = {group: {name for found, name, _ in cards() if found == group} for group in ("generator", "inversion")}
+    for group in (*known, "directions"):
+        options = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} - {"inversion_base"}
+        assert {name for found, name, _ in cards() if found == group} == options
+    for _, name, text in cards():
+        assert re.findall(r"^- \*\*(\w+)\*\*", text, re.MULTILINE) == PARTS, name
+
+
+def test_numbers_of_a_card_stand_in_the_study_that_it_links_to():
+    looked = 0
+    for _, name, text in cards():
+        for part in re.split(r"^- ", text, flags=re.MULTILINE):
+            begin = 0
+            for link in STUDY.finditer(part):
+                said = NUMBER.findall(re.sub(r"`[^`]*`", "", part[begin : link.start()]))
+                study = set(NUMBER.findall((ROOT / "docs" / link[1]).read_text(encoding="utf-8")))
+                assert [number for number in said if number not in study] == [], (name, link[1])
+                begin, looked = link.end(), looked + len(said)
+    assert looked > 80
