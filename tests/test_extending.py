@@ -2,20 +2,18 @@
 and one run goes through all the doors and is opened again.
 """
 
-import re
-import shlex
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from blocks import ROOT, blocks, commands
 from runs import CHEAP
 
-PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-FILES = {file: text for _, file, text in BLOCKS if file}
-COMMANDS = [line for kind, _, text in BLOCKS if kind == "sh" for line in text.splitlines()]
-PYTHON = next(text for kind, file, text in BLOCKS if kind == "python" and not file)
+BLOCKS = blocks(ROOT / "docs" / "extending.md")
+FILES = {block.file: block.text for block in BLOCKS if block.file}
+COMMANDS = [words for block in BLOCKS if block.language == "sh" for words in commands(block.text)]
+PYTHON = next(block.text for block in BLOCKS if block.language == "python" and not block.file)
 MODULES = [Path(file).stem for file in FILES if file.endswith(".py")]
 
 
@@ -45,9 +43,8 @@ def test_there_are_blocks():
     assert len(MODULES) == 5
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_page_is_a_run(folder, medlat, command):
-    words = shlex.split(command)
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_of_the_page_is_a_run(folder, medlat, words):
     assert words[:3] == ["python", "-m", "medlat.run"]
     code, out, err = medlat(*words[3:], "scale=tiny", "dry_run=true")
     assert code == 0, err
@@ -56,7 +53,7 @@ def test_a_command_of_the_page_is_a_run(folder, medlat, command):
 
 def test_one_run_through_all_doors(folder, medlat, capfd):
     """An own generator, finder, measurement and step; then the finished run in Python."""
-    network, objective = (w for w in shlex.split(next(c for c in COMMANDS if "TwoLayers" in c)) if "_target_" in w)
+    network, objective = (w for words in COMMANDS for w in words if "TwoLayers" in w or "objective={_target_" in w)
     more = ("directions=farthest", "measure=mine", "+steps.brightness._target_=my_steps.Brightness")
     where = (f"hydra.run.dir={folder / 'outputs' / 'my_run'}", "--config-dir", "my_conf")
     code, _, err = medlat("+experiment=ct_vae_sefa", "scale=tiny", network, objective, *more, *CHEAP, *where)

@@ -1,6 +1,5 @@
 """The Python face: a finished run, opened again, says and makes what it said and made."""
 
-import ast
 import json
 import re
 import shutil
@@ -32,8 +31,6 @@ from medlat.directions.sefa import SeFa
 from medlat.generators.dcgan.networks import DCGAN
 from medlat.generators.stylegan2.networks import StyleGAN2
 from medlat.generators.vae.networks import VAE
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -387,22 +384,3 @@ assert not {{"pytorch_lightning", "wandb", "matplotlib"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def test_the_lines_of_the_docs(finished, tmp_path, monkeypatch):
-    text = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
-    section = text.partition("\n## From Python\n")[2]
-    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert len(blocks) == 3
-    named = {node.value for b in blocks for node in ast.walk(ast.parse(b)) if isinstance(node, ast.Constant)}
-    folder = next(value for value in named if isinstance(value, str) and value.startswith("outputs/"))
-    (tmp_path / folder).parent.mkdir(parents=True)
-    (tmp_path / folder).symlink_to(finished / "run")
-    monkeypatch.chdir(tmp_path)
-    known: dict = {}
-    for block in blocks:
-        exec(block, known)
-    assert known["moved"].shape == (7, 1, 32, 32)
-    assert known["hu"].min() >= -1000.0
-    assert known["values"].shape[1:] == (1, 32, 32)
-    assert known["strongest"]["share"] <= 1.0

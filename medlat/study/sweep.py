@@ -85,8 +85,10 @@ def prepare(overrides: Sequence[str], config_dirs: Sequence[str]) -> Sweep | Non
     if first.dry_run and _searches(hydra.sweeper):  # which runs there will be is not known
         print(pipeline.describe(pipeline.plan(first)))
         return None
-    if first.dry_run:
-        return Sweep([*ordered, "hydra/launcher=basic"], None)
+    if first.dry_run:  # plans are printed here, whatever is to start the jobs, and where
+        planned = [text for text in ordered if not text.lstrip("+~").startswith("hydra.launcher.")]
+        here = ["hydra/launcher=basic", *(["trainer.accelerator=cpu"] if slurm else [])]
+        return Sweep([*planned, *here], None)
     restrict(first.store_mode)
     pipeline.plan(first).context.store.check_writable()
     given = [text for text in ordered if text.startswith("hydra.sweep.dir=")]
