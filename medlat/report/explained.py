@@ -205,7 +205,7 @@ def slider_cards(series: Series, question: Question) -> list[Traversal]:
         caption += "" if series.reached[index] else ", short of what was asked"
         name = f"image {index + 1}" + (f": {label}" if label else "")
         values = series.predictions[index].tolist()
-        cards.append(Traversal(name, series.images[index], caption, question.axis, "", values))
+        cards.append(Traversal(name, series.images[index], caption, question.axis, "", values, series.real[index]))
     return cards
 
 

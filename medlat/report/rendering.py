@@ -44,6 +44,19 @@ class Look:
         """The unit of `scalar`, and so of differences."""
         return self.modality.difference_unit or self.modality.unit
 
+    @property
+    def windows(self) -> dict[str, Window]:
+        """The display windows of the modality by their names, the one in use first."""
+        named = {name.replace("_", " "): window for name, window in self.modality.display_windows.items()}
+        own = next((name for name, window in named.items() if tuple(window) == tuple(self.window)), "as asked")
+        return {own: self.window} | named
+
+    @property
+    def windows_span(self) -> Window:
+        """From the lowest to the highest value that one of these windows tells apart."""
+        lows, highs = zip(*self.windows.values(), strict=True)
+        return min(lows), max(highs)
+
     def size(self, images: np.ndarray) -> tuple[int, int]:
         """(H, W) of images of any number of leading dimensions."""
         height, width = images.shape[-3:-1] if self.colour else images.shape[-2:]

@@ -1,21 +1,23 @@
-"""All steps of a traversal in one small PNG, beside each other: what the page's sliders show.
+"""All steps of a traversal in one small picture, beside each other: what the page's sliders show.
 
-Kept at the generator's own resolution; the browser enlarges it smoothly. 8 bits in the display window or a colour,
-lossless.
+Kept at the generator's own resolution; the browser enlarges it smoothly.
 """
 
 import base64
 import io
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from PIL import Image
 
-from medlat.report.rendering import Look, differences
+from medlat.report.rendering import Look, Window, differences, windowed
 from medlat.report.style import DIVERGING
 
+LEVELS = 1023  # of a sprite of values: ten bits, so that a narrow window shows no steps
+COLOUR_QUALITY = 92  # of WebP
 MIDDLE, REACH = 128, 127  # palette index of no change; distance from it to the largest change shown
 LOSSLESS_BYTES = 150_000  # a figure whose lossless copy is larger is photographs, and is embedded at quality 88
 
@@ -25,6 +27,22 @@ def image_sprite(images: np.ndarray, look: Look) -> bytes:
     window; pictures [S, H, W, 3] -> RGB PNG of their own values.
     """
     return _png(Image.fromarray(_beside(look.levels(images))))
+
+
+def value_sprite(images: np.ndarray, shown: Window) -> bytes:
+    """Images [S, H, W] of physical values -> lossless WebP [H, S * W] that any display window within `shown` can be
+    drawn from: level v of 0 to `LEVELS` means low + v / LEVELS * (high - low) of `shown`.
+
+    Red and green hold v // 4, blue the same but for its last two bits, which are those of v: to the eye it is grey.
+    """
+    levels = np.rint(LEVELS * windowed(images, shown)).astype(np.uint16)
+    coarse, fine = (levels >> 2).astype(np.uint8), (levels & 3).astype(np.uint8)
+    return _webp(_beside(np.stack([coarse, coarse, (coarse & 252) | fine], axis=-1)), lossless=True, quality=50)
+
+
+def colour_sprite(images: np.ndarray, look: Look) -> bytes:
+    """Pictures [S, H, W, 3] -> WebP [H, S * W] of nearly their own colours: a seventh of what all of them take."""
+    return _webp(_beside(look.levels(images)), quality=COLOUR_QUALITY, use_sharp_yuv=True)
 
 
 def difference_sprite(values: np.ndarray, zero: int, limit: float) -> bytes:
@@ -76,6 +94,12 @@ def data_uri(data: bytes, kind: str = "image/png") -> str:
 def _beside(images: np.ndarray) -> np.ndarray:
     """[S, H, W(, 3)] -> [H, S * W(, 3)]."""
     return np.ascontiguousarray(np.concatenate(list(images), axis=1))
+
+
+def _webp(pixels: np.ndarray, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", method=2, **options)
+    return buffer.getvalue()
 
 
 def _png(picture: Image.Image) -> bytes:
