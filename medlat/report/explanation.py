@@ -7,6 +7,7 @@ deviations of the latent space, and step 0 is the image as inversion found it.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -44,6 +45,7 @@ from medlat.report.tiles import (
 
 ROWS_PER_FIGURE = 6
 STEPS_SHOWN, MEAN_STEPS_SHOWN = 5, 9
+UNDER: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 6, "color": MUTED}
 OPACITY = 0.75  # of the most relevant place of a saliency map over its image
 SALIENCY = {
     "gradcam": "Grad-CAM",
@@ -95,7 +97,8 @@ class Series:
     images: [N, S, H, W(, 3)]; steps: [S], one of them 0; predictions: [N, S].
     real, real_prediction, label: the image itself; an unknown label is NaN.
     counterfactual, its step and prediction; reached: whether that prediction is as was asked.
-    saliency: name -> relevance [N, H, W]; only its share of the map's largest is shown.
+    shown: [M] which of the images figures show; saliency: name -> relevance [M, H, W] of these; only its share of the
+    map's largest is shown.
     """
 
     images: np.ndarray
@@ -108,6 +111,7 @@ class Series:
     counterfactual_step: np.ndarray
     counterfactual_prediction: np.ndarray
     reached: np.ndarray
+    shown: np.ndarray
     saliency: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
@@ -120,6 +124,10 @@ class Series:
     def change(self, look: Look) -> np.ndarray:
         """Counterfactual − inverted, [N, H, W] in the unit of changes."""
         return finite(look.scalar(self.counterfactual) - look.scalar(self.images[:, self.zero]))
+
+    def relevance(self, name: str, index: int) -> np.ndarray:
+        """[H, W] of an image that is shown, by its number among all."""
+        return self.saliency[name][self.shown.tolist().index(index)]
 
     def limits(self, question: Question) -> tuple[float, float]:
         """The range of predictions: that of a probability, else what occurs."""
@@ -155,9 +163,10 @@ def counterfactual_strip(
     limit = symmetric_limit(change[list(rows)])
     for line, index in zip(axes, rows, strict=True):
         _moved(line[: first + 1], series, index, columns, question, look)
+        line[0].annotate(f"image {index + 1}", (0, 0.5), (-4, 0), rotation=90, ha="right", va="center", **UNDER)
         _changed(line[first + 1], change[index], series.images[index, series.zero], limit, look)
         for axis, name in zip(line[first + 2 :], maps, strict=True):
-            _overlay(axis, series.real[index], series.saliency[name][index], look)
+            _overlay(axis, series.real[index], series.relevance(name, index), look)
     _titles(axes[0], series.steps[columns].tolist(), [SALIENCY[name] for name in maps])
     _strip_bars(figure, question, look, limit, series.limits(question), bool(maps))
     return figure
@@ -180,7 +189,7 @@ def single_figure(series: Series, index: int, question: Question, look: Look) ->
     _note(line[2], step_label(round(float(series.counterfactual_step[index]), 1)), 2, MUTED)
     _changed(line[3], change, inverted, limit, look)
     for axis, name in zip(axes[-1], maps, strict=False):
-        _overlay(axis, series.real[index], series.saliency[name][index], look)
+        _overlay(axis, series.real[index], series.relevance(name, index), look)
     names = ("original", "inverted", "counterfactual" if series.reached[index] else "not reached", "change")
     for titled, texts in ((line, names), (axes[-1], [SALIENCY[name] for name in maps] if maps else ())):
         for axis, text in zip(titled, texts, strict=False):
@@ -251,10 +260,7 @@ def _prediction(axis: Axes, value: float, question: Question, limits: tuple[floa
 def _note(axis: Axes, text: str, line: int, colour: str) -> None:
     """The first or second line of text under a tile and its bar."""
     place = (0, -0.5 - 6.6 * line)
-    axis.annotate(
-        text, (0.5, -0.1), place, xycoords="axes fraction", textcoords="offset points", ha="center", fontsize=5.6,
-        color=colour,
-    )  # fmt: skip
+    axis.annotate(text, (0.5, -0.1), place, ha="center", **UNDER | {"color": colour})
 
 
 def _overlay(axis: Axes, image: np.ndarray, relevance: np.ndarray, look: Look) -> None:
@@ -306,10 +312,12 @@ def _strip_bars(
 
 
 def strip_table(series: Series, question: Question, look: Look) -> list[dict]:
-    """The numbers behind `counterfactual_strip`: a row per image and per step of it, real and counterfactual too."""
+    """The numbers behind all `counterfactual_strip`s: a row per image that is shown and per step of it, real and
+    counterfactual too.
+    """
     table = []
     change = np.abs(series.change(look)).mean(axis=(1, 2))
-    for index in range(len(series)):
+    for index in series.shown.tolist():
         shared = {"image": index, "label": question.label(float(series.label[index]))}
         real, found = float(series.real_prediction[index]), float(series.counterfactual_prediction[index])
         table.append(shared | {"what": "original", "step": math.nan, "prediction": real})

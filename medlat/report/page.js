@@ -19,7 +19,7 @@ function asked() {
     named: flag("named"), beyond: flag("beyond") };
 }
 
-// A sprite of values: red * 4 + the last two bits of blue is the level, of 0 to shared.levels over shared.span.
+// Of a sprite: red * 4 + the last two bits of blue. Of values 0 to shared.levels mean shared.span.
 function levelsOf(sprite) {
   const [width, height] = [sprite.naturalWidth, sprite.naturalHeight];
   const context = new OffscreenCanvas(width, height).getContext("2d");
@@ -82,28 +82,36 @@ class Card {
     this.enlarge(this.strip, index, this.moved);
   }
 
-  // All steps beside each other as the bar says: a sprite as it is, or drawn from its values.
+  // All steps beside each other as the bar says: pictures in colour as they are, all else drawn from its values.
   drawn(view) {
-    if (this.sprites.differences) return this.sprites[view];  // in colour
-    const sprite = this.sprites.images, [width, height] = [sprite.naturalWidth, sprite.naturalHeight];
+    const { images, differences } = this.sprites;
+    if (differences && view === "images") return images;
+    const sprite = differences ?? images, [width, height] = [sprite.naturalWidth, sprite.naturalHeight];
     this.levels ??= levelsOf(sprite);
     const strip = new OffscreenCanvas(width, height), context = strip.getContext("2d");
     const image = context.createImageData(width, height), pixels = new Uint32Array(image.data.buffer);
-    const { low, high } = asked(), [least, most] = shared.span, scale = 255 / (high - low);
-    const unit = (most - least) / shared.levels, start = this.zero * this.tile[0];
-    for (let i = 0; i < pixels.length; i++) {
-      if (view === "images") {
-        const grey = Math.round(Math.min(255, Math.max(0, (least + unit * this.levels[i] - low) * scale)));
-        pixels[i] = 0xff000000 | grey << 16 | grey << 8 | grey;
-      } else {
-        const base = this.levels[i - i % width + start + i % width % this.tile[0]];
-        const change = Math.min(1, Math.max(-1, (this.levels[i] - base) / shared.limit_levels));
-        const place = 3 * (127 + Math.round(127 * change)), [r, g, b] = shared.palette.slice(place, place + 3);
-        pixels[i] = 0xff000000 | b << 16 | g << 8 | r;
-      }
-    }
+    const paint = view === "images" ? this.greys() : this.changes(width);
+    for (let i = 0; i < pixels.length; i++) pixels[i] = 0xff000000 | paint(i);
     context.putImageData(image, 0, 0);
     return strip;
+  }
+
+  greys() {
+    const { low, high } = asked(), [least, most] = shared.span;
+    const start = (least - low) * 255 / (high - low), unit = (most - least) * 255 / (high - low) / shared.levels;
+    return (i) => Math.round(Math.min(255, Math.max(0, start + unit * this.levels[i]))) * 0x010101;
+  }
+
+  // Of images in colour the differences are known, and 512 is none; else they are taken from the step at 0.
+  changes(width) {
+    const tile = this.tile[0], zero = this.zero * tile;
+    const change = this.sprites.differences
+      ? (i) => (this.levels[i] - 512) / 508
+      : (i) => (this.levels[i] - this.levels[i - i % width + zero + i % width % tile]) / shared.limit_levels;
+    return (i) => {
+      const place = 3 * (127 + Math.round(127 * Math.min(1, Math.max(-1, change(i)))));
+      return shared.palette[place + 2] << 16 | shared.palette[place + 1] << 8 | shared.palette[place];
+    };
   }
 
   // All steps beside each other, for paper.

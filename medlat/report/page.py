@@ -20,6 +20,7 @@ from medlat.report.glossary import explained, terms_in
 from medlat.report.heatmap import is_significant
 from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
 from medlat.report.sprites import (
+    EXACT_PIXELS,
     LEVELS,
     colour_sprite,
     css_gradient,
@@ -218,7 +219,7 @@ def _sliders(report: Report) -> list[dict[str, Any]]:
             "method": group.method,
             "control": group.control,
             "note": group.note,
-            "items": [_slider(item, list(group.steps), look, limit) for item in group.traversals],
+            "items": [_slider(item, group, look, limit) for item in group.traversals],
             "labels": [step_label(step) for step in group.steps],
             "start": zero_index(group.steps),
             "limit": limit,
@@ -236,7 +237,7 @@ def _movers(look: Look, sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "most": CARDS,
         "windows": {} if look.colour else look.windows,
         "ordered": any(item["evidence"] for item in items),
-        "limited": any(item["last"] < len(item["steps"]) - 1 or item["first"] for item in items),
+        "limited": any(item["last"] < len(group["labels"]) - 1 for group in sets for item in group["items"]),
         "span": [low, high],
         "limit": f"{number(limit)} {look.change_unit}",
         "limit_levels": limit / (high - low) * LEVELS,
@@ -246,15 +247,19 @@ def _movers(look: Look, sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _slider(item: Traversal, steps: list[float], look: Look, limit: float) -> dict[str, Any]:
-    images, zero = np.asarray(item.images, np.float32), zero_index(steps)
+def _slider(item: Traversal, group: TraversalSet, look: Look, limit: float) -> dict[str, Any]:
+    steps, images, zero = list(group.steps), np.asarray(item.images, np.float32), zero_index(group.steps)
     height, width = look.size(images)
     assert images.shape[0] == len(steps), (item.name, images.shape, len(steps))
     values = list(item.values) if item.values is not None else []
     assert not values or len(values) == len(steps), item.name
     inside = [index for index, step in enumerate(steps) if abs(step) <= item.reach or index == zero]
     tiles = images if item.original is None else np.concatenate([images, np.asarray(item.original, np.float32)[None]])
-    change = data_uri(difference_sprite(look.scalar(images), zero, limit)) if look.colour else ""
+    if look.colour:
+        sprite, change = colour_sprite(tiles, look), data_uri(difference_sprite(look.scalar(tiles), zero, limit), WEBP)
+    else:
+        exact = len(group.traversals) * len(tiles) * height * width <= EXACT_PIXELS
+        sprite, change = value_sprite(tiles, look.windows_span, exact), ""
     return {
         "name": item.name,
         "caption": item.caption,
@@ -265,12 +270,11 @@ def _slider(item: Traversal, steps: list[float], look: Look, limit: float) -> di
         "curve": _curve(values, steps),
         "width": width,
         "height": height,
-        "steps": steps,
         "first": inside[0],
         "last": inside[-1],
         "beside": zero if item.original is None else len(steps),
         "beside_name": "at 0" if item.original is None else "original",
-        "images": data_uri(colour_sprite(tiles, look) if look.colour else value_sprite(tiles, look.windows_span), WEBP),
+        "images": data_uri(sprite, WEBP),
         "differences": change,
     }
 

@@ -88,6 +88,7 @@ def _series(folder: Path, unit: str, images: int, saliency: bool, side: int) -> 
         "counterfactual_step": np.where(start < 0, 2.0, -2.0),
         "counterfactual_prediction": logistic(start + np.where(start < 0, 2.0, -2.0)),
         "reached": np.arange(images) != 1,
+        "shown": np.arange(images),
     }
     maps = {f"saliency_{name}": rng.random((images, side, side)) for name in ("gradcam", "gradcampp")}
     maps["saliency_occlusion"] = rng.normal(size=(images, side, side))
