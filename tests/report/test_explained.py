@@ -11,7 +11,7 @@ from report import made
 from medlat.explain.alignment import Cell
 from medlat.explain.audit import Response
 from medlat.explain.by_catch import Moved
-from medlat.report.compile import Inputs, compile_report
+from medlat.report.compile import compile_report
 from medlat.report.explained import Explanation, _alignment, _audit, _by_catch, _quality, _strips, key_numbers, sliders
 from medlat.report.style import Figures
 
@@ -20,16 +20,6 @@ from medlat.report.style import Figures
 def explained(tmp_path) -> Explanation:
     folder = made.explanation(tmp_path / "explanation")
     return Explanation.load(folder, folder, made.classifier(tmp_path / "classifier"))
-
-
-def inputs(folder, unit: str, **more) -> Inputs:
-    return Inputs(
-        evaluation=(found := made.evaluation(folder / "evaluation", unit)), fidelity=found,
-        semantics={name: found / name for name in ("linear", "random")},
-        curves=[], grids={}, controls=["random"],
-        measurements=[("heart", "mm", None)], look=made.LOOKS[unit], directions=2, gifs=1, active_kl=0.1,
-        about="Run x.", run={}, **more,
-    )  # fmt: skip
 
 
 def test_load_reads_numbers_flags_and_arrays(explained):
@@ -159,7 +149,7 @@ def written(tmp_path_factory):
         "explained": folder / "explanation",
         "classifier": made.classifier(folder / "classifier"),
     }
-    shown = compile_report(inputs(folder, "HU", **folders), folder)
+    shown = compile_report(made.inputs(folder, "HU", **folders), folder)
     assert {"counterfactuals.png", "scorecard.png", "overview_linear.gif"} <= {path.name for path in shown}
     return folder, (folder / "report" / "index.html").read_text(encoding="utf-8")
 
@@ -210,7 +200,7 @@ def test_every_figure_of_an_explanation_has_its_numbers_beside_it(written):
 
 
 def test_page_without_an_explanation_has_none(tmp_path):
-    compile_report(inputs(tmp_path, "RGB", pdf=False), tmp_path)
+    compile_report(made.inputs(tmp_path, "RGB", pdf=False), tmp_path)
     html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "<h1>What varies in these tiles?" in html
     assert "slices" not in html

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report import made
 
 from medlat.data import modality
+from medlat.report.compile import compile_report
 from medlat.report.page import Report, Traversal, TraversalSet, write_page
 from medlat.report.rendering import Look
 
+OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.slow,
@@ -32,12 +35,13 @@ def asked_of(report: Report, script: str, folder: Path) -> dict:
     told = f"<script>addEventListener('load', () => setTimeout(() => {{{script}}}, 200));</script></body>"
     html = path.read_text(encoding="utf-8")
     path.write_text(html.replace("</body>", told), encoding="utf-8")
-    options = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom")
-    done = subprocess.run(
-        [CHROMIUM, *options, path.as_uri()],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = chromium("--dump-dom", path)
     return json.loads(unescape(re.findall('data-told="([^"]*)"', done.stdout)[0]))
+
+
+def chromium(option: str, page: Path) -> subprocess.CompletedProcess:
+    call = [CHROMIUM, *OPTIONS, option, page.as_uri()]
+    return subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
 
 
 HELPERS = """
@@ -130,3 +134,12 @@ def test_many_cards_come_some_at_a_time(tmp_path):
     report = Report("t", "v", {}, CT, traversal_sets=[TraversalSet("tumour?", cards, STEPS)])
     told = asked_of(report, script, tmp_path)["told"]
     assert told == [[12, "12 more of 30"], [24, "6 more of 30"], [30, True]]
+
+
+def test_an_explanation_prints_on_at_most_eight_pages(tmp_path):
+    folder = made.explanation(tmp_path / "explanation", images=8, side=32)
+    more = {"explanation": folder, "explained": folder, "classifier": made.classifier(tmp_path / "classifier")}
+    compile_report(made.inputs(tmp_path, "HU", pdf=False, **more), tmp_path / "run")
+    chromium(f"--print-to-pdf={tmp_path / 'page.pdf'}", tmp_path / "run" / "report" / "index.html")
+    printed = (tmp_path / "page.pdf").read_bytes()
+    assert 3 <= len(re.findall(rb"/Type\s*/Page[^s]", printed)) <= 8
