@@ -102,7 +102,7 @@ class _Work:
 
 def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     """Write figures/, report/index.html below `folder`. Returns the pictures worth showing elsewhere (PNG and GIF)."""
-    figures = Figures(folder / "figures", inputs.pdf)
+    figures = Figures(folder / "figures", inputs.pdf, inputs.look.dpi)
     work = _Work(inputs, figures, read_semantics(inputs.evaluation / "semantics.csv"), _numbers(inputs.evaluation))
     traversals = {method: np.load(inputs.semantics[method] / "traversal.npz") for method in work.methods}
     names = read_rows(inputs.evaluation / "names.csv")

@@ -141,6 +141,7 @@ def first_look(explained: Explanation, look: Look, figures: Figures) -> Picture:
     rows = list(dict.fromkeys(series.shown[[0, -1]].tolist())) if len(series.shown) else []
     figure = counterfactual_strip(series, explained.question, look, rows)
     note = "Two of the images: as they are, moved along the direction, and where the prediction changes sides."
+    note += _relevance(series, explained.question)
     return Picture.saved(figures.save(figure, "first_look"), "What the direction does", note)
 
 
@@ -224,9 +225,17 @@ def _strips(explained: Explanation, look: Look, figures: Figures) -> list[Pictur
         note = (
             f"{len(series.shown)} of {len(series)} images, spread over the predictions, none picked for its looks; all "
             f"of them can be moved below. Under each image its prediction, with the threshold as a mark."
-        )
+        ) + _relevance(series, question)
         pictures.append(Picture.saved(paths, "Original, inverted, moved, counterfactual", note))
     return pictures
+
+
+def _relevance(series: Series, question: Question) -> str:
+    """What is red on a saliency map; "" without one."""
+    if not series.saliency:
+        return ""
+    said = f" Relevance: red speaks for {question.target}, blue against it"
+    return said + ("; Grad-CAM shows only what speaks for it." if "gradcam" in series.saliency else ".")
 
 
 def _flips(explained: Explanation, figures: Figures) -> Picture:

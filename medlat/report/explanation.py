@@ -46,6 +46,7 @@ from medlat.report.tiles import (
 ROWS_PER_FIGURE = 6
 STEPS_SHOWN, MEAN_STEPS_SHOWN = 5, 9
 UNDER: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 6, "color": MUTED}
+LETTER = 0.05  # inches, on average, of a block's title
 OPACITY = 0.75  # of the most relevant place of a saliency map over its image
 SALIENCY = {
     "gradcam": "Grad-CAM",
@@ -167,7 +168,7 @@ def counterfactual_strip(
         _changed(line[first + 1], change[index], series.images[index, series.zero], limit, look)
         for axis, name in zip(line[first + 2 :], maps, strict=True):
             _overlay(axis, series.real[index], series.relevance(name, index), look)
-    _titles(axes[0], series.steps[columns].tolist(), [SALIENCY[name] for name in maps])
+    _titles(axes[0], series.steps[columns].tolist(), [SALIENCY[name] for name in maps], question)
     _strip_bars(figure, question, look, limit, series.limits(question), bool(maps))
     return figure
 
@@ -267,15 +268,15 @@ def _overlay(axis: Axes, image: np.ndarray, relevance: np.ndarray, look: Look) -
     """A saliency map over the image without its colours: red speaks for the target, blue against it."""
     size = finite(np.asarray(relevance, np.float32))
     largest = float(np.abs(size).max())
-    side = side_of(axis)
+    side = side_of(axis, look)
     share = upscale(size / largest if largest > 0 else size, side, -1.0, 1.0)
-    draw_picture(axis, look.lightness(image, side), cmap="gray", vmin=0, vmax=1)
+    draw_picture(axis, look.lightness(image, side), look, cmap="gray", vmin=0, vmax=1)
     colours = matplotlib.colormaps[DIVERGING](np.where(share > 0, 0.9, 0.1))
     colours[..., 3] = OPACITY * np.abs(share)
-    draw_picture(axis, colours, extent=axis.images[0].get_extent())
+    draw_picture(axis, colours, look, extent=axis.images[0].get_extent())
 
 
-def _titles(line: Sequence[Axes], steps: Sequence[float], maps: Sequence[str]) -> None:
+def _titles(line: Sequence[Axes], steps: Sequence[float], maps: Sequence[str], question: Question) -> None:
     """A title over every tile, and over each block of tiles what it shows."""
     count = len(steps)
     step_titles(line[1 : count + 1], steps)
@@ -284,7 +285,7 @@ def _titles(line: Sequence[Axes], steps: Sequence[float], maps: Sequence[str]) -
     _block(line[1 : count + 1], "the inverted image (0), moved along the direction")
     _block(line[count + 1 : count + 3], "counterfactual")
     if maps:
-        _block(line[count + 3 :], "saliency of the original")
+        _block(line[count + 3 :], f"original: relevance for {_short(question.target, 24)}")
 
 
 def _block(line: Sequence[Axes], title: str) -> None:
@@ -295,7 +296,9 @@ def _block(line: Sequence[Axes], title: str) -> None:
     inch = 1.0 / figure.get_size_inches()[1]
     y = left.y1 + 0.23 * inch
     figure.add_artist(matplotlib.lines.Line2D((left.x0, right.x1), (y, y), color=RULE, linewidth=0.7))
-    figure.text((left.x0 + right.x1) / 2, y + 0.04 * inch, title, ha="center", va="bottom", fontsize=6.5, color=MUTED)
+    wide = (right.x1 - left.x0) * figure.get_figwidth() > LETTER * len(title)
+    x, side = ((left.x0 + right.x1) / 2, "center") if wide else (right.x1, "right")
+    figure.text(x, y + 0.04 * inch, title, ha=side, va="bottom", fontsize=6.5, color=MUTED)
 
 
 def _strip_bars(
@@ -358,8 +361,8 @@ def mean_effect(
     for place, column in enumerate(columns):
         draw_image(axes[0][place], images[column], look)
         draw_change(axes[1][place], change[column], limit, images[zero_index(steps)], look)
-        mean = with_unit(number(float(np.abs(change[column]).mean()), 2), look.change_unit.split()[0])
-        axes[1][place].set_xlabel("reference" if abs(steps[column]) < 1e-9 else mean, fontsize=5.5, color=MUTED)
+        mean = number(float(np.abs(change[column]).mean()), 2)
+        axes[1][place].set_xlabel("reference" if abs(steps[column]) < 1e-9 else mean, fontsize=6, color=MUTED)
         axes[1][place].xaxis.labelpad = 1
     for line, name in zip(axes, ("mean image", "mean change"), strict=True):
         row_name(line[0], name, width=8)

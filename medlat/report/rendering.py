@@ -11,6 +11,7 @@ from medlat.core.stains import stains
 from medlat.data.modality import Modality
 
 Window = tuple[float, float]  # physical values shown as black and white
+DPI = 200  # pixels per inch of figures, where nothing else is asked for
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 
 
@@ -20,10 +21,12 @@ class Look:
 
     modality: what they are: [..., H, W], in colour [..., H, W, 3] from 0 to 255.
     window:   physical values shown as black and white; pictures in colour are shown as they are.
+    dpi:      pixels per inch of figures.
     """
 
     modality: Modality
     window: Window
+    dpi: int = DPI
 
     @property
     def colour(self) -> bool:

@@ -20,6 +20,7 @@ LEVELS = 1023  # of a sprite of values: ten bits, so that a narrow window shows 
 PHOTO_QUALITY = 92  # of WebP, where not every value must come back
 EXACT_PIXELS = 2_000_000  # of a set of sprites: of more, they are kept at that quality
 MIDDLE, REACH = 128, 127  # palette index of no change; distance from it to the largest change shown
+WIDEST = 1440  # pixels of a figure on the page: more of them, for print, lie beside it
 LOSSLESS_BYTES = 150_000  # a figure whose lossless copy is larger is photographs, and is embedded at quality 88
 
 
@@ -83,9 +84,10 @@ def css_gradient() -> str:
 
 
 def figure_uri(path: Path) -> str:
-    """A saved PNG as a WebP data URI: lossless for charts, quality 88 for figures full of images."""
+    """A saved PNG as a WebP data URI, at most `WIDEST`: lossless for charts, quality 88 for figures full of images."""
     with Image.open(path) as file:
         picture = file.convert("RGB")
+    picture.thumbnail((WIDEST, picture.height), Image.Resampling.LANCZOS)
     hopeless = path.stat().st_size > 2 * LOSSLESS_BYTES  # of so many bytes of a PNG, WebP keeps half at best
     for options in ({"lossless": True, "quality": 25, "method": 1}, {"quality": 88, "method": 2})[hopeless:]:
         buffer = io.BytesIO()
