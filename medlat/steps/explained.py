@@ -187,7 +187,10 @@ def _saliency(subject: Inquiry, images: Tensor) -> dict[str, np.ndarray]:
     if isinstance(target.black_box, Trained) and target.column is not None and not target.or_more:
         network, layer = target.black_box.network, target.black_box.cam_layer
         for name, plus in (("saliency_gradcam", False), ("saliency_gradcampp", True)):
-            maps[name] = grad_cam(network, layer, images, target.column, plus).numpy()
+            if target.first:  # what speaks for it speaks against the only output
+                maps[name] = grad_cam_of_own(target, network, layer, images, plus).numpy()
+            else:
+                maps[name] = grad_cam(network, layer, images, target.column, plus).numpy()
     return maps
 
 

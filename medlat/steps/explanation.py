@@ -137,7 +137,7 @@ class Explanation(Step):
     """The scorecard of all methods, what moves with the prediction, and whether that is what was planted."""
 
     name = "explanation"
-    version = 6
+    version = 7
 
     def __init__(self, found: Sequence[Method], aligned: bool = False) -> None:
         self.methods = found
