@@ -124,7 +124,9 @@ def explained(folder, finders):
     page = (run / "report" / "index.html").read_text()
     assert "tumour?" in page
     series = np.load(place(run, "explanation/linear", folder / "store") / "series.npz")
-    assert series["images"].shape == (2, 9, 32, 32, 3)
+    assert series["images"].shape == (6, 9, 32, 32, 3)
+    assert (np.diff(series["real_prediction"]) >= 0.0).all()
+    assert series["shown"].tolist() == [0, 5]
     assert series["saliency_gradcam"].shape == (2, 32, 32)
     directions = Directions.load(run / "directions.safetensors")
     assert len(directions) == 1

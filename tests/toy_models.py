@@ -29,6 +29,7 @@ class Quarters:
     """The probability sigmoid(weights · code) of an image of `Pixels`, read off the image."""
 
     task = "binary"
+    classes = ("dark", "bright")
     outputs = ("bright",)
 
     def __init__(self, *weights: float, differentiable: bool = True) -> None:

@@ -11,8 +11,11 @@ from torch import Tensor
 from medlat.core.errors import ArgumentError, did_you_mean
 
 Task = Literal["binary", "multiclass", "multilabel", "ordinal", "regression"]
+TARGET_VERSION = 2  # of what is explained where nothing is chosen: what is learnt from it is found anew
 OR_MORE = " or more"  # of a grade: it, or a higher one
 CHOSEN = ("multiclass", "multilabel")  # tasks with several outputs, of which the user says which is explained
+NOTHING = {"normal", "healthy", "benign", "negative", "absent", "none", "nothing", "control", "no", "false", "0"}
+NOT = ("no ", "non", "not ", "without ")  # that such a class's name may begin with
 PIXELS_AT_ONCE = 2**20  # of images that are predicted together
 LOGIT_LIMIT = 1e-6  # probabilities nearer to 0 or 1 than this have the logit of this
 
@@ -49,17 +52,20 @@ class Target:
     grade, or the value.
 
     column: of the predictions; None: the expected class number of an ordinal task, from 0 to K - 1. or_more: with those
-    after it, of an ordinal task.
+    after it, of an ordinal task. first: what is left to one, of a binary task: the probability of its first class.
     """
 
     black_box: BlackBox
     column: int | None = 0
     or_more: bool = False
+    first: bool = False
 
     @property
     def name(self) -> str:
         if self.column is None:
             return "expected grade"
+        if self.first:
+            return self.black_box.classes[0]
         return self.black_box.outputs[self.column] + (OR_MORE if self.or_more else "")
 
     @property
@@ -74,6 +80,8 @@ class Target:
         """Predictions of the black box [..., K] -> [...]."""
         if self.or_more:
             return predictions[..., self.column :].sum(dim=-1).clamp_max(1.0)
+        if self.first:
+            return 1.0 - predictions[..., 0]
         if self.column is not None:
             return predictions[..., self.column]
         return predictions @ torch.arange(predictions.shape[-1], dtype=predictions.dtype, device=predictions.device)
@@ -87,7 +95,8 @@ class Target:
 
 def target_of(black_box: BlackBox, name: str | None) -> Target:
     """The target of that name; None: the only one, or the expected grade of an ordinal task, of which "2 or more" is
-    the probability of the grade 2 or a higher one.
+    the probability of the grade 2 or a higher one. Of a binary task it is the second class, or the first where the
+    second one's name alone says that nothing was found, e.g. of adenocarcinoma and normal.
 
     Raises UserError where there is none of that name, and where there are several classes and none is chosen.
     """
@@ -96,14 +105,31 @@ def target_of(black_box: BlackBox, name: str | None) -> Target:
         what = "classes" if black_box.task == "multiclass" else "findings"
         raise ArgumentError("target", f"the classifier has several {what}; choose from {', '.join(outputs)}", None)
     if name is None:
-        return Target(black_box, None if black_box.task == "ordinal" else 0)
+        first = black_box.task == "binary" and [says_nothing(each) for each in black_box.classes] == [False, True]
+        return Target(black_box, None if black_box.task == "ordinal" else 0, first=first)
+    if black_box.task == "binary" and name == black_box.classes[0]:
+        return Target(black_box, first=True)
     thresholds = [output + OR_MORE for output in outputs[1:]] if black_box.task == "ordinal" else []
     if name in thresholds:
         return Target(black_box, 1 + thresholds.index(name), or_more=True)
     if name not in outputs:
-        known = [*outputs, *thresholds]
-        raise ArgumentError("target", f"the classifier predicts no such thing{did_you_mean(name, known)}", name)
+        near = did_you_mean(name, targets(black_box))
+        raise ArgumentError("target", f"the classifier predicts no such thing{near}", name)
     return Target(black_box, outputs.index(name))
+
+
+def targets(black_box: BlackBox) -> list[str]:
+    """What `target_of` takes."""
+    if black_box.task == "binary":
+        return list(black_box.classes)
+    more = black_box.outputs[1:] if black_box.task == "ordinal" else ()
+    return [*black_box.outputs, *(output + OR_MORE for output in more)]
+
+
+def says_nothing(name: str) -> bool:
+    """Whether the name of a class says that nothing was found: "normal", "no nodule", "normal, benign"."""
+    parts = [part.strip() for part in name.casefold().replace("_", " ").replace(" or ", ",").split(",")]
+    return all(part in NOTHING or part.startswith(NOT) for part in parts)
 
 
 def disagreement(black_box: BlackBox, predictions: Tensor, wanted: Tensor) -> Tensor:

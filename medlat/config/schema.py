@@ -158,6 +158,7 @@ class Report:
     directions: Count  # shown of each method
     gifs: Number
     pdf: bool  # leave every figure as PDF too
+    dpi: Annotated[int, Ge(50), Le(1200)]  # pixels per inch of figures
     page: bool  # draw figures and write the page; false: tables and numbers only
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from medlat.report.rendering import Look, differences, finite, symmetric_limit
-from medlat.report.style import INK, MUTED, message_figure, number, step_label, styled, with_unit
+from medlat.report.style import INK, MUTED, message_figure, number, step_label, styled
 from medlat.report.tiles import change_bar, draw_change, draw_image, row_name, step_titles, tile_grid, window_bar
 
 ROWS_PER_PAGE = 8
@@ -93,9 +93,9 @@ def difference_maps(
     for row, name in enumerate(names):
         for column in range(len(steps)):
             draw_change(axes[row][column], change[row, column], limit, images[row, zero_index], look)
-            mean = with_unit(number(float(np.abs(change[row, column]).mean()), 2), look.change_unit)
+            mean = number(float(np.abs(change[row, column]).mean()), 2)
             note = "reference" if column == zero_index else mean
-            axes[row][column].set_xlabel(note, fontsize=5.5, color=MUTED, labelpad=1)
+            axes[row][column].set_xlabel(note, fontsize=6, color=MUTED, labelpad=1)
         row_name(axes[row][0], name)
     step_titles(axes[0], steps)
     base = step_label(steps[zero_index])

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from medlat.report.page import (
 )
 from medlat.report.readers import readers_section
 from medlat.report.rendering import Look, zero_index
-from medlat.report.style import Figures, in_order, number, with_unit
+from medlat.report.style import Figures, bare_name, in_order, number, with_unit
 
 KEY_DISTANCES = ("patch_distance_", "fd_", "fid_", "recall_")  # that stand at the top of the page
 
@@ -105,7 +105,7 @@ class _Work:
 
 def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     """Write figures/, report/index.html below `folder`. Returns the pictures worth showing elsewhere (PNG and GIF)."""
-    figures = Figures(folder / "figures", inputs.pdf)
+    figures = Figures(folder / "figures", inputs.pdf, inputs.look.dpi)
     work = _Work(inputs, figures, read_semantics(inputs.evaluation / "semantics.csv"), _numbers(inputs.evaluation))
     traversals = {method: np.load(inputs.semantics[method] / "traversal.npz") for method in work.methods}
     names = read_rows(inputs.evaluation / "names.csv")
@@ -310,26 +310,33 @@ def _readout(work: _Work) -> list[Table]:
 
 
 def _sliders(work: _Work, method: str, arrays: Any, names: Sequence[Mapping[str, Any]]) -> TraversalSet:
-    given = {row["direction"]: row["name"] for row in names if row["method"] == method}
-    control = method in work.inputs.controls
-    traversals = []
-    for index, name in enumerate(in_order(row["direction"] for row in work.of(method))):
-        if not work.inputs.measurements:
-            traversals.append(Traversal(name, arrays["images"][index]))
-            continue
-        column = _strongest_measurement(work, method, name)
-        label, unit, _ = work.inputs.measurements[column]
-        caption = describe(work.of(method, name, work.kind))
-        values = arrays["values"][index, :, column].tolist()
-        heading = f"{name}, unnamed" if given.get(name, UNNAMED) == UNNAMED else f"{name}: {given[name]}"
-        traversals.append(Traversal(heading, arrays["images"][index], caption, label.replace("_", " "), unit, values))
-    mean = work.numbers.get(f"semantics/{method}/{work.kind}_purity")
+    """A card for each direction of a method, those with most evidence first."""
+    control, numbers = method in work.inputs.controls, work.numbers
+    told = {row["direction"]: row for row in names if row["method"] == method}
+    directions = in_order(row["direction"] for row in work.of(method))
+    cards = [_card(work, method, arrays, index, told[name]) for index, name in enumerate(directions)]
+    mean = numbers.get(f"semantics/{method}/{work.kind}_purity")
     note = (
         f"mean purity {mean:.2f}" + (": this is what knowing nothing looks like" if control else "")
         if mean is not None
         else ""
     )
-    return TraversalSet(method, traversals, arrays["steps"].tolist(), control, note)
+    ordered = sorted(cards, key=lambda card: -card.evidence if math.isfinite(card.evidence) else 0.0)
+    return TraversalSet(method, ordered, arrays["steps"].tolist(), control, note)
+
+
+def _card(work: _Work, method: str, arrays: Any, index: int, told: Mapping[str, Any]) -> Traversal:
+    """Of the direction with that number, by its row of names.csv."""
+    direction, named = told["direction"], told["name"] != UNNAMED
+    heading = told["name"] if named else f"{UNNAMED} {bare_name(direction, method)}"
+    card = Traversal(heading, arrays["images"][index], named=named, evidence=told["evidence"], reach=told["range"])
+    if not work.inputs.measurements:
+        return replace(card, caption=direction)
+    column = _strongest_measurement(work, method, direction)
+    label, unit, _ = work.inputs.measurements[column]
+    caption = f"{direction}, {describe(work.of(method, direction, work.kind))}"
+    values = arrays["values"][index, :, column].tolist()
+    return replace(card, caption=caption, measurement=label.replace("_", " "), unit=unit, values=values)
 
 
 def _strongest_measurement(work: _Work, method: str, direction: str) -> int:

@@ -28,6 +28,7 @@ from medlat.report.style import (
     PALETTE,
     RULE,
     Figures,
+    bare_name,
     in_order,
     message_figure,
     new_figure,
@@ -35,6 +36,7 @@ from medlat.report.style import (
     styled,
 )
 
+MOST_ROWS = 45  # of the atlas, that are called by name: of more, names would lie upon each other
 METRICS = {  # columns of the table of methods: key below the method -> title
     "semantics/{}/{kind}_purity": "mean purity",
     "semantics/{}/{kind}_coverage": "coverage",
@@ -181,11 +183,14 @@ def atlas_figure(
     height = side + top + 0.25 + 0.16 * -(-len(methods) // beside)
     figure = new_figure(PAGE, height)
     axes = figure.add_axes((left / PAGE, 1.0 - (side + top) / height, side / PAGE, side / height))
-    shown = axes.imshow(np.ma.masked_invalid(alike), cmap="viridis", vmin=0.0, vmax=1.0, interpolation="nearest")
-    shown.cmap.set_bad("#e4e4e4")
+    colours_of = colormaps["viridis"].with_extremes(bad="#e4e4e4")
+    shown = axes.imshow(np.ma.masked_invalid(alike), cmap=colours_of, vmin=0.0, vmax=1.0, interpolation="nearest")
     for y, index in enumerate(order):
         bar = _bar(-0.5 - 0.03 * count, y - 0.5, 0.022 * count, colours[places[index]["method"]])
         axes.add_patch(bar)
+        if count <= MOST_ROWS:
+            name = bare_name(places[index]["direction"], places[index]["method"].split()[0])
+            axes.text(-0.5 - 0.045 * count, y, name, ha="right", va="center", fontsize=6, color=MUTED)
     _name_clusters(axes, [places[i] for i in order], counted)
     axes.set(xticks=[], yticks=[], xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
     for spine in axes.spines.values():
@@ -233,7 +238,7 @@ def _name_clusters(axes: Axes, places: Sequence[Mapping[str, Any]], counted: str
         if named and y < count:
             many = len({place[counted] for place in own})
             text = f"{named.most_common(1)[0][0].replace('_', ' ')}  {many} {counted}{'s' * (many > 1)}"
-            axes.text(-1.0 - 0.035 * count, y, text, ha="right", va="center", fontsize=6.5, color=INK)
+            axes.text(-0.5 - 0.1 * count, y, text, ha="right", va="center", fontsize=6.5, color=INK)
             free = y + 0.026 * count  # a line of text
 
 

@@ -29,7 +29,6 @@ from medlat.report.page import KeyNumber, Picture, Section, Table, Traversal, Tr
 from medlat.report.rendering import Look
 from medlat.report.style import Figures, number
 
-MOST_SHOWN = 2 * ROWS_PER_FIGURE  # images in strips and sliders
 TEXTS = {"method", "score", "unit", "better", "finding", "of", "asked", "told"}  # columns that hold no number
 CALLED = {"random": "random directions", "coordinate": "axes", "permuted": "permuted labels"}
 QUALITY = {
@@ -139,10 +138,10 @@ def explanation_sections(explained: Explanation, look: Look, figures: Figures) -
 def first_look(explained: Explanation, look: Look, figures: Figures) -> Picture:
     """The images with the lowest and the highest prediction of those that are shown."""
     series = explained.series
-    shown = min(len(series), MOST_SHOWN)
-    rows = list(dict.fromkeys([0, shown - 1])) if shown else []
+    rows = list(dict.fromkeys(series.shown[[0, -1]].tolist())) if len(series.shown) else []
     figure = counterfactual_strip(series, explained.question, look, rows)
     note = "Two of the images: as they are, moved along the direction, and where the prediction changes sides."
+    note += _relevance(series, explained.question)
     return Picture.saved(figures.save(figure, "first_look"), "What the direction does", note)
 
 
@@ -187,15 +186,19 @@ def _number(value: float) -> str:
 
 
 def sliders(explained: Explanation) -> TraversalSet:
-    """A slider for each explained image that is shown."""
-    series, question = explained.series, explained.question
-    cards = slider_cards(series, question)[:MOST_SHOWN]
-    note = f"Held-out images moved along the direction that {explained.method} found; 0 is the image after inversion."
+    """A slider for each explained image, those with the lowest predictions first."""
+    series, question, method = explained.series, explained.question, explained.method
+    reach = next((row["range"] for row in explained.followed if row["method"] == method), None)
+    cards = slider_cards(series, question, math.inf if reach is None else reach)
+    note = (
+        f"{len(series)} held-out images moved along the direction that {method} found, those with the lowest "
+        f"predictions first; 0 is the image after inversion."
+    )
     return TraversalSet(f"{question.target}?", cards, series.steps.tolist(), note=note)
 
 
-def slider_cards(series: Series, question: Question) -> list[Traversal]:
-    """A slider for each image, with its predictions as the reading."""
+def slider_cards(series: Series, question: Question, reach: float = math.inf) -> list[Traversal]:
+    """A slider for each image, with its predictions as the reading. reach: as far as images stay near the data."""
     cards = []
     for index in range(len(series)):
         label = question.label(float(series.label[index]))
@@ -204,25 +207,35 @@ def slider_cards(series: Series, question: Question) -> list[Traversal]:
         caption += f" at {number(float(series.counterfactual_step[index]), 2, sign=True)}σ"
         caption += "" if series.reached[index] else ", short of what was asked"
         name = f"image {index + 1}" + (f": {label}" if label else "")
-        values = series.predictions[index].tolist()
-        cards.append(Traversal(name, series.images[index], caption, question.axis, "", values))
+        values, real = series.predictions[index].tolist(), series.real[index]
+        cards.append(
+            Traversal(name, series.images[index], caption, question.axis, "", values, original=real, reach=reach)
+        )
     return cards
 
 
 def _strips(explained: Explanation, look: Look, figures: Figures) -> list[Picture]:
     series, question, pictures = explained.series, explained.question, []
     table = strip_table(series, question, look)
-    for place, part in enumerate(anatomy.pages(min(len(series), MOST_SHOWN), ROWS_PER_FIGURE)):
-        rows = range(part.start, part.stop)
+    for place, part in enumerate(anatomy.pages(len(series.shown), ROWS_PER_FIGURE)):
+        rows = series.shown[part].tolist()
         figure = counterfactual_strip(series, question, look, rows)
         numbers = [row for row in table if row["image"] in rows]
         paths = figures.save(figure, "counterfactuals" + (f"_{place + 1}" if place else ""), numbers)
         note = (
-            "Under each image its prediction, with the threshold as a mark. Spread over the predictions, none picked "
-            "for its looks."
-        )
+            f"{len(series.shown)} of {len(series)} images, spread over the predictions, none picked for its looks; all "
+            f"of them can be moved below. Under each image its prediction, with the threshold as a mark."
+        ) + _relevance(series, question)
         pictures.append(Picture.saved(paths, "Original, inverted, moved, counterfactual", note))
     return pictures
+
+
+def _relevance(series: Series, question: Question) -> str:
+    """What is red on a saliency map; "" without one."""
+    if not series.saliency:
+        return ""
+    said = f" Relevance: red speaks for {question.target}, blue against it"
+    return said + ("; Grad-CAM shows only what speaks for it." if "gradcam" in series.saliency else ".")
 
 
 def _flips(explained: Explanation, figures: Figures) -> Picture:

@@ -7,6 +7,7 @@ deviations of the latent space, and step 0 is the image as inversion found it.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -44,6 +45,8 @@ from medlat.report.tiles import (
 
 ROWS_PER_FIGURE = 6
 STEPS_SHOWN, MEAN_STEPS_SHOWN = 5, 9
+UNDER: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 6, "color": MUTED}
+LETTER = 0.05  # inches, on average, of a block's title
 OPACITY = 0.75  # of the most relevant place of a saliency map over its image
 SALIENCY = {
     "gradcam": "Grad-CAM",
@@ -95,7 +98,8 @@ class Series:
     images: [N, S, H, W(, 3)]; steps: [S], one of them 0; predictions: [N, S].
     real, real_prediction, label: the image itself; an unknown label is NaN.
     counterfactual, its step and prediction; reached: whether that prediction is as was asked.
-    saliency: name -> relevance [N, H, W]; only its share of the map's largest is shown.
+    shown: [M] which of the images figures show; saliency: name -> relevance [M, H, W] of these; only its share of the
+    map's largest is shown.
     """
 
     images: np.ndarray
@@ -108,6 +112,7 @@ class Series:
     counterfactual_step: np.ndarray
     counterfactual_prediction: np.ndarray
     reached: np.ndarray
+    shown: np.ndarray
     saliency: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
@@ -120,6 +125,10 @@ class Series:
     def change(self, look: Look) -> np.ndarray:
         """Counterfactual − inverted, [N, H, W] in the unit of changes."""
         return finite(look.scalar(self.counterfactual) - look.scalar(self.images[:, self.zero]))
+
+    def relevance(self, name: str, index: int) -> np.ndarray:
+        """[H, W] of an image that is shown, by its number among all."""
+        return self.saliency[name][self.shown.tolist().index(index)]
 
     def limits(self, question: Question) -> tuple[float, float]:
         """The range of predictions: that of a probability, else what occurs."""
@@ -155,10 +164,11 @@ def counterfactual_strip(
     limit = symmetric_limit(change[list(rows)])
     for line, index in zip(axes, rows, strict=True):
         _moved(line[: first + 1], series, index, columns, question, look)
+        line[0].annotate(f"image {index + 1}", (0, 0.5), (-4, 0), rotation=90, ha="right", va="center", **UNDER)
         _changed(line[first + 1], change[index], series.images[index, series.zero], limit, look)
         for axis, name in zip(line[first + 2 :], maps, strict=True):
-            _overlay(axis, series.real[index], series.saliency[name][index], look)
-    _titles(axes[0], series.steps[columns].tolist(), [SALIENCY[name] for name in maps])
+            _overlay(axis, series.real[index], series.relevance(name, index), look)
+    _titles(axes[0], series.steps[columns].tolist(), [SALIENCY[name] for name in maps], question)
     _strip_bars(figure, question, look, limit, series.limits(question), bool(maps))
     return figure
 
@@ -180,7 +190,7 @@ def single_figure(series: Series, index: int, question: Question, look: Look) ->
     _note(line[2], step_label(round(float(series.counterfactual_step[index]), 1)), 2, MUTED)
     _changed(line[3], change, inverted, limit, look)
     for axis, name in zip(axes[-1], maps, strict=False):
-        _overlay(axis, series.real[index], series.saliency[name][index], look)
+        _overlay(axis, series.real[index], series.relevance(name, index), look)
     names = ("original", "inverted", "counterfactual" if series.reached[index] else "not reached", "change")
     for titled, texts in ((line, names), (axes[-1], [SALIENCY[name] for name in maps] if maps else ())):
         for axis, text in zip(titled, texts, strict=False):
@@ -251,25 +261,22 @@ def _prediction(axis: Axes, value: float, question: Question, limits: tuple[floa
 def _note(axis: Axes, text: str, line: int, colour: str) -> None:
     """The first or second line of text under a tile and its bar."""
     place = (0, -0.5 - 6.6 * line)
-    axis.annotate(
-        text, (0.5, -0.1), place, xycoords="axes fraction", textcoords="offset points", ha="center", fontsize=5.6,
-        color=colour,
-    )  # fmt: skip
+    axis.annotate(text, (0.5, -0.1), place, ha="center", **UNDER | {"color": colour})
 
 
 def _overlay(axis: Axes, image: np.ndarray, relevance: np.ndarray, look: Look) -> None:
     """A saliency map over the image without its colours: red speaks for the target, blue against it."""
     size = finite(np.asarray(relevance, np.float32))
     largest = float(np.abs(size).max())
-    side = side_of(axis)
+    side = side_of(axis, look)
     share = upscale(size / largest if largest > 0 else size, side, -1.0, 1.0)
-    draw_picture(axis, look.lightness(image, side), cmap="gray", vmin=0, vmax=1)
+    draw_picture(axis, look.lightness(image, side), look, cmap="gray", vmin=0, vmax=1)
     colours = matplotlib.colormaps[DIVERGING](np.where(share > 0, 0.9, 0.1))
     colours[..., 3] = OPACITY * np.abs(share)
-    draw_picture(axis, colours, extent=axis.images[0].get_extent())
+    draw_picture(axis, colours, look, extent=axis.images[0].get_extent())
 
 
-def _titles(line: Sequence[Axes], steps: Sequence[float], maps: Sequence[str]) -> None:
+def _titles(line: Sequence[Axes], steps: Sequence[float], maps: Sequence[str], question: Question) -> None:
     """A title over every tile, and over each block of tiles what it shows."""
     count = len(steps)
     step_titles(line[1 : count + 1], steps)
@@ -278,7 +285,7 @@ def _titles(line: Sequence[Axes], steps: Sequence[float], maps: Sequence[str]) -
     _block(line[1 : count + 1], "the inverted image (0), moved along the direction")
     _block(line[count + 1 : count + 3], "counterfactual")
     if maps:
-        _block(line[count + 3 :], "saliency of the original")
+        _block(line[count + 3 :], f"original: relevance for {_short(question.target, 24)}")
 
 
 def _block(line: Sequence[Axes], title: str) -> None:
@@ -289,7 +296,9 @@ def _block(line: Sequence[Axes], title: str) -> None:
     inch = 1.0 / figure.get_size_inches()[1]
     y = left.y1 + 0.23 * inch
     figure.add_artist(matplotlib.lines.Line2D((left.x0, right.x1), (y, y), color=RULE, linewidth=0.7))
-    figure.text((left.x0 + right.x1) / 2, y + 0.04 * inch, title, ha="center", va="bottom", fontsize=6.5, color=MUTED)
+    wide = (right.x1 - left.x0) * figure.get_figwidth() > LETTER * len(title)
+    x, side = ((left.x0 + right.x1) / 2, "center") if wide else (right.x1, "right")
+    figure.text(x, y + 0.04 * inch, title, ha=side, va="bottom", fontsize=6.5, color=MUTED)
 
 
 def _strip_bars(
@@ -306,10 +315,12 @@ def _strip_bars(
 
 
 def strip_table(series: Series, question: Question, look: Look) -> list[dict]:
-    """The numbers behind `counterfactual_strip`: a row per image and per step of it, real and counterfactual too."""
+    """The numbers behind all `counterfactual_strip`s: a row per image that is shown and per step of it, real and
+    counterfactual too.
+    """
     table = []
     change = np.abs(series.change(look)).mean(axis=(1, 2))
-    for index in range(len(series)):
+    for index in series.shown.tolist():
         shared = {"image": index, "label": question.label(float(series.label[index]))}
         real, found = float(series.real_prediction[index]), float(series.counterfactual_prediction[index])
         table.append(shared | {"what": "original", "step": math.nan, "prediction": real})
@@ -350,8 +361,8 @@ def mean_effect(
     for place, column in enumerate(columns):
         draw_image(axes[0][place], images[column], look)
         draw_change(axes[1][place], change[column], limit, images[zero_index(steps)], look)
-        mean = with_unit(number(float(np.abs(change[column]).mean()), 2), look.change_unit.split()[0])
-        axes[1][place].set_xlabel("reference" if abs(steps[column]) < 1e-9 else mean, fontsize=5.5, color=MUTED)
+        mean = number(float(np.abs(change[column]).mean()), 2)
+        axes[1][place].set_xlabel("reference" if abs(steps[column]) < 1e-9 else mean, fontsize=6, color=MUTED)
         axes[1][place].xaxis.labelpad = 1
     for line, name in zip(axes, ("mean image", "mean change"), strict=True):
         row_name(line[0], name, width=8)

@@ -75,7 +75,7 @@ def write_given(
     notes: [N] what is odd about each, in fixed words. about: what was run; its "run" is the title. warnings: of all.
     """
     told = [said(answer, number) for number in range(len(answer.singles))]
-    figures = Figures(out, pdf=False)
+    figures = Figures(out, pdf=False, dpi=look.dpi)
     sections = [_section(answer, number, notes[number], told[number], look, figures) for number in range(len(told))]
     several = len(told) > 1
     title = f"{about['run']}: {'why?' if answer.question else 'what is seen'}"

@@ -28,6 +28,7 @@ Row = Mapping[str, Any]
 MOST_DIRECTIONS = 24  # rows of a panel; beyond it only the strongest are drawn, and the heading says so
 NOTABLE = 0.25  # |standardised effect per σ| from which a significant cell has its effect printed
 CELL = 0.235  # inches: the height of a cell
+ROOM = 0.28  # inches: the width of a cell that an effect can be printed in
 
 
 def is_significant(row: Row) -> bool:
@@ -43,7 +44,8 @@ def semantics_heatmap(rows: Sequence[Row], controls: Sequence[str] = CONTROLS) -
     rows: {"method", "direction", "measurement", "unit", "effect", "effect_low", "effect_high", "standardised", "share",
     "r2", "kind"}; effect: per σ, in `unit`; low, high: its 95% interval; standardised: effect / standard deviation of
     the measurement over real images; kind: "measurement" or "factor". Cells whose interval excludes 0 are marked: in
-    the method's own panel by the effect itself where it is a direction's strongest or from 0.25 on, else by a dot.
+    the method's own panel by the effect itself where there is room and it is a direction's strongest or from 0.25 on,
+    else by a dot.
     """
     finite = np.array([row["standardised"] for row in rows if math.isfinite(row["standardised"])])
     if not len(finite):
@@ -126,14 +128,17 @@ def _draw(
         if row["direction"] in names:
             at = names.index(row["direction"]), position[row["kind"], row["measurement"]]
             values[at], cells[at] = row["standardised"], row
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    room = printed and figure.get_figwidth() * axes.get_position().width / len(columns) >= ROOM
     axes.imshow(values, cmap=_colours(), norm=scale, aspect="auto", interpolation="nearest")
     for (y, x), row in cells.items():
-        _cell(axes, x, y, row, scale, printed and _is_notable(row, values[y]))
+        _cell(axes, x, y, row, scale, room and _is_notable(row, values[y]))
     tilted = {"rotation": 50, "ha": "left", "rotation_mode": "anchor"} if printed else {"rotation": 90}
     axes.set_xticks(range(len(columns)), columns.values(), **tilted)
     axes.xaxis.tick_top()
     axes.set_yticks(range(len(names)), [bare_name(name, method) for name in names])
-    axes.tick_params(length=0, pad=2, labelsize=6.5 if printed else 5)
+    axes.tick_params(length=0, pad=2, labelsize=6.5 if printed else 6)
     heading = [method] if printed else [method, "(control)"]
     heading += [f"strongest {len(names)} of {count}"] if count > len(names) else []
     axes.set_xlabel("\n".join(heading), fontsize=7, fontweight="bold" if printed else "normal", labelpad=3)
@@ -158,7 +163,7 @@ def _cell(axes: Axes, x: int, y: int, row: Row, scale: Normalize, printed: bool)
         unit = unit_sign(row["unit"])
         number_ = number(row["effect"], 2, sign=True)
         text = f"{number_}{unit}" if unit in ("", "°", "%") else f"{number_}\n{unit}"
-        axes.text(x, y, text, ha="center", va="center", fontsize=4.8, color=ink, linespacing=0.95)
+        axes.text(x, y, text, ha="center", va="center", fontsize=6, color=ink, linespacing=0.95)
     elif is_significant(row):
         axes.plot(x, y, ".", color=ink, markersize=2)
 

@@ -1,6 +1,8 @@
 "use strict";
 document.documentElement.classList.add("js");
 
+const form = document.querySelector("form.movers");
+const shared = form && JSON.parse(form.dataset.movers);
 const scratches = new Map();
 
 function scratch(width, height) {
@@ -9,49 +11,123 @@ function scratch(width, height) {
   return scratches.get(key);
 }
 
+// What the bar says. windows: [low, high], of images without colour.
+function asked() {
+  const [low, high] = form.elements.window ? JSON.parse(form.elements.window.value) : shared.span;
+  const flag = (name) => Boolean(form.elements[name]?.checked);
+  return { low, high, view: form.elements.view.value, order: form.elements.order?.value, method: form.elements.method.value,
+    named: flag("named"), beyond: flag("beyond") };
+}
+
+// Of a sprite: red * 4 + the last two bits of blue. Of values 0 to shared.levels mean shared.span.
+function levelsOf(sprite) {
+  const [width, height] = [sprite.naturalWidth, sprite.naturalHeight];
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(sprite, 0, 0);
+  const pixels = context.getImageData(0, 0, width, height).data, levels = new Uint16Array(width * height);
+  for (let i = 0; i < levels.length; i++) levels[i] = 4 * pixels[4 * i] + (pixels[4 * i + 2] & 3);
+  return levels;
+}
+
 // One traversal: a sprite of all steps beside each other, drawn step by step into a canvas.
 class Card {
   constructor(element) {
-    this.canvas = element.querySelector("canvas");
+    Object.assign(this, JSON.parse(element.dataset.card));
+    this.element = element;
+    this.moved = element.querySelector(".moved");
+    this.still = element.querySelector("canvas.beside");
     this.slider = element.querySelector("input[type=range]");
     this.button = element.querySelector(".play");
     this.step = element.querySelector(".step");
     this.value = element.querySelector(".value");
     this.marker = element.querySelector("circle");
     this.sprites = { images: element.querySelector(".images"), differences: element.querySelector(".differences") };
-    this.labels = JSON.parse(element.dataset.labels);
-    this.readings = JSON.parse(element.dataset.readings);
-    this.curve = JSON.parse(element.dataset.curve);
     this.group = element.closest(".group");
-    this.view = "images";
     this.forward = true;
-    this.tile = [this.canvas.width, this.canvas.height];
-    this.factor = 2 ** Math.max(0, Math.ceil(Math.log2(512 / Math.max(...this.tile))));
-    this.canvas.width *= this.factor;
-    this.canvas.height *= this.factor;
+    this.tile = [this.moved.width, this.moved.height];
+    this.factor = 2 ** Math.max(0, Math.ceil(Math.log2(384 / Math.max(...this.tile))));
+    for (const canvas of [this.moved, this.still]) { canvas.width *= this.factor; canvas.height *= this.factor; }
     this.slider.addEventListener("input", () => { this.stop(); this.show(); });
     this.button.addEventListener("click", () => (this.playing ? this.stop() : this.play()));
-    for (const sprite of Object.values(this.sprites)) sprite.decode().then(() => this.show(), () => {});
+  }
+
+  // Draw what the bar says anew; of a card out of sight, when it comes into sight.
+  refresh() {
+    const beyond = asked().beyond;
+    this.slider.min = beyond ? 0 : this.first;
+    this.slider.max = beyond ? this.labels.length - 1 : this.last;
+    this.slider.disabled = this.slider.min === this.slider.max;
+    this.strip = undefined;
+    if (this.seen) this.show();
   }
 
   show() {
-    const index = Number(this.slider.value), [width, height] = this.tile, sprite = this.sprites[this.view];
-    const label = this.labels[index], reading = this.readings[index];
+    const index = Number(this.slider.value), label = this.labels[index], reading = this.readings[index];
     this.step.textContent = label;
+    this.step.classList.toggle("beyond", index < this.first || index > this.last);
     this.slider.setAttribute("aria-valuetext", reading ? `${label}, ${reading}` : label);
     if (this.value) this.value.textContent = reading;
     const point = this.marker && this.curve[index];
     if (this.marker) this.marker.style.visibility = point ? "visible" : "hidden";
     if (point) { this.marker.setAttribute("cx", point[0]); this.marker.setAttribute("cy", point[1]); }
-    if (!sprite.complete || !sprite.naturalWidth) return;
-    this.enlarge(sprite, index * width, width, height);
+    if (!this.sprites.images.complete || !this.sprites.images.naturalWidth) {
+      this.sprites.images.decode().then(() => this.show(), () => {});
+      return;
+    }
+    if (!this.strip) {
+      const { view } = asked(), images = this.drawn("images");
+      this.strip = view === "images" ? images : this.drawn(view);
+      this.enlarge(images, this.beside, this.still);
+    }
+    this.enlarge(this.strip, index, this.moved);
   }
 
-  // Doubling the size again and again is smoother than one large step: no staircases along edges.
-  enlarge(source, x, width, height) {
-    for (let factor = Math.min(2, this.factor); ; factor *= 2) {
+  // All steps beside each other as the bar says: pictures in colour as they are, all else drawn from its values.
+  drawn(view) {
+    const { images, differences } = this.sprites;
+    if (differences && view === "images") return images;
+    const sprite = differences ?? images, [width, height] = [sprite.naturalWidth, sprite.naturalHeight];
+    this.levels ??= levelsOf(sprite);
+    const strip = new OffscreenCanvas(width, height), context = strip.getContext("2d");
+    const image = context.createImageData(width, height), pixels = new Uint32Array(image.data.buffer);
+    const paint = view === "images" ? this.greys() : this.changes(width);
+    for (let i = 0; i < pixels.length; i++) pixels[i] = 0xff000000 | paint(i);
+    context.putImageData(image, 0, 0);
+    return strip;
+  }
+
+  greys() {
+    const { low, high } = asked(), [least, most] = shared.span;
+    const start = (least - low) * 255 / (high - low), unit = (most - least) * 255 / (high - low) / shared.levels;
+    return (i) => Math.round(Math.min(255, Math.max(0, start + unit * this.levels[i]))) * 0x010101;
+  }
+
+  // Of images in colour the differences are known, and 512 is none; else they are taken from the step at 0.
+  changes(width) {
+    const tile = this.tile[0], zero = this.zero * tile;
+    const change = this.sprites.differences
+      ? (i) => (this.levels[i] - 512) / 508
+      : (i) => (this.levels[i] - this.levels[i - i % width + zero + i % width % tile]) / shared.limit_levels;
+    return (i) => {
+      const place = 3 * (127 + Math.round(127 * Math.min(1, Math.max(-1, change(i)))));
+      return shared.palette[place + 2] << 16 | shared.palette[place + 1] << 8 | shared.palette[place];
+    };
+  }
+
+  // All steps beside each other, for paper.
+  print() {
+    const strip = this.drawn("images"), canvas = this.element.querySelector(".strip canvas");
+    [canvas.width, canvas.height] = [this.labels.length * this.tile[0], this.tile[1]];
+    canvas.getContext("2d").drawImage(strip, 0, 0);
+  }
+
+  // Doubling the size again and again is smoother than one large step: no staircases along edges. The first copy is of
+  // one tile alone, as smoothing would mix in its neighbour.
+  enlarge(source, index, canvas) {
+    let [width, height] = this.tile, x = index * width;
+    for (let factor = 1; ; factor *= 2) {
       const last = factor === this.factor;
-      const target = last ? this.canvas : scratch(this.tile[0] * factor, this.tile[1] * factor);
+      const target = last ? canvas : scratch(this.tile[0] * factor, this.tile[1] * factor);
       const context = target.getContext("2d");
       context.imageSmoothingQuality = "high";
       context.drawImage(source, x, 0, width, height, 0, 0, target.width, target.height);
@@ -63,7 +139,7 @@ class Card {
   advance() {
     const last = Number(this.slider.max), now = Number(this.slider.value);
     if (now >= last) this.forward = false;
-    if (now <= 0) this.forward = true;
+    if (now <= Number(this.slider.min)) this.forward = true;
     this.slider.value = now + (this.forward ? 1 : -1);
     this.show();
   }
@@ -71,7 +147,7 @@ class Card {
   get playing() { return this.timer !== undefined; }
 
   play() {
-    if (this.playing || Number(this.slider.max) < 1) return;
+    if (this.playing || this.slider.disabled) return;
     this.timer = setInterval(() => this.advance(), 280);
     this.mark();
   }
@@ -89,6 +165,7 @@ class Card {
 }
 
 const cards = [...document.querySelectorAll(".card")].map((element) => new Card(element));
+const cardOf = new Map(cards.map((card) => [card.element, card]));
 const playAll = document.getElementById("play-all");
 
 function stopAll() {
@@ -104,27 +181,69 @@ playAll?.addEventListener("click", () => {
   if (!start) return;
   playAll.setAttribute("aria-pressed", "true");
   playAll.textContent = "❚❚ all";
-  for (const card of cards.filter((card) => !card.group.hidden)) {
-    card.slider.value = 0;  // in step with each other, so that they can be compared
+  for (const card of cards.filter((card) => !card.group.hidden && !card.element.hidden)) {
+    card.slider.value = card.slider.min;  // in step with each other, so that they can be compared
     card.forward = true;
     card.show();
     card.play();
   }
 });
 
-document.querySelectorAll("input[name=method]").forEach((input) => input.addEventListener("change", () => {
-  stopAll();
-  for (const group of document.querySelectorAll(".group")) group.hidden = group.dataset.group !== input.value;
-}));
+// Which cards of a group are there, in which order: those asked for, some at a time.
+function arrange(group) {
+  const { order, named } = asked(), more = group.querySelector(".more"), none = group.querySelector(".none");
+  const own = cards.filter((card) => card.group === group), wanted = own.filter((card) => card.named || !named);
+  const byName = (p, q) => q.named - p.named || p.name.localeCompare(q.name, undefined, { numeric: true });
+  if (own.some((card) => card.evidence))
+    own.sort(order === "name" ? byName : (p, q) => Number(q.evidence) - Number(p.evidence));
+  group.querySelector(".cards").append(...own.map((card) => card.element));
+  const shown = own.filter((card) => wanted.includes(card)).slice(0, group.most ?? shared.most);
+  for (const card of own) card.element.hidden = !shown.includes(card);
+  none.hidden = wanted.length > 0;
+  more.hidden = shown.length === wanted.length;
+  more.textContent = `${Math.min(shared.most, wanted.length - shown.length)} more of ${wanted.length}`;
+}
 
-document.querySelectorAll("input[name=view]").forEach((input) => input.addEventListener("change", () => {
-  for (const scale of document.querySelectorAll(".scales [data-view]")) scale.hidden = scale.dataset.view !== input.value;
-  for (const card of cards) { card.view = input.value; card.show(); }
-}));
+function follow() {
+  const said = asked();
+  for (const group of form.querySelectorAll(".group")) {
+    group.hidden = group.dataset.group !== said.method;
+    arrange(group);
+  }
+  for (const scale of form.querySelectorAll(".scales [data-view]")) scale.hidden = scale.dataset.view !== said.view;
+  for (const end of ["low", "high"])
+    for (const text of form.querySelectorAll(`.scales .${end}`)) text.textContent = String(said[end]).replace("-", "−");
+  for (const card of cards) card.refresh();
+}
 
-// Browsers restore form values on reload; begin from what is checked, not from what the page was written with.
-for (const input of document.querySelectorAll(".bar input:checked")) input.dispatchEvent(new Event("change"));
-cards.forEach((card) => card.show());
+if (form) {
+  const sight = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting || cardOf.get(target).seen) continue;
+      cardOf.get(target).seen = true;
+      cardOf.get(target).show();
+    }
+  }, { rootMargin: "50%" });
+  cards.forEach((card) => sight.observe(card.element));
+  form.querySelectorAll(".bar input").forEach((input) => input.addEventListener("change", () => {
+    if (input.name === "method") stopAll();
+    follow();
+  }));
+  form.addEventListener("reset", () => {
+    stopAll();
+    for (const group of form.querySelectorAll(".group")) group.most = undefined;
+    setTimeout(follow);  // when the inputs are reset
+  });
+  form.querySelectorAll(".more").forEach((button) => button.addEventListener("click", () => {
+    const group = button.closest(".group");
+    group.most = (group.most ?? shared.most) + shared.most;
+    arrange(group);
+  }));
+  window.addEventListener("beforeprint", () => {
+    for (const card of cards) if (!card.group.hidden && !card.element.hidden) card.print();
+  });
+  follow();
+}
 
 // Tables: a click on a heading sorts (numbers: largest first, missing ones last), a second click reverses.
 for (const table of document.querySelectorAll("table.sortable")) {

@@ -19,11 +19,23 @@ from medlat.report.delivery import PLACE_OF_RUN, tell_run
 from medlat.report.glossary import explained, terms_in
 from medlat.report.heatmap import is_significant
 from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
-from medlat.report.sprites import css_gradient, data_uri, difference_sprite, figure_uri, image_sprite
+from medlat.report.sprites import (
+    EXACT_PIXELS,
+    LEVELS,
+    colour_sprite,
+    css_gradient,
+    data_uri,
+    difference_sprite,
+    diverging_palette,
+    figure_uri,
+    value_sprite,
+)
 from medlat.report.style import CONTROLS, number, step_label, with_unit
 
 SLIDERS = "Move an image"  # the section's title
 FIRST = 3  # key numbers beside the verdict
+CARDS = 12  # that are shown at once
+WEBP = "image/webp"
 LONG = 9  # rows, above which a table is folded
 
 
@@ -73,14 +85,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Traversal:
-    """One slider: a direction's images, and what was measured at each step."""
+    """One card with a slider: a direction's images, and what was measured at each step."""
 
-    name: str
+    name: str  # heads the card, e.g. "rotation +3.1°/σ", "unnamed 07"
     images: np.ndarray  # [S, H, W(, 3)] physical values
     caption: str = ""  # e.g. "rotation +3.1°/σ [2.8, 3.4], R² 0.92, purity 0.71"
     measurement: str = ""  # what `values` are
     unit: str = ""
     values: Sequence[float] | None = None  # [S]
+    original: np.ndarray | None = None  # [H, W(, 3)] the image itself, which stands beside; None: that of step 0
+    named: bool = True
+    evidence: float = math.nan  # that cards can be sorted by
+    reach: float = math.inf  # σ, as far as images stay near the data; the slider ends there until asked for more
 
 
 @dataclass(frozen=True)
@@ -145,6 +161,7 @@ def write_page(path: Path, report: Report) -> None:
     html = environment.get_template("page.html.j2").render(
         report=report,
         sets=sets,
+        movers=_movers(report.look, sets),
         sliders_title=SLIDERS,
         first_numbers=FIRST,
         long=LONG,
@@ -202,32 +219,63 @@ def _sliders(report: Report) -> list[dict[str, Any]]:
             "method": group.method,
             "control": group.control,
             "note": group.note,
-            "items": [_slider(item, list(group.steps), look, limit) for item in group.traversals],
+            "items": [_slider(item, group, look, limit) for item in group.traversals],
             "labels": [step_label(step) for step in group.steps],
             "start": zero_index(group.steps),
-            "limit": f"{number(limit)} {look.change_unit}",
-            "colours": css_gradient(),
+            "limit": limit,
         }
         for group in sets
     ]
 
 
-def _slider(item: Traversal, steps: Sequence[float], look: Look, limit: float) -> dict[str, Any]:
-    images = np.asarray(item.images, np.float32)
+def _movers(look: Look, sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the bar above the cards offers, and what the script must know of all of them."""
+    items = [item for group in sets for item in group["items"]]
+    low, high = look.windows_span
+    limit = sets[0]["limit"] if sets else 1.0
+    return {
+        "most": CARDS,
+        "windows": {} if look.colour else look.windows,
+        "ordered": any(item["evidence"] for item in items),
+        "limited": any(item["last"] < len(group["labels"]) - 1 for group in sets for item in group["items"]),
+        "span": [low, high],
+        "limit": f"{number(limit)} {look.change_unit}",
+        "limit_levels": limit / (high - low) * LEVELS,
+        "levels": LEVELS,
+        "colours": css_gradient(),
+        "palette": diverging_palette()[3:],
+    }
+
+
+def _slider(item: Traversal, group: TraversalSet, look: Look, limit: float) -> dict[str, Any]:
+    steps, images, zero = list(group.steps), np.asarray(item.images, np.float32), zero_index(group.steps)
     height, width = look.size(images)
     assert images.shape[0] == len(steps), (item.name, images.shape, len(steps))
     values = list(item.values) if item.values is not None else []
     assert not values or len(values) == len(steps), item.name
+    inside = [index for index, step in enumerate(steps) if abs(step) <= item.reach or index == zero]
+    tiles = images if item.original is None else np.concatenate([images, np.asarray(item.original, np.float32)[None]])
+    if look.colour:
+        sprite, change = colour_sprite(tiles, look), data_uri(difference_sprite(look.scalar(tiles), zero, limit), WEBP)
+    else:
+        exact = len(group.traversals) * len(tiles) * height * width <= EXACT_PIXELS
+        sprite, change = value_sprite(tiles, look.windows_span, exact), ""
     return {
         "name": item.name,
         "caption": item.caption,
+        "named": item.named,
+        "evidence": repr(item.evidence) if math.isfinite(item.evidence) else "",
         "measurement": item.measurement.replace("_", " "),
         "readings": _readings(values, item.unit),
         "curve": _curve(values, steps),
         "width": width,
         "height": height,
-        "images": data_uri(image_sprite(images, look)),
-        "differences": data_uri(difference_sprite(look.scalar(images), zero_index(steps), limit)),
+        "first": inside[0],
+        "last": inside[-1],
+        "beside": zero if item.original is None else len(steps),
+        "beside_name": "at 0" if item.original is None else "original",
+        "images": data_uri(sprite, WEBP),
+        "differences": change,
     }
 
 

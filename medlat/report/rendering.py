@@ -11,6 +11,7 @@ from medlat.core.stains import stains
 from medlat.data.modality import Modality
 
 Window = tuple[float, float]  # physical values shown as black and white
+DPI = 200  # pixels per inch of figures, where nothing else is asked for
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 
 
@@ -20,10 +21,12 @@ class Look:
 
     modality: what they are: [..., H, W], in colour [..., H, W, 3] from 0 to 255.
     window:   physical values shown as black and white; pictures in colour are shown as they are.
+    dpi:      pixels per inch of figures.
     """
 
     modality: Modality
     window: Window
+    dpi: int = DPI
 
     @property
     def colour(self) -> bool:
@@ -43,6 +46,19 @@ class Look:
     def change_unit(self) -> str:
         """The unit of `scalar`, and so of differences."""
         return self.modality.difference_unit or self.modality.unit
+
+    @property
+    def windows(self) -> dict[str, Window]:
+        """The display windows of the modality by their names, the one in use first."""
+        named = {name.replace("_", " "): window for name, window in self.modality.display_windows.items()}
+        own = next((name for name, window in named.items() if tuple(window) == tuple(self.window)), "as asked")
+        return {own: self.window} | named
+
+    @property
+    def windows_span(self) -> Window:
+        """From the lowest to the highest value that one of these windows tells apart."""
+        lows, highs = zip(*self.windows.values(), strict=True)
+        return min(lows), max(highs)
 
     def size(self, images: np.ndarray) -> tuple[int, int]:
         """(H, W) of images of any number of leading dimensions."""

@@ -15,7 +15,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from medlat.data.modality import Modality
 from medlat.report.rendering import Look, Window, shown, upscale
 from medlat.report.style import (
     ANATOMY,
@@ -23,7 +22,6 @@ from medlat.report.style import (
     INK,
     MUTED,
     PAGE,
-    PNG_DPI,
     new_figure,
     number,
     step_label,
@@ -113,38 +111,39 @@ def tile_grid(
 
 def draw_image(axes: Axes, image: np.ndarray, look: Look) -> None:
     """One image as its look shows it."""
-    draw_picture(axes, look.tile(image, side_of(axes)), cmap=ANATOMY, vmin=0, vmax=1)
+    draw_picture(axes, look.tile(image, side_of(axes, look)), look, cmap=ANATOMY, vmin=0, vmax=1)
 
 
 def draw_change(axes: Axes, change: np.ndarray, limit: float, reference: np.ndarray, look: Look) -> None:
     """A signed difference [H, W] from -limit (blue) to limit (red), over the outline of `reference` if it has one."""
-    picture = upscale(change.clip(-limit, limit), side_of(axes), -limit, limit)
-    draw_picture(axes, picture, cmap=DIVERGING, vmin=-limit, vmax=limit)
+    picture = upscale(change.clip(-limit, limit), side_of(axes, look), -limit, limit)
+    draw_picture(axes, picture, look, cmap=DIVERGING, vmin=-limit, vmax=limit)
     if look.modality.outline is not None:
-        _outline(axes, reference, look.modality)
+        _outline(axes, reference, look)
 
 
-def side_of(axes: Axes) -> int:
+def side_of(axes: Axes, look: Look) -> int:
     """Pixels of a PNG along the longer edge of a tile."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    return round(PNG_DPI * float(max(axes.get_position().size * figure.get_size_inches())))
+    return round(look.dpi * float(max(axes.get_position().size * figure.get_size_inches())))
 
 
-def draw_picture(axes: Axes, picture: np.ndarray, **options: Any) -> None:
+def draw_picture(axes: Axes, picture: np.ndarray, look: Look, **options: Any) -> None:
     """An array [h, w(, 3 or 4)] that fills a tile. One of the tile's own size is not resampled: that would take most of
     the time that a figure takes, once more in its PDF.
     """
-    own = max(picture.shape[:2]) <= side_of(axes)
+    own = max(picture.shape[:2]) <= side_of(axes, look)
     axes.imshow(picture, aspect="auto", interpolation="none" if own else None, **options)
 
 
-def _outline(axes: Axes, image: np.ndarray, modality: Modality) -> None:
+def _outline(axes: Axes, image: np.ndarray, look: Look) -> None:
     """A faint contour, of CT the skin, on a difference map, so that one sees where in the anatomy the change is."""
+    modality, side = look.modality, side_of(axes, look)
     assert modality.outline is not None
     low, high = modality.intensity_range
     margin = min(modality.outline - low, high - modality.outline, (high - low) * 2 / 15)
-    inside = shown(image, (modality.outline - margin, modality.outline + margin), side_of(axes))
+    inside = shown(image, (modality.outline - margin, modality.outline + margin), side)
     if inside.min() < 0.5 < inside.max():
         lines: Any = contour_generator(z=inside).lines(0.5)
         axes.add_collection(LineCollection(lines, colors=MUTED, linewidths=0.35, alpha=0.8), autolim=False)

@@ -28,7 +28,7 @@ class Audit(Step):
     """
 
     name = "audit"
-    version = 2
+    version = 3
 
     def __init__(self, method: Method) -> None:
         self.method = method

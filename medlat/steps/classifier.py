@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from medlat.classifiers.black_box import PIXELS_AT_ONCE, BlackBox, Target, target_of
+from medlat.classifiers.black_box import PIXELS_AT_ONCE, BlackBox, Target, target_of, targets
 from medlat.classifiers.quality import quality, reliability
 from medlat.classifiers.trained import Trained, fit_temperature, load
 from medlat.config import build
@@ -37,7 +37,7 @@ from medlat.steps.step import Context, Step, trained
 log = logging.getLogger(__name__)
 
 FILE = "classifier.safetensors"
-OWN_VERSION = 2  # of what is measured of the user's own: no training is to be done again for it
+OWN_VERSION = 3  # of what is measured of the user's own: no training is to be done again for it
 SAID = {PERMUTED: "classifier (permuted labels)"}
 
 
@@ -242,6 +242,14 @@ def load_target(config: DictConfig, artifact: Artifact, spec: ImageSpec, file: s
     """The number of the classifier that is explained."""
     with naming(config.explain):
         return target_of(load_black_box(config, artifact, spec, file), config.explain.target)
+
+
+def say_target(context: Context) -> None:
+    """Which class is explained, and which others could be."""
+    target = load_target(context.config, context.artifacts["classifier"], context.spec)
+    others = [name for name in targets(target.black_box) if name != target.name]
+    more = f" (explain.target={' or '.join(others)} explains another)" if others else ""
+    log.info("explained: %s%s%s", "the probability of " * target.is_probability, target.name, more)
 
 
 def target_among(context: Context, role: str) -> Target:

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from medlat.classifiers.black_box import Target, predict
+from medlat.classifiers.black_box import TARGET_VERSION, Target, predict
 from medlat.config import build
 from medlat.config.build import naming
 from medlat.core.errors import ArgumentError, UserError
@@ -56,8 +56,9 @@ class FoundDirections(Step):
         section = without(build.plain(self.method.section), *NOT_LEARNT_FROM)
         found: dict[str, Any] = {"method": section, "name": self.method.name}
         if "supervision" in self.method.needs:
-            asked = build.plain(config.explain)
-            found |= {"explain": {name: asked[name] for name in ("target", "threshold", "target_range")}}
+            asked = build.plain(config.explain) | {"target_version": TARGET_VERSION}
+            names = ("target", "target_version", "threshold", "target_range")
+            found |= {"explain": {name: asked[name] for name in names}}
             found["seed"] = config.seed
         if self.method.needs & {"supervision", "measurements"}:
             found["measure"] = builders.measured_by(config)

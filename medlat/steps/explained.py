@@ -140,23 +140,21 @@ class Explained:
     outputs: Sequence[Tensor] = ()
 
 
-def _shown(subject: Subject) -> np.ndarray:
-    """Images for the figure, evenly spread over the order of their predictions."""
-    order = np.argsort(subject.predictions.numpy(), kind="stable")
-    count = min(subject.context.config.explain.shown, len(order))
-    return order[np.linspace(0, len(order) - 1, count).round().astype(int)]
-
-
 def save_series(subject: Subject, explained: Explained, out: Path) -> None:
-    chosen, label = _shown(subject), subject.label
-    labels = None if label is None else label.values[subject.rows[chosen]]
-    np.savez(out / "series.npz", **series_of(subject, explained, chosen, labels))  # type: ignore[arg-type]
+    """Of all explained images, those with the lowest predictions first; figures show some, spread evenly over them."""
+    order, label = np.argsort(subject.predictions.numpy(), kind="stable"), subject.label
+    labels = None if label is None else label.values[subject.rows[order]]
+    count = min(subject.context.config.explain.shown, len(order))
+    shown = np.linspace(0, len(order) - 1, count).round().astype(int)
+    np.savez(out / "series.npz", **series_of(subject, explained, order, labels, shown))  # type: ignore[arg-type]
 
 
 def series_of(
-    subject: Inquiry, explained: Explained, chosen: np.ndarray, labels: np.ndarray | None
+    subject: Inquiry, explained: Explained, chosen: np.ndarray, labels: np.ndarray | None, shown: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What figures show of some images, by their numbers: `report.explanation.Series`. labels: of these, if known."""
+    """What figures and cards show of some images, by their numbers: `report.explanation.Series`. labels: of these, if
+    known; shown: which of these figures show, with their saliency.
+    """
     found, some = explained.found[0], explained.traversals[0].of(torch.from_numpy(chosen))
     images = [subject.spec.pictures(some.images(torch.full((len(chosen),), step))) for step in subject.steps]
     arrays = {
@@ -170,8 +168,9 @@ def series_of(
         "counterfactual_step": found.step[chosen].numpy(),
         "counterfactual_prediction": found.prediction[chosen].numpy(),
         "reached": found.reached[chosen].numpy(),
+        "shown": shown,
     }
-    arrays |= _saliency(subject, subject.real[chosen])
+    arrays |= _saliency(subject, subject.real[chosen[shown]])
     return arrays
 
 
@@ -188,7 +187,10 @@ def _saliency(subject: Inquiry, images: Tensor) -> dict[str, np.ndarray]:
     if isinstance(target.black_box, Trained) and target.column is not None and not target.or_more:
         network, layer = target.black_box.network, target.black_box.cam_layer
         for name, plus in (("saliency_gradcam", False), ("saliency_gradcampp", True)):
-            maps[name] = grad_cam(network, layer, images, target.column, plus).numpy()
+            if target.first:  # what speaks for it speaks against the only output
+                maps[name] = grad_cam_of_own(target, network, layer, images, plus).numpy()
+            else:
+                maps[name] = grad_cam(network, layer, images, target.column, plus).numpy()
     return maps
 
 

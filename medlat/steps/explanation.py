@@ -79,7 +79,7 @@ class ExplanationBy(Step):
     """
 
     folder = "explanation_by"
-    version = 6
+    version = 7
 
     def __init__(self, method: Method, others: Sequence[str] = ()) -> None:
         self.method, self.name = method, f"explanation/{method.name}"

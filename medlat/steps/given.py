@@ -151,7 +151,8 @@ def _explained(
     directions, _ = map_directions(untuned, own, space)
     codes = map_codes(untuned, found.codes.to(device), space, directions.space.name).cpu()
     moved = explain(inquiry, directions, method, codes)
-    series = series_of(inquiry, moved, np.arange(len(images)), None)
+    every = np.arange(len(images))
+    series = series_of(inquiry, moved, every, None, every)
     ways, before, after = moved.found[0], found.images, moved.traversals[0].images(moved.found[0].step)
     reach = math.nan
     if directions.space == own.space:

@@ -87,7 +87,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             semantics={method.name: context.folder(f"semantics/{method.name}") for method in context.methods},
             curves=training,
             grids={shown: spec.pictures(x) for shown, x in grids(generator).items()},
-            look=Look(builders.modality(config), window),
+            look=Look(builders.modality(config), window, config.report.dpi),
             run={},
             explanation=explained,
             explained=context.folder(f"explanation/{main.name}") if explained else None,
@@ -99,7 +99,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     write_whole(folder / "model_card.md", _card(context, folder, asked["warnings"], environment, info).text())
     if config.report.page:
         inputs = {name: artifact.key for name, artifact in context.artifacts.items()}
-        recipe = Recipe("report", asked | {"window": list(window)}, inputs, {"code": code()})
+        recipe = Recipe("report", asked | {"window": list(window), "dpi": config.report.dpi}, inputs, {"code": code()})
         drawn = context.store.make(recipe, draw)
         tracker.images("figures", deliver(drawn.path, folder, run_facts(environment, info)))
         log.info("report: %s", folder / "report" / "index.html")

@@ -16,7 +16,7 @@ from medlat.core.store import PROGRESS, Artifact, Recipe, Store
 from medlat.steps import builders
 from medlat.steps.alignment import Alignment
 from medlat.steps.audit import Audit
-from medlat.steps.classifier import Classifier
+from medlat.steps.classifier import Classifier, say_target
 from medlat.steps.data import Division, Images
 from medlat.steps.directions import FoundDirections
 from medlat.steps.evaluation import Evaluation
@@ -113,6 +113,8 @@ def _make(todo: Plan, folder: Path) -> None:
         found = todo.context.made(step)
         if isinstance(step, Generator):
             replay_curves(found, todo.context.tracker)
+        if step.name == "classifier":
+            say_target(todo.context)
     report(todo.context, todo.steps, folder)
 
 

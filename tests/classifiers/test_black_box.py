@@ -5,7 +5,7 @@ import torch
 from toy_models import Pixels, Quarters
 
 from medlat.classifiers import black_box
-from medlat.classifiers.black_box import Target, disagreement, predict, predict_each, target_of
+from medlat.classifiers.black_box import Target, disagreement, predict, predict_each, target_of, targets
 from medlat.core.errors import UserError
 
 
@@ -32,6 +32,49 @@ def test_what_is_explained_by_default():
     assert above(IMAGES).tolist() == pytest.approx([0.8] * 5)
     with pytest.raises(UserError, match=r"target=none or more: the classifier predicts no such thing"):
         target_of(Grades(), "none or more")
+
+
+class Tissue:
+    """Of every image the probability 0.8 of the second class."""
+
+    task, differentiable = "binary", False
+
+    def __init__(self, *classes):
+        self.classes, self.outputs = list(classes), classes[1:]
+
+    def __call__(self, images):
+        return torch.full((len(images), 1), 0.8)
+
+
+@pytest.mark.parametrize(
+    ("classes", "explained"),
+    [
+        (("adenocarcinoma", "normal"), "adenocarcinoma"),
+        (("malignant", "normal, benign"), "malignant"),
+        (("no nodule", "nodule"), "nodule"),
+        (("nodule", "no nodule"), "nodule"),
+        (("tumour", "non-tumour"), "tumour"),
+        (("left", "right"), "right"),
+        (("normal", "benign"), "benign"),
+        (("a", "normal variant"), "normal variant"),
+    ],
+)
+def test_of_two_classes_the_one_is_explained_that_something_is_said_with(classes, explained):
+    found = target_of(Tissue(*classes), None)
+    assert found.name == explained
+    probability = 0.8 if explained == classes[1] else 0.2
+    assert found(IMAGES).tolist() == pytest.approx([probability] * 5)
+
+
+def test_either_of_two_classes_can_be_explained():
+    both = Tissue("adenocarcinoma", "normal")
+    assert targets(both) == ["adenocarcinoma", "normal"]
+    first, second = (target_of(both, name) for name in targets(both))
+    assert first.is_probability
+    assert (first(IMAGES) + second(IMAGES)).tolist() == pytest.approx([1.0] * 5)
+    assert first.linear(first(IMAGES)).tolist() == pytest.approx([-math.log(4.0)] * 5)
+    with pytest.raises(UserError, match=r"target=norma: .*did you mean 'normal'"):
+        target_of(both, "norma")
 
 
 def test_of_several_classes_one_is_chosen_by_the_user():

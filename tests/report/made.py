@@ -17,6 +17,7 @@ from medlat.evaluation.semantics import Effect
 from medlat.explain import scorecard
 from medlat.explain.scorecard import ALONE, SCORES
 from medlat.phantoms.ct.source import render
+from medlat.report.compile import Inputs
 from medlat.report.rendering import Look
 
 STEPS = [-2.0, -1.0, 0.0, 1.0, 2.0]
@@ -88,6 +89,7 @@ def _series(folder: Path, unit: str, images: int, saliency: bool, side: int) -> 
         "counterfactual_step": np.where(start < 0, 2.0, -2.0),
         "counterfactual_prediction": logistic(start + np.where(start < 0, 2.0, -2.0)),
         "reached": np.arange(images) != 1,
+        "shown": np.arange(images),
     }
     maps = {f"saliency_{name}": rng.random((images, side, side)) for name in ("gradcam", "gradcampp")}
     maps["saliency_occlusion"] = rng.normal(size=(images, side, side))
@@ -149,6 +151,17 @@ def evaluation(folder: Path, unit: str = "HU", side: int = 16) -> Path:
     (folder / "metrics.json").write_text(json.dumps(numbers))
     discovered(folder, [Effect.from_row(row) for row in rows])
     return folder
+
+
+def inputs(folder: Path, unit: str, **more: Any) -> Inputs:
+    """Of a report of two directions and a control; more: of an explanation."""
+    return Inputs(
+        evaluation=(found := evaluation(folder / "evaluation", unit)), fidelity=found,
+        semantics={name: found / name for name in ("linear", "random")},
+        curves=[], grids={}, controls=["random"],
+        measurements=[("heart", "mm", None)], look=LOOKS[unit], directions=2, gifs=1, active_kl=0.1,
+        about="Run x.", run={}, **more,
+    )  # fmt: skip
 
 
 def discovered(folder: Path, rows: list[Effect]) -> None:

@@ -63,9 +63,9 @@ def test_the_atlas_names_clusters_and_leaves_controls_out():
     figure = atlas_figure(alike, alike, np.arange(5), found, ["random"])
     axes = figure.axes[0]
     assert axes.images[0].get_array().shape == (4, 4)
-    assert texts(axes)[0] == "x  2 methods"
+    assert texts(axes)[:5] == ["d 00", "d 01", "d 02", "d 03", "x  2 methods"]
     unnamed = atlas_figure(alike, alike, np.arange(4), places([0.0] * 4, "unnamed"), [])
-    assert texts(unnamed.axes[0]) == []
+    assert texts(unnamed.axes[0]) == ["d 00", "d 01", "d 02", "d 03"]
 
 
 def test_directions_of_two_spaces_have_no_angle_in_the_atlas():

@@ -4,13 +4,14 @@ import csv
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from report import made
 
 from medlat.explain.alignment import Cell
 from medlat.explain.audit import Response
 from medlat.explain.by_catch import Moved
-from medlat.report.compile import Inputs, compile_report
+from medlat.report.compile import compile_report
 from medlat.report.explained import Explanation, _alignment, _audit, _by_catch, _quality, _strips, key_numbers, sliders
 from medlat.report.style import Figures
 
@@ -19,16 +20,6 @@ from medlat.report.style import Figures
 def explained(tmp_path) -> Explanation:
     folder = made.explanation(tmp_path / "explanation")
     return Explanation.load(folder, folder, made.classifier(tmp_path / "classifier"))
-
-
-def inputs(folder, unit: str, **more) -> Inputs:
-    return Inputs(
-        evaluation=(found := made.evaluation(folder / "evaluation", unit)), fidelity=found,
-        semantics={name: found / name for name in ("linear", "random")},
-        curves=[], grids={}, controls=["random"],
-        measurements=[("heart", "mm", None)], look=made.LOOKS[unit], directions=2, gifs=1, active_kl=0.1,
-        about="Run x.", run={}, **more,
-    )  # fmt: skip
 
 
 def test_load_reads_numbers_flags_and_arrays(explained):
@@ -58,6 +49,23 @@ def test_many_images_are_split_over_two_figures_and_no_quality_is_no_section(tmp
     with open(tmp_path / "figures" / "counterfactuals_2.csv", newline="") as file:
         assert {row["image"] for row in csv.DictReader(file)} == {"6"}
     assert _quality(found, Figures(tmp_path)) == []
+
+
+def test_every_image_has_a_card_and_some_are_in_figures(tmp_path):
+    folder = made.explanation(tmp_path, images=7)
+    found = Explanation.load(folder, folder, None)
+    chosen = np.array([0, 6])
+    maps = {name: relevance[chosen] for name, relevance in found.series.saliency.items()}
+    found = replace(found, series=replace(found.series, shown=chosen, saliency=maps))
+    (picture,) = _strips(found, made.LOOKS["HU"], Figures(tmp_path / "figures", pdf=False))
+    assert picture.caption.startswith("2 of 7 images")
+    with open(tmp_path / "figures" / "counterfactuals.csv", newline="") as file:
+        assert {row["image"] for row in csv.DictReader(file)} == {"0", "6"}
+    cards = sliders(found).traversals
+    assert [card.name.split(":")[0] for card in cards] == [f"image {i + 1}" for i in range(7)]
+    assert {card.reach for card in cards} == {3.0}, "as far as the method may be followed"
+    assert np.array_equal(cards[6].original, found.series.real[6])
+    assert np.array_equal(found.series.relevance("occlusion", 6), maps["occlusion"][1])
 
 
 def test_what_the_classifier_answers_to_is_a_table(explained):
@@ -133,13 +141,6 @@ def test_sliders_read_the_prediction(explained):
     assert group.traversals[2].name == "image 3", "its label is not known"
 
 
-def test_at_most_twelve_images_have_a_slider(tmp_path):
-    folder = made.explanation(tmp_path, images=14, saliency=False)
-    found = Explanation.load(folder, folder, None)
-    assert len(sliders(found).traversals) == 12
-
-
-@pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """The folder of a run whose classifier was explained, and its page."""
     folder = tmp_path_factory.mktemp("run")
@@ -148,7 +149,7 @@ def written(tmp_path_factory):
         "explained": folder / "explanation",
         "classifier": made.classifier(folder / "classifier"),
     }
-    shown = compile_report(inputs(folder, "HU", **folders), folder)
+    shown = compile_report(made.inputs(folder, "HU", **folders), folder)
     assert {"counterfactuals.png", "scorecard.png", "overview_linear.gif"} <= {path.name for path in shown}
     return folder, (folder / "report" / "index.html").read_text(encoding="utf-8")
 
@@ -199,7 +200,7 @@ def test_every_figure_of_an_explanation_has_its_numbers_beside_it(written):
 
 
 def test_page_without_an_explanation_has_none(tmp_path):
-    compile_report(inputs(tmp_path, "RGB", pdf=False), tmp_path)
+    compile_report(made.inputs(tmp_path, "RGB", pdf=False), tmp_path)
     html = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "<h1>What varies in these tiles?" in html
     assert "slices" not in html

@@ -163,7 +163,7 @@ def test_difference_maps_share_one_symmetric_scale_and_table_has_the_numbers():
     figure = anatomy.difference_maps(ramp(), STEPS, ["a", "b"], 2, CT)
     limits = {axes.images[0].get_clim() for axes in figure.axes if axes.images and axes.get_xlabel()}
     assert limits == {(-400, 400)}
-    assert "200 HU" in texts(figure)
+    assert "\n200\n" in texts(figure)
     assert "reference" in texts(figure)
     table = anatomy.difference_table(ramp(), STEPS, ["a", "b"], 2, CT)
     assert len(table) == 10

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import math
 import re
 from html.parser import HTMLParser
@@ -27,7 +28,7 @@ from medlat.report.page import (
     write_page,
 )
 from medlat.report.rendering import Look
-from medlat.report.sprites import difference_sprite, image_sprite
+from medlat.report.sprites import LEVELS, colour_sprite, difference_sprite, image_sprite, value_sprite
 from medlat.report.style import save_figure
 
 EVIL = "<script>alert('x')</script> & \"quoted\""
@@ -72,7 +73,11 @@ def full_report(folder: Path) -> Report:
         "method": "random", "direction": EVIL, "measurement": "body_area", "unit": "mm²", "effect": -12.0,
         "effect_low": -20.0, "effect_high": -4.0, "standardised": -0.5, "share": 0.5, "r2": math.nan, "kind": "factor",
     }  # fmt: skip
-    sweep = [Traversal(f"sefa {i}", images(seed=i), EVIL, "rotation", "°", [-3.1, 0.0, 3.1]) for i in range(2)]
+    values = [-3.1, 0.0, 3.1]
+    sweep = [
+        Traversal("rotation +3.1°/σ", images(), EVIL, "rotation", "°", values, evidence=0.7),
+        Traversal("unnamed 01", images(seed=1), EVIL, "rotation", "°", values, images(seed=2)[0], False, 0.1, 0.5),
+    ]
     return Report(
         title=EVIL,
         verdict="No better than random.\n\nSecond.",
@@ -128,7 +133,7 @@ def test_page_has_one_slider_and_one_play_button_per_direction(written):
     assert len(page.all("input", type="range")) == 3
     assert len(page.all("button", class_="play")) == 3
     assert len(page.all("input", name="method")) == 2
-    assert all(slider["max"] == "2" and slider["aria-label"] for slider in page.all("input", type="range"))
+    assert all(slider["aria-label"] for slider in page.all("input", type="range"))
 
 
 def test_all_text_is_escaped(written):
@@ -141,7 +146,7 @@ def test_all_text_is_escaped(written):
 
 def test_verdict_and_warnings_come_first(written):
     _, _, page = written
-    parts = ("No better than random.", "Second.", "Phantom data", "0.61", "Move an image", "sefa 0")
+    parts = ("No better than random.", "Second.", "Phantom data", "0.61", "Move an image", "rotation +3.1°/σ")
     order = [page.text.index(part) for part in parts]
     assert order == sorted(order)
 
@@ -179,7 +184,7 @@ def test_pictures_keep_their_place_until_they_are_drawn(written):
     folder, _, page = written
     with Image.open(folder / "figures" / "usage #1.png") as picture:
         size = [str(side) for side in picture.size]
-    figures = [image for image in page.all("img") if image["src"].startswith("data:image/webp")]
+    figures = page.all("img", loading="lazy")
     assert [[image["width"], image["height"]] for image in figures] == [size, size]
 
 
@@ -190,36 +195,105 @@ def test_key_numbers_after_the_third_are_folded(tmp_path):
     assert html.index("number 2") < html.index("2 more numbers") < html.index("number 3")
 
 
+def cards_of(page: Page) -> list[dict]:
+    return [json.loads(card["data-card"] or "") for card in page.all("article")]
+
+
 def test_readings_and_labels_reach_the_script(written):
     _, _, page = written
-    card = page.all("article")[0]
-    assert card["data-labels"] == '["\\u22121\\u03c3", "0", "+1\\u03c3"]'
-    assert card["data-readings"] == '["\\u22123.10\\u00b0", "0.00\\u00b0", "3.10\\u00b0"]'
-    assert page.all("article")[2]["data-readings"] == "[]"
+    first, _, control = cards_of(page)
+    assert first["labels"] == ["\u22121σ", "0", "+1σ"]
+    assert first["readings"] == ["\u22123.10°", "0.00°", "3.10°"]
+    assert control["readings"] == []
+
+
+def test_cards_are_headed_by_their_name_and_stand_beside_the_original(written):
+    _, _, page = written
+    named, unnamed, control = cards_of(page)
+    assert (named["name"], named["named"], named["evidence"], named["beside"]) == ("rotation +3.1°/σ", True, "0.7", 1)
+    assert (unnamed["name"], unnamed["named"], unnamed["evidence"], unnamed["beside"]) == (
+        "unnamed 01",
+        False,
+        "0.1",
+        3,
+    )
+    assert control["evidence"] == "", "nothing to sort by"
+    assert len(page.all("canvas", class_="beside")) == len(page.all("canvas", class_="moved")) == 3
+
+
+def test_a_slider_ends_where_images_leave_the_data(written):
+    _, _, page = written
+    ends = [(slider["min"], slider["max"], "disabled" in slider) for slider in page.all("input", type="range")]
+    assert ends == [("0", "2", False), ("1", "1", True), ("0", "2", False)]
+    assert len(page.all("input", name="beyond")) == 1
+
+
+def test_windows_of_ct_begin_with_the_one_in_use(written, tmp_path):
+    _, _, page = written
+    windows = [json.loads(choice["value"] or "") for choice in page.all("input", name="window")]
+    assert windows[0] == list(WINDOW)
+    assert [-160.0, 240.0] in windows
+    assert len(windows) == 5
+    one = TraversalSet("pca", [Traversal("a", images())], STEPS)
+    write_page(tmp_path / "index.html", Report("t", "v", {}, Look(modality.GREY, (0.0, 255.0)), traversal_sets=[one]))
+    grey = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert not grey.all("input", name="window"), "there is but one"
+    assert not grey.all("input", name="named"), "nothing that has evidence"
+
+
+def levels_of(sprite: Image.Image) -> np.ndarray:
+    """As the page's script reads them."""
+    pixels = np.asarray(sprite.convert("RGB")).astype(int)
+    return 4 * pixels[..., 0] + (pixels[..., 2] & 3)
 
 
 def test_sprites_on_the_page_decode_to_the_images(written):
     _, _, page = written
-    sprite = np.asarray(decode(page.all("img", class_="images")[1]["src"]))
-    expected = images(seed=1)
-    assert sprite.shape == (6, 12)
-    for step in range(3):
-        tile = sprite[:, 4 * step : 4 * step + 4] / 255 * 1400 - 1000
-        assert np.abs(tile - expected[step].clip(*WINDOW)).max() <= 1400 / 255 / 2 + 1e-3
+    levels = levels_of(decode(page.all("img", class_="images")[1]["src"]))
+    low, high = CT.windows_span
+    assert (low, high) == (-1350.0, 1050.0)
+    expected = [*images(seed=1), images(seed=2)[0]]
+    assert levels.shape == (6, 4 * len(expected))
+    for step, image in enumerate(expected):
+        tile = low + levels[:, 4 * step : 4 * step + 4] / LEVELS * (high - low)
+        assert np.abs(tile - image.clip(low, high)).max() <= (high - low) / LEVELS / 2 + 1e-3
 
 
-def test_difference_sprite_decodes_to_signed_differences():
-    stack = images()
+def test_a_value_sprite_is_grey_to_the_eye():
+    with Image.open(io.BytesIO(value_sprite(images(), (-1200.0, 600.0)))) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert np.array_equal(pixels[..., 0], pixels[..., 1])
+    assert np.abs(pixels[..., 0] - pixels[..., 2]).max() <= 3
+
+
+def test_a_colour_sprite_is_nearly_its_images():
+    look = Look(modality.HISTOLOGY, (0.0, 255.0))
+    ramp = np.linspace(40, 220, 32 * 32).reshape(1, 32, 32, 1) * np.array([1.0, 0.7, 0.9])
+    with Image.open(io.BytesIO(colour_sprite(ramp, look))) as picture:
+        assert np.abs(np.asarray(picture).astype(float) - ramp[0]).mean() < 2.0
+
+
+def test_difference_sprite_holds_signed_differences():
+    down = np.linspace(0.0, 1.0, 32)[:, None] * np.ones((1, 32))
+    stack = np.stack([-400.0 * down, 0.0 * down, 400.0 * down])
     with Image.open(io.BytesIO(difference_sprite(stack, 1, 500.0))) as picture:
-        assert picture.mode == "P"
-        index, colours = np.asarray(picture), np.asarray(picture.convert("RGB")).astype(int)
-    expected = np.concatenate(list((stack - stack[1]).clip(-500, 500)), axis=1)
-    assert np.abs((index.astype(float) - 128) / 127 * 500 - expected).max() <= 500 / 127 / 2 + 1e-3
-    assert (index[:, 4:8] == 128).all(), "no change at the base"
-    assert np.ptp(colours[0, 4]) <= 3, "no change is a neutral colour"
-    red, blue = colours[expected > 250], colours[expected < -250]
-    assert (red[:, 0] > red[:, 2]).all()
-    assert (blue[:, 2] > blue[:, 0]).all()
+        index = np.asarray(picture.convert("RGB")).astype(float)
+    expected = np.concatenate(list(stack - stack[1]), axis=1)
+    assert np.abs((index[..., 0] - 128) / 127 * 500 - expected).mean() < 5.0
+
+
+def test_sprites_of_very_many_pixels_are_kept_nearly(tmp_path: Path):
+    smooth = np.linspace(-900.0, 300.0, 64)[None, :, None] * np.ones((3, 1, 64))
+    sizes, errors = [], []
+    for exact in (True, False):
+        sprite = value_sprite(smooth, CT.windows_span, exact)
+        low, high = CT.windows_span
+        with Image.open(io.BytesIO(sprite)) as picture:
+            values = low + levels_of(picture) / LEVELS * (high - low)
+        sizes.append(len(sprite))
+        errors.append(np.abs(values - np.concatenate(list(smooth), axis=1)).mean())
+    assert errors[0] < 1.0
+    assert errors[1] < 20.0, "HU, of a span of 2400"
 
 
 def test_image_sprite_of_constants_and_nan():
@@ -231,7 +305,7 @@ def test_image_sprite_of_constants_and_nan():
 
 def test_figure_is_embedded_unchanged_where_it_is_a_chart(written):
     folder, _, page = written
-    source = next(img["src"] for img in page.all("img") if img["src"].startswith("data:image/webp"))
+    source = page.all("img", loading="lazy")[0]["src"]
     with Image.open(folder / "figures" / "usage #1.png") as picture:
         assert np.array_equal(np.asarray(picture.convert("RGB")), np.asarray(decode(source).convert("RGB")))
 
@@ -295,7 +369,7 @@ def test_one_step_constant_images_and_no_measured_value(tmp_path: Path):
     slider = page.all("input", type="range")[0]
     assert slider["max"] == "0"
     assert "disabled" in slider
-    assert page.all("article")[0]["data-readings"] == '["\\u2013"]'
+    assert cards_of(page)[0]["readings"] == ["–"]
 
 
 def test_page_of_16_directions_and_two_controls_is_small(tmp_path: Path):
