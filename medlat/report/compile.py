@@ -15,7 +15,7 @@ from medlat.evaluation.semantics import read_semantics
 from medlat.report import anatomy, charts, gif, heatmap
 from medlat.report.delivery import pictures_in
 from medlat.report.discovered import discovered_section, read_rows
-from medlat.report.explained import Explanation, explanation_sections, first_look, key_numbers, sliders
+from medlat.report.explained import CALLED, Explanation, explanation_sections, first_look, key_numbers, sliders
 from medlat.report.page import (
     KeyNumber,
     Picture,
@@ -153,15 +153,15 @@ def describe(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _first_look(work: _Work, traversals: Mapping[str, Any], names: Sequence[Mapping[str, Any]]) -> Picture:
-    """The directions of the main method that have a name, or its first ones: at most three."""
+    """Three directions of the main method: those that have a name first, then the others in their order."""
     own = [row for row in names if row["method"] == work.main]
-    shown = ([row for row in own if row["name"] != UNNAMED] or own)[:3]
+    shown = sorted(own, key=lambda row: row["name"] == UNNAMED)[:3]
     arrays, known = traversals[work.main], in_order(row["direction"] for row in work.of(work.main))
     images = arrays["images"][[known.index(row["direction"]) for row in shown]]
     steps, captions = arrays["steps"].tolist(), [row["name"] for row in shown]
     figure = anatomy.traversal_grid(images, steps, [row["direction"] for row in shown], captions, work.inputs.look)
-    title = "The directions with a name" if shown and shown[0]["name"] != UNNAMED else "The first directions"
-    note = "Each row moves one image along one direction; 0 is the image itself."
+    title = "The first directions, those with a name before others"
+    note = "Each row moves one image along one direction; 0 is the image as the generator shows it."
     return Picture.saved(work.figures.save(figure, "first_look", shown), title, note)
 
 
@@ -358,8 +358,14 @@ def _key_numbers(work: _Work) -> list[KeyNumber]:
         "active_units": ("active latent dimensions", "", "dimensions that the encoder uses"),
     }
     purity, covered = f"{kind}_purity", f"{kind}_coverage"
-    chance = {key: n.get(f"semantics/random/{key}") for key in (purity, covered)}
-    beside = {key: "" if value is None else f"{number(value, 2)} (random directions)" for key, value in chance.items()}
+    beside = {
+        key: ", ".join(
+            f"{number(n[f'semantics/{method}/{key}'], 2)} ({CALLED.get(method, method)})"
+            for method in work.inputs.controls
+            if f"semantics/{method}/{key}" in n
+        )
+        for key in (purity, covered)
+    }
     own = {key: n.get(f"semantics/{work.main}/{key}") for key in (purity, covered)}
     explained = {
         purity: f"share of a direction's effect that falls on one of the {what}; 1 at best",
