@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from report.test_explained import inputs
+from report.made import inputs
 
 from medlat.core.errors import UserError
 from medlat.report.compile import compile_report
