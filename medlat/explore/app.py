@@ -25,6 +25,7 @@ from medlat.core.errors import UserError, did_you_mean
 from medlat.core.files import jsonable
 from medlat.core.terminal import complain, printable
 from medlat.explore.export import KINDS
+from medlat.explore.looking import otherwise, where
 from medlat.explore.upload import LARGEST_FILE, TOO_LARGE, read_upload
 from medlat.explore.view import Explorer, View
 from medlat.report import page
@@ -34,6 +35,7 @@ from medlat.report.sprites import change_sprite, css_gradient, data_uri, image_s
 from medlat.report.style import number, with_unit
 from medlat.steps import builders
 
+SCRIPTS = {"explore": ("explore", "zoom", "looking"), "pair": ("pair",), "sweep": ("sweep",)}  # of each page
 TOKEN = "x-token"  # the header that has it; the address of the page has it as `token`
 LARGEST = 2**16  # bytes of a request that is no upload
 THUMBNAILS, SMALL = 24, 64  # on a page; pixels of one
@@ -125,7 +127,7 @@ class Exploring:
 
     @property
     def routes(self) -> list[Route]:
-        posts = ("thumbnails", "begin", "frame", "numbers", "reach", "keep", "export", "upload")
+        posts = ("thumbnails", "begin", "frame", "numbers", "reach", "where", "otherwise", "keep", "export", "upload")
         return [Route("/", self.page), *(Route(f"/{name}", getattr(self, name), methods=["POST"]) for name in posts)]
 
     async def page(self, request: Request) -> Response:
@@ -186,6 +188,16 @@ class Exploring:
         if not isinstance(wanted, int | float) or isinstance(wanted, bool) or not abs(wanted) < 1e9:
             raise UserError(f"prediction={wanted}: expected a number")
         return await self._answer(lambda: self.explorer.reach(view, direction, float(wanted)))
+
+    async def where(self, request: Request) -> Response:
+        """{"view"} -> where the classifier looks, before and after the move."""
+        view = View.of((await _json(request)).get("view"))
+        return await self._answer(lambda: {"maps": where(self.explorer, view)})
+
+    async def otherwise(self, request: Request) -> Response:
+        """{"view"} -> the nearest held-out image that the classifier sees otherwise."""
+        view = View.of((await _json(request)).get("view"))
+        return await self._answer(lambda: otherwise(self.explorer, view))
 
     async def keep(self, request: Request) -> Response:
         """{"direction", "said": {"name", "star", "note"}} -> what is kept of all directions."""
@@ -255,7 +267,7 @@ def template(name: str, nonce: str, facts: Any, **values: Any) -> str:
     return environment.get_template(f"{name}.html.j2").render(
         nonce=nonce,
         style=page_style + (here / "explore.css").read_text(encoding="utf-8"),
-        script=(here / f"{name}.js").read_text(encoding="utf-8"),
+        script="\n".join((here / f"{part}.js").read_text(encoding="utf-8") for part in SCRIPTS[name]),
         facts=json.dumps(jsonable(facts)).replace("<", "\\u003c"),  # inside a script
         **values,
     )

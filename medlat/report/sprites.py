@@ -13,10 +13,11 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from medlat.report.rendering import Look, differences
+from medlat.report.rendering import Look, differences, finite, upscale
 from medlat.report.style import DIVERGING
 
 MIDDLE, REACH = 128, 127  # palette index of no change; distance from it to the largest change shown
+OPACITY = 0.75  # of the most relevant place of a saliency map over its image
 LOSSLESS_BYTES = 150_000  # a figure whose lossless copy is larger is photographs, and is embedded at quality 88
 
 
@@ -41,6 +42,25 @@ def change_sprite(changes: np.ndarray, limit: float) -> bytes:
     indexed = Image.fromarray(_beside(np.rint(MIDDLE + REACH * scaled).astype(np.uint8)))
     indexed.putpalette(diverging_palette())  # turns the grey image into a palette image
     return _png(indexed)
+
+
+def saliency_sprite(image: np.ndarray, relevance: np.ndarray, look: Look) -> bytes:
+    """One image without its colours, and over it a saliency map [H, W] -> RGB PNG: red speaks for, blue against."""
+    side = max(relevance.shape)
+    colours = relevance_colours(relevance, side)
+    opacity = colours[..., 3:]
+    mixed = (1.0 - opacity) * look.lightness(image, side)[..., None] + opacity * colours[..., :3]
+    return _png(Image.fromarray(np.rint(255.0 * mixed).astype(np.uint8)))
+
+
+def relevance_colours(relevance: np.ndarray, side: int) -> np.ndarray:
+    """[H, W] signed -> [h, w, 4] in [0, 1], the longer edge of `side` pixels: as opaque as its share of the largest."""
+    size = finite(np.asarray(relevance, np.float32))
+    largest = float(np.abs(size).max())
+    share = upscale(size / largest if largest > 0 else size, side, -1.0, 1.0)
+    colours = matplotlib.colormaps[DIVERGING](np.where(share > 0, 0.9, 0.1))
+    colours[..., 3] = OPACITY * np.abs(share)
+    return colours
 
 
 @cache

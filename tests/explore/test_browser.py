@@ -326,6 +326,33 @@ def test_windows_are_shown_as_the_modality_has_them(grey):
     assert differ(grey.pixels("original"), np.repeat(shown[..., None], 3, axis=2)) <= 1
 
 
+def test_a_window_of_ones_own_stands_in_the_link(grey):
+    Select(grey("#window")).select_by_value("own")
+    for end, value in (("low", "-200"), ("high", "300")):
+        grey(f"#{end}").clear()
+        grey(f"#{end}").send_keys(value, Keys.TAB)
+        grey.settle()
+    explorer, before = grey.explorer, grey.pixels("original")
+    values = explorer.pictures(explorer.run.context.images.fetch(explorer.held_out[[0]], explorer.image))
+    shown = np.rint(((values + 200.0) / 500.0).clip(0.0, 1.0) * 255.0)
+    assert differ(before, np.repeat(shown[..., None], 3, axis=2)) <= 1
+    grey.driver.refresh()
+    grey.settle()
+    assert grey("#low").get_attribute("value") == "-200"
+    assert np.array_equal(grey.pixels("original"), before)
+
+
+def test_where_the_classifier_looks_is_shown_until_the_view_changes(page):
+    page.click("#where")
+    page.settle()
+    shown = page.driver.find_elements(By.CSS_SELECTOR, "#looked img")
+    assert shown[0].accessible_name.startswith("Grad-CAM of the reconstruction: red speaks for")
+    assert all(each.get_property("naturalWidth") == page.explorer.image.width for each in shown)
+    page.click("#option-4")
+    page.settle()
+    assert page.driver.find_elements(By.CSS_SELECTOR, "#looked *") == []
+
+
 def test_a_keyboard_alone_reaches_and_moves_a_slider(page):
     before = page.pixels("moved")
     for _ in range(40):
