@@ -31,10 +31,12 @@ from medlat.explore.app import application
 from medlat.explore.command import _listening
 from medlat.explore.several import side_by_side, sweep
 from medlat.explore.view import Explorer
+from medlat.phantoms.ct.export import write_dicom_series
+from medlat.phantoms.ct.source import CTPhantom
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(chromium.lacking()), reason=chromium.lacking() or "there")]
 
-INSIDE = ("data:", "blob:", "about:")  # addresses that nobody is asked for
+INSIDE = ("data:", "blob:", "about:", "file:")  # addresses that nobody is asked for
 TOKEN, HOSTS = "right-token", ["127.0.0.1"]
 STEPS = {"linear 00": 1.5, "random 01": -0.75}
 PIXELS = """
@@ -108,9 +110,9 @@ class Page:
         script = f"const done = arguments[0]; ask('{path}', {{ view: wanted() }}).then(done)"
         return self.driver.execute_async_script(script)
 
-    def downloaded(self, kind: str) -> bytes:
+    def downloaded(self, kind: str, name: str = "view") -> bytes:
         """Press the button of an export and wait for the file."""
-        path, deadline = self.downloads / f"view.{kind}", time.monotonic() + 10.0
+        path, deadline = self.downloads / f"{name}.{kind}", time.monotonic() + 20.0
         path.unlink(missing_ok=True)
         self.click(f"button[data-as={kind}]")
         while not path.exists():
@@ -317,6 +319,30 @@ def test_what_is_taken_along_is_what_is_seen(page):
     assert differ(page.pixels("moved"), page.explorer.look.levels(made["picture"])) <= 1
 
 
+def test_a_finding_is_read_without_medlat(page, tmp_path):
+    page.click("#option-2")
+    page.move("linear 00", 0.5)
+    path = tmp_path / "finding.html"
+    path.write_bytes(page.downloaded("html", "finding"))
+    page.driver.get(path.as_uri())
+    assert page("h1").text == "Why does the classifier say “tumour”?"
+    headings = [each.text for each in page.driver.find_elements(By.TAG_NAME, "h2")]
+    assert headings[:3] == ["What speaks against it?", "What is measured in this picture?", "What does it rest on?"]
+    assert page(".picture img").get_property("naturalWidth") > 400, "the picture is there"
+
+
+def test_it_is_dark_where_one_wants_it_so(page):
+    shades = {}
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        colours = [page("body").value_of_css_property(name) for name in ("background-color", "color")]
+        shades[scheme] = [sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in colours]
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert shades["light"][0] > 200 > 80 > shades["light"][1]
+    assert shades["dark"][0] < 80 < 200 < shades["dark"][1]
+
+
 def test_windows_are_shown_as_the_modality_has_them(grey):
     Select(grey("#window")).select_by_value("lung")
     grey.settle()
@@ -419,11 +445,22 @@ def test_from_the_table_of_a_sweep_to_a_run_and_to_two(driver, finished, tmp_pat
         beside(driver)
 
 
-def test_two_runs_begin_with_the_same_image_and_have_their_own_sliders(driver, finished):
+def test_two_runs_begin_with_the_same_image_and_have_their_own_sliders(driver, finished, tmp_path):
+    (file,) = write_dicom_series(tmp_path, CTPhantom(1, 1, 64, seed=7))
     app = side_by_side([finished / "run"] * 2, opened, TOKEN, HOSTS)
     with served(app) as address, quiet(driver, address):
         driver.get(address)
         beside(driver)
+        first, second = driver.find_elements(By.TAG_NAME, "iframe")
+        driver.switch_to.frame(first)
+        driver.execute_script("document.querySelector('input[value=upload]').click()")
+        driver.find_element(By.ID, "file").send_keys(str(file))
+        driver.find_element(By.ID, "send").click()
+        driver.switch_to.default_content()
+        driver.switch_to.frame(second)
+        within(driver, "view.start === 'upload 0' && document.getElementById('notes').textContent.includes('dB')")
+        assert driver.execute_script("return wanted().steps") == {}
+        driver.switch_to.default_content()
 
 
 def beside(driver: Chrome) -> None:
