@@ -1,6 +1,8 @@
 "use strict";
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const token = new URLSearchParams(location.search).get("token");
+const framed = parent !== window;  // two runs stand side by side
+document.documentElement.classList.toggle("framed", framed);
 const $ = (id) => document.getElementById(id);
 const sliders = new Map(facts.sliders.map((each, place) => [each.name, { ...each, place, value: 0 }]));
 const view = { start: facts.start, window: null };
@@ -291,10 +293,10 @@ $("send").addEventListener("click", () => {
   if (!file) return say("Choose a file first.");
   if (file.size > facts.largest) return say(facts.too_large);
   upload(file, place);
-  if (parent !== window) parent.postMessage({ file, place }, location.origin);
+  if (framed) parent.postMessage({ file, place }, location.origin);
 });
 window.addEventListener("message", (event) => {
-  if (parent !== window && event.source === parent && event.origin === location.origin) upload(event.data.file, event.data.place);
+  if (framed && event.source === parent && event.origin === location.origin) upload(event.data.file, event.data.place);
 });
 
 // --- windows, links, files ---------------------------------------------------------------------------------------
@@ -323,7 +325,7 @@ function link() {
   if (view.window) parts.set("window", Array.isArray(view.window) ? view.window.join(":") : view.window);
   for (const each of sliders.values()) if (each.value) parts.append("move", `${each.name}:${each.value}`);
   history.replaceState(null, "", `${location.pathname}${location.search}#${parts}`);
-  if (parent !== window) parent.postMessage({ start: view.start }, location.origin);  // two runs stand side by side
+  if (framed) parent.postMessage({ start: view.start }, location.origin);
 }
 
 function follow() {
