@@ -98,7 +98,11 @@ const measure = newest(async () => {
 
 // Numbers take longer than a picture: while a slider moves, they follow a few times a second.
 let due = 0;
-function soon() { due ||= setTimeout(() => { due = 0; measure(); }, 120); }
+function soon() {
+  if (due) return;
+  busy(1);
+  due = setTimeout(() => { due = 0; measure(); busy(-1); }, 120);
+}
 
 function element(tag, text = "", of = "") {
   const made = document.createElement(tag);

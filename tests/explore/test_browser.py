@@ -40,11 +40,13 @@ INSIDE = ("data:", "blob:", "about:", "file:")  # addresses that nobody is asked
 TOKEN, HOSTS = "right-token", ["127.0.0.1"]
 STEPS = {"linear 00": 1.5, "random 01": -0.75}
 PIXELS = """
-const img = document.querySelector(arguments[0]), canvas = document.createElement("canvas");
-const [width, height] = [img.naturalWidth, img.naturalHeight];
-Object.assign(canvas, { width, height });
-canvas.getContext("2d").drawImage(img, 0, 0);
-return [width, height, Array.from(canvas.getContext("2d").getImageData(0, 0, width, height).data)];
+const [selector, done] = arguments, img = document.querySelector(selector), canvas = document.createElement("canvas");
+img.decode().then(() => {
+  const [width, height] = [img.naturalWidth, img.naturalHeight];
+  Object.assign(canvas, { width, height });
+  canvas.getContext("2d").drawImage(img, 0, 0);
+  done([width, height, Array.from(canvas.getContext("2d").getImageData(0, 0, width, height).data)]);
+});
 """
 WIDE = "return [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1"
 WIDE += " && !e.closest('.scroll')).map((e) => e.tagName + '#' + e.id + '.' + e.className)"
@@ -75,10 +77,7 @@ class Page:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def click(self, on: WebElement | str) -> None:
-        """Scroll there as the page would, and click."""
-        found = self(on) if isinstance(on, str) else on
-        self.driver.execute_script("arguments[0].scrollIntoView({ block: 'nearest' })", found)
-        found.click()
+        click(self(on) if isinstance(on, str) else on)
 
     def slider(self, direction: str) -> WebElement:
         """Whose label says so."""
@@ -102,7 +101,7 @@ class Page:
 
     def pixels(self, name: str) -> np.ndarray:
         """[H, W, 3] uint8, as the browser decoded the picture."""
-        width, height, values = self.driver.execute_script(PIXELS, f"#{name} img")
+        width, height, values = self.driver.execute_async_script(PIXELS, f"#{name} img")
         return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
 
     def asks(self, path: str) -> dict:
@@ -125,6 +124,12 @@ class Page:
         """Images [1, C, H, W] in [-1, 1] of the Python face -> [H, W, 3] as they are to be seen, from 0 to 255."""
         levels = self.explorer.look.levels(self.explorer.image.pictures(images)[0])
         return levels if levels.ndim == 3 else np.repeat(levels[..., None], 3, axis=2)
+
+
+def click(on: WebElement) -> None:
+    """Scroll there as the page would, and click."""
+    on.parent.execute_script("arguments[0].scrollIntoView({ block: 'nearest' })", on)
+    on.click()
 
 
 def differ(pixels: np.ndarray, expected: np.ndarray) -> int:
@@ -455,7 +460,7 @@ def test_two_runs_begin_with_the_same_image_and_have_their_own_sliders(driver, f
         driver.switch_to.frame(first)
         driver.execute_script("document.querySelector('input[value=upload]').click()")
         driver.find_element(By.ID, "file").send_keys(str(file))
-        driver.find_element(By.ID, "send").click()
+        click(driver.find_element(By.ID, "send"))
         driver.switch_to.default_content()
         driver.switch_to.frame(second)
         within(driver, "view.start === 'upload 0' && document.getElementById('notes').textContent.includes('dB')")
@@ -476,7 +481,7 @@ def beside(driver: Chrome) -> None:
         driver.switch_to.default_content()
     driver.switch_to.frame(frames[0])
     driver.execute_script("sliders.get('sefa 00').set(1.5); draw()")
-    driver.find_element(By.ID, "option-3").click()
+    click(driver.find_element(By.ID, "option-3"))
     driver.switch_to.default_content()
     for frame in frames:
         driver.switch_to.frame(frame)
