@@ -8,14 +8,18 @@ function picture(uri, caption, alt) {
 }
 
 async function look(path, shown) {
+  $("looked").style.setProperty("--columns", 1);
   $("looked").replaceChildren(element("p", "looking …", "caption"));
   try { $("looked").replaceChildren(...shown(await ask(path, { view: wanted() }))); say(null); } catch (error) { $("looked").replaceChildren(); say(error); }
 }
 
-$("where").addEventListener("click", () => look("where", (found) => [
-  ...found.maps.map(({ of, map, picture: uri }) => picture(uri, `${map}, ${of}`, `${map} of the ${of === "moved" ? "moved image" : of}: red speaks for the prediction, blue against it`)),
-  element("p", "Red speaks for the prediction, blue against it, each map on a scale of its own. Where a classifier looks says nothing of what it sees there.", "caption"),
-]));
+$("where").addEventListener("click", () => look("where", (found) => {
+  $("looked").style.setProperty("--columns", new Set(found.maps.map(({ of }) => of)).size);
+  return [
+    ...found.maps.map(({ of, map, picture: uri }) => picture(uri, `${map}, ${of}`, `${map}, ${ALTS[of]}: red speaks for the target, blue against it`)),
+    element("p", "Red speaks for the target, blue against it, each map on a scale of its own. Where a classifier looks says nothing of what it sees there.", "caption"),
+  ];
+}));
 
 $("otherwise").addEventListener("click", () => look("otherwise", (found) => {
   const begin = element("button", "begin with it");

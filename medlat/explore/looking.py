@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 
 from medlat.classifiers.black_box import predict
 from medlat.core.errors import UserError
@@ -18,19 +19,19 @@ SEEN = 512  # held-out images that are looked through, evenly spread
 
 
 def where(explorer: Explorer, view: View) -> list[dict[str, Any]]:
-    """Saliency maps of the image of a view before and after the move, as far as the classifier allows.
+    """Saliency maps of a view's images, as far as the classifier allows: a row for each map and image, in that order.
 
     Raises UserError where the run has no classifier.
     """
     target, start, look = explorer.target, explorer.start(view), explorer.window(view)
-    found = []
-    for of, images in (("reconstruction", start.images), ("moved", explorer.moved(view))):
-        maps = saliency(target, images.to(explorer.run.device), explorer.run.context.config)
-        picture = explorer.pictures(images)
-        for name in (name for name in SALIENCY if name in maps):
-            shown = data_uri(saliency_sprite(picture, maps[name][0], look))
-            found.append({"of": of, "map": SALIENCY[name], "picture": shown})
-    return found
+    shown = {"original": start.real, "reconstruction": start.images, "moved": explorer.moved(view)}
+    images = {of: one for of, one in shown.items() if one is not None}
+    maps = saliency(target, torch.cat(list(images.values())).to(explorer.run.device), explorer.run.context.config)
+    return [
+        {"of": of, "map": SALIENCY[name], "picture": data_uri(saliency_sprite(explorer.pictures(one), each, look))}
+        for name in SALIENCY if name in maps
+        for (of, one), each in zip(images.items(), maps[name], strict=True)
+    ]  # fmt: skip
 
 
 def otherwise(explorer: Explorer, view: View) -> dict[str, Any]:

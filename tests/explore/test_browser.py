@@ -377,7 +377,7 @@ def test_where_the_classifier_looks_is_shown_until_the_view_changes(page):
     page.click("#where")
     page.settle()
     shown = page.driver.find_elements(By.CSS_SELECTOR, "#looked img")
-    assert shown[0].accessible_name.startswith("Grad-CAM of the reconstruction: red speaks for")
+    assert shown[0].accessible_name.startswith("Grad-CAM, the image itself: red speaks for the target")
     assert all(each.get_property("naturalWidth") == page.explorer.image.width for each in shown)
     page.click("#option-4")
     page.settle()

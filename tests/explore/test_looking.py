@@ -30,8 +30,9 @@ def test_maps_are_those_of_the_run_over_the_image_without_its_colours(asked):
     view = View("image 2", {"linear 00": 2.0})
     found = where(asked, view)
     assert [(row["of"], row["map"]) for row in found] == [
-        (of, name) for of in ("reconstruction", "moved") for name in ("Grad-CAM", "Grad-CAM++", "occlusion")
+        (of, name) for name in ("Grad-CAM", "Grad-CAM++", "occlusion") for of in ("original", "reconstruction", "moved")
     ]
+    assert {row["of"] for row in where(asked, View("sample 2"))} == {"reconstruction", "moved"}
     moved = asked.moved(view)
     maps = saliency(asked.target, moved, asked.run.context.config)
     expected = saliency_sprite(asked.pictures(moved), maps["occlusion"][0], asked.look)
