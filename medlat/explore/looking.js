@@ -8,7 +8,7 @@ function picture(uri, caption, alt) {
 }
 
 async function look(path, shown) {
-  $("looked").style.setProperty("--columns", 1);
+  $("looked").style.setProperty("--columns", 3);
   $("looked").replaceChildren(element("p", "looking …", "caption"));
   try { $("looked").replaceChildren(...shown(await ask(path, { view: wanted() }))); say(null); } catch (error) { $("looked").replaceChildren(); say(error); }
 }

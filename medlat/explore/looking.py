@@ -60,7 +60,7 @@ def otherwise(explorer: Explorer, view: View) -> dict[str, Any]:
         "start": f"image {rows[place]}",
         "picture": data_uri(image_sprite(explorer.pictures(image)[None], explorer.window(view))),
         "said": f"Of {len(rows)} held-out {explorer.look.nouns} {int(other.sum())} are on the other side of "
-        f"{number(explorer.threshold)}; the nearest to it by {name} is image {rows[place]}: "
+        f"{number(explorer.threshold)}; the nearest to it (features: {name}) is image {rows[place]}: "
         f"{number(float(predictions[place]))} in place of {number(own)}.",
     }
 
