@@ -29,7 +29,7 @@ def test_configuration_and_templates_are_in_it(unpacked):
         "report/page.js",
         *(f"explore/{name}.html.j2" for name in ("frame", "explore", "pair", "sweep")),
         "explore/explore.css",
-        *(f"explore/{name}.js" for name in ("explore", "pair", "sweep")),
+        *(f"explore/{name}.js" for name in ("explore", "zoom", "looking", "pair", "sweep")),
         "run.py",
         "py.typed",
     ):

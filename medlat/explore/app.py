@@ -25,6 +25,7 @@ from medlat.core.errors import UserError, did_you_mean
 from medlat.core.files import jsonable
 from medlat.core.terminal import complain, printable
 from medlat.explore.export import KINDS
+from medlat.explore.looking import otherwise, where
 from medlat.explore.upload import LARGEST_FILE, TOO_LARGE, read_upload
 from medlat.explore.view import Explorer, View
 from medlat.report import page
@@ -35,6 +36,7 @@ from medlat.report.style import number, with_unit
 from medlat.steps import builders
 
 HERE = Path(__file__).parent
+SCRIPTS = {"explore": ("explore", "zoom", "looking")}  # of a page that has more than one of its own name
 TOKEN = "x-token"  # the header that has it; the address of the page has it as `token`
 LARGEST = 2**16  # bytes of a request that is no upload
 THUMBNAILS, SMALL = 24, 64  # on a page; pixels of one
@@ -126,7 +128,7 @@ class Exploring:
 
     @property
     def routes(self) -> list[Route]:
-        posts = ("thumbnails", "begin", "frame", "numbers", "reach", "keep", "export", "upload")
+        posts = ("thumbnails", "begin", "frame", "numbers", "reach", "where", "otherwise", "keep", "export", "upload")
         return [Route("/", self.page), *(Route(f"/{name}", getattr(self, name), methods=["POST"]) for name in posts)]
 
     async def page(self, request: Request) -> Response:
@@ -188,6 +190,16 @@ class Exploring:
             raise UserError(f"prediction={wanted}: expected a number")
         return await self._answer(lambda: self.explorer.reach(view, direction, float(wanted)))
 
+    async def where(self, request: Request) -> Response:
+        """{"view"} -> where the classifier looks, before and after the move."""
+        view = View.of((await json_of(request)).get("view"))
+        return await self._answer(lambda: {"maps": where(self.explorer, view)})
+
+    async def otherwise(self, request: Request) -> Response:
+        """{"view"} -> the nearest held-out image that the classifier sees otherwise."""
+        view = View.of((await json_of(request)).get("view"))
+        return await self._answer(lambda: otherwise(self.explorer, view))
+
     async def keep(self, request: Request) -> Response:
         """{"direction", "said": {"name", "star", "note"}} -> what is kept of all directions."""
         asked = await json_of(request)
@@ -244,7 +256,7 @@ def render(explorer: Explorer, nonce: str) -> str:
 
 
 def template(file: Path, nonce: str, facts: Any = None, **values: Any) -> str:
-    """A page, with the script beside its template and what that knows: nothing of it is loaded from elsewhere."""
+    """A page, with the scripts beside its template and what they know: nothing of it is loaded from elsewhere."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     styles = (Path(page.__file__).parent / "page.css", HERE / "explore.css")
@@ -253,10 +265,12 @@ def template(file: Path, nonce: str, facts: Any = None, **values: Any) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["explained"] = explained
+    name = file.name.partition(".")[0]
+    scripts = SCRIPTS.get(name, (name,))
     return environment.get_template(file.name).render(
         nonce=nonce,
         style="".join(path.read_text(encoding="utf-8") for path in styles),
-        script=file.with_name(f"{file.name.partition('.')[0]}.js").read_text(encoding="utf-8"),
+        script="\n".join(file.with_name(f"{part}.js").read_text(encoding="utf-8") for part in scripts),
         facts=json.dumps(jsonable(facts)).replace("<", "\\u003c"),  # inside a script
         **values,
     )

@@ -1,6 +1,8 @@
 "use strict";
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const token = new URLSearchParams(location.search).get("token");
+const framed = parent !== window;  // two runs stand side by side
+document.documentElement.classList.toggle("framed", framed);
 const $ = (id) => document.getElementById(id);
 const sliders = new Map(facts.sliders.map((each, place) => [each.name, { ...each, place, value: 0 }]));
 const view = { start: facts.start, window: null };
@@ -71,6 +73,7 @@ const draw = newest(async () => {
   const found = await ask("frame", { view: asked });
   show("moved", found.moved);
   show("change", found.change);
+  $("looked").replaceChildren();  // which was of another view
   $("speed").textContent = `${Math.round(performance.now() - began)} ms`;
   say(null);
   link();
@@ -95,7 +98,11 @@ const measure = newest(async () => {
 
 // Numbers take longer than a picture: while a slider moves, they follow a few times a second.
 let due = 0;
-function soon() { due ||= setTimeout(() => { due = 0; measure(); }, 120); }
+function soon() {
+  if (due) return;
+  busy(1);
+  due = setTimeout(() => { due = 0; measure(); busy(-1); }, 120);
+}
 
 function element(tag, text = "", of = "") {
   const made = document.createElement(tag);
@@ -141,49 +148,6 @@ function near(distance) {
 
 // What is scrolled to is not hidden by the pictures, which stay.
 new ResizeObserver(() => { document.documentElement.style.scrollPaddingTop = `${$("stage").offsetHeight}px`; }).observe($("stage"));
-
-// --- zoom: one for all pictures ----------------------------------------------------------------------------------
-
-const zoom = { by: 1, x: 0.5, y: 0.5 };
-
-function zoomed() {
-  const half = 0.5 / zoom.by;
-  zoom.x = Math.min(1 - half, Math.max(half, zoom.x));
-  zoom.y = Math.min(1 - half, Math.max(half, zoom.y));
-  for (const img of document.querySelectorAll(".frame img")) {
-    img.style.transform = `scale(${zoom.by}) translate(${-100 * (zoom.x - half)}%, ${-100 * (zoom.y - half)}%)`;
-  }
-  $("zoom").value = zoom.by;
-  $("stage").classList.toggle("zoomed", zoom.by > 1);
-}
-
-function zoomBy(by) { zoom.by = Math.min(8, Math.max(1, by)); zoomed(); }
-
-$("zoom").addEventListener("input", (event) => zoomBy(Number(event.target.value)));
-for (const frame of document.querySelectorAll(".frame")) {
-  frame.addEventListener("keydown", (event) => {
-    const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (by) { zoom.x += (0.1 * by[0]) / zoom.by; zoom.y += (0.1 * by[1]) / zoom.by; zoomed(); }
-    else if (event.key === "+" || event.key === "=") zoomBy(zoom.by * 1.25);
-    else if (event.key === "-") zoomBy(zoom.by / 1.25);
-    else if (event.key === "0") zoomBy(1);
-    else return;
-    event.preventDefault();
-  });
-  frame.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && zoom.by === 1) return;  // the page scrolls
-    event.preventDefault();
-    zoomBy(zoom.by * (event.deltaY < 0 ? 1.15 : 1 / 1.15));
-  }, { passive: false });
-  frame.addEventListener("dblclick", () => zoomBy(zoom.by > 1 ? 1 : 3));
-  frame.addEventListener("pointerdown", (event) => frame.setPointerCapture(event.pointerId));
-  frame.addEventListener("pointermove", (event) => {
-    if (!event.buttons || zoom.by === 1) return;
-    zoom.x -= event.movementX / frame.clientWidth / zoom.by;
-    zoom.y -= event.movementY / frame.clientHeight / zoom.by;
-    zoomed();
-  });
-}
 
 // --- directions --------------------------------------------------------------------------------------------------
 
@@ -333,31 +297,47 @@ $("send").addEventListener("click", () => {
   if (!file) return say("Choose a file first.");
   if (file.size > facts.largest) return say(facts.too_large);
   upload(file, place);
-  if (parent !== window) parent.postMessage({ file, place }, location.origin);
+  if (framed) parent.postMessage({ file, place }, location.origin);
 });
 window.addEventListener("message", (event) => {
-  if (parent !== window && event.source === parent && event.origin === location.origin) upload(event.data.file, event.data.place);
+  if (framed && event.source === parent && event.origin === location.origin) upload(event.data.file, event.data.place);
 });
 
 // --- windows, links, files ---------------------------------------------------------------------------------------
 
-$("window").append(new Option("of the run", ""), ...Object.entries(facts.windows).map(([name, [low, high]]) => new Option(`${name.replaceAll("_", " ")} (${low} to ${high} ${facts.unit})`, name)));
-$("window").addEventListener("change", () => { view.window = $("window").value || null; begin(); });
+$("window").append(new Option("of the run", ""), ...Object.entries(facts.windows).map(([name, [low, high]]) => new Option(`${name.replaceAll("_", " ")} (${low} to ${high} ${facts.unit})`, name)), new Option("my own", "own"));
+
+function windowed() {
+  const own = Array.isArray(view.window), [low, high] = own ? view.window : facts.windows[view.window] ?? facts.window;
+  $("window").value = own ? "own" : view.window ?? "";
+  $("own").hidden = !own;
+  $("low").value = low;
+  $("high").value = high;
+}
+
+$("window").addEventListener("change", () => {
+  const chosen = $("window").value;
+  view.window = chosen === "own" ? [Number($("low").value), Number($("high").value)] : chosen || null;
+  windowed();
+  begin();
+});
+for (const end of ["low", "high"]) $(end).addEventListener("change", () => { view.window = [Number($("low").value), Number($("high").value)]; begin(); });
 $("ramp").style.background = `linear-gradient(90deg, ${$("ramp").dataset.colours})`;
 
 function link() {
   const parts = new URLSearchParams({ start: view.start });
-  if (view.window) parts.set("window", view.window);
+  if (view.window) parts.set("window", Array.isArray(view.window) ? view.window.join(":") : view.window);
   for (const each of sliders.values()) if (each.value) parts.append("move", `${each.name}:${each.value}`);
   history.replaceState(null, "", `${location.pathname}${location.search}#${parts}`);
-  if (parent !== window) parent.postMessage({ start: view.start }, location.origin);  // two runs stand side by side
+  if (framed) parent.postMessage({ start: view.start }, location.origin);
 }
 
 function follow() {
   const parts = new URLSearchParams(location.hash.slice(1)), lost = [];
   view.start = parts.get("start") ?? facts.start;
-  view.window = parts.get("window");
-  $("window").value = view.window ?? "";
+  const asked = parts.get("window");
+  view.window = /^-?[\d.]+:-?[\d.]+$/.test(asked ?? "") ? asked.split(":").map(Number) : asked;
+  windowed();
   if (view.start.startsWith("sample ")) $("seed").value = view.start.slice(7);
   sliders.forEach((each) => each.set(0));
   for (const move of parts.getAll("move")) {

@@ -29,7 +29,7 @@ from medlat.study.finished import ARTIFACTS
 
 OPEN = 4  # runs that are kept open
 SAME = ("images", "split")  # what two runs share whose held-out images are the same
-SHOWN = 6  # columns of numbers that a table begins with
+SHOWN = 8  # columns of numbers that a table begins with
 
 
 def sweep(folder: Path, open_run: Callable[[Path], Explorer], token: str, hosts: Sequence[str]) -> ASGIApp:
@@ -129,8 +129,9 @@ def facts(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
 
 
 def _first(names: Sequence[str]) -> list[str]:
-    """The numbers that a table begins with: what says first how a run went."""
-    telling = [name for name in names if name.endswith(("/named", "/psnr", "_purity", "/flip_rate", "/auc"))]
+    """The numbers that a table begins with: what says first how a run went, with random directions beside it."""
+    own = [name for name in names if not {"chance", "coordinate"} & set(name.split("/"))]
+    telling = [name for name in own if name.endswith(("/named", "/psnr", "_purity", "/flip_rate", "/auc"))]
     return (telling or list(names))[:SHOWN]
 
 

@@ -49,12 +49,12 @@ TRIED = 33  # steps to find where a prediction crosses a value
 @dataclass(frozen=True)
 class View:
     """start: "image N", the N-th held-out image from 0; "sample SEED"; or "upload N". steps: σ along directions, by
-    their names, without those of 0. window: the name of a display window; None: the run's own.
+    their names, without those of 0. window: the name of a display window, or its two ends; None: the run's own.
     """
 
     start: str = "image 0"
     steps: Mapping[str, float] = field(default_factory=dict)
-    window: str | None = None
+    window: str | tuple[float, float] | None = None
 
     @classmethod
     def of(cls, plain: Any) -> "View":
@@ -65,15 +65,22 @@ class View:
         start, steps, window = plain.get("start", "image 0"), plain.get("steps", {}), plain.get("window")
         if not isinstance(start, str) or not PLACE.fullmatch(start):
             raise UserError(f"start={start}: expected 'image N', 'sample SEED' or 'upload N'")
-        if window is not None and not isinstance(window, str):
-            raise UserError(f"window={window}: expected the name of one")
+        if isinstance(window, list) and len(window) == 2 and all(map(_is_number, window)):
+            window = (float(window[0]), float(window[1]))
+        elif window is not None and not isinstance(window, str):
+            raise UserError(f"window={window}: expected the name of one, or its two ends")
         if not isinstance(steps, dict):
             raise UserError("steps: expected a number for each direction")
         for name, step in steps.items():
-            is_number = isinstance(step, int | float) and not isinstance(step, bool)
-            if not is_number or not abs(step) <= FARTHEST:  # NaN is not, either
+            if not _is_number(step) or abs(step) > FARTHEST:
                 raise UserError(f"steps: {name}={step}, expected a number from -{FARTHEST:g} to {FARTHEST:g}")
         return cls(start, {name: float(step) for name, step in steps.items() if step}, window)
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    )  # NaN is not, either
 
 
 @dataclass(frozen=True)
@@ -326,6 +333,13 @@ class Explorer:
         main = load_target(context.config, context.artifacts["classifier"], context.spec)
         return {"classifier": main} | compared_targets(context)
 
+    @property
+    def target(self) -> Target:
+        """What the explained classifier is asked. Raises UserError where the run has none."""
+        if not self.targets:
+            raise UserError("the run explains no classifier; expected one of an experiment with classifier=…")
+        return self.targets["classifier"]
+
     @cached_property
     def threshold(self) -> float | None:
         """Between the classifier's two sides, as the run explains it; None where it explains nothing."""
@@ -351,12 +365,10 @@ class Explorer:
 
         Raises UserError where the run has no classifier.
         """
-        if not self.targets:
-            raise UserError("the run explains no classifier; expected one of an experiment with classifier=…")
         slider, start = self.slider(direction), self.start(view)
         still = replace(view, steps={name: step for name, step in view.steps.items() if name != direction})
         steps = np.linspace(-slider.reach, slider.reach, TRIED).tolist()
-        target, asked = next(iter(self.targets.values())), TargetRange(prediction, prediction, prediction)
+        target, asked = self.target, TargetRange(prediction, prediction, prediction)
         one = Traversal(
             start.generator, self.space, self.code(still), slider.move[None], target, self.run.device, start.noise
         )

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medlat.report import anatomy
-from medlat.report.rendering import Look, finite, symmetric_limit, upscale, zero_index
+from medlat.report.rendering import Look, finite, symmetric_limit, zero_index
+from medlat.report.sprites import relevance_colours
 from medlat.report.style import (
     DIVERGING,
     INK,
@@ -47,7 +48,6 @@ ROWS_PER_FIGURE = 6
 STEPS_SHOWN, MEAN_STEPS_SHOWN = 5, 9
 UNDER: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 6, "color": MUTED}
 LETTER = 0.05  # inches, on average, of a block's title
-OPACITY = 0.75  # of the most relevant place of a saliency map over its image
 SALIENCY = {
     "gradcam": "Grad-CAM",
     "gradcampp": "Grad-CAM++",
@@ -266,14 +266,9 @@ def _note(axis: Axes, text: str, line: int, colour: str) -> None:
 
 def _overlay(axis: Axes, image: np.ndarray, relevance: np.ndarray, look: Look) -> None:
     """A saliency map over the image without its colours: red speaks for the target, blue against it."""
-    size = finite(np.asarray(relevance, np.float32))
-    largest = float(np.abs(size).max())
     side = side_of(axis, look)
-    share = upscale(size / largest if largest > 0 else size, side, -1.0, 1.0)
     draw_picture(axis, look.lightness(image, side), look, cmap="gray", vmin=0, vmax=1)
-    colours = matplotlib.colormaps[DIVERGING](np.where(share > 0, 0.9, 0.1))
-    colours[..., 3] = OPACITY * np.abs(share)
-    draw_picture(axis, colours, look, extent=axis.images[0].get_extent())
+    draw_picture(axis, relevance_colours(relevance, side), look, extent=axis.images[0].get_extent())
 
 
 def _titles(line: Sequence[Axes], steps: Sequence[float], maps: Sequence[str], question: Question) -> None:

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from medlat.report.rendering import Look, Window, differences, windowed
+from medlat.report.rendering import Look, Window, differences, finite, upscale, windowed
 from medlat.report.style import DIVERGING
 
 LEVELS = 1023  # of a sprite of values: ten bits, so that a narrow window shows no steps
@@ -21,6 +21,7 @@ PHOTO_QUALITY = 92  # of WebP, where not every value must come back
 EXACT_PIXELS = 2_000_000  # of a set of sprites: of more, they are kept at that quality
 MIDDLE, REACH = 128, 127  # palette index of no change; distance from it to the largest change shown
 WIDEST = 1440  # pixels of a figure on the page: more of them, for print, lie beside it
+OPACITY = 0.75  # of the most relevant place of a saliency map over its image
 LOSSLESS_BYTES = 150_000  # a figure whose lossless copy is larger is photographs, and is embedded at quality 88
 
 
@@ -68,6 +69,25 @@ def _indices(changes: np.ndarray, limit: float) -> np.ndarray:
     """Signed changes -> uint8 of the same shape, 1 at -limit, 128 at 0, 255 at limit."""
     assert limit > 0, limit
     return np.rint(MIDDLE + REACH * (changes / limit).clip(-1.0, 1.0)).astype(np.uint8)
+
+
+def saliency_sprite(image: np.ndarray, relevance: np.ndarray, look: Look) -> bytes:
+    """One image without its colours, and over it a saliency map [H, W] -> RGB PNG: red speaks for, blue against."""
+    side = max(relevance.shape)
+    colours = relevance_colours(relevance, side)
+    opacity = colours[..., 3:]
+    mixed = (1.0 - opacity) * look.lightness(image, side)[..., None] + opacity * colours[..., :3]
+    return _png(Image.fromarray(np.rint(255.0 * mixed).astype(np.uint8)))
+
+
+def relevance_colours(relevance: np.ndarray, side: int) -> np.ndarray:
+    """[H, W] signed -> [h, w, 4] in [0, 1], the longer edge of `side` pixels: as opaque as its share of the largest."""
+    size = finite(np.asarray(relevance, np.float32))
+    largest = float(np.abs(size).max())
+    share = upscale(size / largest if largest > 0 else size, side, -1.0, 1.0)
+    colours = matplotlib.colormaps[DIVERGING](np.where(share > 0, 0.9, 0.1))
+    colours[..., 3] = OPACITY * np.abs(share)
+    return colours
 
 
 @cache

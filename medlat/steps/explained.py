@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from medlat.classifiers.adapters import Own
@@ -170,23 +171,24 @@ def series_of(
         "reached": found.reached[chosen].numpy(),
         "shown": shown,
     }
-    arrays |= _saliency(subject, subject.real[chosen[shown]])
-    return arrays
+    maps = saliency(subject.target, subject.real[chosen[shown]].to(subject.device), subject.context.config)
+    return arrays | {f"saliency_{name}": found for name, found in maps.items()}
 
 
-def _saliency(subject: Inquiry, images: Tensor) -> dict[str, np.ndarray]:
-    """Maps beside the counterfactuals, as far as the classifier allows: Grad-CAM looks into it, occlusion does not."""
-    images, target = images.to(subject.device), subject.target
-    maps = {"saliency_occlusion": occlusion(target, images).numpy()}
-    if subject.context.config.explain.integrated_gradients:
-        maps["saliency_integrated_gradients"] = integrated_gradients(target, images).numpy()
+def saliency(target: Target, images: Tensor, config: DictConfig) -> dict[str, np.ndarray]:
+    """Maps of images [N, C, H, W] on the target's device, each [N, H, W], as far as the classifier allows: Grad-CAM
+    looks into it, occlusion does not.
+    """
+    maps = {"occlusion": occlusion(target, images).numpy()}
+    if config.explain.integrated_gradients:
+        maps["integrated_gradients"] = integrated_gradients(target, images).numpy()
     own = target.black_box.black_box if isinstance(target.black_box, Asked) else target.black_box
     if isinstance(own, Own) and own.watched is not None:
-        for name, plus in (("saliency_gradcam", False), ("saliency_gradcampp", True)):
+        for name, plus in (("gradcam", False), ("gradcampp", True)):
             maps[name] = grad_cam_of_own(target, *own.watched, images, plus).numpy()
     if isinstance(target.black_box, Trained) and target.column is not None and not target.or_more:
         network, layer = target.black_box.network, target.black_box.cam_layer
-        for name, plus in (("saliency_gradcam", False), ("saliency_gradcampp", True)):
+        for name, plus in (("gradcam", False), ("gradcampp", True)):
             if target.first:  # what speaks for it speaks against the only output
                 maps[name] = grad_cam_of_own(target, network, layer, images, plus).numpy()
             else:

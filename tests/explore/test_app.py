@@ -111,6 +111,16 @@ def test_windows_are_those_of_the_modality(client, explorer):
     assert "lungs: no window of chest CT; did you mean 'lung'?" in wrong.json()["error"]
 
 
+def test_a_window_of_ones_own(client, explorer):
+    own = client.post("/frame", json={"view": {"start": "image 3", "window": [-200, 300.0]}}).json()
+    shown = (explorer.pictures(explorer.moved(View("image 3"))) + 200.0) / 500.0
+    assert np.abs(picture(own["moved"]) / 255.0 - shown.clip(0.0, 1.0)).max() <= 1.0 / 255.0
+    for wrong, words in (([300, -200], "low below high"), ([1], "its two ends"), ([1, "2"], "its two ends")):
+        answer = client.post("/frame", json={"view": {"window": wrong}})
+        assert answer.status_code == 400
+        assert words in answer.json()["error"]
+
+
 def test_thumbnails_are_the_held_out_images(client, explorer):
     found = client.post("/thumbnails", json={"page": 0}).json()
     sprite = picture(found["picture"])
@@ -130,6 +140,11 @@ def test_numbers_are_written_with_their_units(client, explorer):
     assert found["predictions"] == []
     direct = explorer.numbers(View("image 3", STEPS))
     assert found["distance"]["moved"] == pytest.approx(direct["distance"]["moved"])
+
+
+def test_without_a_classifier_nobody_looks_anywhere(client):
+    for path in ("where", "otherwise"):
+        assert "the run explains no classifier" in client.post(f"/{path}", json={"view": {}}).json()["error"]
 
 
 # --- what is kept and taken along -------------------------------------------------------------------------------

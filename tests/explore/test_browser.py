@@ -31,18 +31,22 @@ from medlat.explore.app import application
 from medlat.explore.command import _listening
 from medlat.explore.several import side_by_side, sweep
 from medlat.explore.view import Explorer
+from medlat.phantoms.ct.export import write_dicom_series
+from medlat.phantoms.ct.source import CTPhantom
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(chromium.lacking()), reason=chromium.lacking() or "there")]
 
-INSIDE = ("data:", "blob:", "about:")  # addresses that nobody is asked for
+INSIDE = ("data:", "blob:", "about:", "file:")  # addresses that nobody is asked for
 TOKEN, HOSTS = "right-token", ["127.0.0.1"]
 STEPS = {"linear 00": 1.5, "random 01": -0.75}
 PIXELS = """
-const img = document.querySelector(arguments[0]), canvas = document.createElement("canvas");
-const [width, height] = [img.naturalWidth, img.naturalHeight];
-Object.assign(canvas, { width, height });
-canvas.getContext("2d").drawImage(img, 0, 0);
-return [width, height, Array.from(canvas.getContext("2d").getImageData(0, 0, width, height).data)];
+const [selector, done] = arguments, img = document.querySelector(selector), canvas = document.createElement("canvas");
+img.decode().then(() => {
+  const [width, height] = [img.naturalWidth, img.naturalHeight];
+  Object.assign(canvas, { width, height });
+  canvas.getContext("2d").drawImage(img, 0, 0);
+  done([width, height, Array.from(canvas.getContext("2d").getImageData(0, 0, width, height).data)]);
+});
 """
 WIDE = "return [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1"
 WIDE += " && !e.closest('.scroll')).map((e) => e.tagName + '#' + e.id + '.' + e.className)"
@@ -73,10 +77,7 @@ class Page:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def click(self, on: WebElement | str) -> None:
-        """Scroll there as the page would, and click."""
-        found = self(on) if isinstance(on, str) else on
-        self.driver.execute_script("arguments[0].scrollIntoView({ block: 'nearest' })", found)
-        found.click()
+        click(self(on) if isinstance(on, str) else on)
 
     def slider(self, direction: str) -> WebElement:
         """Whose label says so."""
@@ -100,7 +101,7 @@ class Page:
 
     def pixels(self, name: str) -> np.ndarray:
         """[H, W, 3] uint8, as the browser decoded the picture."""
-        width, height, values = self.driver.execute_script(PIXELS, f"#{name} img")
+        width, height, values = self.driver.execute_async_script(PIXELS, f"#{name} img")
         return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
 
     def asks(self, path: str) -> dict:
@@ -108,9 +109,9 @@ class Page:
         script = f"const done = arguments[0]; ask('{path}', {{ view: wanted() }}).then(done)"
         return self.driver.execute_async_script(script)
 
-    def downloaded(self, kind: str) -> bytes:
+    def downloaded(self, kind: str, name: str = "view") -> bytes:
         """Press the button of an export and wait for the file."""
-        path, deadline = self.downloads / f"view.{kind}", time.monotonic() + 10.0
+        path, deadline = self.downloads / f"{name}.{kind}", time.monotonic() + 20.0
         path.unlink(missing_ok=True)
         self.click(f"button[data-as={kind}]")
         while not path.exists():
@@ -123,6 +124,12 @@ class Page:
         """Images [1, C, H, W] in [-1, 1] of the Python face -> [H, W, 3] as they are to be seen, from 0 to 255."""
         levels = self.explorer.look.levels(self.explorer.image.pictures(images)[0])
         return levels if levels.ndim == 3 else np.repeat(levels[..., None], 3, axis=2)
+
+
+def click(on: WebElement) -> None:
+    """Scroll there as the page would, and click."""
+    on.parent.execute_script("arguments[0].scrollIntoView({ block: 'nearest' })", on)
+    on.click()
 
 
 def differ(pixels: np.ndarray, expected: np.ndarray) -> int:
@@ -317,6 +324,30 @@ def test_what_is_taken_along_is_what_is_seen(page):
     assert differ(page.pixels("moved"), page.explorer.look.levels(made["picture"])) <= 1
 
 
+def test_a_finding_is_read_without_medlat(page, tmp_path):
+    page.click("#option-2")
+    page.move("linear 00", 0.5)
+    path = tmp_path / "finding.html"
+    path.write_bytes(page.downloaded("html", "finding"))
+    page.driver.get(path.as_uri())
+    assert page("h1").text == "Why does the classifier say “tumour”?"
+    headings = [each.text for each in page.driver.find_elements(By.TAG_NAME, "h2")]
+    assert headings[:3] == ["What speaks against it?", "What is measured in this picture?", "What does it rest on?"]
+    assert page(".picture img").get_property("naturalWidth") > 400, "the picture is there"
+
+
+def test_it_is_dark_where_one_wants_it_so(page):
+    shades = {}
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        colours = [page("body").value_of_css_property(name) for name in ("background-color", "color")]
+        shades[scheme] = [sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in colours]
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert shades["light"][0] > 200 > 80 > shades["light"][1]
+    assert shades["dark"][0] < 80 < 200 < shades["dark"][1]
+
+
 def test_windows_are_shown_as_the_modality_has_them(grey):
     Select(grey("#window")).select_by_value("lung")
     grey.settle()
@@ -324,6 +355,33 @@ def test_windows_are_shown_as_the_modality_has_them(grey):
     values = explorer.pictures(explorer.run.context.images.fetch(explorer.held_out[[0]], explorer.image))
     shown = np.rint(((values + 1350.0) / 1500.0).clip(0.0, 1.0) * 255.0)
     assert differ(grey.pixels("original"), np.repeat(shown[..., None], 3, axis=2)) <= 1
+
+
+def test_a_window_of_ones_own_stands_in_the_link(grey):
+    Select(grey("#window")).select_by_value("own")
+    for end, value in (("low", "-200"), ("high", "300")):
+        grey(f"#{end}").clear()
+        grey(f"#{end}").send_keys(value, Keys.TAB)
+        grey.settle()
+    explorer, before = grey.explorer, grey.pixels("original")
+    values = explorer.pictures(explorer.run.context.images.fetch(explorer.held_out[[0]], explorer.image))
+    shown = np.rint(((values + 200.0) / 500.0).clip(0.0, 1.0) * 255.0)
+    assert differ(before, np.repeat(shown[..., None], 3, axis=2)) <= 1
+    grey.driver.refresh()
+    grey.settle()
+    assert grey("#low").get_attribute("value") == "-200"
+    assert np.array_equal(grey.pixels("original"), before)
+
+
+def test_where_the_classifier_looks_is_shown_until_the_view_changes(page):
+    page.click("#where")
+    page.settle()
+    shown = page.driver.find_elements(By.CSS_SELECTOR, "#looked img")
+    assert shown[0].accessible_name.startswith("Grad-CAM, the image itself: red speaks for the target")
+    assert all(each.get_property("naturalWidth") == page.explorer.image.width for each in shown)
+    page.click("#option-4")
+    page.settle()
+    assert page.driver.find_elements(By.CSS_SELECTOR, "#looked *") == []
 
 
 def test_a_keyboard_alone_reaches_and_moves_a_slider(page):
@@ -392,11 +450,22 @@ def test_from_the_table_of_a_sweep_to_a_run_and_to_two(driver, finished, tmp_pat
         beside(driver)
 
 
-def test_two_runs_begin_with_the_same_image_and_have_their_own_sliders(driver, finished):
+def test_two_runs_begin_with_the_same_image_and_have_their_own_sliders(driver, finished, tmp_path):
+    (file,) = write_dicom_series(tmp_path, CTPhantom(1, 1, 64, seed=7))
     app = side_by_side([finished / "run"] * 2, opened, TOKEN, HOSTS)
     with served(app) as address, quiet(driver, address):
         driver.get(address)
         beside(driver)
+        first, second = driver.find_elements(By.TAG_NAME, "iframe")
+        driver.switch_to.frame(first)
+        driver.execute_script("document.querySelector('input[value=upload]').click()")
+        driver.find_element(By.ID, "file").send_keys(str(file))
+        click(driver.find_element(By.ID, "send"))
+        driver.switch_to.default_content()
+        driver.switch_to.frame(second)
+        within(driver, "view.start === 'upload 0' && document.getElementById('notes').textContent.includes('dB')")
+        assert driver.execute_script("return wanted().steps") == {}
+        driver.switch_to.default_content()
 
 
 def beside(driver: Chrome) -> None:
@@ -412,7 +481,7 @@ def beside(driver: Chrome) -> None:
         driver.switch_to.default_content()
     driver.switch_to.frame(frames[0])
     driver.execute_script("sliders.get('sefa 00').set(1.5); draw()")
-    driver.find_element(By.ID, "option-3").click()
+    click(driver.find_element(By.ID, "option-3"))
     driver.switch_to.default_content()
     for frame in frames:
         driver.switch_to.frame(frame)

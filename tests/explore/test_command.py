@@ -9,9 +9,11 @@ import urllib.error
 import urllib.request
 
 import pytest
+from runs import linked
+from starlette.testclient import TestClient
 
 from medlat.__main__ import USAGE, command
-from medlat.explore.command import _listening
+from medlat.explore.command import _listening, _served
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,20 @@ def test_wrong_input_is_answered_in_one_message(finished, capsys, arguments, wor
     assert err.count("\n") == 1
     assert words in err
     assert out == ""
+
+
+def test_what_is_given_says_what_is_served(finished, tmp_path):
+    linked(finished / "store", tmp_path / "store")
+    for number in range(2):
+        linked(finished / "run", tmp_path / "runs" / str(number))
+    one, two = (tmp_path / "runs" / str(number) for number in range(2))
+    for folders, words in (
+        ([one], "Explore ct_vae_sefa"),
+        ([one, two], "<iframe"),
+        ([tmp_path / "runs"], "Runs of runs"),
+    ):
+        page = TestClient(_served(folders, {}, "token", ["testserver"])).get("/", params={"token": "token"})
+        assert (page.status_code, words in page.text) == (200, True), words
 
 
 def test_a_port_that_is_taken(finished, capsys):

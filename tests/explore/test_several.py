@@ -70,6 +70,7 @@ def test_the_way_in_is_the_table_that_collect_makes(client, swept):
     assert found["runs"][2] | {"cells": None} == {
         "place": 2, "run": "2", "fault": "UserError in generator: it diverged", "cells": None,
     }  # fmt: skip
+    assert {"reconstruction/psnr", "semantics/sefa/named", "semantics/random/factor_purity"} <= set(found["shown"])
     assert set(found["shown"]) <= set(found["numbers"])
     assert found["numbers"] == list(runs[0].numbers)
 
