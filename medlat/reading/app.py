@@ -34,7 +34,8 @@ class Reading:
 
     async def page(self, request: Request) -> Response:
         template = Path(__file__).parent / "reading.html.j2"
-        return HTMLResponse(rendered(template, title=self.plan.title, nonce=request.state.nonce, longest=LONGEST))
+        about = {"title": self.plan.title, "longest": LONGEST, "phantom": self.answers.truth["phantom"]}
+        return HTMLResponse(rendered(template, nonce=request.state.nonce, **about))
 
     async def case(self, request: Request) -> Response:
         """{"reader"} -> the case that is next for a reader: its place in the reader's order from 1, of how many; how it

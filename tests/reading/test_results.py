@@ -28,7 +28,7 @@ def case(number: int, kind: str, shown: str, right: str | None, name: str) -> di
 
 def truth_of(name: str, choices: list[str], cases: list[dict]) -> dict:
     questions = {name: {"ask": "?", "choices": choices}}
-    found = {"title": "T", "seed": 0, "run": "r", "generator": "g", "questions": questions}
+    found = {"title": "T", "seed": 0, "run": "r", "generator": "g", "phantom": True, "questions": questions}
     return found | {"cases": {str(i): each for i, each in enumerate(cases)}}
 
 
@@ -183,7 +183,7 @@ def answered(origin, tmp_path):
 def test_the_command_prints_and_leaves_a_table(answered, capsys):
     assert command(["study", str(answered)]) == 0
     out = capsys.readouterr().out
-    assert "T: 80 cases; answered by reader A 80, B 80" in out
+    assert out.startswith("T: 80 cases; answered by reader A 80, B 80\nPhantom data: computed images stand in")
     line = next(line for line in out.splitlines() if "reconstruction" in line)
     assert line.split()[:8] == ["real_or_synthetic", "reconstruction", "image", "all", "60", "60", "2", "120"]
     with (answered.parent / "study.table.csv").open(newline="") as file:
