@@ -111,6 +111,12 @@ def test_agreement_is_of_the_cases_that_all_answered(origin):
     found = table(origin, rows("A", "real_or_synthetic", right), rows("B", "real_or_synthetic", right[:25]))
     assert (found["kappa"].cases, found["kappa"].answers, found["kappa"].value) == (25, 50, 1.0)
     assert (found["all"].answers, found["all"].readers) == (105, 2)
+    both = results(origin, [*rows("A", "real_or_synthetic", right), *rows("B", "real_or_synthetic", right[:25])])
+    assert [(each.cases, each.answers) for each in both if each.reader == "B"] == [(25, 25)]
+    silent = results(
+        origin, [*rows("A", "real_or_synthetic", right), {"reader": "B", "case": "0", "real_or_synthetic": ""}]
+    )
+    assert [each.reader for each in silent] == ["all", "all", "all", "A", "all"]
     none = table(origin, rows("A", "real_or_synthetic", right[:1]), rows("B", "real_or_synthetic", [None, *right[1:]]))
     assert math.isnan(none["kappa"].value)
     assert "no case that all answered" in none["kappa"].note
