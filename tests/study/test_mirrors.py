@@ -14,7 +14,7 @@ import pytest
 from composed import composed
 from PIL import Image
 
-from medlat.core.errors import ConfigErrors
+from medlat.core.errors import ArgumentError, ConfigErrors
 from medlat.core.records import Record
 from medlat.steps import checks
 from medlat.study.mirrors import mlflow as of_mlflow
@@ -220,6 +220,24 @@ def test_the_tables_of_a_sweep_go_there_too(tmp_path, either):
         tmp_path / "run", {"_target_": target, **settings}, "n", {"runs": [{"run": "0", "a": 1.5}], "none": []}
     )
     assert b"1.5" in files_of(tmp_path / "run" / either)
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("mlruns", "uri: expected null, sqlite:////DIR/FILE.db or http://HOST:PORT, not mlruns"),
+        ("file:///tmp/mlruns", "uri: expected null"),
+        ("https://me:Zq7X@mlflow.example", "uri: has a password, which config.yaml would keep"),
+        ("postgresql+psycopg://me:Zq7X@host/db", "uri: has a password"),
+    ],
+)
+def test_where_runs_cannot_be_tracked(monkeypatch, uri, words):
+    monkeypatch.setattr(of_mlflow, "find_spec", lambda package: package)
+    with pytest.raises(ArgumentError) as told:
+        of_mlflow.MLflow("p", uri)
+    assert str(told.value).startswith(words)
+    assert "Zq7X" not in str(told.value)
+    assert of_mlflow.MLflow("p", "http://localhost:5000").uri == "http://localhost:5000"
 
 
 @pytest.mark.parametrize(("name", "module"), [("tensorboard", of_tensorboard), ("mlflow", of_mlflow)])

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from medlat.study.mirrors.mirror import columns_of, flattened
 
 METRICS, PARAMETERS = 1000, 100  # that MLflow takes at once
 LONGEST = 6000  # letters of a parameter
+SCHEMES = ("sqlite", "postgresql", "mysql", "http", "https")
 NEEDED = ("mlflow", "sqlalchemy", "alembic")
 
 # Of MLflow itself: it sends what is called of it to a host of its own. It reads these when it is imported.
@@ -30,7 +32,7 @@ class MLflow:
     """project: MLflow's experiment. uri: where runs are tracked, e.g. sqlite:////home/me/mlflow.db or
     http://localhost:5000; None: `mlflow/` in the run's folder.
 
-    Raises ArgumentError where MLflow is not installed.
+    Raises ArgumentError where MLflow is not installed, and for what is no such place.
     """
 
     def __init__(self, project: Name, uri: str | None = None) -> None:
@@ -38,6 +40,14 @@ class MLflow:
             raise ArgumentError(
                 "", f'{missing[0]} is not installed; pip install -e ".[mlflow]" in a clone, or expected logger=none'
             )
+        place = urlsplit(uri or "sqlite:")
+        if place.scheme.partition("+")[0] not in SCHEMES:
+            raise ArgumentError("uri", f"expected null, sqlite:////DIR/FILE.db or http://HOST:PORT, not {uri}")
+        if place.password is not None:
+            raise ArgumentError(
+                "uri", "has a password, which config.yaml would keep; expected none: MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD of the environment say it"
+            )  # fmt: skip
         self.project, self.uri = project, uri
 
     def start(
