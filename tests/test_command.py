@@ -77,7 +77,7 @@ def test_the_old_form_is_the_new_one(call):
         ("colect", "colect: no such command; did you mean 'collect'?"),
         ("ct_vae_sef", "ct_vae_sef: no such command; did you mean '+experiment=ct_vae_sefa'?"),
         ("schon2022/finder", "schon2022/finder: no such command; did you mean '+experiment=schon2022/finders'?"),
-        ("zzz", "zzz: no such command; choose from collect, explain, explore, export, run"),
+        ("zzz", "zzz: no such command; choose from collect, explain, explore, export, run, study"),
     ],
 )
 def test_an_unknown_command(call, word, words):

@@ -108,6 +108,17 @@ def test_a_default_run_makes_no_request(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("logger", ["tensorboard", "mlflow"])
+def test_other_loggers_make_no_request_either(tmp_path, logger):
+    """MLflow's own telemetry included."""
+    pytest.importorskip(logger, reason=f"the extra {logger} is not installed")
+    with serving() as proxy:
+        assert watched_run(tmp_path, f"logger={logger}", proxy=proxy.url) == []
+        assert proxy.received == []
+    assert list(tmp_path.glob(f"outputs/*/*/{logger}/*")), "it was at work"
+
+
+@pytest.mark.slow
 def test_online_sends_what_is_documented(tmp_path):
     """To the server that the user named, and nowhere else."""
     with serving() as proxy, serving() as server:

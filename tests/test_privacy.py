@@ -50,8 +50,13 @@ def contents(folder: Path):
             yield f"{path}:gz", gzip.decompress(data)
 
 
+LEFT = {"wandb": ".wandb", "tensorboard": "tfevents", "mlflow": "mlflow.db"}  # logger -> of a file's name
+
+
 @pytest.mark.slow
-def test_no_identity_in_any_output_byte(tmp_path):
+@pytest.mark.parametrize("logger", LEFT)
+def test_no_identity_in_any_output_byte(tmp_path, logger):
+    pytest.importorskip(logger, reason=f"the extra {logger} is not installed")
     root, work = tmp_path / "data", tmp_path / "work"
     work.mkdir()
     secrets = plant(root)
@@ -70,6 +75,7 @@ def test_no_identity_in_any_output_byte(tmp_path):
         "evaluation.base_codes=4",
         "evaluation.samples=8",
         "data.max_damaged=0.5",
+        f"logger={logger}",
     ]
     done = subprocess.run(
         command, cwd=work, capture_output=True, text=True, timeout=300, env={**os.environ, "HOME": str(work)}
@@ -78,7 +84,7 @@ def test_no_identity_in_any_output_byte(tmp_path):
     assert f"{MARKER}_broken.dcm" in done.stderr, "damaged files are named on the terminal"
     assert len(re.findall(MARKER, done.stdout + done.stderr)) <= 2, "and nowhere else"
     files = dict(contents(work))
-    assert any(name.endswith(".wandb") for name in files), "the W&B run is among what is searched"
+    assert any(LEFT[logger] in name for name in files), "what is mirrored is among what is searched"
     assert any("report/index.html" in name for name in files)
     found = [(name, secret) for name, data in files.items() for secret in secrets if secret in data]
     assert found == []

@@ -19,6 +19,7 @@ GROUPS = {
     "directions/reconstructor": "Of shift_reconstruction: what tells moves apart (directions/reconstructor=NAME)",
     "features": "Feature extractors for distances (+features@evaluation.features.ANY=NAME)",
     "scale": "Scales (scale=NAME)",
+    "logger": "What mirrors the record of a run (logger=NAME)",
 }
 _HEAD = """\
 What has a network learnt? Train a generator on medical images, find directions in its latent space,

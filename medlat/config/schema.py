@@ -173,13 +173,6 @@ class Trainer:
 
 
 @dataclass
-class Logger:
-    mode: Literal["offline", "online", "disabled"]
-    project: Name
-    entity: str | None
-
-
-@dataclass
 class Root:
     name: Annotated[str, AfterValidator(run_name)]  # of the experiment
     seed: Seed  # decides everything random
@@ -205,4 +198,4 @@ class Root:
     report: Report
     scale: dict[str, Any]  # sizes that other sections read
     trainer: Trainer
-    logger: Logger
+    logger: Component | None  # what mirrors the record of a run

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from medlat.core.errors import UserError, did_you_mean
 from medlat.core.files import read_json, write_json, writing
 from medlat.core.tables import of_cell, to_cell
+from medlat.core.terminal import printable
 
 READER = re.compile(r"[A-Z0-9_-]{1,16}")
 FIRST = ("reader", "case")  # columns, before one for each question
@@ -108,7 +109,7 @@ class Answers:
 
     def _append(self, cells: Sequence[str]) -> None:
         buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerow([to_cell(" ".join(each.split())) for each in cells])
+        csv.writer(buffer, lineterminator="\n").writerow([to_cell(printable(" ".join(each.split()))) for each in cells])
         line, size = buffer.getvalue().encode(), os.fstat(self._file).st_size
         try:
             if os.write(self._file, line) != len(line):

@@ -38,7 +38,8 @@ class Reading:
         self.asked = (self.case, self.answer)
 
     async def page(self, request: Request) -> Response:
-        return HTMLResponse(template(PAGE, request.state.nonce, title=self.plan.title, longest=LONGEST))
+        about = {"title": self.plan.title, "longest": LONGEST, "phantom": self.answers.truth["phantom"]}
+        return HTMLResponse(template(PAGE, request.state.nonce, **about))
 
     async def case(self, request: Request) -> Response:
         """{"reader"} -> the case that is next for a reader: its place in the reader's order from 1, of how many; how it

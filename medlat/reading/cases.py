@@ -22,6 +22,7 @@ from medlat.evaluation.naming import UNNAMED
 from medlat.explain.counterfactuals import TargetRange
 from medlat.explore.view import Explorer, View
 from medlat.reading.plan import CONTROLS, NOTHING, STEP, Cases, Plan, random_directions
+from medlat.steps import builders
 from medlat.steps.directions import target_range
 from medlat.steps.given import Known
 
@@ -64,6 +65,7 @@ def truth_of(plan: Plan, explorer: Explorer, cases: Sequence[Case]) -> dict[str,
         "seed": plan.seed,
         "run": str(explorer.run.config.name),
         "generator": artifact.key,
+        "phantom": builders.is_phantom(explorer.run.config),
         "questions": {each.name: {"ask": each.ask, "choices": list(each.choices)} for each in plan.questions},
         "cases": {str(number): case.facts() for number, case in enumerate(cases)},
     }

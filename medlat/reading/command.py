@@ -18,7 +18,7 @@ from medlat.core.terminal import printable
 from medlat.reading.answers import read_answers, truth_file
 from medlat.reading.results import Result, results
 
-TRUTH = ("title", "seed", "run", "generator", "questions", "cases")  # keys of the file
+TRUTH = ("title", "seed", "run", "generator", "phantom", "questions", "cases")  # keys of the file
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -58,7 +58,9 @@ def told(truth: dict[str, Any], answers: Sequence[dict[str, str]], found: Sequen
     rows = [head, *(_cells(each) for each in found)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"{truth['title']}: {len(truth['cases'])} cases; answered by reader {progress}", "", *lines])
+    phantom = ["Phantom data: computed images stand in for patients."] if truth["phantom"] else []
+    first = f"{truth['title']}: {len(truth['cases'])} cases; answered by reader {progress}"
+    return "\n".join([first, *phantom, "", *lines])
 
 
 def _cells(each: Result) -> tuple[str, ...]:

@@ -1,5 +1,5 @@
 "use strict";
-const token = new URLSearchParams(location.search).get("token");
+const given = new URLSearchParams(location.search), token = given.get("token");
 const $ = (id) => document.getElementById(id);
 const CAPTIONS = { image: () => "", pair: (i) => ["left", "right"][i], series: (i) => String(i + 1) };
 let now = null;
@@ -70,3 +70,7 @@ $("case").addEventListener("submit", (event) => {
   const said = Object.fromEntries(new FormData($("case")));
   tried($("send"), () => ask("answer", { reader: now.reader, place: now.place, said }));
 });
+if (given.get("reader")) {  // who was sent an address that has their code
+  $("reader").value = given.get("reader");
+  $("begin").requestSubmit();
+}

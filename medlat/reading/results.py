@@ -62,7 +62,7 @@ def results(truth: Mapping[str, Any], answers: Sequence[Mapping[str, str]]) -> l
         asked = _Asked(name, question["choices"], truth["cases"], readers, answers)
         found += [asked.scored(kind) for kind in asked.kinds()]
         if asked.has_truth:
-            found += [asked.scored(None, reader) for reader in ([ALL, *readers] if len(readers) > 1 else [ALL])]
+            found += [asked.scored(None, reader) for reader in [ALL, *(asked.judges() if len(readers) > 1 else ())]]
         if len(readers) > 1 and question["choices"]:
             found.append(asked.agreement())
     return found
@@ -94,9 +94,13 @@ class _Asked:
         self.has_truth = bool((self.right != MISSING).any())
 
     def kinds(self) -> list[tuple[str, str, bool]]:
-        """Those that were asked of: no controls first."""
+        """What it was asked of: label, how it is shown, whether it is a control; controls last."""
         found = {(label, c["shown"], c["control"]) for label, c in zip(self.labels, self.cases, strict=True)}
         return sorted(found, key=lambda each: (each[2], each))
+
+    def judges(self) -> list[str]:
+        """The readers who answered it of a case with a truth."""
+        return self.readers[(self.said[:, self.right != MISSING] != MISSING).any(axis=1)].tolist()
 
     def scored(self, kind: tuple[str, str, bool] | None, reader: str = ALL) -> Result:
         """Accuracy where a truth is known, the mean where the answers are ratings, of one kind of case or (None) of all
@@ -105,6 +109,7 @@ class _Asked:
         every = [(label, case["shown"], case["control"]) for label, case in zip(self.labels, self.cases, strict=True)]
         of = self.right != MISSING if kind is None else np.array([each == kind for each in every])
         by = (self.readers == reader) | (reader == ALL)
+        of = of & (self.said[by] != MISSING).any(axis=0)
         said, right, people = self.said[by][:, of], self.right[of], self.people[of]
         answered, chance, notes = said != MISSING, math.nan, list[str]()
         if self.name == RATING:
@@ -127,7 +132,9 @@ class _Asked:
         return ", ".join(f"{choice} {(said == i).sum()}" for i, choice in enumerate(self.choices))
 
     def _by_chance(self) -> np.ndarray:
-        """[R, N]: how often each reader gives the answer that is right for a case, over all cases with a truth."""
+        """[R, N]: how often each reader gives the answer that is right for a case, over all cases with a truth; it says
+        nothing of a case without one.
+        """
         rates = np.zeros((len(self.said), len(self.choices)))
         for rate, said in zip(rates, self.said[:, self.right != MISSING], strict=True):
             counts = np.bincount(said[said != MISSING], minlength=len(self.choices))

@@ -99,6 +99,7 @@ def _attempts(config: DictConfig, is_made: bool) -> list[Callable[[], Any]]:
         sections += [s for s in _parts(config.generator) if not s.get("_partial_")]
         checks += [partial(_module, config)]
     checks += [lambda: hardware(config).device, partial(augment, config), partial(features, config)]
+    checks += [partial(build, config.logger)] if config.logger is not None else []
     checks += [partial(build, section) for section in sections] + [partial(_check_methods, config)]
     return checks + _explanation_checks(config, is_made)
 

@@ -102,7 +102,7 @@ def _conclude(folder: Path) -> int:
         print(printable(f"not finished: {run.folder} ({given}): {run.fault}"), file=sys.stderr)
     if lost and (folder / JOBS).exists():
         print("the same command runs these again, and only these", file=sys.stderr)
-    _to_wandb(folder, runs, tables)
+    _mirror(folder, runs, tables)
     return 1 if lost else 0
 
 
@@ -150,8 +150,8 @@ def _missing(folder: Path, places: Collection[Path]) -> list[Run]:
     ]
 
 
-def _to_wandb(folder: Path, runs: Sequence[Run], tables: Mapping[str, list[dict[str, Any]]]) -> None:
-    """The tables as a W&B run beside those of the sweep, as online or offline as they were."""
+def _mirror(folder: Path, runs: Sequence[Run], tables: Mapping[str, list[dict[str, Any]]]) -> None:
+    """The tables as a run beside those of the sweep, mirrored as they were."""
     from omegaconf import OmegaConf
 
     from medlat.study.tracking import mirror_tables
@@ -160,4 +160,4 @@ def _to_wandb(folder: Path, runs: Sequence[Run], tables: Mapping[str, list[dict[
     if not configs:
         return
     config: Any = OmegaConf.to_container(OmegaConf.load(configs[0]))
-    mirror_tables(folder, config["logger"], config["name"], tables)
+    mirror_tables(folder, config.get("logger"), config["name"], tables)

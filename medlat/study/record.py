@@ -38,7 +38,8 @@ def recorded(config: DictConfig, folder: Path, plan: Plan) -> Iterator[Tracker]:
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
         write_json(folder / "environment.json", environment(config, plan))
         last = plan.steps[-1].name
-        tracker = Tracker(folder, resolved["logger"], resolved, config.name, job_type=last, group=_sweep())
+        logger = None if config.logger is None else build.build(config.logger)
+        tracker = Tracker(folder, logger, resolved, config.name, job_type=last, group=_sweep())
     try:
         with writing("hydra.run.dir", folder):
             yield tracker

@@ -42,6 +42,12 @@ def test_a_line_a_case(path):
     assert json.loads(truth_file(path).read_text()) == TRUTH
 
 
+def test_no_answer_steers_a_terminal_or_is_lost_by_its_letters(path):
+    with Answers(path, TRUTH) as answers:
+        answers.add("A", 1, {"what_changed": "\x1b[2J\x00 \ud800 Größe \u202e"})
+    assert path.read_text().splitlines()[1] == r"A,1,,\x1b[2J\x00 \ud800 Größe \u202e"
+
+
 @pytest.mark.parametrize(
     "left", [b"", b"rea", b"reader,case,useful,what_changed\n", b"reader,case,useful,what_changed\nA,"]
 )

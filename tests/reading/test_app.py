@@ -176,3 +176,4 @@ def test_the_page_loads_nothing_and_asks_no_name(client):
     assert set(re.findall(r'<(?:script|style)[^>]*nonce="([^"]+)"', page.text)) == {nonce}
     assert len(re.findall(r"<(?:script|style)\b", page.text)) == 2
     assert "No name." in page.text
+    assert "Phantom data: computed images stand in for patients." in page.text

@@ -28,7 +28,7 @@ def case(number: int, kind: str, shown: str, right: str | None, name: str) -> di
 
 def truth_of(name: str, choices: list[str], cases: list[dict]) -> dict:
     questions = {name: {"ask": "?", "choices": choices}}
-    found = {"title": "T", "seed": 0, "run": "r", "generator": "g", "questions": questions}
+    found = {"title": "T", "seed": 0, "run": "r", "generator": "g", "phantom": True, "questions": questions}
     return found | {"cases": {str(i): each for i, each in enumerate(cases)}}
 
 
@@ -111,6 +111,12 @@ def test_agreement_is_of_the_cases_that_all_answered(origin):
     found = table(origin, rows("A", "real_or_synthetic", right), rows("B", "real_or_synthetic", right[:25]))
     assert (found["kappa"].cases, found["kappa"].answers, found["kappa"].value) == (25, 50, 1.0)
     assert (found["all"].answers, found["all"].readers) == (105, 2)
+    both = results(origin, [*rows("A", "real_or_synthetic", right), *rows("B", "real_or_synthetic", right[:25])])
+    assert [(each.cases, each.answers) for each in both if each.reader == "B"] == [(25, 25)]
+    silent = results(
+        origin, [*rows("A", "real_or_synthetic", right), {"reader": "B", "case": "0", "real_or_synthetic": ""}]
+    )
+    assert [each.reader for each in silent] == ["all", "all", "all", "A", "all"]
     none = table(origin, rows("A", "real_or_synthetic", right[:1]), rows("B", "real_or_synthetic", [None, *right[1:]]))
     assert math.isnan(none["kappa"].value)
     assert "no case that all answered" in none["kappa"].note
@@ -183,7 +189,7 @@ def answered(origin, tmp_path):
 def test_the_command_prints_and_leaves_a_table(answered, capsys):
     assert command(["study", str(answered)]) == 0
     out = capsys.readouterr().out
-    assert "T: 80 cases; answered by reader A 80, B 80" in out
+    assert out.startswith("T: 80 cases; answered by reader A 80, B 80\nPhantom data: computed images stand in")
     line = next(line for line in out.splitlines() if "reconstruction" in line)
     assert line.split()[:8] == ["real_or_synthetic", "reconstruction", "image", "all", "60", "60", "2", "120"]
     with (answered.parent / "study.table.csv").open(newline="") as file:

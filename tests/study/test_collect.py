@@ -95,7 +95,7 @@ def test_what_a_full_disk_left_half_is_no_run(tmp_path):
 def test_the_tables_go_to_wandb_as_the_runs_did(tmp_path):
     for seed in (0, 1):
         write_run(tmp_path / str(seed), [f"seed={seed}"], {"a": seed, "b": None})
-        settings = {"mode": "offline", "project": "medlat", "entity": None}
+        settings = {"_target_": "medlat.study.mirrors.wandb.WandB", "mode": "offline", "project": "medlat"}
         (tmp_path / str(seed) / "config.yaml").write_text(json.dumps({"name": "n", "logger": settings}))
     assert main([str(tmp_path)]) == 0
     tables = sorted(path.name for path in tmp_path.glob("wandb/offline-run-*/files/media/table/*"))
