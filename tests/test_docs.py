@@ -276,3 +276,16 @@ def test_numbers_of_a_card_stand_in_the_study_that_it_links_to():
                 assert [number for number in said if number not in study] == [], (name, link[1])
                 begin, looked = link.end(), looked + len(said)
     assert looked > 80
+
+
+def test_numbers_of_an_answer_stand_on_a_page_that_it_links_to():
+    looked = 0
+    for answer in (ROOT / "docs" / "faq.md").read_text(encoding="utf-8").split("\n\n"):
+        pages = [ROOT / "docs" / link for link in LINK.findall(answer) if link.endswith(".md")]
+        if not STUDY.search(answer):
+            continue
+        said = NUMBER.findall(re.sub(r"`[^`]*`", "", answer))
+        known = set(NUMBER.findall("\n".join(page.read_text(encoding="utf-8") for page in pages)))
+        assert [number for number in said if number not in known] == [], answer
+        looked += len(said)
+    assert looked > 25
