@@ -179,11 +179,10 @@ def as_here(word: str) -> str | None:
     """A word of a study's command with what only its author has replaced; None where it says nothing here."""
     if word.startswith("store="):
         return None
-    if word.startswith("data.root=") and word.endswith(".npz"):
-        return "data.root=DIR/images.npz"
-    return (
-        "data.root=DIR" if word.startswith("data.root=") else {"GENERATOR": "generator=dae"}.get(word, word.strip("[]"))
-    )
+    if word.startswith("data.root="):
+        return "data.root=DIR/images.npz" if word.endswith(".npz") else "data.root=DIR"
+    optional = re.fullmatch(r"\[([\w.]+=\w+)\]", word)
+    return optional[1] if optional else {"GENERATOR": "generator=dae"}.get(word, word)
 
 
 @pytest.mark.slow
@@ -273,7 +272,7 @@ def test_every_page_is_in_the_contents():
 
 GROUP = re.compile(r"^## .*?\(`(\w+)=`\)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 CARD = re.compile(r"^### (.+?)$(.*?)(?=^### |\Z)", re.MULTILINE | re.DOTALL)
-PARTS = ["Assumes", "From", "Costs", "Fails"]
+SAID = ["Assumes", "From", "Costs", "Fails"]
 STUDY = re.compile(r"\(\[\w+\]\((\.\./experiments/\w+/README\.md)\)\)")
 NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*")
 
@@ -291,7 +290,7 @@ def test_every_method_has_a_card():
         options = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} - {"inversion_base"}
         assert {name for found, name, _ in cards() if found == group} == options
     for _, name, text in cards():
-        assert re.findall(r"^- \*\*(\w+)\*\*", text, re.MULTILINE) == PARTS, name
+        assert re.findall(r"^- \*\*(\w+)\*\*", text, re.MULTILINE) == SAID, name
 
 
 def test_numbers_of_a_card_stand_in_the_study_that_it_links_to():
