@@ -1,6 +1,7 @@
 """Sphinx: the pages of this folder, and a reference made from the package and its configuration. `make docs`."""
 
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -32,10 +33,23 @@ def setup(app: Any) -> None:
     for readme in sorted(HERE.parent.glob("experiments/*/README.md")):
         study = readme.parent.name
         pages[f"studies/{study}"] = PICTURE.sub(rf"](../../experiments/{study}/\1)", readme.read_text(encoding="utf-8"))
+    for notebook in sorted(HERE.glob("notebooks/*.ipynb")):
+        pages[f"notebooks/{notebook.stem}"] = from_notebook(notebook)
     for name, text in pages.items():
         (HERE / name).parent.mkdir(exist_ok=True)
         (HERE / f"{name}.md").write_text(text, encoding="utf-8")
     app.connect("source-read", lambda app, page, text: text.__setitem__(0, STUDY.sub(r"(studies/\1.md)", text[0])))
+
+
+def from_notebook(path: Path) -> str:
+    """A notebook's cells as a page; a cell is Markdown, Python, or a command after `!`."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            text = f"```sh\n{text[1:]}\n```" if text.startswith("!") else f"```python\n{text}\n```"
+        parts.append(text)
+    return "\n\n".join(parts) + f"\n\nThis page is a notebook: `docs/notebooks/{path.name}`.\n"
 
 
 def python_reference() -> str:

@@ -37,6 +37,12 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+def indented(page: Path) -> str:
+    """What stands four spaces in on a page: there studies have their commands, as they were typed."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line.strip() for line in lines if line.startswith("    "))
+
+
 def commands(text: str) -> list[list[str]]:
     """The words of each command, comments and continued lines taken care of."""
     lines = (shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines())

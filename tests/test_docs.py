@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from blocks import PAGES, ROOT, blocks, commands
+from blocks import PAGES, ROOT, blocks, commands, indented
 from PIL import Image
 from study.test_cluster import slurm  # noqa: F401
 
@@ -29,6 +29,12 @@ OWN_TEST = "docs/extending.md"  # tests/test_extending.py runs its blocks
 RUN = [block for block in BLOCKS if block.page != OWN_TEST and not block.unrun]
 SHELL = [(block.page, words) for block in RUN if block.language == "sh" for words in commands(block.text)]
 COMMANDS = [pytest.param(*pair, id=f"{pair[0]}: {' '.join(pair[1])}") for pair in SHELL]
+TYPED = [(page.relative_to(ROOT).as_posix(), words) for page in PAGES for words in commands(indented(page))]
+STUDIES = [
+    pytest.param(*pair, id=f"{pair[0]}: {' '.join(pair[1])}")
+    for pair in TYPED
+    if pair[1][0] in ("medlat", "python", "make")
+]
 UNRUN = 7  # blocks that say why no test can run them
 
 
@@ -58,6 +64,8 @@ def files(tmp_path_factory) -> Path:
         Image.fromarray(np.full((32, 32), 40 * number, np.uint8)).save(folder / "DIR" / f"{number}.png")
     rows = [f"{number}.png,{number % 2},p{number}" for number in range(4)]
     (folder / "DIR" / "labels.csv").write_text("\n".join(["path,label,group", *rows]))
+    grey = {f"{part}_images": np.arange(4 * 28 * 28, dtype=np.uint8).reshape(4, 28, 28) for part in PARTS}
+    np.savez(folder / "DIR" / "images.npz", **grey, **{f"{part}_labels": np.array([[0], [1]] * 2) for part in PARTS})
     (folder / "FILE.json").write_text('{"training": [{"image": "a.nii.gz"}]}')
     recipe = {"_target_": "medlat.generators.dcgan.networks.DCGAN", "latent_dim": 4, "capacity": 2}
     spec = ImageSpec(1, 32, 32, -1000.0, 2000.0, "HU", 12.5)
@@ -68,6 +76,7 @@ def files(tmp_path_factory) -> Path:
     return folder
 
 
+PARTS = ("train", "val", "test")  # of MedMNIST
 FILE = {"classifier.path": "classifier.onnx", "generator.weights": "generator.safetensors"}
 
 
@@ -127,9 +136,9 @@ def check_collect(words, medlat, request, monkeypatch):
 
 
 def check_python(words, medlat, request, monkeypatch):
-    """Of medlat's module as of the command; of a study's script that it is one."""
-    if words[:2] == ["-m", "medlat.run"]:
-        check_run(words[2:], medlat, request, monkeypatch)
+    """Of medlat's modules as of the command; of a study's script that it is one."""
+    if words[0] == "-m":
+        CHECKED[words[1].removeprefix("medlat.")](words[2:], medlat, request, monkeypatch)
     else:
         ast.parse((ROOT / words[0]).read_text(encoding="utf-8"))
 
@@ -163,6 +172,25 @@ def test_a_command_does_what_it_says(page, words, reader, medlat, request, monke
     for module in (ROOT / page).parent.glob("*.py"):  # of a study, whose page one reads in its folder
         (reader / module.name).symlink_to(module)
     monkeypatch.syspath_prepend(str(reader))
+    CHECKS[words[0]](words[1:], medlat, request, monkeypatch)
+
+
+def as_here(word: str) -> str | None:
+    """A word of a study's command with what only its author has replaced; None where it says nothing here."""
+    if word.startswith("store="):
+        return None
+    if word.startswith("data.root="):
+        return "data.root=DIR/images.npz" if word.endswith(".npz") else "data.root=DIR"
+    optional = re.fullmatch(r"\[([\w.]+=\w+)\]", word)
+    return optional[1] if optional else {"GENERATOR": "generator=dae"}.get(word, word)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("reader", "slurm")
+@pytest.mark.parametrize(("page", "words"), STUDIES)
+def test_a_study_can_be_typed_again(page, words, medlat, request, monkeypatch):
+    if words[0] == "medlat":
+        words = [here for word in words if (here := as_here(word))]
     CHECKS[words[0]](words[1:], medlat, request, monkeypatch)
 
 
@@ -244,7 +272,7 @@ def test_every_page_is_in_the_contents():
 
 GROUP = re.compile(r"^## .*?\(`(\w+)=`\)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 CARD = re.compile(r"^### (.+?)$(.*?)(?=^### |\Z)", re.MULTILINE | re.DOTALL)
-PARTS = ["Assumes", "From", "Costs", "Fails"]
+SAID = ["Assumes", "From", "Costs", "Fails"]
 STUDY = re.compile(r"\(\[\w+\]\((\.\./experiments/\w+/README\.md)\)\)")
 NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*")
 
@@ -262,7 +290,7 @@ def test_every_method_has_a_card():
         options = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} - {"inversion_base"}
         assert {name for found, name, _ in cards() if found == group} == options
     for _, name, text in cards():
-        assert re.findall(r"^- \*\*(\w+)\*\*", text, re.MULTILINE) == PARTS, name
+        assert re.findall(r"^- \*\*(\w+)\*\*", text, re.MULTILINE) == SAID, name
 
 
 def test_numbers_of_a_card_stand_in_the_study_that_it_links_to():
@@ -276,3 +304,16 @@ def test_numbers_of_a_card_stand_in_the_study_that_it_links_to():
                 assert [number for number in said if number not in study] == [], (name, link[1])
                 begin, looked = link.end(), looked + len(said)
     assert looked > 80
+
+
+def test_numbers_of_an_answer_stand_on_a_page_that_it_links_to():
+    looked = 0
+    for answer in (ROOT / "docs" / "faq.md").read_text(encoding="utf-8").split("\n\n"):
+        pages = [ROOT / "docs" / link for link in LINK.findall(answer) if link.endswith(".md")]
+        if not STUDY.search(answer):
+            continue
+        said = NUMBER.findall(re.sub(r"`[^`]*`", "", answer))
+        known = set(NUMBER.findall("\n".join(page.read_text(encoding="utf-8") for page in pages)))
+        assert [number for number in said if number not in known] == [], answer
+        looked += len(said)
+    assert looked > 25
