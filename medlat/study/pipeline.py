@@ -176,7 +176,10 @@ def _expectations(context: Context) -> list[str]:
     made = "images" in context.artifacts
     count = _image_count(context.artifacts["images"]) if made else context.source.expected()
     if count is None:
-        return [f"  images: known when the volumes' headers are read, each of {side}²", training_line]
+        return [f"  images: known when the files are read, each of {side}²", training_line]
+    if count == 0:
+        place = getattr(context.source, "folder", None)
+        return [f"  images: no fitting file{'' if place is None else f' below {place}'}; a run would end here"]
     size = count * side * side * 2 / 1e6
     return [f"  images: {'' if made else 'up to '}{count:,} of {side}², {size:,.1f} MB in the store", training_line]
 
