@@ -71,21 +71,15 @@ def test_in_a_file_what_may_name_patients_is_left_out(capsys, monkeypatch):
     assert "smith" in capsys.readouterr().err, "before a run has begun: of its configuration"
 
 
-@pytest.fixture
-def unheard(monkeypatch):
-    """Standard output is a pipe whose reader has gone."""
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_who_stops_reading_gets_no_traceback(monkeypatch, lines):
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, "w") as pipe:
-        monkeypatch.setattr(sys, "stdout", pipe)
-        yield
-
-
-@pytest.mark.parametrize("lines", [1, 100_000])
-def test_who_stops_reading_gets_no_traceback(unheard, monkeypatch, lines):
-    monkeypatch.setattr(sys, "stderr", said := io.StringIO())
-    assert heard(lambda: print("plan\n" * lines) or 0) == UNHEARD
-    print("nobody reads this, and nothing happens", flush=True)
+    with os.fdopen(write, "w") as pipe, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", pipe)
+        patched.setattr(sys, "stderr", said := io.StringIO())
+        assert heard(lambda: print("plan\n" * lines) or 0) == UNHEARD
+        print("nobody reads this, and nothing happens", flush=True)
     assert said.getvalue() == ""
 
 
