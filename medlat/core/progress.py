@@ -4,7 +4,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-_working: list[threading.Event] = []  # blocks of `at_work`, the innermost last
-SILENCE_S = 15.0  # after which a step says that it is at work
+SILENCE_S = 15.0  # after which it is said what is at work
 
 
 def track(iterable: Iterable[T], description: str, total: int | None = None, every_s: float = 10.0) -> Iterator[T]:
@@ -38,37 +37,39 @@ def track(iterable: Iterable[T], description: str, total: int | None = None, eve
 
 
 @contextmanager
-def at_work(what: str, silence_s: float = SILENCE_S) -> Iterator[None]:
-    """While the block runs, say that `what` is at work whenever nothing has been said for so long, and no bar is drawn:
-    whoever watches a log need not guess whether a run still lives. Of blocks within each other the innermost says so.
+def at_work(silence_s: float = SILENCE_S) -> Iterator[Callable[[str], None]]:
+    """While the block runs, say what is at work whenever nothing has been said for so long, and no bar is drawn, so that
+    nobody need guess whether a run still lives. Yields a function that is told what is at work from now on.
     """
-    start, last, done = time.monotonic(), _Last(), threading.Event()
+    said, done, now = _Said(), threading.Event(), ("", time.monotonic())
+
+    def begin(what: str) -> None:
+        nonlocal now
+        now = what, time.monotonic()
 
     def watch() -> None:
         while not done.wait(min(1.0, silence_s / 4)):
-            silent = time.monotonic() - last.at >= silence_s
-            if silent and _working[-1:] == [done] and not tqdm._instances:
+            what, start = now
+            if time.monotonic() - said.last >= silence_s and not tqdm._instances:
                 log.info("%s: at work for %.0f s", what, time.monotonic() - start)
 
-    logging.getLogger().addHandler(last)
-    _working.append(done)
-    thread = threading.Thread(target=watch, daemon=True, name=f"at work: {what}")
+    logging.getLogger().addHandler(said)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield
+        yield begin
     finally:
         done.set()
         thread.join()
-        _working.remove(done)
-        logging.getLogger().removeHandler(last)
+        logging.getLogger().removeHandler(said)
 
 
-class _Last(logging.Handler):
+class _Said(logging.Handler):
     """Knows when something was said last."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.at = time.monotonic()
+        self.last = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.at = time.monotonic()
+        self.last = time.monotonic()

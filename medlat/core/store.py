@@ -24,7 +24,6 @@ from filelock import FileLock, Timeout
 from medlat.core.digests import digests, is_whole
 from medlat.core.errors import UserError
 from medlat.core.files import read_json, write_json, writing
-from medlat.core.progress import at_work
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +133,7 @@ class Store:
             if not resumable:
                 shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(exist_ok=True)
-            with at_work(name or recipe.step):
-                self._fill(partial, recipe, build, keep=resumable)
+            self._fill(partial, recipe, build, keep=resumable)
             shutil.rmtree(partial / PROGRESS, ignore_errors=True)
             os.replace(partial, place)
         return Artifact(recipe.step, recipe.key, place)

@@ -12,6 +12,7 @@ from medlat.core import machine
 from medlat.core.digests import DamagedFile
 from medlat.core.errors import UserError
 from medlat.core.files import read_json
+from medlat.core.progress import at_work
 from medlat.core.store import PROGRESS, Artifact, Recipe, Store
 from medlat.steps import builders
 from medlat.steps.alignment import Alignment
@@ -109,13 +110,16 @@ def run(config: DictConfig, folder: Path) -> None:
 
 
 def _make(todo: Plan, folder: Path) -> None:
-    for step in todo.steps:
-        found = todo.context.made(step)
-        if isinstance(step, Generator):
-            replay_curves(found, todo.context.tracker)
-        if step.name == "classifier":
-            say_target(todo.context)
-    report(todo.context, todo.steps, folder)
+    with at_work() as begin:
+        for step in todo.steps:
+            begin(step.name)
+            found = todo.context.made(step)
+            if isinstance(step, Generator):
+                replay_curves(found, todo.context.tracker)
+            if step.name == "classifier":
+                say_target(todo.context)
+        begin("report")
+        report(todo.context, todo.steps, folder)
 
 
 def follow(config: DictConfig, folder: Path) -> None:
