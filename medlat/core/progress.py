@@ -38,7 +38,7 @@ def track(iterable: Iterable[T], description: str, total: int | None = None, eve
 
 @contextmanager
 def at_work(silence_s: float = SILENCE_S) -> Iterator[Callable[[str], None]]:
-    """While the block runs, say what is at work whenever nothing has been said for so long, and no bar is drawn, so that
+    """While the block runs, say what is at work when nothing has been said for so long, and no bar is drawn, so that
     nobody need guess whether a run still lives. Yields a function that is told what is at work from now on.
     """
     said, done, now = _Said(), threading.Event(), ("", time.monotonic())
