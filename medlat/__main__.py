@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from medlat.core.errors import UserError, did_you_mean, nearest
-from medlat.core.terminal import complain
+from medlat.core.terminal import complain, heard
 
 USAGE = """\
 medlat: find, measure and show what the latent directions of generative models of medical images mean.
@@ -30,7 +30,7 @@ A finished run in Python: `import medlat; run = medlat.load("outputs/NAME/DATE_T
 def main() -> None:
     """Console script `medlat`, and `python -m medlat`."""
     _see_the_working_folder()
-    sys.exit(command(sys.argv[1:]))
+    sys.exit(heard(lambda: command(sys.argv[1:])))
 
 
 def command(arguments: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medlat import __version__
 from medlat.config.locate import config_dir
 from medlat.core.errors import ConfigErrors, UserError
-from medlat.core.terminal import complain, printable
+from medlat.core.terminal import complain, heard, printable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -28,7 +28,7 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/\w+/\w+' is validated agai
 
 def main() -> None:
     """`python -m medlat.run`; the console script is `medlat.__main__`, which knows other commands too."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(heard(lambda: run(sys.argv[1:])))
 
 
 def run(arguments: list[str]) -> int:
@@ -42,8 +42,9 @@ def run(arguments: list[str]) -> int:
         sys.path.append(os.getcwd())  # where `python -m` looks anyway: classes of the user's own may lie there
     debug = any(argument.lower() == "debug=true" for argument in arguments)
     try:
-        from medlat.config.command_line import check_typed, ordered, parse
+        from medlat.config.command_line import check_typed, ordered, parse, with_home
 
+        arguments = with_home(arguments)
         options = parse(arguments)
         folders = [config_dir(), *filter(None, [options.config_dir])]
         if options.help:
@@ -56,6 +57,8 @@ def run(arguments: list[str]) -> int:
         return _sweep(options, folders) if options.multirun else _single(options, folders)
     except KeyboardInterrupt:
         return _interrupted()
+    except BrokenPipeError:  # `main` says whether it was ours
+        raise
     except Exception as error:
         if _Jobs.ended_by is not None:  # code that an interrupt breaks into may make an error of its own of it
             return _interrupted()

@@ -25,6 +25,8 @@ def test_configuration_and_templates_are_in_it(unpacked):
     for name in (
         "conf/config.yaml",
         "conf/experiment/ct_vae_sefa.yaml",
+        "report/comparison.html.j2",
+        "report/macros.html.j2",
         "report/page.html.j2",
         "report/page.js",
         *(f"explore/{name}.html.j2" for name in ("frame", "explore", "pair", "sweep")),

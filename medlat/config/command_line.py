@@ -1,6 +1,7 @@
 """The options beside the overrides: `--help`, `-m`, `--config-dir DIR` and Hydra's others."""
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     found = parser.parse_intermixed_args(list(arguments))
     if found.config_dir is not None and (line := _missing_folder(found.config_dir)):
         raise ConfigErrors([line])
+    return found
+
+
+def with_home(arguments: Sequence[str]) -> list[str]:
+    """The same arguments, the home folder in place of the `~` that a value begins with: the shell leaves it in
+    `data.root=~/data`, and Hydra cannot read it. A sweep over several values stays as it is.
+    """
+    found = []
+    for text in arguments:
+        match = re.fullmatch(r"([+\w][^=]*=)(~[\w.-]*(?:/[^,'\"]*)?)", text)
+        found.append(f"{match[1]}'{os.path.expanduser(match[2])}'" if match else text)
     return found
 
 

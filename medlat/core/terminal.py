@@ -1,14 +1,17 @@
 """What is printed for the user: nothing that steers a terminal, and in a file nothing that may name patients."""
 
 import logging
+import os
 import sys
 import traceback
 import unicodedata
+from collections.abc import Callable
 
 from medlat.core import machine
 from medlat.core.errors import UserError
 
 CONTROLS = {"Cc", "Cf", "Zl", "Zp"}  # Unicode's: controls, escapes; what turns the direction of text; line ends
+UNHEARD = 141  # 128 + SIGPIPE, as shells have it
 PLAIN = "\n\t"
 
 
@@ -27,6 +30,32 @@ class Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+def heard(command: Callable[[], int]) -> int:
+    """Carry out a command; returns its exit code. Where who reads its output has stopped (`| head`), it ends without a
+    word, as other programs do.
+    """
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError as error:
+        if not _is_deaf():
+            complain(error)
+            return 1
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    return UNHEARD
+
+
+def _is_deaf() -> bool:
+    """Whether nobody reads what is printed."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def complain(error: BaseException, debug: bool = False) -> None:

@@ -117,7 +117,9 @@ class SliceSource(Protocol):
         ...
 
     def expected(self) -> int | None:
-        """At most how many slices there will be, without opening a file; None where that cannot be known."""
+        """At most how many slices there will be, without reading the files; None where that cannot be known, 0 where
+        none of them can hold one.
+        """
         ...
 
     def scan(self, parallel_map: ParallelMap) -> Scan:

@@ -5,10 +5,12 @@ arXiv 1810.03993; the headings of CLAIM 2024 that a run can answer). No patient 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from medlat.evaluation.naming import UNNAMED
 
+TITLE = "# Model card: "
 MEASURED = {  # keys of metrics.json -> what is said of them; a floor or interval beside it is told too
     "reconstruction/psnr": "PSNR of held-out images as they come back (dB, range 2)",
     "reconstruction/ms_ssim": "MS-SSIM of the same",
@@ -51,7 +53,7 @@ class Card:
         parts = "; ".join(f"{name} {n:,} of {groups:,} groups" for name, (n, groups) in self.parts.items())
         named = [row for row in self.directions if row["name"] != UNNAMED]
         blocks = [
-            f"# Model card: {self.name}",
+            f"{TITLE}{self.name}",
             self.finding,
             *(f"> {warning}" for warning in self.warnings),
             "## Model",
@@ -84,6 +86,15 @@ class Card:
                 beside = f", of two halves of the real ones {_number(floor)}" if math.isfinite(floor) else ""
                 found.append(f"- {what}: {_number(value)}{interval}{beside}")
         return found
+
+
+def opening(text: str) -> tuple[str, list[str]]:
+    """Of a card's text the finding and the warnings; ("", []) of another text."""
+    blocks = text.split("\n\n")
+    if not blocks[0].startswith(TITLE) or len(blocks) < 2:
+        return "", []
+    warnings = takewhile(lambda block: block.startswith("> "), blocks[2:])
+    return blocks[1], [block.removeprefix("> ") for block in warnings]
 
 
 def _number(value: float) -> str:

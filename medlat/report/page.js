@@ -263,3 +263,20 @@ for (const table of document.querySelectorAll("table.sortable")) {
     body.append(...[...body.rows].sort(order));
   }));
 }
+
+// Runs side by side: a click on a number's name puts the columns in its order, a second click the other way round.
+for (const table of document.querySelectorAll("table.sideways")) {
+  const lines = [...table.rows];
+  lines.forEach((line) => line.querySelector("button")?.addEventListener("click", () => {
+    const sign = line.cells[0].getAttribute("aria-sort") === "descending" ? 1 : -1;
+    lines.forEach((other) => other.cells[0].removeAttribute("aria-sort"));
+    line.cells[0].setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
+    const value = (place) => line.cells[place].dataset.number;
+    const places = [...line.cells].map((_, place) => place).slice(1);
+    places.sort((p, q) => Boolean(value(q)) - Boolean(value(p)) || sign * (Number(value(p)) - Number(value(q))));
+    for (const other of lines) {
+      const cells = [...other.cells];
+      other.append(...places.map((place) => cells[place]));
+    }
+  }));
+}

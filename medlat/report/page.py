@@ -148,6 +148,24 @@ class Report:
 
 def write_page(path: Path, report: Report) -> None:
     """Write the report as one HTML file that works offline. Without `run`, its place is left for `tell_run`."""
+    sets = _sliders(report)
+    html = rendered(
+        "page.html.j2",
+        report=report,
+        sets=sets,
+        movers=_movers(report.look, sets),
+        sliders_title=SLIDERS,
+        first_numbers=FIRST,
+        contents=[part.title for part in report.opening] + [SLIDERS] * bool(sets) + [p.title for p in report.sections],
+        terms=terms_in(_texts(report)),
+        place_of_run=PLACE_OF_RUN,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, tell_run(html, report.run))
+
+
+def rendered(template: str, **told: Any) -> str:
+    """A page's HTML, with the style, script and macros that all pages share."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     here = Path(__file__).parent
@@ -156,23 +174,10 @@ def write_page(path: Path, report: Report) -> None:
     )
     environment.filters.update(cell=_cell, sort_key=_sort_key, numeric=_is_numeric, paragraphs=_paragraphs)
     environment.filters.update(explained=explained, anchor=_anchor)
-    environment.globals.update(figure_uri=figure_uri, csv_uri=_csv_uri, size_of=_size_of)
-    sets = _sliders(report)
-    html = environment.get_template("page.html.j2").render(
-        report=report,
-        sets=sets,
-        movers=_movers(report.look, sets),
-        sliders_title=SLIDERS,
-        first_numbers=FIRST,
-        long=LONG,
-        contents=[part.title for part in report.opening] + [SLIDERS] * bool(sets) + [p.title for p in report.sections],
-        terms=terms_in(_texts(report)),
-        place_of_run=PLACE_OF_RUN,
-        style=(here / "page.css").read_text(encoding="utf-8"),
-        script=(here / "page.js").read_text(encoding="utf-8"),
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, tell_run(html, report.run))
+    environment.globals.update(figure_uri=figure_uri, csv_uri=_csv_uri, size_of=_size_of, LONG=LONG)
+    for name, file in (("STYLE", "page.css"), ("SCRIPT", "page.js")):
+        environment.globals[name] = (here / file).read_text(encoding="utf-8")
+    return environment.get_template(template).render(**told)
 
 
 def semantics_table(

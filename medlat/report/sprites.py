@@ -103,11 +103,11 @@ def css_gradient() -> str:
     return ", ".join(f"rgb({r} {g} {b})" for r, g, b in palette)
 
 
-def figure_uri(path: Path) -> str:
-    """A saved PNG as a WebP data URI, at most `WIDEST`: lossless for charts, quality 88 for figures full of images."""
+def figure_uri(path: Path, widest: int = WIDEST) -> str:
+    """A saved PNG as a WebP data URI: lossless for charts, quality 88 for figures full of images. widest: in pixels."""
     with Image.open(path) as file:
         picture = file.convert("RGB")
-    picture.thumbnail((WIDEST, picture.height), Image.Resampling.LANCZOS)
+    picture.thumbnail((widest, picture.height), Image.Resampling.LANCZOS)
     hopeless = path.stat().st_size > 2 * LOSSLESS_BYTES  # of so many bytes of a PNG, WebP keeps half at best
     for options in ({"lossless": True, "quality": 25, "method": 1}, {"quality": 88, "method": 2})[hopeless:]:
         buffer = io.BytesIO()

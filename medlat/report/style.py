@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
@@ -169,6 +169,12 @@ def bare_name(name: str, method: str) -> str:
     """The direction's name without the method that the heading already says: `sefa 03` -> `03`."""
     rest = name.removeprefix(method).strip(" _-")
     return rest or name
+
+
+def without_folders(value: str) -> str:
+    """A setting as it is shown: of a place on this machine its last part."""
+    text = value.strip("'\"")
+    return PurePath(text).name if text.startswith(("/", "~", "\\")) else value
 
 
 def in_order(values: Iterable[T]) -> list[T]:

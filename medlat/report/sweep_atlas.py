@@ -17,7 +17,7 @@ from medlat.core.tables import write_table
 from medlat.evaluation.atlas import SAME_ANGLE, Atlas, atlas
 from medlat.evaluation.semantics import Effect, read_semantics
 from medlat.report.discovered import atlas_figure, read_rows
-from medlat.report.style import in_order, save_figure
+from medlat.report.style import in_order, save_figure, without_folders
 
 Vector = tuple[str, np.ndarray]
 LEFT = ("semantics.csv", "names.csv", "artifacts.json", "config.yaml")  # by a run that looked for directions
@@ -69,8 +69,9 @@ def leave_atlas(runs: Sequence[Searched], folder: Path) -> dict[str, list[dict[s
     tables = {"atlas": directions_table(entries, found), "agreement": agreement_table(entries, found)}
     for name, rows in tables.items():
         write_table(folder / f"{name}.csv", rows)
-    shown = [row | {"method": entry.group} for row, entry in zip(tables["atlas"], entries, strict=True)]
-    controls = in_order(entry.group for entry in entries if entry.control)
+    called = [" ".join(map(without_folders, entry.group.split())) for entry in entries]
+    shown = [row | {"method": group} for row, group in zip(tables["atlas"], called, strict=True)]
+    controls = in_order(group for group, entry in zip(called, entries, strict=True) if entry.control)
     save_figure(atlas_figure(found.effects, found.angles, found.order, shown, controls, "run"), folder, "atlas")
     return tables
 

@@ -16,6 +16,7 @@ from medlat.core.terminal import printable
 from medlat.report.delivery import NO_PAGE
 
 SEEDS = ("seed", "data.source.seed")  # what is averaged over
+ASIDE = ("store", "report", "logger", "workers")  # sections that say nothing of a result
 
 
 JOBS = "jobs.json"  # what a sweep was to run
@@ -44,8 +45,8 @@ def collect(folder: Path) -> list[Run]:
 
 
 def varying(runs: Sequence[Run]) -> list[str]:
-    """The settings that are not the same in all runs."""
-    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    """The settings that are not the same in all runs, as far as results depend on them."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings if key.partition(".")[0] not in ASIDE)
     return [key for key in keys if len({run.settings.get(key) for run in runs}) > 1]
 
 
@@ -90,13 +91,17 @@ def conclude(folder: Path) -> int:
 
 
 def _conclude(folder: Path) -> int:
+    from medlat.study.comparison import leave_comparison
+
     runs = collect(folder)
     lost = [run for run in runs if run.numbers is None]
     tables = {"runs": table(runs), "summary": summary(runs)}
     for name, rows in tables.items():
         write_table(folder / f"{name}.csv", rows)
     tables |= _atlas(folder, runs)
-    print(f"{folder}: {len(runs) - len(lost)} of {len(runs)} runs, in {' and '.join(f'{name}.csv' for name in tables)}")
+    leave_comparison(runs, folder)
+    files = ["index.html", *(f"{name}.csv" for name in tables)]
+    print(f"{folder}: {len(runs) - len(lost)} of {len(runs)} runs, in {' and '.join(files)}")
     for run in lost:
         given = " ".join(f"{key}={value}" for key, value in run.settings.items())
         print(printable(f"not finished: {run.folder} ({given}): {run.fault}"), file=sys.stderr)

@@ -12,6 +12,7 @@ from medlat.core import machine
 from medlat.core.digests import DamagedFile
 from medlat.core.errors import UserError
 from medlat.core.files import read_json
+from medlat.core.progress import at_work
 from medlat.core.store import PROGRESS, Artifact, Recipe, Store
 from medlat.steps import builders
 from medlat.steps.alignment import Alignment
@@ -109,13 +110,16 @@ def run(config: DictConfig, folder: Path) -> None:
 
 
 def _make(todo: Plan, folder: Path) -> None:
-    for step in todo.steps:
-        found = todo.context.made(step)
-        if isinstance(step, Generator):
-            replay_curves(found, todo.context.tracker)
-        if step.name == "classifier":
-            say_target(todo.context)
-    report(todo.context, todo.steps, folder)
+    with at_work() as begin:
+        for step in todo.steps:
+            begin(step.name)
+            found = todo.context.made(step)
+            if isinstance(step, Generator):
+                replay_curves(found, todo.context.tracker)
+            if step.name == "classifier":
+                say_target(todo.context)
+        begin("report")
+        report(todo.context, todo.steps, folder)
 
 
 def follow(config: DictConfig, folder: Path) -> None:
@@ -176,7 +180,10 @@ def _expectations(context: Context) -> list[str]:
     made = "images" in context.artifacts
     count = _image_count(context.artifacts["images"]) if made else context.source.expected()
     if count is None:
-        return [f"  images: known when the volumes' headers are read, each of {side}²", training_line]
+        return [f"  images: known when the files are read, each of {side}²", training_line]
+    if count == 0:
+        place = getattr(context.source, "folder", None)
+        return [f"  images: no fitting file{'' if place is None else f' below {place}'}; a run would end here"]
     size = count * side * side * 2 / 1e6
     return [f"  images: {'' if made else 'up to '}{count:,} of {side}², {size:,.1f} MB in the store", training_line]
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from medlat.config.command_line import ordered, parse
+from medlat.config.command_line import ordered, parse, with_home
 from medlat.core.errors import ConfigErrors
 
 
@@ -33,3 +33,20 @@ def test_bad_options(arguments: list[str], line: str) -> None:
     with pytest.raises(ConfigErrors) as caught:
         parse(arguments)
     assert caught.value.problems == [line]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("data.root=~/my data", "data.root='HOME/my data'"),
+        ("++data.root=~", "++data.root='HOME'"),
+        ("data.root=~/a,~/b", "data.root=~/a,~/b"),  # a sweep
+        ("~data.root", "~data.root"),  # deletes the key
+        ("data.root='~/ct'", "data.root='~/ct'"),
+        ("name=a~b", "name=a~b"),
+        ("-m", "-m"),
+    ],
+)
+def test_the_home_folder_is_put_in_where_a_value_begins_with_it(monkeypatch, typed, meant):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert with_home([typed]) == [meant.replace("HOME", "/home/someone")]

@@ -1,12 +1,15 @@
 """What is printed: nothing that steers a terminal, and in a file nothing that may name patients."""
 
+import io
 import logging
+import os
+import sys
 
 import pytest
 
 from medlat.core import machine
 from medlat.core.errors import UserError
-from medlat.core.terminal import Lines, complain, printable
+from medlat.core.terminal import UNHEARD, Lines, complain, heard, printable
 from medlat.study.record import note_failure
 
 ABOUT = "about patient_smith.dcm"
@@ -66,3 +69,24 @@ def test_in_a_file_what_may_name_patients_is_left_out(capsys, monkeypatch):
         assert ("in failed" in said) == (debug or kind is ValueError), "the places in the code stay"
     complain(failed(UserError, noted=None))
     assert "smith" in capsys.readouterr().err, "before a run has begun: of its configuration"
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_who_stops_reading_gets_no_traceback(monkeypatch, lines):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", pipe)
+        patched.setattr(sys, "stderr", said := io.StringIO())
+        assert heard(lambda: print("plan\n" * lines) or 0) == UNHEARD
+        print("nobody reads this, and nothing happens", flush=True)
+    assert said.getvalue() == ""
+
+
+def test_a_broken_pipe_of_another_kind_is_our_fault(capsys):
+    def broken():
+        raise BrokenPipeError("a worker has died")
+
+    assert heard(broken) == 1
+    assert "a worker has died" in capsys.readouterr().err
+    assert heard(lambda: 7) == 7

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from report import made
 
 from medlat.data import modality
+from medlat.report.comparison import Column, Told, write_comparison
 from medlat.report.compile import compile_report
 from medlat.report.page import Report, Traversal, TraversalSet, write_page
 from medlat.report.rendering import Look
@@ -28,10 +30,14 @@ RAMP = np.linspace(-1000.0, 1000.0, 64).reshape(8, 8)
 CT = Look(modality.CT, (-1000.0, 500.0))
 
 
-def asked_of(report: Report, script: str, folder: Path) -> dict:
-    """What a script finds on the page."""
-    path = folder / "index.html"
-    write_page(path, report)
+def asked_of(report: Report, script: str, folder: Path) -> Any:
+    """What a script finds on the page of a report."""
+    write_page(folder / "index.html", report)
+    return answer(folder / "index.html", script)
+
+
+def answer(path: Path, script: str) -> Any:
+    """What a script leaves as `data-told` of a page's body."""
     told = f"<script>addEventListener('load', () => setTimeout(() => {{{script}}}, 200));</script></body>"
     html = path.read_text(encoding="utf-8")
     path.write_text(html.replace("</body>", told), encoding="utf-8")
@@ -143,3 +149,20 @@ def test_an_explanation_prints_on_at_most_eight_pages(tmp_path):
     chromium(f"--print-to-pdf={tmp_path / 'page.pdf'}", tmp_path / "run" / "report" / "index.html")
     printed = (tmp_path / "page.pdf").read_bytes()
     assert 3 <= len(re.findall(rb"/Type\s*/Page[^s]", printed)) <= 8
+
+
+def test_runs_are_put_in_the_order_of_a_number(tmp_path):
+    values = {"a": 0.2, "b": 0.7, "c": math.nan, "d": 0.5}
+    columns = [
+        Column(name, {}, "", [], {"purity": Told(value)} if math.isfinite(value) else {}, None, False)
+        for name, value in values.items()
+    ]
+    script = """
+      const heads = () => [...document.querySelectorAll(".sideways thead th")].slice(1).map((head) => head.textContent);
+      const button = document.querySelector(".sideways button"), told = [];
+      button.click(); told.push(heads());
+      button.click(); told.push(heads());
+      document.body.dataset.told = JSON.stringify(told);
+    """
+    write_comparison(tmp_path / "index.html", columns, None, 0)
+    assert answer(tmp_path / "index.html", script) == [["b", "d", "a", "c"], ["a", "d", "b", "c"]]

@@ -13,7 +13,7 @@ from medlat.core.errors import ArgumentError, UserError
 from medlat.core.ranges import Patterns, Tilt
 from medlat.data.ct.codestreams import WITHOUT_CLAIMS, sound_frames
 from medlat.data.ct.dicom_headers import CODECS, Found, Frame, codec_missing, quiet, read_header
-from medlat.data.ct.dicom_start import DEFLATED
+from medlat.data.ct.dicom_start import DEFLATED, begins_as_dicom
 from medlat.data.ct.dicom_tree import OfFiles, checked_root, fingerprint, listed, nothing_found
 from medlat.data.ct.plausible import size_remarks
 from medlat.data.modality import CT
@@ -76,8 +76,9 @@ class CTDicom(OfFiles):
         return fingerprint(self.folder)
 
     def expected(self) -> int:
-        """Files that may hold a slice: all of them, as only their headers tell."""
-        return len(listed(self.folder, Counter(), self.picked))
+        """Files that may hold a slice: all of them, as only their headers tell; 0 where none begins as one does."""
+        paths = listed(self.folder, Counter(), self.picked)
+        return len(paths) if any(map(begins_as_dicom, paths)) else 0
 
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """Read every header and sort the slices into chunks of one series each, patient by patient, feet to head.

@@ -34,6 +34,16 @@ def says_dicom(path: str, start: bytes) -> bool:
     return start[128:] == PREFIX or os.path.splitext(path)[1].lower() in SUFFIXES
 
 
+def begins_as_dicom(path: str) -> bool:
+    """Whether a file may be DICOM by its name or its beginning; one that cannot be opened may be."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(132)
+    except OSError:
+        return True
+    return says_dicom(path, start) or is_bare(start)
+
+
 def is_bare(start: bytes) -> bool:
     """Whether a file begins with its first tag, of group 2 or 8, as files of old archives do: without the 128 bytes and
     the letters DICM that come before it elsewhere.

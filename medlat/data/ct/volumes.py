@@ -66,8 +66,9 @@ class CTVolumes(OfFiles):
         """sha256 over path below the root, size and time of change of every file."""
         return fingerprint(self.folder)
 
-    def expected(self) -> None:
-        """Unknown before the volumes' headers are read."""
+    def expected(self) -> int | None:
+        """Unknown before the volumes' headers are read; 0 where no file is called as one."""
+        return None if any(map(_suffix, listed(self.folder, Counter(), self.picked))) else 0
 
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """Read every volume's header; one chunk per volume. Raises UserError where there is none."""

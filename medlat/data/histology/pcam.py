@@ -63,8 +63,9 @@ class PatchCamelyon:
         """sha256 over path below the root, size and time of change of every file."""
         return fingerprint(self.folder)
 
-    def expected(self) -> None:
-        """Unknown before the files are opened."""
+    def expected(self) -> int | None:
+        """Unknown before the files are opened; 0 where there is none of them."""
+        return None if self._files()[0] else 0
 
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """Read the labels and, where they are there, the slides' names."""

@@ -166,8 +166,11 @@ class Slides(OfFiles):
             parts.append(hashlib.sha256(table.read_bytes()).hexdigest())
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
-    def expected(self) -> None:
-        """Unknown before the tissue is found."""
+    def expected(self) -> int | None:
+        """Unknown before the tissue is found; 0 where there is no slide."""
+        paths = iter(listed(self.folder, Counter(), self.picked))
+        first = (slides_among([path], lambda function, items, _: map(function, items))[0] for path in paths)
+        return None if any(first) else 0
 
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """Find the tissue of every slide and its tiles, slide by slide. Raises UserError where there is none."""
