@@ -4,8 +4,8 @@ Reads the run folders below each folder and writes there `runs.csv`, a row per r
 final number, and `summary.csv`, mean and 95% interval over seeds of each number for each setting, and `index.html`, the
 runs side by side on one page that works offline; where two runs have directions, `atlas.csv` and a figure of which are
 the same, and `agreement.csv`, how well they are found again, over seeds too. The tables go to the runs' logger as well.
-Ends with 1, naming them with the reason, where runs failed or are missing, and with 2 where there are none. A sweep does
-this itself when its last job has ended.
+Ends with 1, naming them with the reason, where runs failed or are missing, and with 2 where there are none. A sweep
+does this itself when its last job has ended.
 """
 
 import sys

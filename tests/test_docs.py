@@ -42,7 +42,8 @@ UNRUN = 7  # blocks that say why no test can run them
 
 
 def test_every_block_says_what_it_is():
-    assert {block.language for block in RUN} <= {"sh", "console", "python", "{toctree}"}
+    assert {block.language for block in RUN} <= {"sh", "console", "python", "yaml", "{toctree}"}
+    assert {block.page for block in RUN if block.language == "yaml"} == {"docs/reading.md"}, "tests/reading has it"
     assert [block for block in BLOCKS if block.file and block.page != OWN_TEST] == []
     assert len([block for block in BLOCKS if block.unrun]) == UNRUN
     assert len(COMMANDS) >= 40
@@ -137,7 +138,9 @@ def check_collect(words, medlat, request, monkeypatch):
 
 def check_python(words, medlat, request, monkeypatch):
     """Of medlat's modules as of the command; of a study's script that it is one."""
-    if words[0] == "-m":
+    if words[:2] == ["-m", "medlat"]:
+        check_medlat(words[2:], medlat, request, monkeypatch)
+    elif words[0] == "-m":
         CHECKED[words[1].removeprefix("medlat.")](words[2:], medlat, request, monkeypatch)
     else:
         ast.parse((ROOT / words[0]).read_text(encoding="utf-8"))
@@ -162,7 +165,24 @@ def check_pip(words, *_):
             assert word in pinned
 
 
-CHECKED = {"run": check_run, "explain": check_explain, "explore": check_explore, "collect": check_collect}
+def check_study(words, *_):
+    """Of the recorded study."""
+    from medlat.reading.command import main
+
+    (answers,) = (Path(word) for word in words)
+    for path in (ROOT / "experiments" / "reader").glob("answers.*"):
+        shutil.copy(path, path.name.replace("answers", answers.stem))
+    assert main(words) == 0
+    assert answers.with_suffix(".table.csv").is_file()
+
+
+CHECKED = {
+    "run": check_run,
+    "explain": check_explain,
+    "explore": check_explore,
+    "collect": check_collect,
+    "study": check_study,
+}
 CHECKS = {"medlat": check_medlat, "python": check_python, "make": check_make, "pip": check_pip}
 
 

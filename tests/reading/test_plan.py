@@ -1,10 +1,13 @@
 """STUDY.yaml: what it holds, and everything that is wrong with one at once."""
 
 import pytest
+from blocks import ROOT, blocks
 
 from medlat.core.errors import UserError
 from medlat.reading.cases import build_cases, first_plan
 from medlat.reading.plan import Cases, read_plan
+
+BLOCKS = blocks(ROOT / "docs" / "reading.md")
 
 
 def test_what_a_plan_holds(plan):
@@ -108,3 +111,17 @@ def test_the_first_plan_works(explorer, tmp_path):
     (tmp_path / "study.yaml").write_text(first_plan(explorer))
     plan = read_plan(tmp_path / "study.yaml", explorer)
     assert len(build_cases(plan, explorer)) == sum(cases.count for cases in plan.cases) == 100
+
+
+def test_the_study_that_the_page_shows(explorer, tmp_path):
+    """Of a run without a classifier nothing of it is wrong but the counterfactuals."""
+    (block,) = (block for block in BLOCKS if block.language == "yaml")
+    path = tmp_path / "study.yaml"
+    path.write_text(block.text)
+    with pytest.raises(UserError, match="counterfactual") as caught:
+        read_plan(path, explorer)
+    assert str(caught.value).count("cases.") == 1
+    path.write_text("\n".join(line for line in block.text.splitlines() if "counterfactual" not in line))
+    plan = read_plan(path, explorer)
+    assert [cases.kind for cases in plan.cases] == ["real", "reconstruction", "direction", "random", "sham"]
+    assert plan.cases[2].called == "rotation"
