@@ -83,7 +83,8 @@ def _served(folders: Sequence[Path], options: dict[str, str], token: str, hosts:
     from medlat.explore.app import application
     from medlat.explore.several import side_by_side, sweep
     from medlat.explore.view import Explorer
-    from medlat.study.finished import ARTIFACTS, load
+    from medlat.study.finished import load
+    from medlat.study.run_folder import ARTIFACTS
 
     device, lock = usable_device(options.get("--device", "cpu")), Lock()
 

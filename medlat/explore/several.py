@@ -25,7 +25,7 @@ from medlat.explore.app import HERE, Exploring, guarded, template
 from medlat.explore.view import Explorer
 from medlat.report.style import number
 from medlat.study.collect import Run, collect, table, varying
-from medlat.study.finished import ARTIFACTS
+from medlat.study.run_folder import ARTIFACTS
 
 OPEN = 4  # runs that are kept open
 SAME = ("images", "split")  # what two runs share whose held-out images are the same

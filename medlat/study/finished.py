@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 from torch import Tensor
-from yaml import YAMLError
 
 from medlat.classifiers.black_box import BlackBox
 from medlat.core.digests import DamagedFile, is_whole
@@ -36,6 +34,7 @@ from medlat.steps.inversion import load_encoder
 from medlat.steps.step import Context, Step
 from medlat.study.collect import FAILURE
 from medlat.study.run_directions import Methods
+from medlat.study.run_folder import METRICS, find_store, read_run
 
 if TYPE_CHECKING:
     from medlat.data.module import ImageData
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from medlat.report.rendering import Look
     from medlat.steps.given import Answer
 
-CONFIG, ARTIFACTS, METRICS = "config.yaml", "artifacts.json", "metrics.json"
 ROUNDING = 1e-3  # beyond [-1, 1] that an image may lie
 
 
@@ -62,17 +60,8 @@ def load(folder: str | Path, store: str | Path | None = None, device: str | torc
     Raises UserError where the folder holds no run, or the store is not found.
     """
     folder = Path(folder).expanduser()
-    missing = [name for name in (CONFIG, ARTIFACTS) if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"{folder}: no run: {' and '.join(missing)} not found there{_nearby(folder)}")
-    try:
-        config = OmegaConf.load(folder / CONFIG)
-        noted = str(config.store)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise UserError(f"{folder / CONFIG}: not the configuration of a run ({error})") from error
-    assert isinstance(config, DictConfig)
-    made, roles = _artifacts(folder)
-    root = _find_store(folder, noted, store, made)
+    config, made, roles = read_run(folder)
+    root = find_store(folder, str(config.store), store, made)
     found = {name: Artifact(path.partition("/")[0], Path(path).name, root / path) for name, path in made.items()}
     return Run(folder, root, torch.device(device), config, found, roles)
 
@@ -447,46 +436,6 @@ class Run:
     def _failure(self) -> str:
         told = read_json(self.folder / FAILURE)
         return f"; it failed {told['where']}: {told['reason']}" if told else "; it did not end"
-
-
-def _artifacts(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """What a run left in its store: step -> path below the store; and the role of the method, of steps that left
-    directions: the main one first, then those compared with it, then the controls.
-    """
-    found = read_json(folder / ARTIFACTS)
-    try:
-        roles = {name: str(entry["role"]) for name, entry in found.items() if "role" in entry}
-        return {name: str(entry["path"]) for name, entry in found.items()}, roles
-    except (AttributeError, TypeError, KeyError) as error:
-        raise UserError(f"{folder / ARTIFACTS}: not what a run writes there") from error
-
-
-def _find_store(folder: Path, noted: str, given: str | Path | None, made: Mapping[str, str]) -> Path:
-    """The store that holds what the run made: the one given, or the run's own, or where that is gone one that lies to
-    the folder as a part of its path says. Raises UserError where there is none.
-    """
-    proof = made.get("generator") or next(iter(made.values()), "")
-    own = Path(noted).expanduser()
-    names = [part for part in own.parts if part not in (own.anchor, "..")]
-    moved = [above.joinpath(*names[i:]) for above in folder.resolve().parents for i in range(len(names))]
-    for place in [Path(given).expanduser()] if given is not None else [own, *moved]:
-        if (place / proof / RECIPE).is_file():
-            return place
-    if given is not None:
-        raise UserError(f"store={given}: holds no {proof}, which the run {folder} made; expected its store")
-    tails = ", ".join("/".join(names[i:]) for i in range(len(names)))
-    raise UserError(
-        f"{folder}: its store is not found: looked for {proof} in {own}, and in {tails} beside the run and above it; "
-        f"medlat.load(folder, store=DIR) says where it is"
-    )
-
-
-def _nearby(folder: Path) -> str:
-    """Of a folder that holds no run: the newest run below it."""
-    below = sorted(folder.glob(f"*/{ARTIFACTS}")) or sorted(folder.glob(f"*/*/{ARTIFACTS}"))
-    if below:
-        return f"; did you mean '{below[-1].parent}'?"
-    return "; expected the folder of a finished run, e.g. outputs/NAME/DATE_TIME"
 
 
 def _shape(space: LatentSpace, *before: str) -> str:
