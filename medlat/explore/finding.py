@@ -18,6 +18,7 @@ from medlat.report.compile import describe
 from medlat.report.discovered import names_table, read_rows
 from medlat.report.explained import Explanation, key_numbers
 from medlat.report.page import Cell, KeyNumber, Picture, Report, Section, Table, semantics_table, write_page
+from medlat.report.readers import read_kept, readers_section
 from medlat.report.style import Figures, number, step_label, with_unit
 from medlat.steps.given import of_run
 from medlat.steps.report import run_facts, warnings_of
@@ -69,6 +70,9 @@ def _report(explorer: Explorer, view: View, sliders: Sequence[Slider], figures: 
             Section("What speaks against it?", "\n\n".join(against(explorer, view))),
             Section("What is measured in this picture?", tables=[_measured(explorer, view)]),
             _found(explorer, sliders),
+            *readers_section(
+                read_kept(run.folder), [{"direction": each.name, "name": each.called} for each in sliders]
+            ),
         ],
     )
 
