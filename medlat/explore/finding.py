@@ -142,9 +142,14 @@ def _found(explorer: Explorer, sliders: Sequence[Slider]) -> Section:
     effects = [row for row in read_semantics(found / "semantics.csv") if row["direction"] in own]
     names = [row for row in read_rows(found / "names.csv") if row["direction"] in own]
     people = sorted({int(n) for name, n in run.metrics.items() if name.startswith("base_codes/")})
-    parts = [f"What the run found over {' and '.join(map(str, people))} held-out patients or groups."]
+    known = bool(people) and all(people)  # 0: measured from samples
+    over = f"{' and '.join(map(str, people))} held-out patients or groups" if known else "samples of the generator"
+    parts = [f"What the run found over {over}."]
+    kinds = {row["kind"] for row in effects}
+    kind = "factor" if "factor" in kinds else "measurement"  # as on the run's page
     for name in own:
-        parts.append(f"{name}: {describe([row for row in effects if row['direction'] == name])}.")
+        rows = [row for row in effects if (row["direction"], row["kind"]) == (name, kind)]
+        parts.append(f"{name}: {describe(rows)}.")
     controls = [method for method, role in run.directions.roles.items() if role == "control"]
     tables = [names_table(names, run.metrics), semantics_table(effects, controls=controls)]
     return Section("What does it rest on?", "\n\n".join(parts), tables=tables)

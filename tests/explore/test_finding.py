@@ -57,6 +57,9 @@ def test_the_sentences_are_those_of_the_report(explorer):
     assert ("unnamed" in text) == (row["name"] == "unnamed")
     for warning in warnings_of(run.context, run.config):
         assert warning in text
+    rows = [row for row in run.table("semantics") if (row["direction"], row["kind"]) == ("sefa 02", "factor")]
+    best = max(rows, key=lambda row: row["share"] if row["share"] == row["share"] else 0.0)
+    assert f"sefa 02: most of all {best['measurement'].replace('_', ' ')}: " in text
     report = words((run.folder / "report" / "index.html").read_text())
     assert all(warning in report for warning in warnings_of(run.context, run.config)), "the report has the same"
 
