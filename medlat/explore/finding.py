@@ -97,6 +97,7 @@ def _picture(explorer: Explorer, view: View, figures: Figures) -> Picture:
 
 def against(explorer: Explorer, view: View) -> list[str]:
     """What speaks against the picture, in the words of the report."""
+    explorer.warm()  # without the distance to the data less would speak against it
     single = explorer.single(view)
     found = [] if single is None else [f"{doubt[0].upper()}{doubt[1:]}." for doubt in single.doubts()]
     distance = explorer.numbers(view)["distance"]
