@@ -18,6 +18,7 @@ from medlat.report.compile import describe
 from medlat.report.discovered import names_table, read_rows
 from medlat.report.explained import Explanation, key_numbers
 from medlat.report.page import Cell, KeyNumber, Picture, Report, Section, Table, semantics_table, write_page
+from medlat.report.readers import read_kept, readers_section
 from medlat.report.style import Figures, number, step_label, with_unit
 from medlat.steps.given import of_run
 from medlat.steps.report import run_facts, warnings_of
@@ -69,6 +70,9 @@ def _report(explorer: Explorer, view: View, sliders: Sequence[Slider], figures: 
             Section("What speaks against it?", "\n\n".join(against(explorer, view))),
             Section("What is measured in this picture?", tables=[_measured(explorer, view)]),
             _found(explorer, sliders),
+            *readers_section(
+                read_kept(run.folder), [{"direction": each.name, "name": each.called} for each in sliders]
+            ),
         ],
     )
 
@@ -93,6 +97,7 @@ def _picture(explorer: Explorer, view: View, figures: Figures) -> Picture:
 
 def against(explorer: Explorer, view: View) -> list[str]:
     """What speaks against the picture, in the words of the report."""
+    explorer.warm()  # without the distance to the data less would speak against it
     single = explorer.single(view)
     found = [] if single is None else [f"{doubt[0].upper()}{doubt[1:]}." for doubt in single.doubts()]
     distance = explorer.numbers(view)["distance"]
@@ -138,9 +143,14 @@ def _found(explorer: Explorer, sliders: Sequence[Slider]) -> Section:
     effects = [row for row in read_semantics(found / "semantics.csv") if row["direction"] in own]
     names = [row for row in read_rows(found / "names.csv") if row["direction"] in own]
     people = sorted({int(n) for name, n in run.metrics.items() if name.startswith("base_codes/")})
-    parts = [f"What the run found over {' and '.join(map(str, people))} held-out patients or groups."]
+    known = bool(people) and all(people)  # 0: measured from samples
+    over = f"{' and '.join(map(str, people))} held-out patients or groups" if known else "samples of the generator"
+    parts = [f"What the run found over {over}."]
+    kinds = {row["kind"] for row in effects}
+    kind = "factor" if "factor" in kinds else "measurement"  # as on the run's page
     for name in own:
-        parts.append(f"{name}: {describe([row for row in effects if row['direction'] == name])}.")
+        rows = [row for row in effects if (row["direction"], row["kind"]) == (name, kind)]
+        parts.append(f"{name}: {describe(rows)}.")
     controls = [method for method, role in run.directions.roles.items() if role == "control"]
     tables = [names_table(names, run.metrics), semantics_table(effects, controls=controls)]
     return Section("What does it rest on?", "\n\n".join(parts), tables=tables)

@@ -42,7 +42,8 @@ def side_by_side(
 ) -> ASGIApp:
     """Two runs. Raises UserError where one of them cannot be explored."""
     opened = [open_run(folder) for folder in pair]
-    several = Several([replace(collect(folder)[0], fault=None) for folder in pair], open_run)
+    runs = [next(run for run in collect(folder) if run.folder == folder) for folder in pair]
+    several = Several([replace(run, fault=None) for run in runs], open_run)
     for place, explorer in enumerate(opened):
         several.keep(place, explorer)
     return several.application(token, hosts, "pair")

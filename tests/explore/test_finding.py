@@ -4,12 +4,14 @@ import json
 import re
 
 import pytest
+from runs import linked
 from test_explain_images import explaining  # noqa: F401 (a fixture)
 
 import medlat
 from medlat.core.errors import UserError
 from medlat.explore.finding import against, finding, told_steps
 from medlat.explore.view import Explorer, View
+from medlat.report.readers import keep
 from medlat.steps.given import of_run
 from medlat.steps.report import warnings_of
 
@@ -55,8 +57,24 @@ def test_the_sentences_are_those_of_the_report(explorer):
     assert ("unnamed" in text) == (row["name"] == "unnamed")
     for warning in warnings_of(run.context, run.config):
         assert warning in text
+    rows = [row for row in run.table("semantics") if (row["direction"], row["kind"]) == ("sefa 02", "factor")]
+    best = max(rows, key=lambda row: row["share"] if row["share"] == row["share"] else 0.0)
+    assert f"sefa 02: most of all {best['measurement'].replace('_', ' ')}: " in text
     report = words((run.folder / "report" / "index.html").read_text())
     assert all(warning in report for warning in warnings_of(run.context, run.config)), "the report has the same"
+
+
+def test_a_readers_name_is_said_to_be_a_readers(finished, tmp_path):
+    linked(finished / "store", tmp_path / "store")
+    found = Explorer(medlat.load(linked(finished / "run", tmp_path / "run")))
+    keep(found.run.folder, "sefa 02", {"name": "bending of the spine", "star": False, "note": ""})
+    before, _, after = words(finding(found, View("image 3", {"sefa 02": 1.5})).decode()).rpartition(
+        "What do readers say?"
+    )
+    assert "bending" not in before
+    assert "bending of the spine" in after
+    assert "no sentence above rests on it" in after
+    assert "bending" not in finding(found, View("image 3", {"sefa 00": 1.5})).decode()
 
 
 def test_of_a_classifier_it_says_what_the_run_says_and_its_weakest_link(asked):
