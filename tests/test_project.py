@@ -66,4 +66,4 @@ def test_pythons_are_said_alike():
 def test_every_extra_is_said_to_those_who_install():
     rows = re.findall(r"^\| (`.+?`) \|", INSTALL, re.MULTILINE)
     said = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert said == set(PROJECT["optional-dependencies"]) - {"test", "dev"}
+    assert set(PROJECT["optional-dependencies"]) - {"test", "dev"} <= said
