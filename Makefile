@@ -58,7 +58,7 @@ clean: ## remove .venv and caches; runs in outputs/ stay
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
 
 # The first Python from 3.11 on that runs; PYTHON=... chooses another.
-PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 
 # Installed again only where what is to be installed has changed.

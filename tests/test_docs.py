@@ -47,6 +47,7 @@ def test_every_block_says_what_it_is():
     assert [block for block in BLOCKS if block.file and block.page != OWN_TEST] == []
     assert len([block for block in BLOCKS if block.unrun]) == UNRUN
     assert len(COMMANDS) >= 40
+    assert len(STUDIES) >= 60
 
 
 class Bright(torch.nn.Module):

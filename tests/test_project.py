@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+INSTALL = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 KINDS = {"markdown", "input", "textarea", "dropdown", "checkboxes"}
 
 
@@ -48,3 +51,19 @@ def test_the_change_log_has_days_in_order_none_of_them_to_come():
     if done.returncode:
         pytest.skip("no repository: its days are not known")
     assert days[0] <= done.stdout.strip()
+
+
+def test_pythons_are_said_alike():
+    """What pyproject.toml lists, README and docs/install.md say, and `make` looks for."""
+    listed = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+    assert f">={listed[0]}" == PROJECT["requires-python"]
+    for text in ((ROOT / "README.md").read_text(encoding="utf-8"), INSTALL):
+        assert f"Python {listed[0]} to {listed[-1]}" in text
+    looked_for = re.search(r"for p in (.+); do", (ROOT / "Makefile").read_text())[1].split()
+    assert {f"python{version}" for version in listed} <= set(looked_for)
+
+
+def test_every_extra_is_said_to_those_who_install():
+    rows = re.findall(r"^\| (`.+?`) \|", INSTALL, re.MULTILINE)
+    said = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert set(PROJECT["optional-dependencies"]) - {"test", "dev"} <= said
