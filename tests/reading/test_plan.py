@@ -1,10 +1,13 @@
 """STUDY.yaml: what it holds, and everything that is wrong with one at once."""
 
+import copy
+
 import pytest
+import yaml
 
 from medlat.core.errors import UserError
 from medlat.reading.cases import build_cases, first_plan
-from medlat.reading.plan import Cases, read_plan
+from medlat.reading.plan import Cases, plan_of, read_plan
 
 
 def test_what_a_plan_holds(plan):
@@ -102,6 +105,38 @@ def test_what_is_no_plan(explorer, tmp_path, text, words):
     with pytest.raises(UserError) as told:
         read_plan(tmp_path / "study.yaml", explorer)
     assert words in str(told.value)
+
+
+ODD = (None, 3, -1, 2.5, float("nan"), True, [], [1], {}, {"a": 1}, "", "x", "${seed}", "x" * 400)
+
+
+def places(node, before=()):
+    """Where something stands in a plan."""
+    yield before
+    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in pairs:
+        yield from places(value, (*before, key))
+
+
+def test_odd_values_are_refused_or_taken_and_never_crash(explorer, study):
+    good, refused = yaml.safe_load(study), 0
+    for place in [place for place in places(good) if place]:
+        for odd in ODD:
+            plan = copy.deepcopy(good)
+            node = plan
+            for key in place[:-1]:
+                node = node[key]
+            node[place[-1]] = odd
+            try:
+                plan_of(plan, explorer, "study.yaml")
+            except UserError:
+                refused += 1
+    assert refused > 400
+
+
+def test_nothing_is_looked_up(explorer, study, tmp_path):
+    (tmp_path / "study.yaml").write_text(study.replace("Two of four", "${oc.env:HOME}"))
+    assert read_plan(tmp_path / "study.yaml", explorer).title == "${oc.env:HOME}"
 
 
 def test_the_first_plan_works(explorer, tmp_path):
