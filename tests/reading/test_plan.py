@@ -1,11 +1,12 @@
 """STUDY.yaml: what it holds, and everything that is wrong with one at once."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import yaml
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ConfigErrors, UserError
 from medlat.reading.cases import build_cases, first_plan
 from medlat.reading.plan import Cases, plan_of, read_plan
 
@@ -132,6 +133,16 @@ def test_odd_values_are_refused_or_taken_and_never_crash(explorer, study):
             except UserError:
                 refused += 1
     assert refused > 400
+
+
+def test_the_example_of_the_docs(explorer):
+    page = (Path(__file__).parents[2] / "docs" / "reading.md").read_text(encoding="utf-8")
+    example = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    with pytest.raises(ConfigErrors) as told:
+        plan_of(example, explorer, "docs/reading.md")
+    assert [line.partition(":")[0] for line in told.value.problems] == ["cases.3.kind=counterfactual"], (
+        "of this run alone"
+    )
 
 
 def test_nothing_is_looked_up(explorer, study, tmp_path):
