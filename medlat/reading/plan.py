@@ -95,12 +95,17 @@ def read_plan(path: Path, explorer: Explorer) -> Plan:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    return plan_of(found, explorer, str(path))
+
+
+def plan_of(found: Any, explorer: Explorer, where: str) -> Plan:
+    """The same of what a file holds, as plain values; where: the file."""
     if not isinstance(found, dict):
-        raise UserError(f"{path}: expected {', '.join(KEYS)}; found no keys")
+        raise UserError(f"{where}: expected {', '.join(KEYS)}; found no keys")
     reading = _Reading(explorer)
     plan = reading.plan(found)
     if reading.problems:
-        raise ConfigErrors(reading.problems, str(path))
+        raise ConfigErrors(reading.problems, where)
     return plan
 
 
@@ -156,8 +161,8 @@ class _Reading:
     def _window(self, found: Any) -> str | None:
         look = self.explorer.look
         windows = {} if look.colour else look.modality.display_windows
-        if found is None or found in windows:
-            return found
+        if found is None or str(found) in windows:
+            return None if found is None else str(found)
         expected = did_you_mean(str(found), windows) if windows else "; images in colour have none"
         self._say(f"window={found}", f"no window of {look.modality.name}{expected}")
         return None
@@ -218,7 +223,7 @@ class _Reading:
         return Cases(kind, shown, count, direction, step, called)
 
     def _kind(self, key: str, kind: Any) -> str:
-        if kind not in SHAPES:
+        if str(kind) not in SHAPES:
             self._say(f"{key}.kind={kind}", f"there is no such kind{did_you_mean(str(kind), SHAPES)}")
             return ""
         explorer = self.explorer
@@ -235,7 +240,7 @@ class _Reading:
             if found is not None:
                 self._say(f"{key}.direction", "only of kind direction; expected none here")
             return None
-        if found not in self.explorer.sliders:
+        if str(found) not in self.explorer.sliders:
             near = did_you_mean(str(found), self.explorer.sliders)
             self._say(f"{key}.direction={found}", f"the run has no such direction{near}")
             return None

@@ -29,14 +29,20 @@ cases:
 
 
 @pytest.fixture(scope="session")
+def study() -> str:
+    """The text of a STUDY.yaml."""
+    return STUDY
+
+
+@pytest.fixture(scope="session")
 def explorer(finished) -> Explorer:
     return Explorer(medlat.load(finished / "run"))
 
 
 @pytest.fixture(scope="session")
-def plan(explorer, tmp_path_factory) -> Plan:
+def plan(explorer, study, tmp_path_factory) -> Plan:
     path = tmp_path_factory.mktemp("study") / "study.yaml"
-    path.write_text(STUDY)
+    path.write_text(study)
     return read_plan(path, explorer)
 
 

@@ -1,13 +1,14 @@
 """STUDY.yaml: what it holds, and everything that is wrong with one at once."""
 
+import copy
+from pathlib import Path
+
 import pytest
-from blocks import ROOT, blocks
+import yaml
 
-from medlat.core.errors import UserError
+from medlat.core.errors import ConfigErrors, UserError
 from medlat.reading.cases import build_cases, first_plan
-from medlat.reading.plan import Cases, read_plan
-
-BLOCKS = blocks(ROOT / "docs" / "reading.md")
+from medlat.reading.plan import Cases, plan_of, read_plan
 
 
 def test_what_a_plan_holds(plan):
@@ -107,21 +108,49 @@ def test_what_is_no_plan(explorer, tmp_path, text, words):
     assert words in str(told.value)
 
 
+ODD = (None, 3, -1, 2.5, float("nan"), True, [], [1], {}, {"a": 1}, "", "x", "${seed}", "x" * 400)
+
+
+def places(node, before=()):
+    """Where something stands in a plan."""
+    yield before
+    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in pairs:
+        yield from places(value, (*before, key))
+
+
+def test_odd_values_are_refused_or_taken_and_never_crash(explorer, study):
+    good, refused = yaml.safe_load(study), 0
+    for place in [place for place in places(good) if place]:
+        for odd in ODD:
+            plan = copy.deepcopy(good)
+            node = plan
+            for key in place[:-1]:
+                node = node[key]
+            node[place[-1]] = odd
+            try:
+                plan_of(plan, explorer, "study.yaml")
+            except UserError:
+                refused += 1
+    assert refused > 400
+
+
+def test_the_example_of_the_docs(explorer):
+    page = (Path(__file__).parents[2] / "docs" / "reading.md").read_text(encoding="utf-8")
+    example = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    with pytest.raises(ConfigErrors) as told:
+        plan_of(example, explorer, "docs/reading.md")
+    assert [line.partition(":")[0] for line in told.value.problems] == ["cases.3.kind=counterfactual"], (
+        "of this run alone"
+    )
+
+
+def test_nothing_is_looked_up(explorer, study, tmp_path):
+    (tmp_path / "study.yaml").write_text(study.replace("Two of four", "${oc.env:HOME}"))
+    assert read_plan(tmp_path / "study.yaml", explorer).title == "${oc.env:HOME}"
+
+
 def test_the_first_plan_works(explorer, tmp_path):
     (tmp_path / "study.yaml").write_text(first_plan(explorer))
     plan = read_plan(tmp_path / "study.yaml", explorer)
     assert len(build_cases(plan, explorer)) == sum(cases.count for cases in plan.cases) == 100
-
-
-def test_the_study_that_the_page_shows(explorer, tmp_path):
-    """Of a run without a classifier nothing of it is wrong but the counterfactuals."""
-    (block,) = (block for block in BLOCKS if block.language == "yaml")
-    path = tmp_path / "study.yaml"
-    path.write_text(block.text)
-    with pytest.raises(UserError, match="counterfactual") as caught:
-        read_plan(path, explorer)
-    assert str(caught.value).count("cases.") == 1
-    path.write_text("\n".join(line for line in block.text.splitlines() if "counterfactual" not in line))
-    plan = read_plan(path, explorer)
-    assert [cases.kind for cases in plan.cases] == ["real", "reconstruction", "direction", "random", "sham"]
-    assert plan.cases[2].called == "rotation"

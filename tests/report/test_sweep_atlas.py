@@ -31,7 +31,7 @@ def leave(folder, settings, generator, found):
     (folder / "environment.json").write_text(json.dumps({"overrides": settings}))
     (folder / "metrics.json").write_text(json.dumps({"a": 1.0}))
     store = folder.parent / "store"
-    (folder / "config.yaml").write_text(json.dumps({"store": str(store), "name": "x", "logger": {"mode": "disabled"}}))
+    (folder / "config.yaml").write_text(json.dumps({"store": str(store), "name": "x", "logger": None}))
     made, rows, names = {"generator": {"key": generator, "path": "generator"}}, [], []
     for method, own in found.items():
         role = "control" if method == "random" else "main"
