@@ -89,4 +89,4 @@ class Division(Step):
                 check_undivided(opened.patient, parts)
         parts.save(out / "split.json")
         sizes = (len(parts.train), len(parts.validation), len(parts.test))
-        log.info("split: %d training, %d validation, %d test slices", *sizes)
+        log.info("split: %d training, %d validation, %d test %s", *sizes, opened.modality.nouns)
