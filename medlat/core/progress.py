@@ -29,7 +29,7 @@ def track(iterable: Iterable[T], description: str, total: int | None = None, eve
     for count, item in enumerate(iterable, start=1):
         yield item
         now = time.monotonic()
-        if now - last >= every_s:
+        if now - last >= every_s and count != total:
             last = now
             elapsed = now - start
             left = f", {elapsed / count * (total - count):.0f} s left" if total else ""

@@ -67,7 +67,7 @@ def write_comparison(
     count = len(columns)
     told = f"{count} of {count + missing} runs finished." if missing else ""
     best = (
-        f"The best of {count} runs is better than a run by luck alone: whoever shows it says that it is the best of "
+        f"The best of {count} runs is better than one run by luck alone: whoever shows it says that it is the best of "
         f"{count}. "
         if count > 1
         else ""

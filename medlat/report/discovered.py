@@ -226,7 +226,7 @@ def _name_clusters(axes: Axes, places: Sequence[Mapping[str, Any]], counted: str
     it, where it has one.
     """
     clusters, count = [place["cluster"] for place in places], len(places)
-    free = -1.0
+    free, left = -1.0, -0.5 - (0.1 if count <= MOST_ROWS else 0.05) * count
     for cluster in dict.fromkeys(clusters):
         first, size = clusters.index(cluster), clusters.count(cluster)
         if size > 1:
@@ -238,7 +238,7 @@ def _name_clusters(axes: Axes, places: Sequence[Mapping[str, Any]], counted: str
         if named and y < count:
             many = len({place[counted] for place in own})
             text = f"{named.most_common(1)[0][0].replace('_', ' ')}  {many} {counted}{'s' * (many > 1)}"
-            axes.text(-0.5 - 0.1 * count, y, text, ha="right", va="center", fontsize=6.5, color=INK)
+            axes.text(left, y, text, ha="right", va="center", fontsize=6.5, color=INK)
             free = y + 0.026 * count  # a line of text
 
 

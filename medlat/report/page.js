@@ -210,6 +210,8 @@ function follow() {
     group.hidden = group.dataset.group !== said.method;
     arrange(group);
   }
+  const evident = cards.some((card) => card.evidence && !card.group.hidden);  // of directions, not of images
+  for (const choice of form.querySelectorAll(".evident")) choice.hidden = !evident;
   for (const scale of form.querySelectorAll(".scales [data-view]")) scale.hidden = scale.dataset.view !== said.view;
   for (const end of ["low", "high"])
     for (const text of form.querySelectorAll(`.scales .${end}`)) text.textContent = String(said[end]).replace("-", "−");

@@ -96,7 +96,7 @@ class Traversal:
     original: np.ndarray | None = None  # [H, W(, 3)] the image itself, which stands beside; None: that of step 0
     named: bool = True
     evidence: float = math.nan  # that cards can be sorted by
-    reach: float = math.inf  # σ, as far as images stay near the data; the slider ends there until asked for more
+    reach: float = math.inf  # σ, as far as images stay near the data, NaN unknown; there the slider ends at first
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ def _slider(item: Traversal, group: TraversalSet, look: Look, limit: float) -> d
     assert images.shape[0] == len(steps), (item.name, images.shape, len(steps))
     values = list(item.values) if item.values is not None else []
     assert not values or len(values) == len(steps), item.name
-    inside = [index for index, step in enumerate(steps) if abs(step) <= item.reach or index == zero]
+    inside = [index for index, step in enumerate(steps) if not abs(step) > item.reach or index == zero]
     tiles = images if item.original is None else np.concatenate([images, np.asarray(item.original, np.float32)[None]])
     if look.colour:
         sprite, change = colour_sprite(tiles, look), data_uri(difference_sprite(look.scalar(tiles), zero, limit), WEBP)

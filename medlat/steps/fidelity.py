@@ -118,7 +118,7 @@ def _reconstruction(
 ) -> dict[str, float]:
     batches = (opened.fetch(rows, spec) for rows in in_batches(parts.test, BATCH))
     result: Reconstruction = reconstruct(
-        model, track(batches, "reconstructing held-out slices", -(-len(parts.test) // BATCH)), device
+        model, track(batches, "reconstructing held-out images", -(-len(parts.test) // BATCH)), device
     )
     decoded = spec.pictures(torch.from_numpy(result.images))
     order = np.argsort(result.psnr)

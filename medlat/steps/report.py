@@ -221,10 +221,10 @@ def _warnings(config: DictConfig, info: Mapping[str, Any], lines: Sequence[Line]
         found.append(PHANTOM)
     elif patients < 20:
         found.append(
-            f"Only {patients} patient{'s' * (patients > 1)}: numbers on held-out slices say little about others."
+            f"Only {patients} patient{'s' * (patients > 1)}: numbers on held-out images say little about others."
         )
     if config.data.split.by == "slab":
-        found.append("Training and held-out slices are of the same patients: the results flatter.")
+        found.append("Training and held-out images are of the same patients: the results flatter.")
     found += [f"Data: {line.number:,} {BECAME[line.what]}: {line.reason}." for line in lines if line.what in BECAME]
     return found
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from medlat.core.progress import at_work
+from medlat.core.progress import at_work, track
 
 SILENCE_S = 0.2
 log = logging.getLogger("medlat.tests")
@@ -45,3 +45,10 @@ def test_nothing_stays_behind_even_after_an_error(caplog):
     with caplog.at_level("INFO"):
         time.sleep(2 * SILENCE_S)
     assert caplog.messages == []
+
+
+def test_a_line_now_and_then_says_how_far_it_has_come(caplog, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    with caplog.at_level("INFO"):
+        assert list(track(range(3), "measuring", every_s=0.0)) == [0, 1, 2]
+    assert [line.partition(" (")[0] for line in caplog.messages] == ["measuring: 1 of 3", "measuring: 2 of 3"]

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from toy_models import Quarters
 
-from medlat.classifiers.black_box import Target
+from medlat.classifiers.black_box import Target, target_of
 from medlat.explain.saliency import grad_cam, grad_cam_of_own, integrated_gradients, occlusion
 
 
@@ -43,6 +43,31 @@ def test_grad_cam_shows_the_feature_that_counts():
         assert maps.shape == (1, 8, 8)
         assert maps[0, 2:4, 5:7].min() > 0.0
         assert float(maps.sum() - maps[0, 2:4, 5:7].sum()) == 0.0
+
+
+class Sides(nn.Module):
+    """The probability that an image is bright (the second class); its one feature for either sign is a map."""
+
+    task, classes, outputs, differentiable = "binary", ("dark", "bright"), ("bright",), True
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(1, 2, 1, bias=False)
+        self.features.weight.data = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
+
+    def forward(self, x):
+        bright, dark = torch.relu(self.features(x)).mean(dim=(2, 3)).unbind(dim=1)
+        return (bright - dark).sigmoid()[:, None]
+
+
+def test_what_speaks_for_the_first_of_two_classes_speaks_against_the_second():
+    network, images = Sides(), torch.ones(1, 1, 8, 8)
+    images[0, 0, 2:4, 5:7] = -1.0
+    dark, bright = (grad_cam_of_own(target_of(network, name), network, "features", images) for name in network.classes)
+    assert dark[0, 2:4, 5:7].min() > 0.0
+    assert float(dark.sum() - dark[0, 2:4, 5:7].sum()) == 0.0
+    assert bright[0, 2:4, 5:7].max() == 0.0
+    assert bright[0, 4:].min() > 0.0
 
 
 def test_a_black_box_of_a_probability():

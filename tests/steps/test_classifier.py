@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from medlat.classifiers.black_box import target_of
 from medlat.core.errors import UserError
-from medlat.steps.classifier import _biased, in_words, permuted
+from medlat.steps import classifier
+from medlat.steps.classifier import _biased, in_words, permuted, say_target
 from medlat.steps.labels import Label, label_of
 
 
@@ -166,3 +168,20 @@ def test_permuted_labels_of_unequal_groups_are_the_same_labels(rng):
 def test_numbers_are_told_in_words():
     numbers = {"auc": 0.8594, "auc_low": 0.8352, "auc_high": 0.8811, "f1": 0.5, "f1_low": math.nan, "f1_high": math.nan}
     assert in_words(numbers) == "auc 0.86 [0.84, 0.88], f1 0.50"
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "asked", "told"),
+    [
+        ("binary", ["tumour", "normal"], None, "the probability of tumour (explain.target=normal explains another)"),
+        ("multiclass", ["a", "b", "c"], "b", "the probability of b (explain.target=a or c explains another)"),
+        ("regression", ["age"], None, "age"),
+    ],
+)
+def test_which_class_is_explained_is_said(monkeypatch, caplog, task, classes, asked, told):
+    outputs = tuple(classes[1:] if task == "binary" else classes)
+    target = target_of(SimpleNamespace(task=task, classes=classes, outputs=outputs), asked)
+    monkeypatch.setattr(classifier, "load_target", lambda *_: target)
+    with caplog.at_level("INFO"):
+        say_target(SimpleNamespace(config=None, artifacts={"classifier": None}, spec=None))
+    assert caplog.messages == [f"explained: {told}"]
