@@ -48,6 +48,7 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
     from medlat.study.finished import load
 
     found = load(run, store, usable_device(device))
+    found.check_ended()
     _check_out(out, [*images, str(found.config.data.get("root") or "")])
     try:
         prepared = found.read(*images)

@@ -61,6 +61,7 @@ def export(folder: Path, place: Path, form: str | None = None, despite_copies: b
     from medlat.study.finished import load
 
     run = load(folder)
+    run.check_ended()
     if form is None and place.suffix != ".safetensors":
         raise UserError(f"{place}: expected a name that ends with .safetensors, or one of {', '.join(FORMATS)}")
     if not place.parent.is_dir():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +218,15 @@ def test_it_is_called_from_the_command_line(capsys):
     assert command(["explain", "--help"]) == 0
     assert "FILE@K" in capsys.readouterr().out
     assert command(["explain"]) == 2
+
+
+def test_a_run_that_did_not_end_is_not_asked(finished, tmp_path, capsys):
+    run = shutil.copytree(finished / "run", tmp_path / "run")
+    (run / "failure.json").write_text('{"where": "in explanation", "reason": "no space left", "error": "OSError"}')
+    for ask in (lambda: main([str(run), str(tmp_path)]), lambda: export([str(run), str(tmp_path / "decoder.onnx")])):
+        assert ask() == 2
+        assert "expected a finished run; it failed in explanation: no space left" in capsys.readouterr().err
+    (run / "failure.json").unlink()
+    (run / "metrics.json").unlink()
+    assert main([str(run), str(tmp_path)]) == 2
+    assert "expected a finished run; it did not end" in capsys.readouterr().err

@@ -89,7 +89,9 @@ def _served(folders: Sequence[Path], options: dict[str, str], token: str, hosts:
     device, lock = usable_device(options.get("--device", "cpu")), Lock()
 
     def opened(folder: Path) -> Explorer:
-        explorer = Explorer(load(folder, options.get("--store"), device), lock)
+        run = load(folder, options.get("--store"), device)
+        run.check_ended()
+        explorer = Explorer(run, lock)
         explorer.numbers(explorer.first)  # what is slow the first time is done before somebody waits
         return explorer
 
@@ -113,7 +115,9 @@ def _study(run: Path, options: dict[str, str], stack: ExitStack, token: str, hos
     from medlat.reading.plan import read_plan
     from medlat.study.finished import load
 
-    explorer = Explorer(load(run, options.get("--store"), usable_device(options.get("--device", "cpu"))))
+    found = load(run, options.get("--store"), usable_device(options.get("--device", "cpu")))
+    found.check_ended()
+    explorer = Explorer(found)
     path = Path(options["--study"])
     if not path.exists():
         with writing("--study", path.parent):

@@ -1,6 +1,7 @@
 """The explanation: real held-out images moved along every method's direction, and the scorecard of it all."""
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ from medlat.steps.fidelity import feature_settings
 from medlat.steps.generator import BATCH
 from medlat.steps.inversion import explained_generator, load_codes, load_encoder
 from medlat.steps.labels import label_of
+from medlat.steps.measurements import read_numbers
 from medlat.steps.methods import Method, classifier_step
 from medlat.steps.scoring import score
 from medlat.steps.semantics import features
@@ -273,10 +275,10 @@ def _cells(context: Context) -> list[alignment.Cell]:
 
 
 def _samples(context: Context) -> tuple[float, float] | None:
-    """Fréchet distance of samples over measurements and its floor; None where it was not measured."""
-    numbers = json.loads((context.folder("fidelity") / "metrics.json").read_text())
-    keys = ("distance/fd_measurements", "distance/fd_measurements_floor")
-    return (numbers[keys[0]], numbers[keys[1]]) if all(key in numbers for key in keys) else None
+    """Fréchet distance of samples over measurements and its floor; None where it was not, or cannot be measured."""
+    numbers = read_numbers(context.folder("fidelity") / "metrics.json")
+    value, floor = (numbers.get(f"distance/fd_measurements{end}", math.nan) for end in ("", "_floor"))
+    return (value, floor) if math.isfinite(value) and math.isfinite(floor) else None
 
 
 def _exposed(named: Named) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from medlat.steps.data import Images
 from medlat.steps.inversion import load_encoder
 from medlat.steps.step import Context, Step
 from medlat.study.collect import FAILURE
+from medlat.study.collect import is_whole as is_whole_run
 from medlat.study.run_directions import Methods
 from medlat.study.run_folder import METRICS, find_store, read_run
 
@@ -432,6 +433,11 @@ class Run:
             if file != IMAGES and not is_whole(found.path / file, digests):
                 raise DamagedFile(found.path / file)
         return found
+
+    def check_ended(self) -> None:
+        """Raises UserError where the run did not end: what it left is not all that its answers rest on."""
+        if not is_whole_run(self.folder):
+            raise UserError(f"{self.folder}: expected a finished run{self._failure()}; the run's own command goes on")
 
     def _failure(self) -> str:
         told = read_json(self.folder / FAILURE)
