@@ -86,7 +86,16 @@ def classifier_step(name: str) -> str:
 
 def has_permuted(config: DictConfig) -> bool:
     """Whether classifiers are trained on permuted labels beside the one explained."""
-    asked = config.classifier is not None and config.explain.permuted > 0 and not is_own_classifier(config)
+    return _wants_permuted(config) and not is_own_classifier(config)
+
+
+def lacks_permuted(config: DictConfig) -> bool:
+    """Whether that is asked for, and the classifier is one that somebody brought."""
+    return _wants_permuted(config) and is_own_classifier(config)
+
+
+def _wants_permuted(config: DictConfig) -> bool:
+    asked = config.classifier is not None and config.explain.permuted > 0
     return asked and "supervision" in needs_of(build(config.directions))
 
 

@@ -32,7 +32,7 @@ from medlat.report.rendering import Look
 from medlat.steps import builders
 from medlat.steps.generator import curves, grids, said_of
 from medlat.steps.measurements import read_numbers
-from medlat.steps.methods import PERMUTED
+from medlat.steps.methods import PERMUTED, lacks_permuted
 from medlat.steps.own_classifier import stochastic
 from medlat.steps.step import Context, Step
 
@@ -44,6 +44,7 @@ BECAME = {  # of the account's lines, what is said on top of the page
     "read": "images with a remark",
 }
 PHANTOM = "Phantom data: computed images stand in for patients."
+NOT_TRAINED_ANEW = "The classifier was brought, and cannot be trained anew: no control of permuted labels."
 
 
 def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
@@ -124,6 +125,7 @@ def warnings_of(context: Context, config: DictConfig) -> list[str]:
         *said_of(generator),
         *filter(None, [copying.warning(fidelity, info["modality"]["noun"])]),
         *(_classifier_warnings(context.folder("classifier")) if "classifier" in context.artifacts else []),
+        *([NOT_TRAINED_ANEW] if lacks_permuted(config) else []),
     ]
 
 

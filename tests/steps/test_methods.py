@@ -6,7 +6,7 @@ from composed import composed
 from medlat.core.errors import ConfigErrors, UserError
 from medlat.directions.finder import name_of, needs_of
 from medlat.steps.checks import check_values
-from medlat.steps.methods import asked_of, chance_of, methods
+from medlat.steps.methods import asked_of, chance_of, has_permuted, lacks_permuted, methods
 
 
 def told(*overrides):
@@ -135,3 +135,21 @@ def test_needs_are_what_a_class_declares_and_not_what_it_keeps():
 def test_what_a_finder_declares_and_takes_must_agree(finder, words):
     with pytest.raises(UserError, match=words):
         needs_of(finder())
+
+
+ONNX = ("classifier=onnx", "classifier.path=c.onnx", "classifier.task=binary", "classifier.classes=[normal,tumour]")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "has", "lacks"),
+    [
+        ((), True, False),
+        (ONNX, False, True),
+        (("explain.permuted=0",), False, False),
+        (("directions=pca",), False, False),
+    ]
+    + [((*ONNX, "explain.permuted=0"), False, False)],
+)
+def test_permuted_labels_are_a_control_of_classifiers_that_can_be_trained_anew(overrides, has, lacks):
+    config = composed("+experiment=histology_vae_linear", "scale=tiny", *overrides)
+    assert (has_permuted(config), lacks_permuted(config)) == (has, lacks)
