@@ -91,10 +91,11 @@ class Card:
 def opening(text: str) -> tuple[str, list[str]]:
     """Of a card's text the finding and the warnings; ("", []) of another text."""
     blocks = text.split("\n\n")
-    if not blocks[0].startswith(TITLE) or len(blocks) < 2:
+    if not blocks[0].startswith(TITLE):
         return "", []
-    warnings = takewhile(lambda block: block.startswith("> "), blocks[2:])
-    return blocks[1], [block.removeprefix("> ") for block in warnings]
+    head = list(takewhile(lambda block: not block.startswith("## "), blocks[1:]))
+    warnings = [block.removeprefix("> ") for block in head if block.startswith("> ")]
+    return "\n\n".join(block for block in head if not block.startswith("> ")), warnings
 
 
 def _number(value: float) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from medlat.evaluation.naming import UNNAMED
-from medlat.report.card import Card
+from medlat.report.card import Card, opening
 
 CARD = Card(
     name="knees",
@@ -54,3 +54,10 @@ def test_a_brought_model_without_names():
     assert "Brought; see `config.yaml`." in text
     assert "None of 1 has a name." in text
     assert "## What was measured\n\nNothing." in text
+
+
+def test_what_a_card_opens_with_is_read_back():
+    card = replace(CARD, finding="First.\n\nSecond.", warnings=["Only 12 patients.", "Phantom data."])
+    assert opening(card.text()) == (card.finding, card.warnings)
+    assert opening(replace(card, warnings=[]).text()) == (card.finding, [])
+    assert opening("# Notes\n\nOf something else.") == ("", [])
