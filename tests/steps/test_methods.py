@@ -147,8 +147,8 @@ ONNX = ("classifier=onnx", "classifier.path=c.onnx", "classifier.task=binary", "
         (ONNX, False, True),
         (("explain.permuted=0",), False, False),
         (("directions=pca",), False, False),
-    ]
-    + [((*ONNX, "explain.permuted=0"), False, False)],
+        ((*ONNX, "explain.permuted=0"), False, False),
+    ],
 )
 def test_permuted_labels_are_a_control_of_classifiers_that_can_be_trained_anew(overrides, has, lacks):
     config = composed("+experiment=histology_vae_linear", "scale=tiny", *overrides)
