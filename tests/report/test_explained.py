@@ -141,6 +141,7 @@ def test_sliders_read_the_prediction(explained):
     assert group.traversals[2].name == "image 3", "its label is not known"
 
 
+@pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """The folder of a run whose classifier was explained, and its page."""
     folder = tmp_path_factory.mktemp("run")
