@@ -40,9 +40,16 @@ class ImageSpec:
     def range(self) -> float:
         return self.high - self.low
 
-    def to_network(self, values: Tensor) -> Tensor:
+    def to_network(self, values: Tensor | np.ndarray) -> Tensor:
         """Physical values (any dtype) -> float32 in [-1, 1]; values outside the intensity range are clamped."""
-        return values.to(torch.float32, copy=True).sub_(self.low).mul_(2.0 / self.range).sub_(1.0).clamp_(-1.0, 1.0)
+        return (
+            torch.as_tensor(values)
+            .to(torch.float32, copy=True)
+            .sub_(self.low)
+            .mul_(2.0 / self.range)
+            .sub_(1.0)
+            .clamp_(-1.0, 1.0)
+        )
 
     def to_physical(self, images: Tensor) -> Tensor:
         """Network images -> float32 physical values in [low, high]."""

@@ -116,8 +116,9 @@ class Found:
         if self.is_open:
             whole = f"all {self.held_out} held-out {nouns} (p = {self.p:.2g})"
             return f"Farther from the run's training {nouns} than {whole}: they are too few to say more."
-        return f"Like the run's {nouns}: nearer to its training {nouns} than {self.held_out - self.nearer} of " + (
-            f"{self.held_out} held-out ones (p = {self.p:.2g})."
+        return (
+            f"Not unlike the run's {nouns} in brightness, layout and texture: nearer to its training {nouns} than "
+            f"{self.held_out - self.nearer} of {self.held_out} held-out ones (p = {self.p:.2g})."
         )
 
 

@@ -240,7 +240,7 @@ def _generator(work: _Work) -> None:
         tables.append(_distance_table(rows))
     if (inputs.fidelity / "reconstruction.npz").exists():
         pictures = _encoder(work) + pictures
-    text = "All numbers are of patients that training never saw."
+    text = f"All numbers are of {inputs.look.nouns} that are held out{', from the training too' * bool(inputs.curves)}."
     work.sections.append(Section("Can the generator show these images?", text, pictures, tables + _readout(work)))
 
 

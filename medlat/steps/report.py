@@ -44,6 +44,7 @@ BECAME = {  # of the account's lines, what is said on top of the page
     "read": "images with a remark",
 }
 PHANTOM = "Phantom data: computed images stand in for patients."
+BROUGHT = "The generator was brought: whether it has learnt from patients that are held out here is not known."
 NOT_TRAINED_ANEW = "The classifier was brought, and cannot be trained anew: no control of permuted labels."
 
 
@@ -123,6 +124,7 @@ def warnings_of(context: Context, config: DictConfig) -> list[str]:
         *_small_numbers(read_numbers(context.folder("evaluation") / "metrics.json")),
         *_training_warnings([vars(record) for record in read_records(curves(generator))]),
         *said_of(generator),
+        *([BROUGHT] if builders.is_imported(config) else []),
         *filter(None, [copying.warning(fidelity, info["modality"]["noun"])]),
         *(_classifier_warnings(context.folder("classifier")) if "classifier" in context.artifacts else []),
         *([NOT_TRAINED_ANEW] if lacks_permuted(config) else []),

@@ -22,7 +22,7 @@ from medlat.generators.imported.state import load_weights
 Prior = Literal["normal", "fitted"]
 RANGES = ((0.0, 1.0), (-1.0, 1.0))  # that networks are trained on as a rule
 TRIED_IMAGES = 32  # real ones, that say whether the declared range can be
-GOOD_DB, BETTER_DB = 15.0, 6.0  # PSNR of images that come back, and by how much another range must be better
+GOOD_DB, BETTER_DB = 15.0, 3.0  # PSNR of images that come back, and by how much another range must be better
 TRIED = "when it was tried on made-up codes and images"
 
 

@@ -1,13 +1,15 @@
 """A generator that a Python function makes."""
 
+import hashlib
 import inspect
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medlat.core.errors import did_you_mean
+from medlat.core.errors import UserError, did_you_mean
 from medlat.core.external import Culprit, imported, last_line
 from medlat.core.spaces import ImageSpec, LatentModel, missing_parts
 from medlat.generators.imported.brought import Brought, BroughtGenerator, Prior
@@ -49,6 +51,14 @@ class PythonGenerator(BroughtGenerator):
         self.said = [name for name, value in said.items() if value is not None] + ["encode"] * (encode is None)
         self.function, self.arguments, self.names = function, dict(arguments or {}), (encode, decode)
         imported(function, culprit)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Where the function itself loads its weights, these too, as far as it needs no image to be called."""
+        found = super().fingerprints()
+        if "weights" not in found and not takes_image(self.function, self.arguments, self.culprit):
+            with suppress(UserError):  # it is said where the generator is tried
+                found["weights"] = weights_digest(make(self.function, self.arguments, None, self.culprit))
+        return found
 
     def recipe(self, code: tuple[int, ...] | None, rank: int | None = None) -> dict[str, Any]:
         encode, decode = self.names
@@ -139,13 +149,25 @@ def python_network(
     return PythonNetwork(image, made, code, value_range, encode, decode, rank)
 
 
-def make(function: str, arguments: dict[str, Any], image: ImageSpec, culprit: Culprit) -> nn.Module:
-    """What the function returns. Raises UserError where it fails, or that is no network."""
-    found = imported(function, culprit)
+def takes_image(function: str, arguments: dict[str, Any], culprit: Culprit) -> bool:
+    """Whether the function wants the data's `ImageSpec`."""
     try:
-        takes = "image" in inspect.signature(found).parameters and "image" not in arguments
+        return "image" in inspect.signature(imported(function, culprit)).parameters and "image" not in arguments
     except (TypeError, ValueError):  # of what has no signature
-        takes = False
+        return False
+
+
+def weights_digest(network: nn.Module) -> str:
+    """16 hex digits of all weights and buffers, bit for bit."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        found.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def make(function: str, arguments: dict[str, Any], image: ImageSpec | None, culprit: Culprit) -> nn.Module:
+    """What the function returns. image: where it takes one. Raises UserError where it fails, or that is no network."""
+    found, takes = imported(function, culprit), takes_image(function, arguments, culprit)
     try:
         made = found(**arguments, **({"image": image} if takes else {}))
     except Exception as error:  # whatever the user's code raises

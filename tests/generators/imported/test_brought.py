@@ -90,6 +90,16 @@ def test_directions_of_a_program(tmp_path, door):
     assert found.scores[0].item() == pytest.approx(0.5 * 128**0.5, rel=1e-4)
 
 
+def test_the_store_knows_weights_that_a_function_loads_itself(tmp_path):
+    """Another gain is another generator, the same one the same; of a function that takes the image it is not known."""
+    keys = [
+        PythonGenerator(**HALVES, arguments={"gain": gain}).fingerprints().get("weights") for gain in (0.25, 0.5, 0.25)
+    ]
+    assert keys[0] == keys[2] != keys[1]
+    assert len(keys[0]) == 16
+    assert PythonGenerator(f"{MINE}:own_vae").fingerprints() == {}
+
+
 def test_a_wrong_value_range_is_seen_on_real_images(tmp_path):
     """Of images in [0, 1] taken for [-1, 1] the dark half is lost."""
     images = images_of(torch.tensor([[-1.9, 1.5], [-1.0, -1.5], [1.0, -1.8]]))
