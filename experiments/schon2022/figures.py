@@ -2,14 +2,14 @@
 
     python experiments/schon2022/figures.py study SWEEP     the runs of +experiment=schon2022/directions
     python experiments/schon2022/figures.py finders DRAW=SWEEP [DRAW=SWEEP ...]   seeds of +experiment=schon2022/finders
-    python experiments/schon2022/figures.py generators GENERATOR=SWEEP [GENERATOR=SWEEP ...]   seeds of a generator
+    python experiments/schon2022/figures.py generators DATA GENERATOR=SWEEP [GENERATOR=SWEEP ...]   seeds of generators
     python experiments/schon2022/figures.py examples NAME=RUN [NAME=RUN ...]
 
 `study` writes study.csv and study.png, and for each run its grid of directions and GIFs of ten directions each below
 `study/`. `finders` writes finders.csv, mean and 95% interval over seeds of every method for each way in which the
-phantom's factors are drawn, and finders.png; `generators` the same of real images for each generator. `examples`
-looks in each run for the best direction of each of the five things that the paper names, by measurement, and draws it,
-and says whether it has that name: NAME_examples.png and examples.csv.
+phantom's factors are drawn, and finders.png; `generators` the same of real images, called DATA, for each generator:
+DATA_generators.csv and .png. `examples` looks in each run for the best direction of each of the five things that the
+paper names, by measurement, and draws it, and says whether it has that name: NAME_examples.png and .csv.
 """
 
 import csv
@@ -82,8 +82,10 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) < 2 or arguments[0] not in ("study", "finders", "generators", "examples"):
         sys.exit(__doc__)
     what, *named = arguments
-    if what in SHOWN:
-        compared(what, named)
+    if what == "finders":
+        compared(what, what, named)
+    elif what == "generators":
+        compared(what, f"{named[0]}_{what}", named[1:])
     else:
         {"study": study, "examples": examples}[what](named)
 
@@ -176,14 +178,14 @@ def traversal(run: Path, method: str) -> tuple[np.ndarray, list[float], Look, li
 # --- all methods over seeds ------------------------------------------------------------------------------------------
 
 
-def compared(what: str, arguments: Sequence[str]) -> None:
-    """what: finders or generators, as the files are called."""
+def compared(what: str, stem: str, arguments: Sequence[str]) -> None:
+    """what: finders or generators; stem: of the files."""
     table = []
     for of, _, folder in (argument.partition("=") for argument in arguments):
         runs = [run for run in collect(Path(folder)) if run.numbers is not None]
         table += [{"of": of} | row for row in finder_rows(runs)]
-    write_table(HERE / f"{what}.csv", table)
-    save_figure(finders_chart(table, SHOWN[what]), HERE, what)
+    write_table(HERE / f"{stem}.csv", table)
+    save_figure(finders_chart(table, SHOWN[what]), HERE, stem)
 
 
 def finder_rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
@@ -247,13 +249,11 @@ def _finders_panel(panel: Axes, rows: Sequence[Mapping[str, Any]], order: Sequen
 
 
 def examples(arguments: Sequence[str]) -> None:
-    table = []
     for name, _, folder in (argument.partition("=") for argument in arguments):
         run = Path(folder)
         found = list(best_directions(run))
-        table += [{"run": name} | row for row in found]
+        write_table(HERE / f"{name}_examples.csv", found)
         save_figure(examples_figure(run, found), HERE, f"{name}_examples")
-    write_table(HERE / "examples.csv", table)
 
 
 def best_directions(run: Path) -> Iterator[dict[str, Any]]:
@@ -291,9 +291,11 @@ def examples_figure(run: Path, found: Sequence[Mapping[str, Any]]) -> Figure:
         images.append(own[place])
         unit = {"deg": "°", "1": ""}.get(row["unit"], " " + row["unit"])
         words = "" if row["found"] else "no name: "
+        sure = np.isfinite(row["low"])  # of 20 people or more
+        interval = f" [{number(row['low'], 2)}, {number(row['high'], 2)}]" if sure else ""
         captions.append(
-            f"{words}{row['direction']}, {number(row['effect'], 2, sign=True)}{unit}/σ [{number(row['low'], 2)}, "
-            f"{number(row['high'], 2)}], share {row['share']:.2f}, R² {row['r2']:.2f}; shown to ±{max(steps):.2g}σ"
+            f"{words}{row['direction']}, {number(row['effect'], 2, sign=True)}{unit}/σ{interval}, share "
+            f"{row['share']:.2f}, R² {row['r2']:.2f}; shown to ±{max(steps):.2g}σ"
         )
     names = [row["what"] for row in found]
     figure = anatomy.traversal_grid(np.stack(images), steps, names, captions, look)
