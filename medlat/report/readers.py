@@ -5,11 +5,13 @@ explore`; the run's next report has it, told apart from what is measured.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medlat.core.errors import UserError
 from medlat.core.files import write_json, writing
-from medlat.report.page import Section, Table
+
+if TYPE_CHECKING:
+    from medlat.report.page import Section
 
 FILE = "explore.json"
 LONGEST = {"name": 80, "note": 2000}  # letters
@@ -40,8 +42,10 @@ def keep(folder: Path, direction: str, said: Any) -> dict[str, dict[str, Any]]:
     return kept
 
 
-def readers_section(kept: Mapping[str, Mapping[str, Any]], names: Sequence[Mapping[str, Any]]) -> list[Section]:
+def readers_section(kept: Mapping[str, Mapping[str, Any]], names: Sequence[Mapping[str, Any]]) -> "list[Section]":
     """What readers said of directions, those with a star first; [] where nothing. names: of names.csv."""
+    from medlat.report.page import Section, Table  # what draws is not imported where nothing is drawn
+
     rows = [
         [row["direction"], "★" if said["star"] else "", said["name"], said["note"], row["name"]]
         for row in names

@@ -251,7 +251,10 @@ NET = "classifier=python classifier.function=toy_models:brightness classifier.ta
         ("data.damaged_list=/nowhere/at/all", "data.damaged_list=/nowhere/at/all: cannot be written (No such file"),
         (f"store=/tmp/{'x' * 300}", f"store=/tmp/{'x' * 300}: cannot be made (File name too long)"),
         (f"store={__file__}/store", f"store={__file__}/store: cannot be made ({__file__} is a file)"),
-        (f"{NET} explain.target=nope", "explain.target=nope: the classifier predicts no such thing; choose from yes"),
+        (
+            f"{NET} explain.target=nope",
+            "explain.target=nope: the classifier predicts no such thing; did you mean 'no'?",
+        ),
         (f"{NET} classifier.range=[1,1]", "classifier.range"),
         (f"{NET} classifier.layer=conv", "classifier.layer: conv, but the function is no torch.nn.Module"),
         (

@@ -291,7 +291,7 @@ def test_a_file_is_read_as_the_command_reads_it(client, explorer, left, tmp_path
     prepared = explorer.run.read(str(file)).images
     shown = explorer.look.levels(explorer.image.pictures(explorer.image.to_network(torch.from_numpy(prepared)))[0])
     assert np.abs(picture(begun["original"]).astype(int) - shown).max() <= 1
-    assert re.match(r"(Like|Unlike|Farther)", begun["notes"][0])
+    assert re.match(r"(Not unlike|Unlike|Farther)", begun["notes"][0])
     assert SECRET not in json.dumps(begun)
     assert list(left.iterdir()) == []
     assert sorted(explorer.run.folder.rglob("*")) == before
