@@ -42,7 +42,7 @@ class Inputs:
                 reconstructions; semantics: by method, with its traversal. curves: metrics.jsonl of the training.
     grids:      images of the same codes as it went on, images shown -> [N, H, W(, 3)] physical values.
     controls:   names of the direction methods that know nothing.
-    measurements: (name, unit, known factor that it reads) as measured.
+    measurements: (name, unit, known factor that it reads) as measured; described: name -> what it is, in a few words.
     look:       how images are shown; directions, gifs: shown of each method; pdf: whether figures are left as PDF too.
     about, run, warnings: for the page.
     account:    of the data: (what, count, reason).
@@ -67,6 +67,7 @@ class Inputs:
     warnings: Sequence[str] = ()
     account: Sequence[tuple[str, int, str]] = ()
     kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    described: Mapping[str, str] = field(default_factory=dict)
     pdf: bool = True
     explanation: Path | None = None
     explained: Path | None = None
@@ -191,6 +192,9 @@ def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
         "σ, the standard deviation of real images' codes along the direction."
     )
     tables = [semantics_table(work.rows, inputs.evaluation / "semantics.csv", inputs.controls)]
+    told = [[name.replace("_", " "), unit, inputs.described.get(name, "")] for name, unit, _ in inputs.measurements]
+    if any(text for *_, text in told):
+        tables.append(Table("What is measured", ["measurement", "unit", "what it is"], told))
     work.sections.append(Section("What does each direction change?", text, pictures, tables, folded))
 
 

@@ -61,7 +61,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
     training = [vars(record) for record in read_records(curves(generator))]
     info = json.loads((context.folder("images") / "slices.json").read_text())
     lines = account_of(info, len(context.split.copies))
-    measurements = [(m.name, m.unit, m.factor) for m in builders.measurements(config).measurements]
+    measured = builders.measurements(config).measurements
     explained = context.folder("explanation") if "explanation" in context.artifacts else None
     if explained is not None:
         tracker.result(_explanation(context, folder))
@@ -74,7 +74,8 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
         "account": lines,
         "kept": read_kept(folder),
         "controls": [method.name for method in context.methods if method.role == "control"],
-        "measurements": measurements,
+        "measurements": [(m.name, m.unit, m.factor) for m in measured],
+        "described": {m.name: m.description for m in measured},
         **{name: config.report[name] for name in ("directions", "gifs", "pdf")},
         "active_kl": config.evaluation.active_kl,
     }

@@ -159,7 +159,8 @@ def inputs(folder: Path, unit: str, **more: Any) -> Inputs:
         evaluation=(found := evaluation(folder / "evaluation", unit)), fidelity=found,
         semantics={name: found / name for name in ("linear", "random")},
         curves=[], grids={}, controls=["random"],
-        measurements=[("heart", "mm", None)], look=LOOKS[unit], directions=2, gifs=1, active_kl=0.1,
+        measurements=[("heart", "mm", None)], described={"heart": "its width, <side to side>"},
+        look=LOOKS[unit], directions=2, gifs=1, active_kl=0.1,
         about="Run x.", run={}, **more,
     )  # fmt: skip
 

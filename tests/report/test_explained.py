@@ -206,3 +206,5 @@ def test_page_without_an_explanation_has_none(tmp_path):
     assert "<h1>What varies in these tiles?" in html
     assert "slices" not in html
     assert "Held-out and sampled tiles" in html
+    assert "What is measured" in html
+    assert "its width, &lt;side to side&gt;" in html
