@@ -36,7 +36,7 @@ def generator_link(
     dB. samples: Fréchet distance of samples from real images over measurements, and its floor.
     """
     kept = grouped_mean(real == decoded, groups)
-    interval = f" [{kept.low:.0%}, {kept.high:.0%}]" if math.isfinite(kept.low) else ""
+    interval = f" [{kept.low:.0%}, {kept.high:.0%}]" if math.isfinite(kept.low) and kept.low < kept.high else ""
     kappa = quadratic_kappa(real.astype(int), decoded.astype(int), 2)
     chance = real.mean() * decoded.mean() + (~real).mean() * (~decoded).mean()
     beside = f", by chance {chance:.0%} would" if math.isfinite(kappa) else ", all on one side of it"

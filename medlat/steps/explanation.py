@@ -212,7 +212,7 @@ def _finding(asked: Mapping[str, Any], method: str, scores: Sequence[Mapping[str
     """The finding in a sentence."""
     flips, where = _flips({(row["method"], row["score"]): row for row in scores}, method)
     value, low, high = (_number(flips[name]) for name in ("value", "low", "high"))
-    interval = f" [{low:.0%}, {high:.0%}]" if low == low else ""
+    interval = f" [{low:.0%}, {high:.0%}]" if low < high else ""
     return (
         f"Along the direction that {method} found, the prediction of {asked['target']} crosses "
         f"{asked['threshold']:.2g} in {value:.0%}{interval} of {flips['images']} held-out images {where}."

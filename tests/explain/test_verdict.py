@@ -66,6 +66,7 @@ def test_what_the_generator_keeps_stands_beside_chance():
     assert (alone.holds, "all on one side of it" in alone.told, "[" in alone.told) == (0.75, True, False)
     few = generator_link(24.4, *sides(10, 6, 6, 10), np.arange(32) // 2)
     assert "62% of 32" in few.told  # of 16 people: no interval
+    assert generator_link(30.0, *sides(16, 0, 0, 16), np.arange(32)).told.startswith("100% of 32"), "nor of no width"
 
 
 def test_what_the_generator_loses_is_said_before_all_else():
