@@ -279,9 +279,11 @@ def _titles(line: Sequence[Axes], steps: Sequence[float], maps: Sequence[str], q
         axis.set_title(title, fontsize=7 if len(title) < 8 else 6, pad=4, color=INK)
     _block(line[1 : count + 1], "the inverted image (0), moved along the direction")
     _block(line[count + 1 : count + 3], "counterfactual")
-    if maps:  # over few of them there is less room
+    if len(maps) > 1:
         target = _short(question.target, 24 if len(maps) > 2 else 14)
-        _block(line[count + 3 :], f"{'original: ' * (len(maps) > 1)}relevance for {target}")
+        _block(line[count + 3 :], f"original: relevance for {target}")
+    elif maps:  # no room for more; the caption says for which class
+        _block(line[count + 3 :], "relevance")
 
 
 def _block(line: Sequence[Axes], title: str) -> None:
