@@ -1,5 +1,6 @@
 """What several tests need: tiny models, tiny data, and the command line in this process."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def real_data() -> Path:
 def _on_a_terminal(monkeypatch):
     """pytest catches what is printed in files, and in files names of patients' files are left out."""
     monkeypatch.setattr("medlat.core.machine._is_file", lambda stream: False)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_log():
+    """A run in this process leaves the log telling more than it did: not to the tests after it."""
+    logging.root.setLevel(logging.WARNING)
 
 
 @pytest.fixture
