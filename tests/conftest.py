@@ -45,6 +45,7 @@ def _on_a_terminal(monkeypatch):
 def _quiet_log():
     """A run in this process leaves the log telling more than it did: not to the tests after it."""
     logging.root.setLevel(logging.WARNING)
+    logging.getLogger("medlat").setLevel(logging.NOTSET)
 
 
 @pytest.fixture
