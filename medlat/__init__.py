@@ -8,11 +8,12 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from medlat.core.version import __version__
+
 if TYPE_CHECKING:
     from medlat.core.spaces import Directions, ImageSpec, LatentModel
     from medlat.study.finished import Run, load
 
-__version__ = "0.1.0"
 __all__ = ["Directions", "ImageSpec", "LatentModel", "Run", "__version__", "load"]
 
 # How long a thread of OpenMP spins at a barrier before it sleeps. Where other processes want the cores too, the thread

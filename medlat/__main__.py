@@ -68,7 +68,7 @@ def _explore(arguments: Sequence[str]) -> int:
 
 
 def _study(arguments: Sequence[str]) -> int:
-    from medlat.reading.command import main
+    from medlat.explore.reading.command import main
 
     return main(arguments)
 

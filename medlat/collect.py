@@ -14,7 +14,7 @@ from pathlib import Path
 
 from medlat.core.errors import UserError
 from medlat.core.terminal import complain
-from medlat.study.collect import conclude
+from medlat.study.conclusion import conclude
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -13,10 +13,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medlat import __version__
 from medlat.config.locate import config_dir
 from medlat.core.errors import ConfigErrors, UserError
 from medlat.core.terminal import complain, heard, printable
+from medlat.core.version import __version__
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -43,7 +43,7 @@ UNRUN = 9  # blocks that say why no test can run them
 
 def test_every_block_says_what_it_is():
     assert {block.language for block in RUN} <= {"sh", "console", "python", "yaml", "{toctree}"}
-    assert {block.page for block in RUN if block.language == "yaml"} == {"docs/reading.md"}, "tests/reading has it"
+    assert {block.page for block in RUN if block.language == "yaml"} == {"docs/reading.md"}, "its own test"
     assert [block for block in BLOCKS if block.file and block.page != OWN_TEST] == []
     assert len([block for block in BLOCKS if block.unrun]) == UNRUN
     assert len(COMMANDS) >= 40
@@ -168,7 +168,7 @@ def check_pip(words, *_):
 
 def check_study(words, *_):
     """Of the recorded study."""
-    from medlat.reading.command import main
+    from medlat.explore.reading.command import main
 
     (answers,) = (Path(word) for word in words)
     for path in (ROOT / "experiments" / "reader").glob("answers.*"):

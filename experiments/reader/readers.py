@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from medlat.reading.cases import order_of
+from medlat.explore.reading.cases import order_of
 
 HERE = Path(__file__).parent
 ANSWERS = HERE / "answers.csv"

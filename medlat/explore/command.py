@@ -108,11 +108,11 @@ def _served(folders: Sequence[Path], options: dict[str, str], token: str, hosts:
 def _study(run: Path, options: dict[str, str], stack: ExitStack, token: str, hosts: Sequence[str]) -> Any:
     """What answers readers; None where there was no such file, and a first one is written instead."""
     from medlat.core.files import write_whole, writing
+    from medlat.explore.reading.answers import Answers
+    from medlat.explore.reading.app import application
+    from medlat.explore.reading.cases import build_cases, first_plan, truth_of
+    from medlat.explore.reading.plan import read_plan
     from medlat.explore.view import Explorer
-    from medlat.reading.answers import Answers
-    from medlat.reading.app import application
-    from medlat.reading.cases import build_cases, first_plan, truth_of
-    from medlat.reading.plan import read_plan
     from medlat.study.finished import load
 
     found = load(run, options.get("--store"), usable_device(options.get("--device", "cpu")))

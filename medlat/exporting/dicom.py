@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-import medlat
 from medlat.core.errors import UserError
 from medlat.core.tables import read_table
+from medlat.core.version import __version__
 from medlat.evaluation.naming import UNNAMED
 from medlat.exporting.networks import notes_of
 from medlat.report.rendering import Window
@@ -104,7 +104,7 @@ def _step(step: float) -> str:
 def _made(run: Run, start: str, direction: str) -> str:
     return (
         f"{WORD}: drawn by a generator ({type(run.generator).__name__}, run {run.config.name}, medlat "
-        f"{medlat.__version__}), not acquired. From {start} along the direction {direction}; frames are labelled with "
+        f"{__version__}), not acquired. From {start} along the direction {direction}; frames are labelled with "
         f"standard deviations. {' '.join(notes_of(run))}"
     )
 
@@ -133,7 +133,7 @@ def _dataset(run: Run, frames: Frames, number: int) -> "Dataset":
     file.SOPInstanceUID, file.SeriesInstanceUID = generate_uid(prefix=None), generate_uid(prefix=None)
     file.Modality, file.ConversionType, file.SyntheticData = "OT", "SYN", "YES"
     file.Manufacturer = file.SecondaryCaptureDeviceManufacturer = "medlat"
-    file.SecondaryCaptureDeviceSoftwareVersions = medlat.__version__
+    file.SecondaryCaptureDeviceSoftwareVersions = __version__
     file.SeriesNumber, file.InstanceNumber = number, 1
     file.Laterality = file.PatientOrientation = ""
     file.SeriesDescription = frames.about.replace("\\", "/")[:LINE]

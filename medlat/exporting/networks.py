@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import medlat
 from medlat.classifiers.trained import Trained
 from medlat.core.errors import UserError
 from medlat.core.external import first_line
 from medlat.core.spaces import LatentSpace
+from medlat.core.version import __version__
 from medlat.evaluation import copying
 from medlat.steps import builders
 from medlat.steps.report import PHANTOM
@@ -177,7 +177,7 @@ def notes_of(run: Run) -> list[str]:
 
 def made_with() -> str:
     """Versions, in a few words."""
-    return f"medlat {medlat.__version__}, torch {torch.__version__}"
+    return f"medlat {__version__}, torch {torch.__version__}"
 
 
 @contextmanager

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-import medlat
 from medlat.config.build import plain
 from medlat.core.files import copy_whole, write_whole
 from medlat.core.records import read_records
 from medlat.core.statistics import FEWEST_GROUPS
 from medlat.core.store import Recipe, hash_of
 from medlat.core.tables import read_table
+from medlat.core.version import PACKAGE
 from medlat.data.account import Line, account_of
 from medlat.evaluation import copying
 from medlat.evaluation.naming import UNMEASURED, verdict
@@ -167,7 +167,7 @@ def _card(
 @cache
 def code() -> str:
     """A hash of all that may change how a report looks: medlat's own source, and what draws."""
-    root = Path(medlat.__file__).parent
+    root = PACKAGE
     files = [path for path in sorted(root.rglob("*")) if path.suffix in (".py", ".j2", ".css", ".js")]
     libraries = [version(name) for name in ("matplotlib", "numpy", "pillow", "fonttools", "jinja2")]
     sources = [[path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]

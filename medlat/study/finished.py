@@ -32,8 +32,7 @@ from medlat.steps.classifier import load_black_box
 from medlat.steps.data import Images
 from medlat.steps.inversion import load_encoder
 from medlat.steps.step import Context, Step
-from medlat.study.collect import FAILURE
-from medlat.study.collect import is_whole as is_whole_run
+from medlat.study.collect import FAILURE, has_ended
 from medlat.study.run_directions import Methods
 from medlat.study.run_folder import METRICS, find_store, read_run
 
@@ -436,7 +435,7 @@ class Run:
 
     def check_ended(self) -> None:
         """Raises UserError where the run did not end: what it left is not all that its answers rest on."""
-        if not is_whole_run(self.folder):
+        if not has_ended(self.folder):
             raise UserError(f"{self.folder}: expected a finished run{self._failure()}; the run's own command goes on")
 
     def _failure(self) -> str:

@@ -13,12 +13,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-import medlat
 from medlat.config import build
 from medlat.core import machine
 from medlat.core.errors import UserError
 from medlat.core.files import write_json, write_whole, writing
 from medlat.core.store import hash_of
+from medlat.core.version import PACKAGE, __version__
 from medlat.steps import builders
 from medlat.steps.step import Plan
 from medlat.study.collect import FAILURE
@@ -109,7 +109,7 @@ def environment(config: DictConfig, plan: Plan) -> dict[str, Any]:
     """Versions, commit, device, seed, command, what this job of a sweep was given, and a fingerprint of the data."""
     hardware = builders.hardware(config)
     return {
-        "medlat": medlat.__version__,
+        "medlat": __version__,
         "commit": commit(),
         "command": " ".join(["python -m medlat.run", *sys.argv[1:]]),
         "overrides": _overrides(),
@@ -129,7 +129,7 @@ def commit() -> str | None:
     """The commit of the checkout that runs, with "+" where files differ from it; None where it is installed from a
     wheel.
     """
-    here = Path(medlat.__file__).parent
+    here = PACKAGE
     if not (here.parent / ".git").exists():
         return None
     try:

@@ -23,8 +23,10 @@ from medlat.core.errors import ConfigErrors, UserError, did_you_mean
 from medlat.core.files import read_json, write_json
 from medlat.core.store import hash_of, restrict
 from medlat.core.terminal import complain
+from medlat.core.version import __version__
 from medlat.study import cluster
-from medlat.study.collect import JOBS, conclude, is_whole
+from medlat.study.collect import JOBS, has_ended
+from medlat.study.conclusion import conclude
 
 log = logging.getLogger(__name__)
 
@@ -261,14 +263,13 @@ def _is_hydras(override: Any) -> bool:
 
 def _is_finished(folder: Path, config: DictConfig) -> bool:
     """Whether a folder holds the whole run of this configuration on these data, by this version of the program."""
-    import medlat
     from medlat.steps import builders
     from medlat.study.record import public
 
     made = read_json(folder / "environment.json")
-    if not is_whole(folder) or made is None:
+    if not has_ended(folder) or made is None:
         return False
-    if made["medlat"] != medlat.__version__ or made["data_fingerprint"] != builders.source(config).fingerprint():
+    if made["medlat"] != __version__ or made["data_fingerprint"] != builders.source(config).fingerprint():
         return False
     return OmegaConf.load(folder / "config.yaml") == OmegaConf.create(public(config))
 

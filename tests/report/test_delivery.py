@@ -7,7 +7,7 @@ from report import made
 
 from medlat.report.compile import Inputs, compile_report
 from medlat.report.delivery import NO_PAGE, PLACE_OF_RUN, deliver, leave_no_page, tell_run
-from medlat.study.collect import is_whole
+from medlat.study.collect import has_ended
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def test_a_run_without_a_page_is_whole_all_the_same(tmp_path):
     (tmp_path / "report" / "index.html").write_text("of an earlier run")
     leave_no_page(tmp_path)
     assert [path.name for path in (tmp_path / "report").iterdir()] == [NO_PAGE]
-    assert not is_whole(tmp_path)
+    assert not has_ended(tmp_path)
     (tmp_path / "metrics.json").write_text("{}")
-    assert is_whole(tmp_path)
+    assert has_ended(tmp_path)
     (tmp_path / "failure.json").write_text("{}")
-    assert not is_whole(tmp_path)
+    assert not has_ended(tmp_path)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from medlat.collect import main
-from medlat.study.collect import collect, is_whole
+from medlat.study.collect import collect, has_ended
 
 
 def write_run(folder, overrides, numbers, finished=True):
@@ -82,7 +82,7 @@ def test_a_failure_beside_whole_files_is_a_failure(tmp_path):
         json.dumps({"error": "E", "where": "in report", "reason": "r", "overrides": ["seed=0"]})
     )
     assert [run.fault for run in collect(tmp_path)] == ["E in report: r"]
-    assert not is_whole(tmp_path / "0")
+    assert not has_ended(tmp_path / "0")
 
 
 def test_what_a_full_disk_left_half_is_no_run(tmp_path):

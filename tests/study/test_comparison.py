@@ -9,8 +9,9 @@ from PIL import Image
 
 from medlat.core.tables import write_table
 from medlat.report.style import without_folders
-from medlat.study.collect import collect, conclude, varying
+from medlat.study.collect import collect, varying
 from medlat.study.comparison import leave_comparison, numbers_of
+from medlat.study.conclusion import conclude
 
 NUMBERS = {
     "semantics/pca/named": 2.0, "semantics/random/named": 0.0, "semantics/pca/factor_purity": 0.61,

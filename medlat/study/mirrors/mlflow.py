@@ -29,7 +29,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
 class MLflow:
-    """project: MLflow's experiment. uri: where runs are tracked, e.g. sqlite:////home/me/mlflow.db or
+    """project: MLflow's experiment. uri: where runs are tracked, e.g. sqlite:///mlflow.db or
     http://localhost:5000; None: `mlflow/` in the run's folder.
 
     Raises ArgumentError where MLflow is not installed, and for what is no such place.

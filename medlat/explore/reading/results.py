@@ -19,7 +19,7 @@ from medlat.core.statistics import (
     crossed_mean,
     fleiss_kappa,
 )
-from medlat.reading.plan import RATING
+from medlat.explore.reading.plan import RATING
 
 MISSING = -1  # of an answer's number
 ALL = "all"

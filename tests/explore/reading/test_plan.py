@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from medlat.core.errors import ConfigErrors, UserError
-from medlat.reading.cases import build_cases, first_plan
-from medlat.reading.plan import Cases, plan_of, read_plan
+from medlat.explore.reading.cases import build_cases, first_plan
+from medlat.explore.reading.plan import Cases, plan_of, read_plan
 
 
 def test_what_a_plan_holds(plan):
@@ -136,7 +136,7 @@ def test_odd_values_are_refused_or_taken_and_never_crash(explorer, study):
 
 
 def test_the_example_of_the_docs(explorer):
-    page = (Path(__file__).parents[2] / "docs" / "reading.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "reading.md").read_text(encoding="utf-8")
     example = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
     with pytest.raises(ConfigErrors) as told:
         plan_of(example, explorer, "docs/reading.md")

@@ -11,9 +11,9 @@ from PIL import Image
 from medlat.classifiers.black_box import target_of
 from medlat.core.errors import UserError
 from medlat.explain.counterfactuals import TargetRange
+from medlat.explore.reading.cases import build_cases, order_of, reaching, truth_of
+from medlat.explore.reading.plan import read_plan
 from medlat.explore.view import Explorer, View
-from medlat.reading.cases import build_cases, order_of, reaching, truth_of
-from medlat.reading.plan import read_plan
 
 
 def levels(picture: bytes) -> np.ndarray:
@@ -113,7 +113,7 @@ def test_counterfactuals_are_moved_to_the_other_side(explorer, tmp_path, monkeyp
     target = target_of(bright, None)
     fresh.__dict__["targets"] = {"classifier": target}
     asked = TargetRange(0.5, 0.45, 0.55)
-    monkeypatch.setattr("medlat.reading.cases._asked", lambda _: asked)
+    monkeypatch.setattr("medlat.explore.reading.cases._asked", lambda _: asked)
     reached = dict(reaching(fresh, range(len(fresh.held_out))))
     assert len(reached) >= 4
     path = tmp_path / "study.yaml"
@@ -126,7 +126,7 @@ def test_counterfactuals_are_moved_to_the_other_side(explorer, tmp_path, monkeyp
         assert moved >= asked.high if first <= 0.5 else moved <= asked.low
         assert (case.direction, case.step) == (fresh.main, round(step, 3))
     path.write_text(path.read_text().replace("4", str(len(fresh.held_out))))
-    monkeypatch.setattr("medlat.reading.cases._asked", lambda _: TargetRange(0.5, 1e-9, 1 - 1e-9))
+    monkeypatch.setattr("medlat.explore.reading.cases._asked", lambda _: TargetRange(0.5, 1e-9, 1 - 1e-9))
     with pytest.raises(
         UserError, match=r"cases\.0\.count=20: \d+ of 20 held-out slices reach the other side along sefa"
     ):

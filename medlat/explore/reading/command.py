@@ -15,8 +15,8 @@ from medlat.core.errors import UserError
 from medlat.core.files import read_json, writing
 from medlat.core.tables import write_table
 from medlat.core.terminal import printable
-from medlat.reading.answers import read_answers, truth_file
-from medlat.reading.results import Result, results
+from medlat.explore.reading.answers import read_answers, truth_file
+from medlat.explore.reading.results import Result, results
 
 TRUTH = ("title", "seed", "run", "generator", "phantom", "questions", "cases")  # keys of the file
 

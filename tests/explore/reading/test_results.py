@@ -11,8 +11,8 @@ import pytest
 from medlat.__main__ import USAGE, command
 from medlat.core.statistics import cohen_kappa, fleiss_kappa
 from medlat.core.tables import read_table
-from medlat.reading.answers import Answers, read_answers, truth_file
-from medlat.reading.results import results
+from medlat.explore.reading.answers import Answers, read_answers, truth_file
+from medlat.explore.reading.results import results
 
 ORIGIN = ["real", "synthetic"]
 SIDES = ["left", "right", "neither"]
@@ -209,7 +209,7 @@ def test_the_command_prints_and_leaves_a_table(answered, capsys):
 
 def test_the_recorded_study_counts_as_recorded():
     """`experiments/reader`: the one who sees is right throughout, and who guesses is at chance."""
-    path = Path(__file__).parents[2] / "experiments" / "reader" / "answers.csv"
+    path = Path(__file__).parents[3] / "experiments" / "reader" / "answers.csv"
     truth = json.loads(truth_file(path).read_text())
     found = [each.row() for each in results(truth, read_answers(path, truth))]
     kept = [row["value"] or "" for row in read_table(path.with_suffix(".table.csv"))]

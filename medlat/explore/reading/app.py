@@ -13,9 +13,9 @@ from starlette.types import ASGIApp
 
 from medlat.core.errors import UserError, did_you_mean
 from medlat.explore.app import guarded, json_of, template
-from medlat.reading.answers import Answers, reader_code
-from medlat.reading.cases import Case, order_of
-from medlat.reading.plan import Plan, Question
+from medlat.explore.reading.answers import Answers, reader_code
+from medlat.explore.reading.cases import Case, order_of
+from medlat.explore.reading.plan import Plan, Question
 from medlat.report.sprites import data_uri
 
 log = logging.getLogger(__name__)

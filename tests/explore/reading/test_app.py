@@ -10,9 +10,9 @@ from collections import Counter, defaultdict
 import pytest
 from starlette.testclient import TestClient
 
-from medlat.reading.answers import Answers, read_answers, truth_file
-from medlat.reading.app import application
-from medlat.reading.cases import order_of, truth_of
+from medlat.explore.reading.answers import Answers, read_answers, truth_file
+from medlat.explore.reading.app import application
+from medlat.explore.reading.cases import order_of, truth_of
 
 TOKEN = "right-token"
 

@@ -3,9 +3,9 @@
 import pytest
 
 import medlat
+from medlat.explore.reading.cases import Case, build_cases
+from medlat.explore.reading.plan import Plan, read_plan
 from medlat.explore.view import Explorer
-from medlat.reading.cases import Case, build_cases
-from medlat.reading.plan import Plan, read_plan
 
 STUDY = """
 title: Two of four

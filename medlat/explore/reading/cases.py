@@ -20,8 +20,8 @@ from medlat.core.errors import UserError
 from medlat.core.randomness import derive_seed
 from medlat.evaluation.naming import UNNAMED
 from medlat.explain.counterfactuals import TargetRange
+from medlat.explore.reading.plan import CONTROLS, NOTHING, STEP, Cases, Plan, random_directions
 from medlat.explore.view import Explorer, View
-from medlat.reading.plan import CONTROLS, NOTHING, STEP, Cases, Plan, random_directions
 from medlat.steps import builders
 from medlat.steps.directions import target_range
 from medlat.steps.given import Known

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from medlat.core.errors import UserError
-from medlat.reading.answers import Answers, read_answers, reader_code, truth_file
+from medlat.explore.reading.answers import Answers, read_answers, reader_code, truth_file
 
 TRUTH = {
     "questions": {
@@ -75,7 +75,7 @@ def test_a_half_line_behind_whole_ones_goes(path):
 KILLED = """
 import json, sys
 from pathlib import Path
-from medlat.reading.answers import Answers
+from medlat.explore.reading.answers import Answers
 with Answers(Path(sys.argv[1]), json.loads(sys.argv[2])) as answers:
     for case in range(2000):
         answers.add("A", case, {"useful": "1", "what_changed": "x" * 300})
