@@ -1,5 +1,6 @@
 """Generators on disk: one safetensors file whose header holds the recipe of the network. Nothing is ever unpickled."""
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator
@@ -100,3 +101,11 @@ def _refuse_pickle(path: Path) -> None:
         raise UserError(
             f"{path}: holds a pickle, which could run code; refused. Expected a safetensors file made by medlat"
         )
+
+
+def weights_digest(network: nn.Module) -> str:
+    """16 hex digits of all weights and buffers, bit for bit."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        found.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -1,6 +1,5 @@
 """The generator: trained here, or brought from elsewhere; and how it is loaded again."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from torch import Tensor
 from medlat.classifiers.asking import Asked
 from medlat.config import build
 from medlat.core import machine
-from medlat.core.checkpoints import save_generator
+from medlat.core.checkpoints import save_generator, weights_digest
 from medlat.core.randomness import generator_for
 from medlat.core.records import read_records
 from medlat.core.spaces import LatentModel, decode_in_parts
@@ -94,19 +93,11 @@ def train_generator(context: Context, out: Path) -> None:
     report = tracker.replay if tracker else lambda records: None
     train(module, data, schedule, hardware, out, report, show)
     if hardware.nodes > 1:
-        log.info("node %d: trained to weights %s", machine.node(), _digest(module.result))
+        log.info("node %d: trained to weights %s", machine.node(), weights_digest(module.result))
     if machine.node() > 0:
         return  # the first node leaves the result
     recipe = build.plain(config.generator.network)
     save_generator(out / "generator.safetensors", module.result, recipe, spec)
-
-
-def _digest(network: torch.nn.Module) -> str:
-    """12 hex digits of all weights and buffers, bit for bit."""
-    found = hashlib.sha256()
-    for _, tensor in sorted(network.state_dict().items()):
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:12]
 
 
 def training_images(context: Context, count: int) -> Iterator[Tensor]:

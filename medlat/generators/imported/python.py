@@ -1,6 +1,5 @@
 """A generator that a Python function makes."""
 
-import hashlib
 import inspect
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medlat.core.checkpoints import weights_digest
 from medlat.core.errors import UserError, did_you_mean
 from medlat.core.external import Culprit, imported, last_line
 from medlat.core.spaces import ImageSpec, LatentModel, missing_parts
@@ -155,14 +155,6 @@ def takes_image(function: str, arguments: dict[str, Any], culprit: Culprit) -> b
         return "image" in inspect.signature(imported(function, culprit)).parameters and "image" not in arguments
     except (TypeError, ValueError):  # of what has no signature
         return False
-
-
-def weights_digest(network: nn.Module) -> str:
-    """16 hex digits of all weights and buffers, bit for bit."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        found.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 def make(function: str, arguments: dict[str, Any], image: ImageSpec | None, culprit: Culprit) -> nn.Module:
