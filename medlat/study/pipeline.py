@@ -21,7 +21,7 @@ from medlat.steps.classifier import Classifier, say_target
 from medlat.steps.data import Division, Images
 from medlat.steps.directions import FoundDirections
 from medlat.steps.evaluation import Evaluation
-from medlat.steps.explanation import Explanation, ExplanationBy
+from medlat.steps.explanation import ExplanationBy
 from medlat.steps.fidelity import Fidelity
 from medlat.steps.generator import Generator, replay_curves, train_generator
 from medlat.steps.inversion import Inversion, TrainedEncoder
@@ -31,6 +31,7 @@ from medlat.steps.regressor import Regressor
 from medlat.steps.report import report
 from medlat.steps.semantics import Semantics
 from medlat.steps.step import Context, Plan, Step
+from medlat.steps.verdict import Explanation
 
 log = logging.getLogger(__name__)
 

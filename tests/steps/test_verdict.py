@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from medlat.steps.explanation import _finding, _samples
+from medlat.steps.verdict import _finding, _samples
 
 ASKED = {"target": "tumour", "threshold": 0.5}
 
