@@ -43,11 +43,6 @@ HINT = (
     "That is a hint to check, no proof: for what a generator does not give back it can be wrong."  # experiments/audit
 )
 
-AUDITED = ("response", "p")  # of audit.csv, that stand among the numbers of a run
-HINT = (
-    "That is a hint to check, no proof: for what a generator does not give back it can be wrong."  # experiments/audit
-)
-
 
 class Explanation(Step):
     """The scorecard of all methods, what moves with the prediction, and whether that is what was planted."""
