@@ -43,9 +43,12 @@ def _on_a_terminal(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _quiet_log():
-    """A run in this process leaves the log telling more than it did: not to the tests after it."""
+    """A run in this process leaves the log telling more than it did, not to the tests after it; and never less."""
     logging.root.setLevel(logging.WARNING)
     logging.getLogger("medlat").setLevel(logging.NOTSET)
+    yield
+    disabled, _ = logging.root.manager.disable, logging.disable(logging.NOTSET)
+    assert disabled == logging.NOTSET, "the log was left disabled"
 
 
 @pytest.fixture

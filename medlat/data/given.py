@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from medlat.data.source import Chunk, Scan, Slice
 MOST = 100  # images that are explained together
 COMPARED = 1000  # images of the run that show what the others look like
 PLACE = re.compile(r"(.+)@(\d+)(?:,(\d+))?$", re.DOTALL)
+_ONE_AT_A_TIME = Lock()
 
 SourceOf = Callable[[Sequence[str]], Any]  # files and folders, absolute paths -> the source of these
 
@@ -184,13 +186,16 @@ def _compare(found: Prepared, items: Sequence[tuple[Any, Any]], grid: ToGrid, st
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Sources warn of what should be set otherwise before a run; this one is done."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    """Sources warn of what should be set otherwise before a run; this one is done. The log is the whole process's: of
+    threads that read at once, one after another, or the last would leave it as the first had made it.
+    """
+    with _ONE_AT_A_TIME:
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def _name(one: Given, item: Any) -> str:

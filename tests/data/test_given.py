@@ -1,8 +1,11 @@
 """Images that are named one by one come out as they stand in the run's store, whatever the run's source."""
 
+import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import nibabel
 import numpy as np
@@ -212,6 +215,27 @@ def test_a_source_that_reads_no_single_files_is_named(tmp_path):
     made = Made(tmp_path / "store", "pictures", root=str(tmp_path / "data"))
     made.config.data.source._target_ = f"{__name__}.Without"
     assert made.refuses(paths[0]).startswith("data.source: Without has no `of_files`")
+
+
+def test_threads_that_read_at_once_leave_the_log_as_it_was(tmp_path):
+    """The second begins while the first reads, and ends after it."""
+    paths = tiles(tmp_path / "tiles", 2)
+    made = Made(tmp_path / "store", "pictures", root=str(tmp_path / "tiles"))
+    second_reads, first_is_done = Event(), Event()
+
+    def read(number: int) -> int:
+        def source_of(named):
+            second_reads.set() if number else second_reads.wait(0.3)
+            first_is_done.wait(0.3) if number else None
+            return builders.source_of(made.config, named, modality=made.store.modality)
+
+        images = prepare_given([Given.of(str(paths[number]))], source_of, made.store, made.field).images
+        first_is_done.set()
+        return len(images)
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(read, range(2))) == [1, 1]
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_real_images_of_every_kind(real_data, tmp_path):
