@@ -111,7 +111,7 @@ class Grouped:
         log.info("data.group: %d files in %d groups", len(paths), len(set(groups.values())))
         if is_table(self.group):
             self._say_unread(paths)
-        scan.chunks = [part for chunk in scan.chunks for part in _divided(chunk, groups)]
+        scan.chunks, scan.groups = [part for chunk in scan.chunks for part in _divided(chunk, groups)], "groups"
         return scan
 
     def read(self, chunk: Chunk) -> Iterator[Slice | Damaged | Remark]:
@@ -196,6 +196,11 @@ class Grouped:
         return found
 
 
+def called(column: str) -> str:
+    """What groups that a column or key of that name tells apart are called."""
+    return "patients" if re.search("patient|person|subject", column, re.IGNORECASE) else "groups"
+
+
 def _pattern(group: str) -> re.Pattern[str]:
     if "(" not in group:
         near = did_you_mean(group, WORDS)
@@ -249,7 +254,7 @@ def joined(chunks: Sequence[Chunk], images: Any, rows: np.ndarray, are_files: bo
         return patient
 
     log.info(
-        "nothing says who the images are of: each of %d %s counts as a patient of its own%s",
+        "nothing says who the images are of: each of %d %s counts as a group of its own%s",
         len({owner[row] for row in rows.tolist()} & alone),
         "files" if are_files else "images",
         "; data.group=... says which belong together" if are_files else "",
@@ -259,5 +264,5 @@ def joined(chunks: Sequence[Chunk], images: Any, rows: np.ndarray, are_files: bo
         of_whom = next((one for one in whose if one not in alone), whose[0])
         first |= {one: of_whom for one in whose if one in alone and one != of_whom}
     if merged := len({patient for patient in owner if of(patient) != patient}):
-        log.info("%d of them hold an image of another one, pixel for pixel, and count as one patient with it", merged)
+        log.info("%d of them hold an image of another one, pixel for pixel, and count as one group with it", merged)
     return [replace(chunk, patient=of(chunk.patient)) for chunk in chunks]

@@ -166,10 +166,17 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
     _settle(scan, images - left_out, how, source)
     if not all(chunk.known for chunk in scan.chunks):
         scan.chunks = joined(scan.chunks, stored, rows, are_files=hasattr(source, "folder"))
+        scan.groups = "groups" if scan.groups == "patients" else scan.groups
     info = _write_index(source.modality, scan, spacing, how, folder)
-    counted = f"{info['slices']:,} {source.modality.nouns} of {len(info['patients']):,} patients (groups)"
+    counted = f"{info['slices']:,} {source.modality.nouns} of {groups_of(info)}"
     lines = [*map(str, account_of(info, copies=0)), *_label_lines(folder, info["classes"])]
     log.info("%s", "\n  ".join([f"data: {counted}", *lines]))
+
+
+def groups_of(info: Mapping[str, Any]) -> str:
+    """Of how many patients the images of slices.json are, e.g. "54 patients"; "98 groups" where no more is known."""
+    count, groups = len(info["patients"]), info["groups"]
+    return f"{count:,} {groups if count != 1 else groups[:-1]}"
 
 
 def _label_lines(folder: Path, classes: Mapping[str, Sequence[str]]) -> list[str]:
@@ -366,6 +373,7 @@ def _write_index(modality: Modality, scan: Scan, spacing: np.ndarray, how: Prepa
         "spacing_mm": float(np.median(spacing[rows])),
         "slices": len(rows),
         "patients": [pseudonym(identities[i], how.salt) for i in kept],
+        "groups": scan.groups,
         "studies": len(set(scan.studies.values()) - {""}),
         "account": account(scan),
         "classes": scan.classes,

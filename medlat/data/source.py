@@ -83,6 +83,7 @@ class Scan:
     classes: label -> names of its classes, in the order of their numbers; a label that is not here is a quantity.
     units:   factor -> its unit.
     studies: path -> the examination that the file belongs to, where the source knows it.
+    groups:  what the chunks' patients are called: "slides" where they are; "groups" where it is not known.
     """
 
     chunks: list[Chunk] = field(default_factory=list)
@@ -92,6 +93,7 @@ class Scan:
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     studies: dict[str, str] = field(default_factory=dict)
+    groups: str = "patients"
 
 
 class SliceSource(Protocol):

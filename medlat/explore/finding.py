@@ -65,7 +65,7 @@ def _report(explorer: Explorer, view: View, sliders: Sequence[Slider], figures: 
         look=explorer.look,
         lead=_picture(explorer, view, figures),
         warnings=warnings_of(context, run.config),
-        key_numbers=[*_predictions(explorer, view), *(key_numbers(explained) if explained else [])],
+        key_numbers=[*_predictions(explorer, view), *(key_numbers(explained, explorer.look) if explained else [])],
         opening=[
             Section("What speaks against it?", "\n\n".join(against(explorer, view))),
             Section("What is measured in this picture?", tables=[_measured(explorer, view)]),
@@ -144,7 +144,7 @@ def _found(explorer: Explorer, sliders: Sequence[Slider]) -> Section:
     names = [row for row in read_rows(found / "names.csv") if row["direction"] in own]
     people = sorted({int(n) for name, n in run.metrics.items() if name.startswith("base_codes/")})
     known = bool(people) and all(people)  # 0: measured from samples
-    over = f"{' and '.join(map(str, people))} held-out patients or groups" if known else "samples of the generator"
+    over = f"{' and '.join(map(str, people))} held-out {run.look.groups}" if known else "samples of the generator"
     parts = [f"What the run found over {over}."]
     kinds = {row["kind"] for row in effects}
     kind = "factor" if "factor" in kinds else "measurement"  # as on the run's page
@@ -152,5 +152,5 @@ def _found(explorer: Explorer, sliders: Sequence[Slider]) -> Section:
         rows = [row for row in effects if (row["direction"], row["kind"]) == (name, kind)]
         parts.append(f"{name}: {describe(rows)}.")
     controls = [method for method, role in run.directions.roles.items() if role == "control"]
-    tables = [names_table(names, run.metrics), semantics_table(effects, controls=controls)]
+    tables = [names_table(names, run.metrics, run.look.groups), semantics_table(effects, controls=controls)]
     return Section("What does it rest on?", "\n\n".join(parts), tables=tables)

@@ -28,7 +28,8 @@ MEASURED = {  # keys of metrics.json -> what is said of them; a floor or interva
 @dataclass(frozen=True)
 class Card:
     """name: of the run. finding: what its page opens with. warnings: what stands there. network: the generator's class
-    and settings. images: what one is called, how many there are, of how many groups, and of these in each part.
+    and settings. images: what one is called, how many there are, of how many
+    groups, what these are ("patients", "slides", ...), and how many of both are in each part.
     directions: rows of names.csv; numbers: of metrics.json; facts: what was run, as on the page.
     """
 
@@ -41,6 +42,7 @@ class Card:
     size: int
     images: int
     groups: int
+    whose: str
     parts: Mapping[str, tuple[int, int]]
     directions: Sequence[Mapping[str, str]]
     numbers: Mapping[str, float]
@@ -50,7 +52,7 @@ class Card:
         """In Markdown."""
         settings = ", ".join(f"{key} {value}" for key, value in self.network.items() if key != "_target_")
         model = f"`{self.network['_target_']}`: {settings}." if self.network else "Brought; see `config.yaml`."
-        parts = "; ".join(f"{name} {n:,} of {groups:,} groups" for name, (n, groups) in self.parts.items())
+        parts = "; ".join(f"{name} {n:,} of {groups:,} {self.whose}" for name, (n, groups) in self.parts.items())
         named = [row for row in self.directions if row["name"] != UNNAMED]
         blocks = [
             f"{TITLE}{self.name}",
@@ -59,8 +61,8 @@ class Card:
             "## Model",
             model,
             "## Data",
-            f"{self.images:,} {self.noun}s ({self.kind}, {self.size} x {self.size} pixels) of {self.groups:,} groups "
-            f"(patients, where the data name them): {parts}.",
+            f"{self.images:,} {self.noun}s ({self.kind}, {self.size} x {self.size} pixels) of {self.groups:,} "
+            f"{self.whose}: {parts}.",
             "## What was measured",
             "\n".join(self._measured()) or "Nothing.",
             "## Directions",
@@ -69,7 +71,8 @@ class Card:
             "## What it is not for",
             "Research only: neither diagnosis nor any decision about a patient. What moves with a prediction is what "
             "the generator draws, and no proof of what the classifier uses; what it cannot draw is not seen. "
-            "Numbers are of this data's held-out groups, and say nothing of another scanner, hospital or population.",
+            f"Numbers are of this data's held-out {self.whose}, and say nothing of another scanner, hospital or "
+            "population.",
             "## What was run",
             "\n".join(f"- {key}: {value}" for key, value in self.facts.items()),
         ]

@@ -73,8 +73,8 @@ def write_comparison(
         else ""
     )
     note = (
-        f"{best}In brackets the 95% interval over patients, where there are enough of them; n: images; below it the "
-        f"same of each control. A click on a number's name puts the runs in its order."
+        f"{best}In brackets the 95% interval over patients (slides, groups), where there are enough of them; n: "
+        f"images; below it the same of each control. A click on a number's name puts the runs in its order."
     )
     names = list(dict.fromkeys(name for column in columns for name in column.numbers))
     texts = [note, *names, *(column.finding for column in columns)]

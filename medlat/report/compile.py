@@ -110,7 +110,11 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
     work = _Work(inputs, figures, read_semantics(inputs.evaluation / "semantics.csv"), _numbers(inputs.evaluation))
     traversals = {method: np.load(inputs.semantics[method] / "traversal.npz") for method in work.methods}
     names = read_rows(inputs.evaluation / "names.csv")
-    work.sections.append(discovered_section(inputs.evaluation, work.numbers, work.kind, inputs.controls, work.figures))
+    work.sections.append(
+        discovered_section(
+            inputs.evaluation, work.numbers, work.kind, inputs.controls, inputs.look.groups, work.figures
+        )
+    )
     _meaning(work, traversals)
     _generator(work)
     _training(work)
@@ -129,7 +133,7 @@ def compile_report(inputs: Inputs, folder: Path) -> list[Path]:
         lead=first_look(explained, inputs.look, figures) if explained else _first_look(work, traversals, names),
         run=inputs.run,
         warnings=inputs.warnings,
-        key_numbers=(key_numbers(explained) if explained else []) + _key_numbers(work),
+        key_numbers=(key_numbers(explained, inputs.look) if explained else []) + _key_numbers(work),
         traversal_sets=([sliders(explained)] if explained else [])
         + [_sliders(work, method, arrays, names) for method, arrays in traversals.items()],
         look=inputs.look,
@@ -182,8 +186,8 @@ def _meaning(work: _Work, traversals: Mapping[str, Any]) -> None:
         table = charts.purity_table(by_method, work.numbers, work.kind, inputs.controls)
         paths = work.figures.save(charts.purity_chart(by_method, table), "purity", table)
         note = (
-            "A point per direction; diamonds: mean, with its 95% interval over patients where there are 20. Purity 1: "
-            "the direction changes one thing only."
+            f"A point per direction; diamonds: mean, with its 95% interval over {inputs.look.groups} where there are "
+            "20. Purity 1: the direction changes one thing only."
         )
         pictures.append(Picture.saved(paths, "Purity beside chance", note))
     folded = [picture for method in work.methods for picture in _traversal_pictures(work, method, traversals[method])]
@@ -237,8 +241,8 @@ def _generator(work: _Work) -> None:
         rows = _distances(inputs.fidelity / "distances.csv")
         paths = work.figures.save(charts.distance_chart(rows), "distances", rows)
         note = (
-            "Samples against held-out patients; the floor is the same between two halves of the held-out patients, "
-            "which an ideal generator would reach."
+            f"Samples against held-out {inputs.look.nouns}; the floor is the same between two halves of these "
+            f"{inputs.look.groups}, which an ideal generator would reach."
         )
         pictures.append(Picture.saved(paths, f"Distance of samples to real {inputs.look.nouns}", note))
         tables.append(_distance_table(rows))
@@ -277,7 +281,7 @@ def _distance_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     ]  # fmt: skip
     warnings = dict.fromkeys(row["warning"] for row in rows if row["warning"])
     caption = "The features that a distance is taken over stand in brackets. " + ". ".join(warnings)
-    return Table("Samples against held-out patients", ["", "samples", "floor", "better", "images"], cells, caption)
+    return Table("Samples against held-out images", ["", "samples", "floor", "better", "images"], cells, caption)
 
 
 def _training(work: _Work) -> None:
@@ -309,7 +313,7 @@ def _readout(work: _Work) -> list[Table]:
     rows = [[k.removeprefix("readout/r2_"), v] for k, v in work.numbers.items() if k.startswith("readout/r2_")]
     if not rows:
         return []
-    caption = "R² on held-out patients of the known factors, read from the measurements: how far these can be trusted."
+    caption = "R² on held-out images of the known factors, read from the measurements: how far these can be trusted."
     return [Table("How well the factors can be read", ["factor", "R²"], rows, caption)]
 
 

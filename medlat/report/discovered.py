@@ -53,7 +53,7 @@ METRICS = {  # columns of the table of methods: key below the method -> title
 
 
 def discovered_section(
-    evaluation: Path, numbers: Mapping[str, float], kind: str, controls: Sequence[str], figures: Figures
+    evaluation: Path, numbers: Mapping[str, float], kind: str, controls: Sequence[str], groups: str, figures: Figures
 ) -> Section:
     """The section of the page, its figures written to `figures`.
 
@@ -84,7 +84,7 @@ def discovered_section(
         pictures.insert(0, Picture.saved(figures.save(maps, "atlas", table), "Atlas: which directions are alike", note))
     tables = [
         methods_table(numbers, in_order(row["method"] for row in names), kind, controls),
-        names_table(names, numbers),
+        names_table(names, numbers, groups),
     ]
     if agreement:
         tables.append(_agreement_table(agreement))
@@ -92,7 +92,7 @@ def discovered_section(
         "A direction has a name only where all of it is there: more evidence than the best of as many random "
         "directions (5% over all directions of the page); at least half of the way from the share that random "
         "directions have to the one that a single thing can have; a straight line (R² 0.5); images that stay near the "
-        "data and can be measured; and the same in both halves of the patients."
+        f"data and can be measured; and the same in both halves of the {groups}."
     )
     return Section("What varies?", text, pictures, tables)
 
@@ -119,7 +119,7 @@ def methods_table(numbers: Mapping[str, float], methods: Sequence[str], kind: st
     return Table("Methods side by side", ["method", *keys.values()], rows, caption)
 
 
-def names_table(names: Sequence[Mapping[str, Any]], numbers: Mapping[str, float]) -> Table:
+def names_table(names: Sequence[Mapping[str, Any]], numbers: Mapping[str, float], groups: str) -> Table:
     """Every direction by evidence, controls among them."""
     rows = [
         [row["method"], row["direction"], row["name"], row["measurement"].replace("_", " "), row["why"]]
@@ -141,8 +141,8 @@ def names_table(names: Sequence[Mapping[str, Any]], numbers: Mapping[str, float]
     alarms = [value for key, value in numbers.items() if key.endswith("/false_alarms") and math.isfinite(value)]
     caption = (
         "Normalised: the share between what random directions have, 0, and what it could have, 1. Evidence: "
-        "normalised share times the part that is common to all patients. p: that the best of as many random directions "
-        "has as much."
+        f"normalised share times the part that is common to all {groups}. p: that the best of as many random "
+        "directions has as much."
     )
     if alarms:
         caption += f" Of lots of as many random directions, one would be above the level in {max(alarms):.1%}."

@@ -124,7 +124,7 @@ def explanation_sections(explained: Explanation, look: Look, figures: Figures) -
     pictures += [_flips(explained, figures), _mean_effect(explained, look, figures)]
     main, scores = explained.method, explained.scores
     deciding = [scorecard.deciding_table(scores, explained.followed, main), _links(explained)]
-    deciding += [*_alignment(explained), _audit(explained), *_by_catch(explained), _exposed(explained)]
+    deciding += [*_alignment(explained, look), _audit(explained), *_by_catch(explained, look), _exposed(explained)]
     text = (
         f"Held-out {look.nouns} are put into the latent space and moved along the direction that {main} found, until "
         f"the prediction changes as asked."
@@ -145,7 +145,7 @@ def first_look(explained: Explanation, look: Look, figures: Figures) -> Picture:
     return Picture.saved(figures.save(figure, "first_look"), "What the direction does", note)
 
 
-def key_numbers(explained: Explanation) -> list[KeyNumber]:
+def key_numbers(explained: Explanation, look: Look) -> list[KeyNumber]:
     """The scores that say first whether an explanation holds, each beside the best of the controls."""
     inside, whole = "share that flips as far as images stay near the data", "share that flips along the whole series"
     in_range = explained.score("flips_in_range", explained.method) is not None
@@ -167,7 +167,7 @@ def key_numbers(explained: Explanation) -> list[KeyNumber]:
             found.append(KeyNumber(title, value, row["unit"], ", ".join(texts), explanation))
     auc = explained.quality.get("auc")
     if auc is not None:
-        found.append(KeyNumber("AUC of the classifier", auc, "", "0.5 (chance)", "on patients it never saw"))
+        found.append(KeyNumber("AUC of the classifier", auc, "", "0.5 (chance)", f"on {look.groups} it never saw"))
     return found
 
 
@@ -291,7 +291,7 @@ def _quality(explained: Explanation, figures: Figures) -> list[Section]:
         if value is not None:
             interval = f"[{number(low)}, {number(high)}]" if low is not None and high is not None else ""
             rows.append([name, float(value), interval])
-    table = Table("On held-out patients", ["", "value", "95% interval"], rows)
+    table = Table("On held-out images", ["", "value", "95% interval"], rows)
     text = "How good the explained classifier is: an explanation of a bad one is an explanation of its mistakes."
     return [Section("How good is the classifier?", text, pictures, [table])]
 
@@ -314,14 +314,14 @@ def _audit(explained: Explanation) -> Table:
     columns = ["alone", f"response ({unit})", "95% interval", "length of the change (σ)", "p", ""]
     note = (
         "The response of the prediction to a standard deviation of one quantity, while all others stay, over held-out "
-        "patients. p: that the best of as many random changes of the code, as long, does as much. Of classifiers of a "
+        "images. p: that the best of as many random changes of the code, as long, does as much. Of classifiers of a "
         "phantom without a shortcut, half were said to answer to a body or lung size that they did not use "
         "(experiments/audit): a hint to check, no proof."
     )
     return Table("What the classifier answers to", columns, rows, note)
 
 
-def _alignment(explained: Explanation) -> list[Table]:
+def _alignment(explained: Explanation, look: Look) -> list[Table]:
     """What each classifier says of the counterfactuals of each other."""
     pairs = [row for row in explained.alignment if row["of"] != row["asked"]]
     if not pairs:
@@ -333,7 +333,8 @@ def _alignment(explained: Explanation) -> list[Table]:
     columns = ["counterfactuals of", "shown to", "relative change", "95% interval", "n", "random", "level", "p", ""]
     note = (
         "Relative change: of the prediction of the one that is asked, as a share of the change of the one whose "
-        "counterfactuals these are (Cohen et al. 2023); 1: it goes along wholly. Intervals are over people; n: "
+        "counterfactuals these are (Cohen et al. 2023); 1: it goes along wholly. Intervals are over "
+        f"{look.groups}; n: "
         "counterfactuals that were reached. Random: the mean along 200 random directions, gone as far, with the same "
         "rule for their sign; level: what the largest of all pairs exceeds in 5% of them; p: of all pairs. In part: "
         "above that level, and surely less than half. Not along: surely less than half."
@@ -343,7 +344,7 @@ def _alignment(explained: Explanation) -> list[Table]:
     return [Table("Which classifiers share a reason", columns, rows, note)]
 
 
-def _by_catch(explained: Explanation) -> list[Table]:
+def _by_catch(explained: Explanation, look: Look) -> list[Table]:
     """What other findings do along the direction, beside the controls' directions."""
     found: dict[str, dict[str, Any]] = {}
     for row in _rows(explained.folder / "by_catch.csv"):
@@ -358,9 +359,9 @@ def _by_catch(explained: Explanation) -> list[Table]:
         rows.append([name, own["change"], _interval(own), *(_beside(of.get(control)) for control in controls)])
     columns = ["finding", "change of its logit for each σ", "95% interval", *controls]
     note = (
-        "Mean over held-out images as far as images stay near the data; intervals over patients. Controls are moved "
-        "with the sign that raises the explained finding: their mean, its interval, and the most that one of their "
-        "directions does."
+        f"Mean over held-out images as far as images stay near the data; intervals over {look.groups}. Controls are "
+        "moved with the sign that raises the explained finding: their mean, its interval, and the most that one of "
+        "their directions does."
     )
     return [Table("What else the classifier says along the direction", columns, rows, note)]
 

@@ -241,7 +241,7 @@ def _measured(answer: Answer, index: int) -> list[Table]:
     why = answer.run.get("why", "")
     note = (
         "Change: in standard deviations over real images. The run: effect for each σ of the same direction over "
-        f"held-out patients, with its 95% interval. {answer.run.get('told', '')} "
+        f"held-out images, with its 95% interval. {answer.run.get('told', '')} "
         + (f"It has no name: {why}." if why else "")
     )
     columns = ["", "inverted", "counterfactual", "change (sd)", "the run, each σ"]

@@ -22,11 +22,13 @@ class Look:
     modality: what they are: [..., H, W], in colour [..., H, W, 3] from 0 to 255.
     window:   physical values shown as black and white; pictures in colour are shown as they are.
     dpi:      pixels per inch of figures.
+    groups:   what the images are of: "patients", or, where that is not known, e.g. "slides" or "groups".
     """
 
     modality: Modality
     window: Window
     dpi: int = DPI
+    groups: str = "patients"
 
     @property
     def colour(self) -> bool:

@@ -86,7 +86,7 @@ class Classifier(Step):
             numbers |= foretell(config, found[0])
         (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
         if numbers:
-            log.info("%s, on held-out patients: %s", SAID.get(self.name, self.name), in_words(numbers))
+            log.info("%s, on held-out images: %s", SAID.get(self.name, self.name), in_words(numbers))
 
     def _refuse_other(self, context: Context, target: Target) -> None:
         """Raises UserError where a compared classifier predicts something else than the one that is explained."""

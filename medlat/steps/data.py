@@ -30,7 +30,7 @@ class Images(Step):
     """
 
     name = "images"
-    version = 3
+    version = 4
 
     def settings(self, config: DictConfig) -> dict[str, Any]:
         data = plain(config.data)

@@ -22,6 +22,7 @@ from medlat.core.store import Recipe, hash_of
 from medlat.core.tables import read_table
 from medlat.core.version import PACKAGE
 from medlat.data.account import Line, account_of
+from medlat.data.image_store import groups_of
 from medlat.evaluation import copying
 from medlat.evaluation.naming import UNMEASURED, verdict
 from medlat.generators.gan.collapse import COLLAPSED
@@ -90,7 +91,7 @@ def report(context: Context, steps: Sequence[Step], folder: Path) -> None:
             semantics={method.name: context.folder(f"semantics/{method.name}") for method in context.methods},
             curves=training,
             grids={shown: spec.pictures(x) for shown, x in grids(generator).items()},
-            look=Look(builders.modality(config), window, config.report.dpi),
+            look=Look(builders.modality(config), window, config.report.dpi, info["groups"]),
             run={},
             explanation=explained,
             explained=context.folder(f"explanation/{main.name}") if explained else None,
@@ -122,7 +123,7 @@ def warnings_of(context: Context, config: DictConfig) -> list[str]:
     fidelity = read_numbers(context.folder("fidelity") / "metrics.json")
     return [
         *_warnings(config, info, account_of(info, len(context.split.copies))),
-        *_small_numbers(read_numbers(context.folder("evaluation") / "metrics.json")),
+        *_small_numbers(read_numbers(context.folder("evaluation") / "metrics.json"), info["groups"]),
         *_training_warnings([vars(record) for record in read_records(curves(generator))]),
         *said_of(generator),
         *([BROUGHT] if builders.is_imported(config) else []),
@@ -157,6 +158,7 @@ def _card(
         size=context.spec.height,
         images=info["slices"],
         groups=len(info["patients"]),
+        whose=info["groups"],
         parts={part: (len(rows), len(np.unique(patient[rows]))) for part, rows in parts.items()},
         directions=own,
         numbers=numbers,
@@ -210,7 +212,7 @@ def run_facts(environment: Mapping[str, Any], info: Mapping[str, Any]) -> dict[s
     """What was run, as it stands below a page. environment: of environment.json; info: of slices.json."""
     return {
         "command": environment["command"],
-        "data": f"{info['slices']:,} {info['modality']['noun']}s of {len(info['patients']):,} patients",
+        "data": f"{info['slices']:,} {info['modality']['noun']}s of {groups_of(info)}",
         "seed": str(environment["seed"]),
         "device": f"{environment['device']}, {environment['cores']} cores, {environment['precision']}",
         "medlat": f"{environment['medlat']} ({(environment['commit'] or 'wheel')[:12]})",
@@ -225,16 +227,14 @@ def _warnings(config: DictConfig, info: Mapping[str, Any], lines: Sequence[Line]
     if builders.is_phantom(config):
         found.append(PHANTOM)
     elif patients < 20:
-        found.append(
-            f"Only {patients} patient{'s' * (patients > 1)}: numbers on held-out images say little about others."
-        )
+        found.append(f"Only {groups_of(info)}: numbers on held-out images say little about others.")
     if config.data.split.by == "slab":
-        found.append("Training and held-out images are of the same patients: the results flatter.")
+        found.append(f"Training and held-out images are of the same {info['groups']}: the results flatter.")
     found += [f"Data: {line.number:,} {BECAME[line.what]}: {line.reason}." for line in lines if line.what in BECAME]
     return found
 
 
-def _small_numbers(numbers: Mapping[str, float]) -> list[str]:
+def _small_numbers(numbers: Mapping[str, float], groups: str) -> list[str]:
     """What effects are measured from, where that is little or not real."""
     found = []
     for name, patients in numbers.items():
@@ -247,7 +247,7 @@ def _small_numbers(numbers: Mapping[str, float]) -> list[str]:
             )
         elif patients < FEWEST_GROUPS:
             found.append(
-                f"Directions in {space} are measured on {patients:.0f} held-out patients: too few for intervals, and "
+                f"Directions in {space} are measured on {patients:.0f} held-out {groups}: too few for intervals, and "
                 f"others may differ."
             )
     return found

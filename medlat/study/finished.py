@@ -103,7 +103,8 @@ class Run:
         """How the run's figures show images."""
         from medlat.report.rendering import Look
 
-        return Look(self.context.images.modality, builders.display_window(self.context.config))
+        images = self.context.images
+        return Look(images.modality, builders.display_window(self.context.config), groups=images.info["groups"])
 
     @property
     def image(self) -> ImageSpec:

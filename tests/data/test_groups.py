@@ -264,6 +264,22 @@ def write_pictures(folder: Path, **values: int) -> None:
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.parametrize(
+    ("column", "called"), [("group", "groups"), ("original", "groups"), ("patient_id", "patients"), (None, "groups")]
+)
+def test_groups_are_called_patients_only_where_the_data_call_them_so(tmp_path, caplog, column, called) -> None:
+    write_pictures(tmp_path, a=10, b=20)
+    if column is not None:
+        (tmp_path / "labels.csv").write_text(f"path,label,{column}\na.png,0,1\nb.png,1,1\n")
+    out = tmp_path / "out"
+    out.mkdir()
+    with caplog.at_level("INFO"):
+        prepare(ImageFolder(str(tmp_path), group_column=column), Preparation(16, None, 0.0, "salt", 1), out)
+    assert ImageStore.open(out).info["groups"] == called
+    count = f"1 {called[:-1]}" if column else "2 groups"
+    assert f"data: 2 tiles of {count}\n" in caplog.text
+
+
 def test_where_nobody_is_named_files_are_patients_and_equal_pixels_one(tmp_path, caplog) -> None:
     write_pictures(tmp_path, a=10, b=20, c=10, d=30, e=20, f=10)
     out = tmp_path / "out"
@@ -277,9 +293,9 @@ def test_where_nobody_is_named_files_are_patients_and_equal_pixels_one(tmp_path,
         (20, 20),
         (30,),
     }
-    said = "nothing says who the images are of: each of 6 files counts as a patient of its own; data.group=... says"
+    said = "nothing says who the images are of: each of 6 files counts as a group of its own; data.group=... says"
     assert said in caplog.text
-    assert "3 of them hold an image of another one, pixel for pixel, and count as one patient with it" in caplog.text
+    assert "3 of them hold an image of another one, pixel for pixel, and count as one group with it" in caplog.text
     assert str(tmp_path) not in caplog.text
 
 

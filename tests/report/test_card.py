@@ -15,6 +15,7 @@ CARD = Card(
     size=64,
     images=6604,
     groups=3302,
+    whose="groups",
     parts={"training": (4624, 2312), "held out": (1320, 660)},
     directions=[
         {"direction": "ica 00", "name": "joint width +1 %/σ", "p": "0.01234"},

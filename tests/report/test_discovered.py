@@ -36,13 +36,13 @@ def named(method, evidence, name="unnamed", why="no straight line (R² 0.20)"):
 
 def test_names_come_by_evidence_and_say_what_is_lacking():
     rows = [named("pca", 0.2), named("ica", 0.8, "x +3 mm/σ", ""), named("random", 0.3)]
-    table = names_table(rows, {"chance/z/false_alarms": 0.048})
+    table = names_table(rows, {"chance/z/false_alarms": 0.048}, "slides")
     assert [row[0] for row in table.rows] == ["ica", "random", "pca"]
     assert table.rows[0][2] == "x +3 mm/σ"
     assert table.rows[2][4] == "no straight line (R² 0.20)"
     assert table.rows[2][6] is None
     assert "one would be above the level in 4.8%" in table.caption
-    assert "lots" not in names_table(rows, {}).caption
+    assert "lots" not in names_table(rows, {}, "slides").caption
 
 
 def places(clusters, name="x +1 mm/σ, purity 0.9"):
@@ -101,7 +101,7 @@ def test_the_range_stands_above_each_method():
 @pytest.mark.parametrize("unit", ["HU", "RGB"])
 def test_the_section_is_made_from_what_an_evaluation_leaves(tmp_path, unit):
     folder = made.evaluation(tmp_path / "evaluation", unit)
-    section = discovered_section(folder, {}, "measurement", ["random"], Figures(tmp_path / "figures"))
+    section = discovered_section(folder, {}, "measurement", ["random"], "groups", Figures(tmp_path / "figures"))
     assert [table.title for table in section.tables][1:] == ["Names, by measurement", "What is found again"]
     for stem in ("atlas", "editing_range"):
         for suffix in ("png", "pdf", "csv"):

@@ -15,6 +15,8 @@ from medlat.report.compile import compile_report
 from medlat.report.explained import Explanation, _alignment, _audit, _by_catch, _quality, _strips, key_numbers, sliders
 from medlat.report.style import Figures
 
+LOOK = replace(made.LOOKS["HU"], groups="slides")
+
 
 @pytest.fixture
 def explained(tmp_path) -> Explanation:
@@ -80,21 +82,21 @@ def test_what_the_classifier_answers_to_is_a_table(explained):
 
 
 def test_what_else_the_classifier_says_stands_beside_the_controls(explained):
-    assert _by_catch(explained) == [], "it has one question"
+    assert _by_catch(explained, LOOK) == [], "it has one question"
     rows = [
         Moved("linear", False, "nodule", True, 1.5, 1.2, 1.8, 1.5, 1, 20),
         Moved("linear", False, "1", False, 0.5, math.nan, math.nan, 0.5, 1, 20),
         Moved("random", True, "1", False, 0.02, -0.1, 0.1, 0.3, 8, 20),
     ]
     made.table(explained.folder / "by_catch.csv", [row.row() for row in rows])
-    table = _by_catch(explained)[0]
+    table = _by_catch(explained, LOOK)[0]
     assert table.columns[-1] == "random"
     assert table.rows[0] == ["nodule (explained)", 1.5, "[1.2, 1.8]", ""]
     assert table.rows[1] == ["1", 0.5, "", "+0.02 [−0.1, 0.1]; at most 0.3 in 8"]
 
 
 def test_what_each_classifier_says_of_the_counterfactuals_of_each(explained):
-    assert _alignment(explained) == [], "there is one"
+    assert _alignment(explained, LOOK) == [], "there is one"
     beside = (0.05, 0.02, 0.08, 0.2)
     cells = [
         Cell("main", "main", 1.0, 1.0, 1.0, 0.3, 0.2, 0.4, math.nan, math.nan, math.nan, 40, 30, 0.05),
@@ -102,7 +104,7 @@ def test_what_each_classifier_says_of_the_counterfactuals_of_each(explained):
         Cell("second", "main", 0.1, 0.0, 0.2, *beside, 0.5, 0.002, 35, 30, 0.05),
         Cell("second", "second", math.nan, *[math.nan] * 8, 0, 0, 0.05),
     ]
-    (table,) = _alignment(replace(explained, alignment=[cell.row() for cell in cells]))
+    (table,) = _alignment(replace(explained, alignment=[cell.row() for cell in cells]), LOOK)
     assert table.columns[:4] == ["counterfactuals of", "shown to", "relative change", "95% interval"]
     assert table.rows == [
         ["main", "second", 0.83, "[0.7, 0.9]", 40, 0.05, 0.2, 0.005, "goes along"],
@@ -112,20 +114,21 @@ def test_what_each_classifier_says_of_the_counterfactuals_of_each(explained):
 
 
 def test_key_numbers_stand_beside_the_controls(explained):
-    found = {item.name: item for item in key_numbers(explained)}
+    found = {item.name: item for item in key_numbers(explained, LOOK)}
     assert found["images whose prediction flips"].value == "18 of 20"
     assert found["images whose prediction flips"].control == "20% (random directions)"
     assert found["AUC of the classifier"].value == 0.943
+    assert found["AUC of the classifier"].explanation == "on slides it never saw"
     assert found["second agrees"].value == "18 of 20"
     whole = [row for row in explained.scores if row["score"] not in ("flips_in_range", "agreement/second")]
-    found = {item.name: item for item in key_numbers(replace(explained, scores=whole))}
+    found = {item.name: item for item in key_numbers(replace(explained, scores=whole), LOOK)}
     assert "whole series" in found["images whose prediction flips"].explanation
     assert "second agrees" not in found
 
 
 def test_a_share_of_no_image_is_none_of_none(explained):
     scores = [row | ({"value": math.nan} if row["score"] == "agreement/second" else {}) for row in explained.scores]
-    found = {item.name: item for item in key_numbers(replace(explained, scores=scores))}
+    found = {item.name: item for item in key_numbers(replace(explained, scores=scores), LOOK)}
     assert found["second agrees"].value == "0 of 0"
 
 

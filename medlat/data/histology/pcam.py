@@ -74,7 +74,9 @@ class PatchCamelyon:
             expected = "PatchCamelyon file (camelyonpatch_level_2_split_train_x.h5, ...)"
             raise nothing_found(self.root, expected, {"other files": len(others)} if others else {}, _unpack(others))
         scan = Scan(
-            classes={"tumour": ("normal", "tumour")}, skipped=dict(+Counter({"not PatchCamelyon": len(others)}))
+            classes={"tumour": ("normal", "tumour")},
+            skipped=dict(+Counter({"not PatchCamelyon": len(others)})),
+            groups="slides",
         )
         for number, part in enumerate(PARTS):
             if part not in files:

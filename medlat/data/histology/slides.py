@@ -178,7 +178,7 @@ class Slides(OfFiles):
         paths = listed(self.folder, skipped, self.picked)
         slides, more = slides_among(paths, parallel_map)
         skipped["not a slide"] += len(paths) - len(slides) - more
-        scan = Scan(classes={"tumour": ("normal", "tumour")} if self.annotated else {})
+        scan = Scan(classes={"tumour": ("normal", "tumour")} if self.annotated else {}, groups="slides")
         jobs = self._jobs(slides, skipped, scan)
         plans: list[Plan] = []
         empty: list[str] = []

@@ -11,6 +11,7 @@ import numpy as np
 
 from medlat.core.errors import ArgumentError, did_you_mean, key_in
 from medlat.core.ranges import Name, Positive
+from medlat.data.groups import called
 from medlat.data.modality import Modality
 from medlat.data.monai.datalist import PARTS, Item, labels_of, read_items
 from medlat.data.pictures.files import some
@@ -113,7 +114,7 @@ class MonaiDatalist:
     def scan(self, parallel_map: ParallelMap) -> Scan:
         """Read the lists and try the transform on every item; chunks of one item each."""
         items = self._items()
-        scan = Scan()
+        scan = Scan(groups=called(self.group_key or ""))
         values: list[float | None] = [None] * len(items)
         if self.label_key is not None:
             names, values = labels_of(self, items, self.label_key, self.kind == "quantity", self.classes)

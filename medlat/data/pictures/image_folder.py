@@ -15,6 +15,7 @@ from medlat.core.ranges import Finite, Patterns, Positive
 from medlat.data.ct.dicom_start import SUFFIXES
 from medlat.data.ct.dicom_tree import OfFiles, checked_root, fingerprint, listed, nothing_found
 from medlat.data.ct.plausible import LABELS, WHICH
+from medlat.data.groups import called
 from medlat.data.modality import HISTOLOGY, RADIOGRAPH
 from medlat.data.patterns import Picked
 from medlat.data.pictures import decode, dicom
@@ -139,7 +140,7 @@ class ImageFolder(OfFiles):
         """Find the pictures; chunks of one group each. Raises UserError with all that is wrong in the CSV, and where
         stored values fill too little of their range.
         """
-        scan = Scan()
+        scan = Scan(groups=called(self.group_column) if self.group_column else "patients")
         pictures = self._all(scan, parallel_map) if self.labels is None else self._listed(scan, parallel_map)
         value_of: dict[str, float] = {}
         if self.label_column is not None:
