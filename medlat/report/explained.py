@@ -84,6 +84,7 @@ class Explanation:
         responses = dict(np.load(folder / "responses.npz"))
         steps = responses.pop("steps").tolist()
         quality = classifier / "quality.json" if classifier else None
+        reach = next((row["range"] for row in facts["followed"] if row["method"] == facts["method"]), None)
         return cls(
             main,
             facts["method"],
@@ -92,7 +93,7 @@ class Explanation:
             facts["controls"],
             facts["exposed"],
             facts["links"],
-            series_from(np.load(main / "series.npz")),
+            series_from(np.load(main / "series.npz"), math.nan if reach is None else reach),
             _rows(folder / "scorecard.csv"),
             steps,
             responses,
@@ -141,7 +142,7 @@ def first_look(explained: Explanation, look: Look, figures: Figures) -> Picture:
     rows = list(dict.fromkeys(series.shown[[0, -1]].tolist())) if len(series.shown) else []
     figure = counterfactual_strip(series, explained.question, look, rows)
     note = "Two of the images: as they are, moved along the direction, and where the prediction changes sides."
-    note += _relevance(series, explained.question)
+    note += _far(series) + _relevance(series, explained.question)
     return Picture.saved(figures.save(figure, "first_look"), "What the direction does", note)
 
 
@@ -188,8 +189,7 @@ def _number(value: float) -> str:
 def sliders(explained: Explanation) -> TraversalSet:
     """A slider for each explained image, those with the lowest predictions first."""
     series, question, method = explained.series, explained.question, explained.method
-    reach = next((row["range"] for row in explained.followed if row["method"] == method), None)
-    cards = slider_cards(series, question, math.inf if reach is None else reach)
+    cards = slider_cards(series, question)
     note = (
         f"{len(series)} held-out images moved along the direction that {method} found, those with the lowest "
         f"predictions first; 0 is the image after inversion."
@@ -197,8 +197,8 @@ def sliders(explained: Explanation) -> TraversalSet:
     return TraversalSet(f"{question.target}?", cards, series.steps.tolist(), note=note)
 
 
-def slider_cards(series: Series, question: Question, reach: float = math.inf) -> list[Traversal]:
-    """A slider for each image, with its predictions as the reading. reach: as far as images stay near the data."""
+def slider_cards(series: Series, question: Question) -> list[Traversal]:
+    """A slider for each image, with its predictions as the reading."""
     cards = []
     for index in range(len(series)):
         label = question.label(float(series.label[index]))
@@ -209,7 +209,7 @@ def slider_cards(series: Series, question: Question, reach: float = math.inf) ->
         name = f"image {index + 1}" + (f": {label}" if label else "")
         values, real = series.predictions[index].tolist(), series.real[index]
         cards.append(
-            Traversal(name, series.images[index], caption, question.axis, "", values, original=real, reach=reach)
+            Traversal(name, series.images[index], caption, question.axis, "", values, original=real, reach=series.reach)
         )
     return cards
 
@@ -225,9 +225,19 @@ def _strips(explained: Explanation, look: Look, figures: Figures) -> list[Pictur
         note = (
             f"{len(series.shown)} of {len(series)} images, spread over the predictions, none picked for its looks; all "
             f"of them can be moved below. Under each image its prediction, with the threshold as a mark."
-        ) + _relevance(series, question)
+        )
+        note += _far(series) + _relevance(series, question)
         pictures.append(Picture.saved(paths, "Original, inverted, moved, counterfactual", note))
     return pictures
+
+
+def _far(series: Series) -> str:
+    """How far images are shown; "" where it is not known how far they stay near the data."""
+    if not math.isfinite(series.reach):
+        return ""
+    said = f" Images stay near the data for {number(series.reach, 2)}σ"
+    beyond = any(map(series.is_beyond, series.counterfactual_step[series.shown].tolist()))
+    return said + ("; a counterfactual whose step is red lies beyond." if beyond else ".")
 
 
 def _relevance(series: Series, question: Question) -> str:
@@ -253,7 +263,7 @@ def _flips(explained: Explanation, figures: Figures) -> Picture:
 def _mean_effect(explained: Explanation, look: Look, figures: Figures) -> Picture:
     arrays = np.load(explained.folder / "mean_effect.npz")
     steps = explained.series.steps.tolist()
-    figure = mean_effect(arrays["images"], arrays["difference"], steps, look)
+    figure = mean_effect(arrays["images"], arrays["difference"], steps, look, explained.series.reach)
     paths = figures.save(figure, "mean_effect", mean_effect_table(arrays["difference"], steps))
     note = "What the direction changes in all explained images alike; what differs from image to image averages out."
     return Picture.saved(paths, "The mean effect", note)
@@ -389,12 +399,11 @@ def _text(value: Any) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
-def series_from(arrays: Any) -> Series:
+def series_from(arrays: Any, reach: float) -> Series:
     """From the arrays that an explanation left."""
     saliency = {name: arrays[f"saliency_{name}"] for name in SALIENCY if f"saliency_{name}" in arrays}
-    return Series(
-        **{name: arrays[name] for name in Series.__dataclass_fields__ if name != "saliency"}, saliency=saliency
-    )
+    own = {name: arrays[name] for name in Series.__dataclass_fields__ if name not in ("saliency", "reach")}
+    return Series(**own, saliency=saliency, reach=reach)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

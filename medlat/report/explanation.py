@@ -99,7 +99,7 @@ class Series:
     real, real_prediction, label: the image itself; an unknown label is NaN.
     counterfactual, its step and prediction; reached: whether that prediction is as was asked.
     shown: [M] which of the images figures show; saliency: name -> relevance [M, H, W] of these; only its share of the
-    map's largest is shown.
+    map's largest is shown. reach: how many σ images stay near the data, NaN where that is not known.
     """
 
     images: np.ndarray
@@ -114,6 +114,7 @@ class Series:
     reached: np.ndarray
     shown: np.ndarray
     saliency: Mapping[str, np.ndarray]
+    reach: float = math.inf
 
     def __len__(self) -> int:
         return len(self.images)
@@ -121,6 +122,10 @@ class Series:
     @property
     def zero(self) -> int:
         return zero_index(self.steps.tolist())
+
+    def is_beyond(self, step: float) -> bool:
+        """Whether images that are moved so far leave the data."""
+        return abs(step) > self.reach
 
     def change(self, look: Look) -> np.ndarray:
         """Counterfactual − inverted, [N, H, W] in the unit of changes."""
@@ -152,7 +157,7 @@ def counterfactual_strip(
     if not len(rows):
         return message_figure("no images were explained")
     assert len(rows) <= ROWS_PER_FIGURE, f"{len(rows)} rows: split them with anatomy.pages()"
-    columns = chosen_steps(series.steps.tolist(), STEPS_SHOWN)
+    columns = chosen_steps(series.steps.tolist(), STEPS_SHOWN, series.reach)
     maps = [name for name in SALIENCY if name in series.saliency]
     first = 1 + len(columns)  # of the counterfactual, its change and the maps
     dividers = (1, first, first + 2) if maps else (1, first)
@@ -167,7 +172,7 @@ def counterfactual_strip(
         line[0].annotate(f"image {index + 1}", (0, 0.5), (-4, 0), rotation=90, ha="right", va="center", **UNDER)
         _changed(line[first + 1], change[index], series.images[index, series.zero], limit, look)
         for axis, name in zip(line[first + 2 :], maps, strict=True):
-            _overlay(axis, series.real[index], series.relevance(name, index), look)
+            _overlay(axis, name, series.real[index], series.relevance(name, index), question, look)
     _titles(axes[0], series.steps[columns].tolist(), [SALIENCY[name] for name in maps], question)
     _strip_bars(figure, question, look, limit, series.limits(question), bool(maps))
     return figure
@@ -187,10 +192,10 @@ def single_figure(series: Series, index: int, question: Question, look: Look) ->
     for axis, picture, value in zip(line, pictures, (*values, series.counterfactual_prediction[index]), strict=False):
         draw_image(axis, picture, look)
         _prediction(axis, float(value), question, limits)
-    _note(line[2], step_label(round(float(series.counterfactual_step[index]), 1)), 2, MUTED)
+    _note(line[2], *_place(series, index))
     _changed(line[3], change, inverted, limit, look)
     for axis, name in zip(axes[-1], maps, strict=False):
-        _overlay(axis, series.real[index], series.relevance(name, index), look)
+        _overlay(axis, name, series.real[index], series.relevance(name, index), question, look)
     names = ("original", "inverted", "counterfactual" if series.reached[index] else "not reached", "change")
     for titled, texts in ((line, names), (axes[-1], [SALIENCY[name] for name in maps] if maps else ())):
         for axis, text in zip(titled, texts, strict=False):
@@ -225,12 +230,19 @@ def _moved(
     pictures = [series.real[index], *series.images[index, columns], series.counterfactual[index]]
     values = [series.real_prediction[index], *series.predictions[index, columns]]
     values.append(series.counterfactual_prediction[index])
-    step = step_label(round(float(series.counterfactual_step[index]), 1))
-    notes = [f"true: {_short(label)}" if label else "", *[""] * len(columns), step if sure else "not reached"]
+    true, found = f"true: {_short(label)}" if label else "", _place(series, index)
+    notes = [(true, 2, MUTED), *[("", 2, MUTED)] * len(columns), found if sure else ("not reached", 2, VERMILION)]
     for axis, picture, value, note in zip(line, pictures, values, notes, strict=True):
         draw_image(axis, picture, look)
         _prediction(axis, float(value), question, limits)
-        _note(axis, note, 2, VERMILION if note == "not reached" else MUTED)
+        _note(axis, *note)
+
+
+def _place(series: Series, index: int) -> tuple[str, int, str]:
+    """Where the counterfactual lies, as the second line under it; in red where that is beyond the data."""
+    step = float(series.counterfactual_step[index])
+    beyond = series.is_beyond(step)
+    return step_label(round(step, 1)) + ", beyond" * beyond, 2, VERMILION if beyond else MUTED
 
 
 def _short(label: str, most: int = 14) -> str:
@@ -264,11 +276,16 @@ def _note(axis: Axes, text: str, line: int, colour: str) -> None:
     axis.annotate(text, (0.5, -0.1), place, ha="center", **UNDER | {"color": colour})
 
 
-def _overlay(axis: Axes, image: np.ndarray, relevance: np.ndarray, look: Look) -> None:
-    """A saliency map over the image without its colours: red speaks for the target, blue against it."""
+def _overlay(axis: Axes, name: str, image: np.ndarray, relevance: np.ndarray, question: Question, look: Look) -> None:
+    """A saliency map over the image without its colours: red speaks for the target, blue against it. Under that of
+    occlusion the most that a hidden patch changes the prediction, as the colours show only its share of that.
+    """
     side = side_of(axis, look)
     draw_picture(axis, look.lightness(image, side), look, cmap="gray", vmin=0, vmax=1)
     draw_picture(axis, relevance_colours(relevance, side), look, extent=axis.images[0].get_extent())
+    if name == "occlusion":
+        most = question.text(float(np.abs(finite(relevance)).max()))
+        _note(axis, f"at most {most}", 1, VERMILION if float(most) == 0 else MUTED)
 
 
 def _titles(line: Sequence[Axes], steps: Sequence[float], maps: Sequence[str], question: Question) -> None:
@@ -331,15 +348,20 @@ def strip_table(series: Series, question: Question, look: Look) -> list[dict]:
     return table
 
 
-def chosen_steps(steps: Sequence[float], most: int) -> list[int]:
-    """At most so many steps, evenly spaced, with both ends and the one nearest to 0 among them."""
-    if len(steps) <= most:
-        return list(range(len(steps)))
-    indices = [round(float(index)) for index in np.linspace(0, len(steps) - 1, most)]
+def chosen_steps(steps: Sequence[float], most: int, reach: float = math.inf) -> list[int]:
+    """At most so many of the steps within reach, evenly spaced, with both ends and the one nearest to 0 among them; of
+    all steps where fewer than three are within reach.
+    """
     zero = zero_index(steps)
-    if zero not in indices:
-        indices[1 + int(np.argmin([abs(index - zero) for index in indices[1:-1]]))] = zero
-    return indices
+    inside = [index for index, step in enumerate(steps) if not abs(step) > reach or index == zero]
+    inside = inside if len(inside) >= 3 else list(range(len(steps)))
+    if len(inside) <= most:
+        return inside
+    places = [round(float(place)) for place in np.linspace(0, len(inside) - 1, most)]
+    middle = inside.index(zero)
+    if middle not in places:
+        places[1 + int(np.argmin([abs(place - middle) for place in places[1:-1]]))] = middle
+    return [inside[place] for place in places]
 
 
 @styled
@@ -348,11 +370,12 @@ def mean_effect(
     difference: np.ndarray,  # [S, H, W] mean signed difference to step 0, in the unit of changes
     steps: Sequence[float],  # [S]
     look: Look,
+    reach: float = math.inf,  # σ, as of `Series`
 ) -> Figure:
     """What the direction does on average: the mean image at each step, and below it the mean change from step 0."""
     if not len(steps):
         return message_figure("no mean effect to show")
-    columns = chosen_steps(steps, MEAN_STEPS_SHOWN)
+    columns = chosen_steps(steps, MEAN_STEPS_SHOWN, reach)
     figure, axes = tile_grid(2, len(columns), look.size(images), left=0.6, top=0.24, under=0.12)
     change = finite(difference)
     limit = symmetric_limit(change)

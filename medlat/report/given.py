@@ -163,7 +163,7 @@ def _section(answer: Answer, index: int, notes: Sequence[str], told: str, look: 
         figure = inverted_figure(answer.real[index], answer.inverted[index], look)
         title, caption = "Original, and what inversion keeps", ""
     else:
-        figure = single_figure(series_from(answer.series), index, answer.question, look)
+        figure = single_figure(series_from(answer.series, _reach(answer)), index, answer.question, look)
         title = "Original, inverted, counterfactual"
         caption = (
             "Under each its prediction, with the threshold as a mark. Saliency of the original: red for, blue against."
@@ -256,9 +256,14 @@ def _name(row: Mapping[str, Any]) -> str:
     return str(row["measurement"]).replace("_", " ")
 
 
+def _reach(answer: Answer) -> float:
+    """How many σ images stay near the data along the direction that explains; NaN where that is not known."""
+    return next((one.counterfactual.reach for one in answer.singles if isinstance(one, SingleExplained)), math.nan)
+
+
 def _sliders(answer: Answer) -> list[TraversalSet]:
     if answer.series is not None and answer.question is not None:
-        series = series_from(answer.series)
+        series = series_from(answer.series, _reach(answer))
         note = f"Along the direction that {answer.run['method']} found; 0 is the image after inversion."
         cards = slider_cards(series, answer.question)
         return [TraversalSet(f"why: {answer.question.target}", cards, series.steps.tolist(), note=note)]

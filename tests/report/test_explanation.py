@@ -20,6 +20,7 @@ from medlat.report.explanation import (
     mean_effect_table,
     strip_table,
 )
+from medlat.report.style import VERMILION
 
 CT = LOOKS["HU"]
 QUESTION = Question("nodule", 0.5, True, ("healthy", "nodule"))
@@ -48,6 +49,37 @@ def test_strip_has_a_row_per_image_with_its_predictions(tmp_path, unit, saliency
     assert f"counterfactual − inverted, {LOOKS[unit].change_unit}" in shown
     assert ("Grad-CAM++" in shown) == saliency
     assert ("HU, display window" in shown) == (unit == "HU")
+
+
+def test_strip_goes_as_far_as_images_stay_near_the_data_and_marks_what_lies_beyond(tmp_path):
+    found = replace(series(tmp_path), reach=1.5)
+    figure = counterfactual_strip(found, QUESTION, CT, range(4))
+    assert sum(bool(axes.images) for axes in figure.axes) == 4 * 9, "two steps of five are left out"
+    beyond = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text().endswith(", beyond")]
+    far = np.abs(found.counterfactual_step) > 1.5
+    assert len(beyond) == int((far & found.reached).sum()) > 0
+    assert {text.get_color() for text in beyond} == {VERMILION}
+    assert not any(
+        text.endswith(", beyond") for text in texts(counterfactual_strip(series(tmp_path), QUESTION, CT, [0]))
+    )
+    unknown = counterfactual_strip(replace(found, reach=math.nan), QUESTION, CT, [0])
+    assert not any(text.endswith(", beyond") for text in texts(unknown))
+
+
+def test_under_occlusion_stands_the_most_that_a_patch_does(tmp_path):
+    found = series(tmp_path, images=1)
+    assert list(found.shown) == [0]
+    shares = {"occlusion": np.full((1, 16, 16), -0.25), "gradcam": np.ones((1, 16, 16))}
+    figure = counterfactual_strip(replace(found, saliency=shares), QUESTION, CT, [0])
+    assert [text for text in texts(figure) if text.startswith("at most")] == ["at most 0.25"]
+    (nothing,) = (
+        text
+        for text in counterfactual_strip(
+            replace(found, saliency={"occlusion": np.full((1, 16, 16), 0.001)}), QUESTION, CT, [0]
+        ).findobj(matplotlib.text.Text)
+        if text.get_text() == "at most 0.00"
+    )
+    assert nothing.get_color() == VERMILION, "the classifier is sure whatever is hidden"
 
 
 def test_bar_under_a_tile_is_as_long_as_the_prediction(tmp_path):
@@ -104,6 +136,13 @@ def test_strip_table_has_every_step_and_the_change(tmp_path):
 )
 def test_chosen_steps_keep_both_ends_and_the_base(steps, most, expected):
     assert chosen_steps([float(step) for step in steps], most) == expected
+
+
+@pytest.mark.parametrize(
+    ("reach", "expected"), [(3.0, [1, 3, 4, 5, 7]), (2.5, [2, 3, 4, 5, 6]), (0.5, [0, 2, 4, 6, 8])]
+)
+def test_chosen_steps_are_within_reach_where_that_leaves_any(reach, expected):
+    assert chosen_steps([float(step) for step in range(-4, 5)], 5, reach) == expected
 
 
 def test_mean_effect_has_two_rows_one_scale_and_its_numbers():
