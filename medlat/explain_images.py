@@ -58,10 +58,13 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
             where, reason = f"in image {images.index(error.given) + 1} of {len(images)}", error.reason
         error.noted = {"error": "UserError", "where": where, "reason": reason}  # type: ignore[attr-defined]
         raise
+    count = len(prepared.images)
+    print(f"{count} image{'s' * (count > 1)} read; now into the latent space, and moved", file=sys.stderr, flush=True)
     answer = found.explain(found.image.to_network(torch.from_numpy(prepared.images)))
     from medlat.report.given import name_of, write_given
     from medlat.steps import builders
 
+    print("now the page", file=sys.stderr, flush=True)
     page = out.absolute() / "index.html"
     replaced = " (in the place of an earlier call's)" if page.exists() else ""
     with writing("--out", out):

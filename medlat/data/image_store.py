@@ -276,7 +276,9 @@ def _fill_images(
     spacing = np.full(shape[0], np.nan)
     found: list[Damaged | Remark] = []
     jobs = list(zip(scan.chunks, starts[:-1].tolist(), strict=True))
-    for start, (rows, said) in zip(starts, parallel_map(read, jobs, f"reading {source.modality.nouns}"), strict=False):
+    for start, (rows, said) in zip(
+        starts, parallel_map(read, jobs, f"reading {source.modality.nouns} in parts"), strict=False
+    ):
         spacing[start : start + len(rows)] = rows
         found += said
     return spacing, found

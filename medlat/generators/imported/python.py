@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medlat.core.checkpoints import weights_digest
-from medlat.core.errors import UserError, did_you_mean
+from medlat.core.errors import ConfigErrors, UserError, did_you_mean
 from medlat.core.external import Culprit, imported, last_line
 from medlat.core.spaces import ImageSpec, LatentModel, missing_parts
 from medlat.generators.imported.brought import Brought, BroughtGenerator, Prior
@@ -73,15 +73,18 @@ class PythonGenerator(BroughtGenerator):
                 problem = "it is a LatentModel, which says so itself; expected no value here"
                 raise self.culprit.wrong(self.said[0], problem)
             return made
+        wrong = []
         if self.value_range is None:
-            raise self.culprit.wrong("value_range", "null; expected the range of its images, e.g. [0, 1] or [-1, 1]")
+            null = "null; expected the range of its images, e.g. [0, 1] or [-1, 1]"
+            wrong.append(self.culprit.wrong("value_range", null))
         for argument, name in zip((ENCODE, DECODE), self.names, strict=True):
             if name is not None and not callable(getattr(made, name, None)):
                 known = [key for key in dir(made) if not key.startswith("_") and key not in dir(nn.Module)]
                 none = f"; expected {argument}=null where it has none" if argument == ENCODE else ""
-                raise self.culprit.wrong(
-                    argument, f"{name}: {type(made).__name__} has no such method{did_you_mean(name, known)}{none}"
-                )
+                method = f"{name}: {type(made).__name__} has no such method{did_you_mean(name, known)}{none}"
+                wrong.append(self.culprit.wrong(argument, method))
+        if wrong or self.value_range is None:
+            raise wrong[0] if len(wrong) == 1 else ConfigErrors(map(str, wrong), "what is said of the generator")
         return PythonNetwork(image, made, code, self.value_range, *self.names)
 
     def model(self, image: ImageSpec) -> Any:

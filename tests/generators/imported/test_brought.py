@@ -197,6 +197,10 @@ REFUSED = [
     ({"value_range": [1.0, 0.0]}, "expected \\[low, high\\] with low below high"),
     ({"encode": "encod"}, "encode: encod: Halves has no such method; did you mean 'encode'"),
     ({"decode": "sample"}, "decode: sample: Halves has no such method"),
+    (
+        {"decode": "sample", "value_range": None},
+        "2 problems in what is said of the generator:\n  value_range: null.*\n  decode: sample",
+    ),
     ({"encode": None}, "code: null, and there is no encoder to ask"),
     ({"code": [2, 2]}, r"code: \[2, 2\], expected \[D\], or \[channels, height, width\]"),
     ({"code": [3]}, r"decode raises|decode gives"),
