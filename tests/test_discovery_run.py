@@ -4,12 +4,18 @@ search ends as if it never had been.
 
 import csv
 import json
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from runs import FEW_FIGURES, NO_FIGURES
 
+from medlat import load
 from medlat.core.spaces import Directions
+from medlat.explore.export import KINDS
+from medlat.explore.view import Explorer, View
 
 SHORT = (
     *("scale=tiny", "generator.training.images=320", "evaluation.base_codes=4", "evaluation.samples=16"),
@@ -83,3 +89,19 @@ def test_on_every_generator_and_as_if_never_interrupted(medlat, tmp_path, monkey
     assert files[0].read_bytes() == files[1].read_bytes()
     first, second = (json.loads((folder / "metrics.json").read_text()) for folder in (whole, again))
     assert first == second
+    layers_can_be_moved_alone(Explorer(load(whole)), are_there=generator == "stylegan2")
+
+
+def layers_can_be_moved_alone(explorer: Explorer, are_there: bool) -> None:
+    view = View("sample 3", {next(iter(explorer.sliders)): 2.0})
+    assert (explorer.layers > 0) == are_there
+    if not are_there:
+        return
+    whole, still = explorer.moved(view), explorer.start(view).images
+    every = explorer.moved(replace(view, layers=(0, explorer.layers - 1)))
+    torch.testing.assert_close(every, whole, atol=1e-5, rtol=0)
+    first = explorer.moved(replace(view, layers=(0, 0)))
+    assert 0 < (first - still).abs().max() != (whole - still).abs().max()
+    made: dict[str, Any] = {}
+    exec(KINDS["py"][1](explorer, replace(view, layers=(0, 0))).decode(), made)  # the program that the page gives
+    np.testing.assert_allclose(made["picture"], explorer.pictures(first), atol=0.01)

@@ -293,6 +293,7 @@ def _facts(explorer: Explorer) -> dict[str, Any]:
         "largest": LARGEST_FILE,
         "too_large": TOO_LARGE,
         "held_out": len(explorer.held_out),
+        "layers": explorer.layers,
         "kept": read_kept(explorer.run.folder),
     }
 

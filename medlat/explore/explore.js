@@ -5,7 +5,7 @@ const framed = parent !== window;  // two runs stand side by side
 document.documentElement.classList.toggle("framed", framed);
 const $ = (id) => document.getElementById(id);
 const sliders = new Map(facts.sliders.map((each, place) => [each.name, { ...each, place, value: 0 }]));
-const view = { start: facts.start, window: null };
+const view = { start: facts.start, window: null, layers: null };
 let kept = facts.kept;
 
 // --- asking ------------------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ function newest(work) {
 function wanted() {
   const steps = {};
   for (const each of sliders.values()) if (each.value) steps[each.name] = each.value;
-  return { start: view.start, steps, window: view.window };
+  return { start: view.start, steps, window: view.window, layers: view.layers };
 }
 
 // --- what is seen ------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ const draw = newest(async () => {
   show("moved", found.moved);
   show("change", found.change);
   $("looked").replaceChildren();  // which was of another view
-  $("speed").textContent = `${Math.round(performance.now() - began)} ms`;
+  $("speed").textContent = `drawn in ${Math.round(performance.now() - began)} ms`;
   say(null);
   link();
   soon();
@@ -224,6 +224,26 @@ $("reach").addEventListener("submit", async (event) => {
   } catch (error) { $("reached").textContent = ""; say(error); }
 });
 
+// Layers that are moved: all, unless the user says which.
+function layered() {
+  const [first, last] = view.layers ?? [0, facts.layers - 1];
+  $("first-layer").value = first;
+  $("last-layer").value = last;
+}
+
+$("layers").hidden = !facts.layers;
+for (const end of ["first-layer", "last-layer"]) {
+  $(end).max = facts.layers - 1;
+  $(end).addEventListener("change", () => {
+    const within = (id) => Math.max(0, Math.min(facts.layers - 1, Math.trunc(Number($(id).value))));
+    const first = within("first-layer"), last = within("last-layer");
+    view.layers = [Math.min(first, last), Math.max(first, last)];
+    if (view.layers[0] === 0 && view.layers[1] === facts.layers - 1) view.layers = null;
+    layered();
+    draw();
+  });
+}
+
 // --- what it begins with -----------------------------------------------------------------------------------------
 
 let page = 0;
@@ -300,7 +320,8 @@ $("send").addEventListener("click", () => {
   if (framed) parent.postMessage({ file, place }, location.origin);
 });
 window.addEventListener("message", (event) => {
-  if (framed && event.source === parent && event.origin === location.origin) upload(event.data.file, event.data.place);
+  if (!framed || event.source !== parent || event.origin !== location.origin) return;
+  if (event.data.zoom) { Object.assign(zoom, event.data.zoom); zoomed(); } else upload(event.data.file, event.data.place);
 });
 
 // --- windows, links, files ---------------------------------------------------------------------------------------
@@ -327,6 +348,7 @@ $("ramp").style.background = `linear-gradient(90deg, ${$("ramp").dataset.colours
 function link() {
   const parts = new URLSearchParams({ start: view.start });
   if (view.window) parts.set("window", Array.isArray(view.window) ? view.window.join(":") : view.window);
+  if (view.layers) parts.set("layers", view.layers.join(":"));
   for (const each of sliders.values()) if (each.value) parts.append("move", `${each.name}:${each.value}`);
   history.replaceState(null, "", `${location.pathname}${location.search}#${parts}`);
   if (framed) parent.postMessage({ start: view.start }, location.origin);
@@ -338,6 +360,8 @@ function follow() {
   const asked = parts.get("window");
   view.window = /^-?[\d.]+:-?[\d.]+$/.test(asked ?? "") ? asked.split(":").map(Number) : asked;
   windowed();
+  view.layers = facts.layers && /^\d+:\d+$/.test(parts.get("layers") ?? "") ? parts.get("layers").split(":").map(Number) : null;
+  layered();
   if (view.start.startsWith("sample ")) $("seed").value = view.start.slice(7);
   sliders.forEach((each) => each.set(0));
   for (const move of parts.getAll("move")) {

@@ -83,7 +83,7 @@ def npz(explorer: Explorer, view: View) -> bytes:
     arrays = {"reconstruction": explorer.pictures(start.images), "moved": explorer.pictures(explorer.moved(view))}
     arrays |= {} if start.real is None else {"original": explorer.pictures(start.real)}
     arrays |= {"change": explorer.change(view), "code": start.code[0].numpy()}
-    arrays |= {"moved_code": explorer.code(view)[0].numpy(), "directions": np.array(list(view.steps), dtype=str)}
+    arrays |= {"moved_code": explorer.code(view)[0][0].numpy(), "directions": np.array(list(view.steps), dtype=str)}
     arrays["steps"] = np.array(list(view.steps.values()), np.float64)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
@@ -111,6 +111,7 @@ def python(explorer: Explorer, view: View) -> bytes:
         lines.append("codes = found.codes")
         given = ", noise=found.noise, generator=generator"
     lines.append(f"steps = {dict(view.steps)!r}  # in σ")
+    given += "" if view.layers is None else f", layers={view.layers!r}"
     lines.append(f"moved = run.move(codes, steps{given})")
     lines.append("picture = run.image.pictures(moved)[0]")
     return ("\n".join(lines) + "\n").encode()

@@ -44,7 +44,8 @@ def moved_along(explorer: Explorer, view: View) -> list[Slider]:
 
 def told_steps(view: View) -> str:
     """`+1.5σ along sefa 02 and −2σ along sefa 00`."""
-    return " and ".join(f"{step_label(round(step, 2))} along {name}" for name, step in view.steps.items())
+    told = " and ".join(f"{step_label(round(step, 2))} along {name}" for name, step in view.steps.items())
+    return told if view.layers is None else f"{told}, in layers {view.layers[0]} to {view.layers[1]} alone"
 
 
 def _report(explorer: Explorer, view: View, sliders: Sequence[Slider], figures: Figures) -> Report:

@@ -1,5 +1,5 @@
 "use strict";
-// Two pages of runs: what one of them begins with, the other does too.
+// Two pages of runs: what one of them begins with and how near it looks, the other does too.
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const frames = [...document.querySelectorAll("iframe")];
 for (const frame of frames) frame.src = frame.dataset.address + location.search;
@@ -17,7 +17,7 @@ window.addEventListener("message", (event) => {
   if (event.origin !== location.origin) return;
   for (const frame of frames) {
     if (frame.contentWindow === event.source || !frame.contentDocument?.getElementById("facts")) continue;
-    if (event.data.file) frame.contentWindow.postMessage(event.data, location.origin);
+    if (event.data.file || event.data.zoom) frame.contentWindow.postMessage(event.data, location.origin);
     else if (shared(event.data.start)) lead(frame, event.data.start);
   }
 });

@@ -24,7 +24,7 @@ from medlat.explain.counterfactuals import TargetRange, Traversal, counterfactua
 from medlat.explain.likeness import Likeness
 from medlat.explain.single import Counterfactual, Single, SingleExplained
 from medlat.explore.slider import Slider, sliders_of
-from medlat.inversion.mapping import map_codes
+from medlat.inversion.mapping import layer_space, map_codes, moved_in_layers
 from medlat.measure.measurement import MeasurementSet
 from medlat.report.rendering import Look, differences, symmetric_limit, zero_index
 from medlat.steps import builders
@@ -49,19 +49,21 @@ TRIED = 33  # steps to find where a prediction crosses a value
 @dataclass(frozen=True)
 class View:
     """start: "image N", the N-th held-out image from 0; "sample SEED"; or "upload N". steps: σ along directions, by
-    their names, without those of 0. window: the name of a display window, or its two ends; None: the run's own.
+    their names, without those of 0. window: the name of a display window, or its two ends; None: the run's own. layers:
+    the first and the last of the generator's layers, from 0, that are moved; None: all.
     """
 
     start: str = "image 0"
     steps: Mapping[str, float] = field(default_factory=dict)
     window: str | tuple[float, float] | None = None
+    layers: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, plain: Any) -> "View":
         """From JSON. Raises UserError where it is none."""
-        if not isinstance(plain, dict) or (unknown := set(plain) - {"start", "steps", "window"}):
+        if not isinstance(plain, dict) or (unknown := set(plain) - set(cls.__dataclass_fields__)):
             found = ", ".join(sorted(map(str, unknown))) if isinstance(plain, dict) else type(plain).__name__
-            raise UserError(f"view: found {found}; expected start, steps and window")
+            raise UserError(f"view: found {found}; expected {', '.join(cls.__dataclass_fields__)}")
         start, steps, window = plain.get("start", "image 0"), plain.get("steps", {}), plain.get("window")
         if not isinstance(start, str) or not PLACE.fullmatch(start):
             raise UserError(f"start={start}: expected 'image N', 'sample SEED' or 'upload N'")
@@ -74,7 +76,12 @@ class View:
         for name, step in steps.items():
             if not _is_number(step) or abs(step) > FARTHEST:
                 raise UserError(f"steps: {name}={step}, expected a number from -{FARTHEST:g} to {FARTHEST:g}")
-        return cls(start, {name: float(step) for name, step in steps.items() if step}, window)
+        layers = plain.get("layers")
+        if isinstance(layers, list) and len(layers) == 2 and all(type(one) is int for one in layers):
+            layers = (layers[0], layers[1])
+        elif layers is not None:
+            raise UserError(f"layers={layers}: expected the first and the last one")
+        return cls(start, {name: float(step) for name, step in steps.items() if step}, window, layers)
 
 
 def _is_number(value: Any) -> bool:
@@ -131,28 +138,39 @@ class Explorer:
 
     def moved(self, view: View) -> Tensor:
         """The image of a view, [1, C, H, W] in [-1, 1] on the CPU. Raises UserError for a direction there is not."""
-        start, key = self.start(view), (view.start, *sorted(view.steps.items()))
+        key = (view.start, view.layers, *sorted(view.steps.items()))
         if key not in self._moved:
-            code = self.code(view).to(self.run.device)
-            self._moved[key] = decode_in_parts(start.generator, code, self.space, start.noise)
+            self._moved[key] = self._decoded(view)
             if len(self._moved) > DECODED:
                 self._moved.popitem(last=False)
         return self._moved[key]
 
-    def code(self, view: View) -> Tensor:
-        """The code that is decoded, [1, *shape] of `space`."""
-        code = self.start(view).code
-        for name, step in view.steps.items():
-            code = code + step * self.slider(name).move
-        return code
+    def code(self, view: View) -> tuple[Tensor, str]:
+        """The code that is decoded, [1, *shape], and its space: `space`, or that of single layers."""
+        start = self.start(view)
+        move = sum(
+            (step * self.slider(name).move for name, step in view.steps.items()), torch.zeros_like(start.code[0])
+        )
+        if view.layers is None:
+            return start.code + move, self.space
+        device = self.run.device
+        code, space = moved_in_layers(start.generator, start.code.to(device), move.to(device), self.space, view.layers)
+        return code.cpu(), space
+
+    def _decoded(self, view: View) -> Tensor:
+        start, (code, space) = self.start(view), self.code(view)
+        return decode_in_parts(start.generator, code.to(self.run.device), space, start.noise)
+
+    @cached_property
+    def layers(self) -> int:
+        """How many layers of the generator can be moved one without another; 0: none."""
+        wide = layer_space(self.run.generator, self.space)
+        return 0 if wide is None else self.run.generator.spaces[wide].shape[0]
 
     def traversal(self, view: View, shares: Sequence[float]) -> Tensor:
         """The images [S, C, H, W] on the straight way to a view: 0 is where moves begin, 1 the view itself."""
         parts = [replace(view, steps={name: share * step for name, step in view.steps.items()}) for share in shares]
-        start, device = self.start(view), self.run.device
-        return torch.cat(
-            [decode_in_parts(start.generator, self.code(part).to(device), self.space, start.noise) for part in parts]
-        )
+        return torch.cat([self._decoded(part) for part in parts])
 
     def slider(self, name: str) -> Slider:
         if name not in self.sliders:
@@ -367,11 +385,10 @@ class Explorer:
         """
         slider, start = self.slider(direction), self.start(view)
         still = replace(view, steps={name: step for name, step in view.steps.items() if name != direction})
+        (code, space), (moved, _) = self.code(still), self.code(replace(still, steps={**still.steps, direction: 1.0}))
         steps = np.linspace(-slider.reach, slider.reach, TRIED).tolist()
         target, asked = self.target, TargetRange(prediction, prediction, prediction)
-        one = Traversal(
-            start.generator, self.space, self.code(still), slider.move[None], target, self.run.device, start.noise
-        )
+        one = Traversal(start.generator, space, code, moved - code, target, self.run.device, start.noise)
         other = replace(one, moves=-one.moves)  # counterfactuals look to one side: where predictions are to rise
         tried = one.predictions_at(steps)
         nearest = int((tried[0] - prediction).abs().argmin())

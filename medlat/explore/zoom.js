@@ -13,13 +13,19 @@ function zoomed() {
   $("stage").classList.toggle("zoomed", zoom.by > 1);
 }
 
-function zoomBy(by) { zoom.by = Math.min(8, Math.max(1, by)); zoomed(); }
+// Of two runs beside each other both zoom.
+function zoomedByHand() {
+  zoomed();
+  if (framed) parent.postMessage({ zoom: { ...zoom } }, location.origin);
+}
+
+function zoomBy(by) { zoom.by = Math.min(8, Math.max(1, by)); zoomedByHand(); }
 
 $("zoom").addEventListener("input", (event) => zoomBy(Number(event.target.value)));
 for (const frame of document.querySelectorAll(".frame")) {
   frame.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (by) { zoom.x += (0.1 * by[0]) / zoom.by; zoom.y += (0.1 * by[1]) / zoom.by; zoomed(); }
+    if (by) { zoom.x += (0.1 * by[0]) / zoom.by; zoom.y += (0.1 * by[1]) / zoom.by; zoomedByHand(); }
     else if (event.key === "+" || event.key === "=") zoomBy(zoom.by * 1.25);
     else if (event.key === "-") zoomBy(zoom.by / 1.25);
     else if (event.key === "0") zoomBy(1);
@@ -37,6 +43,6 @@ for (const frame of document.querySelectorAll(".frame")) {
     if (!event.buttons || zoom.by === 1) return;
     zoom.x -= event.movementX / frame.clientWidth / zoom.by;
     zoom.y -= event.movementY / frame.clientHeight / zoom.by;
-    zoomed();
+    zoomedByHand();
   });
 }

@@ -51,6 +51,42 @@ def map_directions(model: LatentModel, directions: Directions, space: str) -> tu
     return Directions(vectors, directions.scores, directions.names, directions.method, model.spaces[space]), lengths
 
 
+def layer_space(model: LatentModel, space: str) -> str | None:
+    """The space whose codes [L, D] are one for each of L layers, in which moves of `space` can be made in some layers
+    alone; None where the generator has none.
+    """
+    zero = torch.zeros(1, *model.spaces[space].shape)  # its device does not matter: nothing is computed
+    for name in (space, *model.reached(space)):
+        shape = model.spaces[name].shape
+        if len(shape) == 2 and shape[0] > 1 and (name == space or model.map_directions(zero, space, name) is not None):
+            return name
+    return None
+
+
+@torch.no_grad()
+def moved_in_layers(
+    model: LatentModel, codes: Tensor, move: Tensor, space: str, layers: tuple[int, int]
+) -> tuple[Tensor, str]:
+    """Codes [N, *shape] of `space`, moved by [*shape] in the layers from the first to the last one, from 0 -> codes
+    [N, L, D] of its layer space, and that space's name.
+
+    Raises UserError where the generator has no such layers.
+    """
+    wide = layer_space(model, space)
+    if wide is None:
+        raise ArgumentError(
+            "layers", f"this generator has no code for each of its layers behind {space}; expected none"
+        )
+    (first, last), count = layers, model.spaces[wide].shape[0]
+    if not 0 <= first <= last < count:
+        raise ArgumentError("layers", f"expected the first and the last of 0 to {count - 1}", list(layers))
+    found = map_codes(model, codes, space, wide).clone()
+    way = move[None] if wide == space else model.map_directions(move[None], space, wide)
+    assert way is not None, "layer_space asked for it"
+    found[:, first : last + 1] += way[0, first : last + 1].to(found.device)
+    return found, wide
+
+
 @torch.no_grad()
 def code_statistics(model: LatentModel, space: str, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the codes that the generator knows, both [*space.shape], on its device.

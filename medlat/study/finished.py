@@ -26,7 +26,7 @@ from medlat.data.splits import Split
 from medlat.evaluation.traversal import traverse
 from medlat.inversion.encode import own_encoder
 from medlat.inversion.inverter import Encoder
-from medlat.inversion.mapping import map_codes, map_directions
+from medlat.inversion.mapping import map_codes, map_directions, moved_in_layers
 from medlat.steps import builders
 from medlat.steps.classifier import load_black_box
 from medlat.steps.data import Images
@@ -339,6 +339,7 @@ class Run:
         space: str | None = None,
         noise: Tensor | np.ndarray | None = None,
         generator: LatentModel | None = None,
+        layers: tuple[int, int] | None = None,
     ) -> Tensor:
         """Codes [N, *shape], moved along several directions at once -> images [N, C, H, W] float32 in [-1, 1].
 
@@ -346,9 +347,11 @@ class Run:
         space:     of the codes, by default `run.space`.
         noise:     [N, ...] that belongs to the images, as `noise` and `invert` give it; it stays.
         generator: that decodes, where `invert` gave one that is tuned to the images.
+        layers:    the first and the last layer, from 0, that are moved, where each has a code (w and w+ of StyleGAN2);
+                   None: all.
 
-        Raises UserError where there is no such direction, where they are of several spaces, and for codes of another
-        shape.
+        Raises UserError where there is no such direction, where they are of several spaces, for codes of another
+        shape, and where there are no such layers.
         """
         of, model = self._space(space), generator or self.generator
         found = self._codes(codes, of).to(self.device)
@@ -356,11 +359,15 @@ class Run:
         spaces = sorted({way.space.name for way in ways.values()}) or [of.name]
         if len(spaces) > 1:
             raise UserError(f"steps: directions of the spaces {' and '.join(spaces)}; expected those of one")
-        found = map_codes(model, found, of.name, spaces[0])
-        for name, way in ways.items():
-            found = found + float(steps[name]) * (way.vectors[0] * way.scores[0]).to(found.device)
+        found, space = map_codes(model, found, of.name, spaces[0]), spaces[0]
+        moves = [float(steps[name]) * (way.vectors[0] * way.scores[0]).to(found.device) for name, way in ways.items()]
+        move = sum(moves, torch.zeros_like(found[0]))
+        if layers is None:
+            found = found + move
+        else:
+            found, space = moved_in_layers(model, found, move, space, layers)
         kept = None if noise is None else torch.as_tensor(noise, dtype=torch.float32)
-        return decode_in_parts(model, found, spaces[0], kept).clone()  # no inference tensor
+        return decode_in_parts(model, found, space, kept).clone()  # no inference tensor
 
     def invert(self, images: Tensor | np.ndarray) -> "tuple[LatentModel, Inverted]":
         """Images [N, C, H, W], float in [-1, 1], put into `run.space` by the run's own method, as `explain` does it ->

@@ -68,12 +68,13 @@ def beside(driver: Chrome) -> None:
         )
         driver.switch_to.default_content()
     driver.switch_to.frame(frames[0])
-    driver.execute_script("sliders.get('sefa 00').set(1.5); draw()")
+    driver.execute_script("sliders.get('sefa 00').set(1.5); draw(); zoomBy(3)")
     click(driver.find_element(By.ID, "option-3"))
     driver.switch_to.default_content()
     for frame in frames:
         driver.switch_to.frame(frame)
         within(driver, "view.start === 'image 3' && location.hash.includes('start=image+3')")
+        within(driver, "zoom.by === 3 && document.getElementById('zoom').value === '3'")
         views.append(driver.execute_script("return wanted()"))
         driver.switch_to.default_content()
     assert [view["start"] for view in views] == ["image 3", "image 3"]

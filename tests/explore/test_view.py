@@ -50,6 +50,12 @@ def test_several_directions_add_up(explorer):
     assert np.allclose(change, explorer.pictures(moved) - explorer.pictures(back), atol=1e-3), "in HU"
 
 
+def test_a_generator_without_codes_for_its_layers(explorer):
+    assert explorer.layers == 0
+    with pytest.raises(UserError, match="layers: this generator has no code for each of its layers"):
+        explorer.moved(View("image 3", {"sefa 02": 1.5}, layers=(0, 1)))
+
+
 def test_a_sample_is_that_of_its_seed(explorer):
     run, start = explorer.run, explorer.start(View("sample 7"))
     codes = run.generator.sample(1, run.space.name, torch.Generator().manual_seed(7))
@@ -132,7 +138,7 @@ def test_without_a_classifier_nothing_is_predicted(explorer):
 @pytest.mark.parametrize(
     ("plain", "words"),
     [
-        ([], "found list; expected start, steps and window"),
+        ([], "found list; expected start, steps, window, layers"),
         ({"path": "/etc/passwd"}, "found path"),
         ({"start": "image ../../etc/passwd"}, "expected 'image N'"),
         ({"start": "image -1"}, "expected 'image N'"),
@@ -142,6 +148,8 @@ def test_without_a_classifier_nothing_is_predicted(explorer):
         ({"steps": {"sefa 00": True}}, "expected a number from -100 to 100"),
         ({"steps": [1]}, "expected a number for each direction"),
         ({"window": 3}, "window=3"),
+        ({"layers": 3}, "layers=3: expected the first and the last one"),
+        ({"layers": [0, 1.5]}, "expected the first and the last one"),
     ],
 )
 def test_what_is_no_view(plain, words):

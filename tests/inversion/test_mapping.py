@@ -4,7 +4,7 @@ from inversion.models import Linear, stylegan2
 
 from medlat.core.errors import UserError
 from medlat.directions.sefa import SeFa
-from medlat.inversion.mapping import code_statistics, map_codes, map_directions
+from medlat.inversion.mapping import code_statistics, layer_space, map_codes, map_directions, moved_in_layers
 
 PAIRS = [("z", "w"), ("z", "w+"), ("z", "s"), ("w", "w+"), ("w", "s"), ("w+", "s")]
 
@@ -82,3 +82,31 @@ def test_a_direction_in_w_moves_all_layers_of_w_plus_alike():
     assert ones.tolist() == [1.0, 1.0, 1.0]
     with pytest.raises(UserError, match=r"space=z: images are inverted into w\+"):
         map_directions(stylegan, SeFa(count=3, space="z").find(stylegan), "w+")
+
+
+@pytest.mark.parametrize("space", ["w", "w+"])
+def test_a_move_in_some_layers_leaves_the_others(space):
+    model = stylegan2()
+    generator = torch.Generator().manual_seed(0)
+    codes, move = model.sample(2, space, generator), model.sample(1, space, generator)[0]
+    count = model.spaces["w+"].shape[0]
+    whole, name = moved_in_layers(model, codes, move, space, (0, count - 1))
+    assert name == layer_space(model, space) == "w+"
+    torch.testing.assert_close(model.decode(whole, "w+"), model.decode(codes + move, space))
+    some, _ = moved_in_layers(model, codes, move, space, (1, 2))
+    still = map_codes(model, codes, space, "w+")
+    assert torch.equal(some[:, 1:3], whole[:, 1:3])
+    assert torch.equal(some[:, 3:], still[:, 3:])
+    assert torch.equal(some[:, :1], still[:, :1])
+
+
+def test_layers_that_there_are_not(vae):
+    model = stylegan2()
+    assert layer_space(model, "z") is None, "a direction in z is none in w+"
+    assert layer_space(vae, "z") is None
+    with pytest.raises(UserError, match="layers: this generator has no code for each of its layers behind z"):
+        moved_in_layers(vae, vae.sample(1), vae.sample(1)[0], "z", (0, 0))
+    last = model.spaces["w+"].shape[0] - 1
+    for wrong in ((-1, 0), (2, 1), (0, last + 1)):
+        with pytest.raises(UserError, match=f"expected the first and the last of 0 to {last}"):
+            moved_in_layers(model, model.sample(1, "w"), model.sample(1, "w")[0], "w", wrong)
