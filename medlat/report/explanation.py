@@ -235,7 +235,7 @@ def _moved(
     for axis, picture, value, note in zip(line, pictures, values, notes, strict=True):
         draw_image(axis, picture, look)
         _prediction(axis, float(value), question, limits)
-        _note(axis, *note)
+        _note(axis, *note, is_long=note[0] == true)
 
 
 def _place(series: Series, index: int) -> tuple[str, int, str]:
@@ -270,10 +270,11 @@ def _prediction(axis: Axes, value: float, question: Question, limits: tuple[floa
     _note(axis, question.text(value), 1, INK)
 
 
-def _note(axis: Axes, text: str, line: int, colour: str) -> None:
-    """The first or second line of text under a tile and its bar."""
+def _note(axis: Axes, text: str, line: int, colour: str, is_long: bool = False) -> None:
+    """The first or second line of text under a tile and its bar. is_long: it may go on under the next tile."""
     place = (0, -0.5 - 6.6 * line)
-    axis.annotate(text, (0.5, -0.1), place, ha="center", **UNDER | {"color": colour})
+    x, side = (0.0, "left") if is_long else (0.5, "center")
+    axis.annotate(text, (x, -0.1), place, ha=side, **UNDER | {"color": colour})
 
 
 def _overlay(axis: Axes, name: str, image: np.ndarray, relevance: np.ndarray, question: Question, look: Look) -> None:

@@ -82,6 +82,14 @@ def test_under_occlusion_stands_the_most_that_a_patch_does(tmp_path):
     assert nothing.get_color() == VERMILION, "the classifier is sure whatever is hidden"
 
 
+def test_a_long_label_is_whole(tmp_path):
+    question = Question("adenocarcinoma", 0.5, True, ("normal", "adenocarcinoma"))
+    figure = counterfactual_strip(series(tmp_path), question, CT, range(4))
+    figure.draw_without_rendering()
+    (true,) = (text for text in figure.findobj(matplotlib.text.Text) if text.get_text() == "true: adenocarcinoma")
+    assert true.get_window_extent().x0 >= 0
+
+
 def test_bar_under_a_tile_is_as_long_as_the_prediction(tmp_path):
     found = replace(series(tmp_path), real_prediction=np.array([0.25, 1.0, 0.0, math.nan]))
     figure = counterfactual_strip(found, QUESTION, CT, range(4))
