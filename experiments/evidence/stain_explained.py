@@ -1,0 +1,119 @@
+"""Can an explanation tell what `stain.py` says of three classifiers: which of them goes by the stain?
+
+    python experiments/evidence/stain_explained.py NAME=RUN [NAME=RUN ...]
+
+of finished runs of `histology_dae_linear` that differ in their classifier alone, with `mean_gradient` compared. Prints
+the table of README.md, writes stain_explained.csv beside this file, and draws stain_explained.png: two held-out tiles,
+each with its own noise, moved along the direction that each method found for each classifier.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+import medlat
+from medlat import Run
+from medlat.core.tables import write_table
+from medlat.report.style import INK, MUTED, new_figure, save_figure, styled
+
+METHODS = {"linear": "linear", "mean_gradient": "mean gradient"}
+CONTROLS = {"random": "random directions", "coordinate": "axes"}
+MOVED = ("haematoxylin", "hue", "nuclear_fraction", "nuclear_size")
+STEPS = (-2.0, 0.0, 2.0)  # σ
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments:
+        sys.exit(__doc__)
+    runs = {name: medlat.load(folder) for name, _, folder in (one.partition("=") for one in arguments)}
+    table = [row for name, run in runs.items() for row in rows_of(name, run)] + list(angles(runs))
+    write_table(Path(__file__).with_suffix(".csv"), table)
+    print(f"| | {' | '.join(runs)} |\n| --- |{' ---: |' * len(runs)}")
+    for what in dict.fromkeys(row["what"] for row in table):
+        own = {row["classifier"]: row for row in table if row["what"] == what}
+        print(f"| {what} | {' | '.join(shown(own[name]) if name in own else '' for name in runs)} |")
+    save_figure(strip(runs), Path(__file__).parent, Path(__file__).stem, pdf=False)
+
+
+def rows_of(name: str, run: Run) -> Iterator[dict[str, Any]]:
+    """A row for each number of a run."""
+    scores = {row["method"]: row for row in run.table("scorecard") if row["score"] == "flips_in_range"}
+    for method, called in (METHODS | CONTROLS).items():
+        row = scores[method]
+        ends = {key: row[key] for key in ("value", "low", "high", "images")}
+        yield {"classifier": name, "what": f"flips inside the range of the data, {called}", "share": True} | ends
+    effects = {(row["direction"], row["measurement"]): row["standardised"] for row in run.table("semantics")}
+    for method, called in METHODS.items():
+        for measurement in MOVED:
+            what = f"{measurement.replace('_', ' ')}, sd for a σ of {called}"
+            value = effects[f"{method} 00", measurement]
+            yield {"classifier": name, "what": what, "share": False, "value": value}
+
+
+def angles(runs: dict[str, Run]) -> Iterator[dict[str, Any]]:
+    """The cosine between each run's direction and the first one's, by each method; codes are white."""
+    first = next(iter(runs))
+    for method, called in METHODS.items():
+        ways = {name: run.directions[method].vectors[0].flatten() for name, run in runs.items()}
+        for name, way in ways.items():
+            what = f"cosine with {first}, {called}"
+            yield {"classifier": name, "what": what, "share": False, "value": float(way @ ways[first])}
+
+
+def shown(row: dict[str, Any]) -> str:
+    if not row["share"]:
+        return f"{row['value']:.2f}"
+    interval = f" [{row['low']:.0%}, {row['high']:.0%}]" if row["high"] > row["low"] else ""
+    return f"{row['value']:.0%}{interval}"
+
+
+def tiles_of(run: Run) -> torch.Tensor:
+    """The first held-out tile of each class."""
+    rows = run.context.split.test
+    (label,) = run.context.images.labels().values()
+    return run.context.images.fetch(rows[[int(np.flatnonzero(label[rows] == k)[0]) for k in (1, 0)]], run.image)
+
+
+@styled
+def strip(runs: dict[str, Run]) -> Figure:
+    """A row for each classifier and method, a block of steps for each tile, with its prediction above each."""
+    rows = [(name, method) for name in runs for method in METHODS]
+    figure = new_figure(6.6, 1.02 * len(rows) + 0.35)
+    outer = figure.add_gridspec(1, 2, wspace=0.08, left=0.24, right=0.995, top=0.93, bottom=0.01)
+    grids = [outer[tile].subgridspec(len(rows), len(STEPS), wspace=0.04, hspace=0.24).subplots() for tile in range(2)]
+    for row, (name, method) in enumerate(rows):
+        run = runs[name]
+        images = tiles_of(run)
+        codes = run.encode(images)
+        moved = run.traverse(codes, f"{method} 00", STEPS, noise=run.noise(images, codes))
+        target = run.config.explain.target
+        for tile, grid in enumerate(grids):
+            said = probability(run, moved[tile], target)
+            for column, step in enumerate(STEPS):
+                axes = grid[row, column]
+                axes.imshow((moved[tile, column].permute(1, 2, 0).numpy() + 1.0) / 2.0, interpolation="bicubic")
+                axes.set_title(f"{said[column]:.2f}", fontsize=7, pad=2, color=INK if step == 0 else MUTED)
+                axes.set(xticks=[], yticks=[])
+                if row == len(rows) - 1:
+                    axes.set_xlabel("as it is" if step == 0 else f"{step:+.0f} σ".replace("-", "−"), fontsize=7)
+        grids[0][row, 0].set_ylabel(
+            f"learnt from {name},\n{METHODS[method]}", fontsize=7, rotation=0, ha="right", va="center"
+        )
+    for grid, title in zip(grids, ("a normal tile", "an adenocarcinoma"), strict=True):
+        grid[0, 0].set_title(f"{title}: {grid[0, 0].get_title()}", loc="left", fontsize=7, pad=2)
+    return figure
+
+
+def probability(run: Run, images: torch.Tensor, target: str) -> np.ndarray:
+    """Of adenocarcinoma, [N]."""
+    said = run.predict(images)[:, 0].numpy()
+    return said if run.classifier.outputs == (target,) else 1.0 - said
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
