@@ -3,8 +3,9 @@
     python experiments/evidence/stain_explained.py NAME=RUN [NAME=RUN ...]
 
 of finished runs of `histology_dae_linear` that differ in their classifier alone, with `mean_gradient` compared. Prints
-the table of README.md, writes stain_explained.csv beside this file, and draws stain_explained.png: two held-out tiles,
-each with its own noise, moved along the direction that each method found for each classifier.
+the table of README.md, writes stain_explained.csv beside this file, and draws outputs/stain_explained.png: two held-out
+tiles, each with its own noise, moved along the direction that each method found for each classifier. (The tiles are not
+ours to copy.)
 """
 
 import sys
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> None:
     for what in dict.fromkeys(row["what"] for row in table):
         own = {row["classifier"]: row for row in table if row["what"] == what}
         print(f"| {what} | {' | '.join(shown(own[name]) if name in own else '' for name in runs)} |")
-    save_figure(strip(runs), Path(__file__).parent, Path(__file__).stem, pdf=False)
+    save_figure(strip(runs), Path("outputs"), Path(__file__).stem, pdf=False)
 
 
 def rows_of(name: str, run: Run) -> Iterator[dict[str, Any]]:
@@ -83,8 +84,10 @@ def tiles_of(run: Run) -> torch.Tensor:
 def strip(runs: dict[str, Run]) -> Figure:
     """A row for each classifier and method, a block of steps for each tile, with its prediction above each."""
     rows = [(name, method) for name in runs for method in METHODS]
-    figure = new_figure(6.6, 1.02 * len(rows) + 0.35)
-    outer = figure.add_gridspec(1, 2, wspace=0.08, left=0.24, right=0.995, top=0.93, bottom=0.01)
+    height = 1.0 * len(rows) + 0.65
+    figure = new_figure(6.6, height)
+    place = {"top": 1.0 - 0.4 / height, "bottom": 0.25 / height, "left": 0.24, "right": 0.995}
+    outer = figure.add_gridspec(1, 2, wspace=0.08, **place)
     grids = [outer[tile].subgridspec(len(rows), len(STEPS), wspace=0.04, hspace=0.24).subplots() for tile in range(2)]
     for row, (name, method) in enumerate(rows):
         run = runs[name]
@@ -104,8 +107,9 @@ def strip(runs: dict[str, Run]) -> Figure:
         grids[0][row, 0].set_ylabel(
             f"learnt from {name},\n{METHODS[method]}", fontsize=7, rotation=0, ha="right", va="center"
         )
-    for grid, title in zip(grids, ("a normal tile", "an adenocarcinoma"), strict=True):
-        grid[0, 0].set_title(f"{title}: {grid[0, 0].get_title()}", loc="left", fontsize=7, pad=2)
+    for grid, tile in zip(grids, ("a normal tile", "a tile of adenocarcinoma"), strict=True):
+        left = grid[0, 0].get_position().x0
+        figure.text(left, 1.0 - 0.16 / height, f"{tile}; above each: probability of adenocarcinoma", fontsize=6.5)
     return figure
 
 

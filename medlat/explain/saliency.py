@@ -3,6 +3,8 @@ gradients, Captum's.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +24,21 @@ def grad_cam(network: nn.Module, layer: str, images: Tensor, column: int, plus: 
     from monai.visualize import GradCAM, GradCAMpp
 
     cam = (GradCAMpp if plus else GradCAM)(nn_module=network, target_layers=layer, postprocessing=lambda x: x)
-    with torch.enable_grad():
+    with modes_kept(network), torch.enable_grad():
         leaves = [image[None].clone().requires_grad_(True) for image in images]  # the network may be frozen
         maps = torch.cat([cam(x=leaf, class_idx=column) for leaf in leaves])
     return maps[:, 0].detach().float().clamp_min(0.0).cpu()
+
+
+@contextmanager
+def modes_kept(network: nn.Module) -> Iterator[None]:
+    """Every layer is in training mode or not as it was: MONAI puts back what it finds at the top, for all below."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def grad_cam_of_own(target: Target, network: nn.Module, layer: str, images: Tensor, plus: bool = False) -> Tensor:

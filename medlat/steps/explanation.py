@@ -57,7 +57,7 @@ class ExplanationBy(Step):
     """
 
     folder = "explanation_by"
-    version = 7
+    version = 8
 
     def __init__(self, method: Method, others: Sequence[str] = ()) -> None:
         self.method, self.name = method, f"explanation/{method.name}"

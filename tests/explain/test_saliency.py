@@ -141,3 +141,25 @@ def test_grad_cam_of_a_network_of_ones_own():
     assert maps.shape == (1, 8, 8)
     assert maps[0, 2:4, 5:7].min() > 0.0
     assert float(maps.sum() - maps[0, 2:4, 5:7].sum()) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("plus", [False, True])
+def test_a_network_answers_after_its_map_as_before(training, plus):
+    """Neither batches nor its own dropout change what it says of an image because somebody looked where it looks."""
+
+    class Net(nn.Sequential):
+        task, outputs, differentiable = "binary", ("yes",), True
+
+        def forward(self, x):
+            return super().forward(x).mean(dim=(2, 3)).sigmoid()
+
+    torch.manual_seed(0)
+    net = Net(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.2), nn.Conv2d(3, 1, 1)).eval()
+    net[2].train(training)  # of one who wants several answers
+    images = torch.randn(4, 1, 8, 8).clamp(-1.0, 1.0)
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    modes = [module.training for module in net.modules()]
+    grad_cam_of_own(Target(net), net, "1", images, plus)
+    assert [module.training for module in net.modules()] == modes
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
