@@ -13,6 +13,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv with everything in it
+	@echo "installed; next: . $(VENV)/bin/activate, then medlat --help"
 
 run: $(STAMP) ## the main job; EXPERIMENT=NAME and ARGS="key=value ..." change it
 	$(PY) -m medlat.run +experiment=$(EXPERIMENT) $(ARGS)

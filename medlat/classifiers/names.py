@@ -1,5 +1,6 @@
 """Labels of the data in a classifier's own terms: classes go together by their names, never by their places."""
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from medlat.classifiers.black_box import BlackBox
 from medlat.core.errors import ArgumentError
+
+log = logging.getLogger(__name__)
 
 # What labels of yes and no are called; the first is the absence of what the label is named for.
 YES_AND_NO = (("0", "1"), ("no", "yes"), ("false", "true"), ("negative", "positive"), ("absent", "present"))
@@ -44,6 +47,10 @@ def truth_of(
         numbers = _numbers(theirs, label, ours)
     if numbers is None:
         raise ArgumentError("classes", _unmatched(black_box.classes, target, label, classes))
+    if black_box.task != "multilabel":
+        pairs = [(str(black_box.classes[number]), str(name)) for number, name in zip(numbers, classes, strict=True)]
+        if renamed := [f"'{theirs}' for '{ours}'" for theirs, ours in pairs if canonical(theirs) != canonical(ours)]:
+            log.info("the classifier's class %s of the data", ", ".join(renamed))
     return np.array(numbers)[values.astype(int)]
 
 

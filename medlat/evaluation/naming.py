@@ -22,6 +22,7 @@ STRAIGHT = 0.5  # R²
 MOVES = 0.1  # standard deviations over real images, for a step
 MEASURED = 0.8  # of what is measured on the base images, that can be measured at the ends of the traversal
 UNNAMED = "unnamed"
+NOT_TOLD_APART = "what they move most would, alone, make up no more of all change than in random directions"
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,13 @@ class Candidate:
         """What a name needs and is not there, in words. p: of its evidence, family-wise."""
         if not self.measurement:
             return ["nothing measurable changes"]
-        told_apart = np.isfinite(self.normalised)
+        tested = np.isfinite(self.normalised)
         wanted = {
-            f"no clearer than random directions (p = {p:.2g})": p <= LEVEL,
+            f"could not be tested: alone it would reach {self.ceiling:.2f} of what changes here, and random directions "
+            f"have {self.chance:.2f}": tested,
+            f"no clearer than random directions (p = {p:.2g})": p <= LEVEL or not tested,
             f"{self.share:.2f} of what changes, where it alone would reach {self.ceiling:.2f} and random directions "
-            f"{self.chance:.2f}": not told_apart or self.normalised >= PURE,
-            "cannot be told from the other measurements": told_apart,
+            f"{self.chance:.2f}": not tested or self.normalised >= PURE,
             f"no straight line (R² {self.r2:.2f})": self.r2 >= STRAIGHT,
             f"hardly moves ({abs(self.standardised):.2f} standard deviations)": abs(self.standardised) >= MOVES,
             f"images leave the data beyond {self.range:.2g}σ": self.range >= self.needed,
@@ -197,6 +199,8 @@ def verdict(names: Sequence[Mapping[str, str]], main: str, controls: Sequence[st
         if method != main
     ]
     text += f" Beside it: {', '.join(beside)}." if beside else ""
+    if untested := sum(row["normalised"] != row["normalised"] for row in own):
+        text += f" {untested} of the {len(own)} {main} directions could not be tested: {NOT_TOLD_APART}."
     knows_nothing = max((n / of for method, (n, of) in counts.items() if method in controls), default=0.0)
     if named and knows_nothing >= len(named) / len(own):
         text += f" A control, which knows nothing, has as many: these names say nothing for {main}."

@@ -37,10 +37,15 @@ class Response:
     p: float
 
     @property
+    def is_asked(self) -> bool:
+        """Whether the generator changes the quantity alone, so that something can be said."""
+        return 0.0 < self.length <= HELD
+
+    @property
     def lacks(self) -> list[str]:
         """Why it cannot be said that the classifier uses it, in words; [] where it does."""
         wanted = {
-            "the generator does not change it alone": 0.0 < self.length <= HELD,
+            "the generator does not change it alone": self.is_asked,
             f"no more than random changes (p = {self.p:.2g})": self.p <= LEVEL,
             "not sure over the patients": self.low > 0.0 or self.high < 0.0,
         }

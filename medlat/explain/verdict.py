@@ -7,11 +7,24 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from medlat.core.statistics import grouped_mean, quadratic_kappa
-from medlat.evaluation.naming import PURE, Named
+from medlat.evaluation.naming import PURE, UNNAMED, Named
 
 GENERATOR = "the generator gives the image back"
 GIVEN_BACK = 0.5  # of the generator's link: below, all others are measured on images that are not the user's
 UNEXPLAINED = "What is measured here does not explain it; look at the pictures."
+UNTESTED = (
+    "Whether what is measured here explains it could not be tested, as {0} alone would make up no more of all change "
+    "than in random directions; look at the pictures."
+)
+
+
+def what_moves(name: str, measurement: str, normalised: float) -> str:
+    """With the prediction, in a sentence, of a row of names.csv."""
+    if name != UNNAMED:
+        return f"What moves with it: {name}."
+    if measurement and math.isnan(normalised):
+        return UNTESTED.format(measurement.replace("_", " "))
+    return UNEXPLAINED
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from medlat.report.tiles import (
 ROWS_PER_FIGURE = 6
 STEPS_SHOWN, MEAN_STEPS_SHOWN = 5, 9
 UNDER: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 6, "color": MUTED}
+LEAST = 0.05  # change of a probability that is shown in full colour at least: less is nothing to see
 LETTER = 0.05  # inches, on average, of a block's title
 SALIENCY = {
     "gradcam": "Grad-CAM",
@@ -283,7 +284,8 @@ def _overlay(axis: Axes, name: str, image: np.ndarray, relevance: np.ndarray, qu
     """
     side = side_of(axis, look)
     draw_picture(axis, look.lightness(image, side), look, cmap="gray", vmin=0, vmax=1)
-    draw_picture(axis, relevance_colours(relevance, side), look, extent=axis.images[0].get_extent())
+    least = LEAST if name == "occlusion" and question.probability else 0.0
+    draw_picture(axis, relevance_colours(relevance, side, least), look, extent=axis.images[0].get_extent())
     if name == "occlusion":
         most = question.text(float(np.abs(finite(relevance)).max()))
         _note(axis, f"at most {most}", 1, VERMILION if float(most) == 0 else MUTED)

@@ -181,7 +181,7 @@ def _known(answer: Answer, index: int) -> Table:
         [
             "distance to the training images",
             like.distance,
-            f"nearer: {like.nearer} of {like.held_out} held-out (p {like.p:.2g})",
+            f"farther than {like.nearer} of {like.held_out} held-out (p {like.p:.2g})",
         ],
         ["given back by the generator (dB)", single.psnr, f"held-out images: {number(answer.held_out_psnr)} (median)"],
     ]
@@ -231,7 +231,7 @@ def _measured(answer: Answer, index: int) -> list[Table]:
         return [Table("Measured", ["", "image", "inverted"], lines)]
     lines = list[list[Any]]()
     for row in rows:
-        ends = [_value(row[key], row["unit"]) for key in ("inverted", "counterfactual")]
+        ends = [_value(row[key], row["unit"]) for key in ("image", "inverted", "counterfactual")]
         change = Cell(number(row["change_in_sd"], 2, sign=True), row["change_in_sd"])
         effect = with_unit(number(row["run_effect"], 2, sign=True), row["unit"])
         if math.isfinite(row["run_effect_low"]):
@@ -244,7 +244,7 @@ def _measured(answer: Answer, index: int) -> list[Table]:
         f"held-out images, with its 95% interval. {answer.run.get('told', '')} "
         + (f"It has no name: {why}." if why else "")
     )
-    columns = ["", "inverted", "counterfactual", "change (sd)", "the run, each σ"]
+    columns = ["", "image", "inverted", "counterfactual", "change (sd)", "the run, each σ"]
     return [Table("What moved, by measurement", columns, lines, note.strip())]
 
 

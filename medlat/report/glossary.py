@@ -28,6 +28,7 @@ TERMS = {  # as they stand in texts -> what they mean
     "inversion": "a real image put into the latent space: the code that gives it back",
     "KID": "how far the features of samples are from those of real images, without a bias of few; 0 at best",
     "latent space": "all codes that the generator can draw an image from",
+    "linear": "the method that fits a straight line from codes to predictions (Schutte et al. 2021)",
     "logit": "the prediction before it is a probability: 0 is 0.5, 2.2 is 0.9",
     "MIG": "whether one direction tells more of a factor than the next best does; 1 at best",
     "MS-SSIM": "how alike two images look, over several scales; 1 is the same",

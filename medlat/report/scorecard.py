@@ -95,7 +95,7 @@ def _response(
     axes.plot(known, [row["mean"] for row in rows], color=colour, linewidth=2)
     axes.axhline(question.threshold, color=INK, linewidth=0.7, linestyle=(0, (4, 2)))
     name = rows[0]["method"] + (" (control)" if control else "")
-    axes.set_title(f"{name}, n = {rows[0]['images']}", loc="left", fontsize=7.5)
+    axes.set_title(f"{name}, n = {rows[0]['images']:.0f}", loc="left", fontsize=7.5)
     axes.grid(axis="y", color=RULE, linewidth=0.4)
 
 

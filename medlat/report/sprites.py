@@ -80,10 +80,12 @@ def saliency_sprite(image: np.ndarray, relevance: np.ndarray, look: Look) -> byt
     return _png(Image.fromarray(np.rint(255.0 * mixed).astype(np.uint8)))
 
 
-def relevance_colours(relevance: np.ndarray, side: int) -> np.ndarray:
-    """[H, W] signed -> [h, w, 4] in [0, 1], the longer edge of `side` pixels: as opaque as its share of the largest."""
+def relevance_colours(relevance: np.ndarray, side: int, least: float = 0.0) -> np.ndarray:
+    """[H, W] signed -> [h, w, 4] in [0, 1], the longer edge of `side` pixels: as opaque as its share of the largest, or
+    of `least` where all are smaller.
+    """
     size = finite(np.asarray(relevance, np.float32))
-    largest = float(np.abs(size).max())
+    largest = max(float(np.abs(size).max()), least)
     share = upscale(size / largest if largest > 0 else size, side, -1.0, 1.0)
     colours = matplotlib.colormaps[DIVERGING](np.where(share > 0, 0.9, 0.1))
     colours[..., 3] = OPACITY * np.abs(share)

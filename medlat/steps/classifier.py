@@ -76,6 +76,9 @@ class Classifier(Step):
         label = label_of(config, opened)
         if builders.is_own_classifier(config):
             found: list[BlackBox] = [own_classifier(config, spec, context.store.root)]
+            if "range" in config.classifier:
+                key = f"{self.name.replace('classifier/', 'compared.')}.range"
+                log.info("%s: it is given images from %g to %g (%s)", self.name, *config.classifier.range, key)
         else:
             found = [self._train(context, config, label, (out / file).parent) for file in files_of(config, self.name)]
         if "classifier" in context.artifacts and self.name.startswith("classifier/"):  # before a generator is trained

@@ -26,7 +26,7 @@ class Evaluation(Step):
     """
 
     name = "evaluation"
-    version = 2
+    version = 3
 
     def __init__(self, found: Sequence[Method]) -> None:
         self.methods = found

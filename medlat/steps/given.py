@@ -22,7 +22,7 @@ from medlat.evaluation.semantics import read_semantics
 from medlat.evaluation.traversal import traverse
 from medlat.explain.likeness import Likeness
 from medlat.explain.single import Counterfactual, Single, SingleExplained
-from medlat.explain.verdict import UNEXPLAINED
+from medlat.explain.verdict import what_moves
 from medlat.inversion.encode import Encode, Exact
 from medlat.inversion.inverter import Inverted, invert_all
 from medlat.inversion.mapping import map_codes, map_directions
@@ -226,7 +226,7 @@ def of_run(context: Context, direction: str | None) -> dict[str, str]:
     found = {"method": context.main.name, "direction": direction or ""}
     if row is not None:
         found |= {"name": row["name"], "why": row["why"] or ""}
-        found["told"] = f"What moves with it: {row['name']}." if row["name"] != UNNAMED else UNEXPLAINED
+        found["told"] = what_moves(row["name"], row["measurement"] or "", row["normalised"])
     if "explanation" in context.artifacts:
         links = json.loads((context.folder("explanation") / "explanation.json").read_text())["links"]
         least = min(links, key=lambda link: link["holds"])

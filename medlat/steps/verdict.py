@@ -17,7 +17,6 @@ from medlat.explain import alignment
 from medlat.explain.audit import Response, planted
 from medlat.explain.by_catch import told
 from medlat.explain.verdict import (
-    UNEXPLAINED,
     Link,
     agreement_link,
     data_link,
@@ -26,6 +25,7 @@ from medlat.explain.verdict import (
     name_link,
     prediction_link,
     weakest,
+    what_moves,
 )
 from medlat.steps import builders
 from medlat.steps.audit import FILE as AUDIT
@@ -48,7 +48,7 @@ class Explanation(Step):
     """The scorecard of all methods, what moves with the prediction, and whether that is what was planted."""
 
     name = "explanation"
-    version = 7
+    version = 8
 
     def __init__(self, found: Sequence[Method], aligned: bool = False) -> None:
         self.methods = found
@@ -80,10 +80,10 @@ class Explanation(Step):
         links = _links(context, folders[main.method], rows, main.method, controls, named)
         audit, unit = load_audit(context), "logits" if asked["probability"] else "units"
         exposed, numbers = _exposed(named), {f"{row.quantity}/{x}": getattr(row, x) for row in audit for x in AUDITED}
-        found = [_finding(asked, main.method, rows), _what_moves(named)]
+        found = [_finding(asked, main.method, rows), what_moves(named.name, named.measurement, named.normalised)]
         sentences = [weakest(links), *found] if lost(links) else [*found, weakest(links)]
         cells = _cells(context)
-        sentences += [_uses(audit, unit), *filter(None, [told(others, main.method), alignment.told(cells)])]
+        sentences += [*filter(None, [_uses(audit, unit), told(others, main.method), alignment.told(cells)])]
         if cells:
             copy_whole(context.folder("alignment") / alignment.FILE, out)
             numbers |= {f"alignment/{cell.of}/{cell.asked}": cell.change for cell in cells if cell.of != cell.asked}
@@ -147,10 +147,6 @@ def _named(context: Context, direction: str) -> Named:
     return Named(**row | {"rank": int(row["rank"])})
 
 
-def _what_moves(named: Named) -> str:
-    return f"What moves with it: {named.name}." if named.is_named else UNEXPLAINED
-
-
 def _links(
     context: Context,
     folder: Path,
@@ -197,9 +193,14 @@ def _exposed(named: Named) -> dict[str, Any]:
 
 
 def _uses(audit: Sequence[Response], unit: str) -> str:
+    """ "" where nothing could be asked for: the generator changes no quantity alone."""
     used = [row.told(unit) for row in audit if row.is_used]
+    asked = [row.quantity.replace("_", " ") for row in audit if row.is_asked]
+    if not asked:
+        return ""
     if not used:
-        return "To nothing that is measured the classifier answers more than to random changes."
+        rest = f", the only ones of {len(audit)} that the generator changes alone" * (len(asked) < len(audit))
+        return f"To none of {', '.join(asked)}{rest}, the classifier answers more than to random changes."
     return f"Changed alone, and more than random changes, it answers to: {'; '.join(used)}. {HINT}"
 
 

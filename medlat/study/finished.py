@@ -20,6 +20,7 @@ from medlat.core.files import read_json
 from medlat.core.spaces import PIXELS_AT_ONCE, Directions, ImageSpec, LatentModel, LatentSpace, decode_in_parts
 from medlat.core.store import IMAGES, RECIPE, Artifact, Store
 from medlat.core.tables import read_table
+from medlat.data.equal import found_again
 from medlat.data.given import Given, Prepared, prepare_given
 from medlat.data.image_store import ImageStore, Stored
 from medlat.data.splits import Split
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from medlat.steps.given import Answer
 
 ROUNDING = 1e-3  # beyond [-1, 1] that an image may lie
+PARTS = {"training": "train", "validation": "validation", "held-out": "test"}  # what a part of the split is called
 
 
 def load(folder: str | Path, store: str | Path | None = None, device: str | torch.device = "cpu") -> "Run":
@@ -190,13 +192,18 @@ class Run:
 
         Raises UserError where one is not there, or the run's data source does not read it.
         """
-        store, config = self.context.images, self.config
-        return prepare_given(
+        store, config, split = self.context.images, self.config, self.context.split
+        found = prepare_given(
             [Given.of(text) for text in images],
             lambda files: builders.source_of(config, files, store.modality),
             store,
             config.data.field_of_view_mm,
         )
+        for number, row in enumerate(found_again(found.images, store.images)):
+            part = next((name for name, rows in PARTS.items() if row in getattr(split, rows)), None)
+            if row is not None and part is not None:
+                found.notes[number] += (f"it is one of the run's own {part} images",)
+        return found
 
     def explain(self, images: Tensor | np.ndarray) -> "Answer":
         """Images [N, C, H, W], float in [-1, 1] -> what is found of each: whether it is like the run's, what inversion

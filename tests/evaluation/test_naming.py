@@ -33,7 +33,11 @@ def test_a_direction_that_has_all_of_it_is_named():
 LACKING = {
     "no clearer than random": {"evidence": 0.0},
     "0.40 of what changes, where it alone would reach 0.95": {"share": 0.4, "normalised": 0.15},
-    "cannot be told from the other measurements": {"ceiling": 0.35, "normalised": float("nan")},
+    "could not be tested: alone it would reach 0.35 of what changes here, and random directions have 0.30": {
+        "ceiling": 0.35,
+        "normalised": float("nan"),
+        "evidence": 0.0,
+    },
     "no straight line (R² 0.40)": {"r2": 0.4},
     "hardly moves (0.05 standard deviations)": {"standardised": -0.05},
     "images leave the data beyond 1.5σ": {"range": 1.5},
