@@ -170,7 +170,7 @@ def prepare(source: SliceSource, how: Preparation, folder: Path) -> None:
     info = _write_index(source.modality, scan, spacing, how, folder)
     counted = f"{info['slices']:,} {source.modality.nouns} of {groups_of(info)}"
     lines = [*map(str, account_of(info, copies=0)), *_label_lines(folder, info["classes"])]
-    log.info("%s", "\n  ".join([f"data: {counted}; a pixel is {info['spacing_mm']:.3g} mm", *lines]))
+    log.info("%s", "\n  ".join([f"data: {counted}; a pixel is taken for {info['spacing_mm']:.3g} mm", *lines]))
 
 
 def groups_of(info: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ def test_preparation_ends_with_the_table_and_keeps_no_path(tmp_path, caplog, cap
     with caplog.at_level(logging.INFO):
         prepare(Found(), Preparation(8, None, 0.5, "salt", 1, damaged_list=str(tmp_path / "list.txt")), tmp_path)
     assert caplog.messages == [
-        "data: 2 images of 1 patient\n"
+        "data: 2 images of 1 patient; a pixel is taken for 1 mm\n"
         "  damaged          1  truncated\n"
         "  left out     1,234  not a picture\n"
         "  left out         1  without a label\n"

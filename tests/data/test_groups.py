@@ -277,7 +277,7 @@ def test_groups_are_called_patients_only_where_the_data_call_them_so(tmp_path, c
         prepare(ImageFolder(str(tmp_path), group_column=column), Preparation(16, None, 0.0, "salt", 1), out)
     assert ImageStore.open(out).info["groups"] == called
     count = f"1 {called[:-1]}" if column else "2 groups"
-    assert f"data: 2 tiles of {count}\n" in caplog.text
+    assert f"data: 2 tiles of {count}; a pixel is taken for " in caplog.text
 
 
 def test_where_nobody_is_named_files_are_patients_and_equal_pixels_one(tmp_path, caplog) -> None:

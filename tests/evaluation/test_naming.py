@@ -1,6 +1,7 @@
 """Names: what one needs, and how often there is one where nothing is there."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,10 +158,10 @@ def test_what_only_half_of_the_people_show_has_no_name():
     assert "not the same in the other half of the patients" in found.why
 
 
-def found(**named: tuple[int, int]) -> list[dict[str, str]]:
+def found(**named: tuple[int, int]) -> list[dict[str, Any]]:
     """Rows of names.csv: so many named directions of so many, by method."""
     return [
-        {"method": method, "name": "rotation +5°/σ" if i < n else UNNAMED}
+        {"method": method, "name": "rotation +5°/σ" if i < n else UNNAMED, "normalised": 0.7}
         for method, (n, of) in named.items()
         for i in range(of)
     ]
@@ -188,3 +189,11 @@ def found(**named: tuple[int, int]) -> list[dict[str, str]]:
 )
 def test_the_finding_is_of_names_only_and_beside_controls(counts, text):
     assert verdict(found(**counts), "pca", ["axes"]) == text
+
+
+def test_the_finding_says_how_many_could_not_be_tested():
+    rows = found(pca=(0, 4), axes=(0, 4))
+    rows[1]["normalised"] = float("nan")
+    assert " 1 of the 4 pca directions could not be tested: what they move most would, alone," in verdict(
+        rows, "pca", ["axes"]
+    )
