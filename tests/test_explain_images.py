@@ -80,6 +80,7 @@ def test_held_out_images_are_explained_as_by_the_run_itself(explaining, tmp_path
     assert found["question"]["target"] == "tumour"
     said = capsys.readouterr().out
     assert said.count("The classifier gives tumour a probability of") == len(rows)
+    assert said.count("it is one of the run's own held-out images.") == len(rows)
     assert said.index(Path(named[0]).name) < said.index(Path(named[1]).name), "which is which, on a terminal alone"
 
 

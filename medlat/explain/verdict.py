@@ -10,6 +10,7 @@ from medlat.core.statistics import grouped_mean, quadratic_kappa
 from medlat.evaluation.naming import PURE, UNNAMED, Named
 
 GENERATOR = "the generator gives the image back"
+BLURRED = 23.0  # dB: below, fine structure is lost to the eye
 GIVEN_BACK = 0.5  # of the generator's link: below, all others are measured on images that are not the user's
 UNEXPLAINED = "What is measured here does not explain it; look at the pictures."
 UNTESTED = (
@@ -54,7 +55,7 @@ def generator_link(
     chance = real.mean() * decoded.mean() + (~real).mean() * (~decoded).mean()
     beside = f", by chance {chance:.0%} would" if math.isfinite(kappa) else ", all on one side of it"
     told = f"{kept.value:.0%}{interval} of {len(real)} images keep their side of the threshold after inversion{beside}"
-    told += f"; PSNR {psnr:.1f} dB"
+    told += f"; PSNR {psnr:.1f} dB{', blurred' if psnr < BLURRED else ''}"
     if samples is not None:
         told += f"; samples lie {samples[0]:.2g} from real images and halves of these {samples[1]:.2g}, by Fréchet"
     return Link(GENERATOR, max(0.0, kappa) if math.isfinite(kappa) else kept.value, told)
@@ -78,7 +79,8 @@ def data_link(steps: Sequence[float], reach: float) -> Link | None:
     if not len(steps):
         return None
     inside = sum(abs(step) <= reach for step in steps) / len(steps)
-    told = f"{inside:.0%} of {len(steps)} counterfactuals lie within {reach:.2g}σ, where images stay near the data"
+    told = f"{inside:.0%} of {len(steps)} counterfactuals lie within {reach:.2g}σ, where half of the images stay near"
+    told += " the data"
     return Link("counterfactuals stay near the data", inside, told)
 
 

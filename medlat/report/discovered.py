@@ -71,8 +71,8 @@ def discovered_section(
         Picture.saved(
             figures.save(editing_chart(editing, controls), "editing_range", editing),
             "How far a direction may be followed",
-            "Distance to the nearest training image; 95% of held-out real images lie below 1. Traversals are drawn as "
-            "far as half of the images do, of three quarters of the directions.",
+            "Distance to the nearest training image; 95% of held-out real images lie below 1. Traversals are drawn "
+            "as far as half of the images stay there, in three quarters of the directions or more.",
         ),
     ]
     if sum(row["method"] not in controls for row in names) > 1:
@@ -145,7 +145,9 @@ def names_table(names: Sequence[Mapping[str, Any]], numbers: Mapping[str, float]
         "directions has as much."
     )
     if alarms:
-        caption += f" Of lots of as many random directions, one would be above the level in {max(alarms):.1%}."
+        caption += (
+            f" False alarms: of sets of as many random directions {max(alarms):.1%} have one that passes this test."
+        )
     return Table("Names, by measurement", [*columns, "range (σ)"], rows, caption)
 
 

@@ -163,7 +163,10 @@ def key_numbers(explained: Explanation, look: Look) -> list[KeyNumber]:
         if row is not None:
             beside = [(control, explained.score(key, control)) for control in explained.controls]
             show = _share if key in shares else _number
-            texts = [f"{show(other['value'])} ({CALLED.get(name, name)})" for name, other in beside if other]
+            of = {name: f" of {other['images']:.0f}" if key in shares else "" for name, other in beside if other}
+            texts = [f"{show(other['value'])}{of[name]} ({CALLED.get(name, name)})" for name, other in beside if other]
+            if key == "inversion_drift":  # of controls it is the same: moves begin where those of the method do
+                texts = ["0 at best"]
             value = _count(row) if key in shares else row["value"]
             found.append(KeyNumber(title, value, row["unit"], ", ".join(texts), explanation))
     auc = explained.quality.get("auc")
@@ -235,7 +238,7 @@ def _far(series: Series) -> str:
     """How far images are shown; "" where it is not known how far they stay near the data."""
     if not math.isfinite(series.reach):
         return ""
-    said = f" Images stay near the data for {number(series.reach, 2)}σ"
+    said = f" Half of the images stay near the data for {number(series.reach, 2)}σ"
     beyond = any(map(series.is_beyond, series.counterfactual_step[series.shown].tolist()))
     return said + ("; a counterfactual whose step is red lies beyond." if beyond else ".")
 

@@ -64,3 +64,14 @@ def test_values_of_classes_that_are_no_numbers():
 
 def test_names_as_they_are_compared():
     assert [canonical(x) for x in (" In_Situ", 2, "2.50", "nan", "0")] == ["in situ", "2", "2.5", "nan", "0"]
+
+
+def test_classes_that_are_called_otherwise_are_said(caplog):
+    box = SimpleNamespace(task="binary", classes=["normal", "tumour"])
+    with caplog.at_level("INFO"):
+        truth_of(box, "tumour", "label", np.array([0, 1]), ["adenocarcinoma", "normal"])
+    assert caplog.messages == ["the classifier's class 'tumour' for 'adenocarcinoma' of the data"]
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        truth_of(box, "tumour", "label", np.array([0, 1]), ["Normal", "tumour"])
+    assert caplog.messages == []

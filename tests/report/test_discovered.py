@@ -41,8 +41,8 @@ def test_names_come_by_evidence_and_say_what_is_lacking():
     assert table.rows[0][2] == "x +3 mm/σ"
     assert table.rows[2][4] == "no straight line (R² 0.20)"
     assert table.rows[2][6] is None
-    assert "one would be above the level in 4.8%" in table.caption
-    assert "lots" not in names_table(rows, {}, "slides").caption
+    assert "4.8% have one that passes" in table.caption
+    assert "False alarms" not in names_table(rows, {}, "slides").caption
 
 
 def places(clusters, name="x +1 mm/σ, purity 0.9"):

@@ -116,7 +116,7 @@ def test_what_each_classifier_says_of_the_counterfactuals_of_each(explained):
 def test_key_numbers_stand_beside_the_controls(explained):
     found = {item.name: item for item in key_numbers(explained, LOOK)}
     assert found["images whose prediction flips"].value == "18 of 20"
-    assert found["images whose prediction flips"].control == "20% (random directions)"
+    assert found["images whose prediction flips"].control == "20% of 20 (random directions)"
     assert found["AUC of the classifier"].value == 0.943
     assert found["AUC of the classifier"].explanation == "on slides it never saw"
     assert found["second agrees"].value == "18 of 20"
