@@ -86,7 +86,7 @@ def strip(runs: dict[str, Run]) -> Figure:
     rows = [(name, method) for name in runs for method in METHODS]
     height = 1.0 * len(rows) + 0.65
     figure = new_figure(6.6, height)
-    place = {"top": 1.0 - 0.4 / height, "bottom": 0.25 / height, "left": 0.24, "right": 0.995}
+    place = {"top": 1.0 - 0.4 / height, "bottom": 0.25 / height, "left": 0.25, "right": 0.995}
     outer = figure.add_gridspec(1, 2, wspace=0.08, **place)
     grids = [outer[tile].subgridspec(len(rows), len(STEPS), wspace=0.04, hspace=0.24).subplots() for tile in range(2)]
     for row, (name, method) in enumerate(rows):
@@ -104,12 +104,10 @@ def strip(runs: dict[str, Run]) -> Figure:
                 axes.set(xticks=[], yticks=[])
                 if row == len(rows) - 1:
                     axes.set_xlabel("as it is" if step == 0 else f"{step:+.0f} σ".replace("-", "−"), fontsize=7)
-        grids[0][row, 0].set_ylabel(
-            f"learnt from {name},\n{METHODS[method]}", fontsize=7, rotation=0, ha="right", va="center"
-        )
+        grids[0][row, 0].set_ylabel(f"{name},\n{METHODS[method]}", fontsize=7, rotation=0, ha="right", va="center")
     for grid, tile in zip(grids, ("a normal tile", "a tile of adenocarcinoma"), strict=True):
-        left = grid[0, 0].get_position().x0
-        figure.text(left, 1.0 - 0.16 / height, f"{tile}; above each: probability of adenocarcinoma", fontsize=6.5)
+        figure.text(grid[0, 0].get_position().x0, 1.0 - 0.16 / height, tile, fontsize=7)
+    figure.text(0.01, 1.0 - 0.16 / height, "classifier of …; above each\ntile: P(adenocarcinoma)", fontsize=7, va="top")
     return figure
 
 
