@@ -153,7 +153,7 @@ def test_a_name_is_kept_and_a_view_comes_back(page):
     assert "pinker <b>" in page("#directions").text
     assert page.details("linear 00").find_element(By.CLASS_NAME, "my-note").get_attribute("value") == "see tile 3"
     assert page.driver.execute_script("return wanted()") == {
-        "start": "image 3", "steps": {"linear 00": 0.5}, "window": None,
+        "start": "image 3", "steps": {"linear 00": 0.5}, "window": None, "layers": None,
     }  # fmt: skip
     assert np.array_equal(page.pixels("moved"), before)
     kept = json.loads((page.explorer.run.folder / "explore.json").read_text())["directions"]
