@@ -79,6 +79,7 @@ class ImageStore:
             images: Any = CheckedRows(path, noted[IMAGES]) if noted else np.load(path, mmap_mode="r")
             columns = {name: index[name] for name in index.files if name not in ("row", "patient")}
             rows = index["row"]
+            info.setdefault("groups", "groups")  # of a run of before 2026-11-30, which did not say what they are
             modality = Modality.from_dict(info["modality"])
         except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile) as error:
             raise DamagedFile(folder / IMAGES) from error

@@ -74,7 +74,7 @@ class Candidate:
             f"hardly moves ({abs(self.standardised):.2f} standard deviations)": abs(self.standardised) >= MOVES,
             f"images leave the data beyond {self.range:.2g}σ": self.range >= self.needed,
             f"measured in {self.measured:.0%} of the images at the ends": self.measured >= MEASURED,
-            "not the same in the other half of the patients": self.again == 1.0,
+            "not the same in both halves of the data": self.again == 1.0,
         }
         return [reason for reason, holds in wanted.items() if not holds]
 
@@ -199,7 +199,7 @@ def verdict(names: Sequence[Mapping[str, str]], main: str, controls: Sequence[st
         if method != main
     ]
     text += f" Beside it: {', '.join(beside)}." if beside else ""
-    if untested := sum(row["normalised"] != row["normalised"] for row in own):
+    if untested := sum(bool(row["measurement"]) and row["normalised"] != row["normalised"] for row in own):
         text += f" {untested} of the {len(own)} {main} directions could not be tested: {NOT_TOLD_APART}."
     knows_nothing = max((n / of for method, (n, of) in counts.items() if method in controls), default=0.0)
     if named and knows_nothing >= len(named) / len(own):

@@ -47,7 +47,7 @@ class Response:
         wanted = {
             "the generator does not change it alone": self.is_asked,
             f"no more than random changes (p = {self.p:.2g})": self.p <= LEVEL,
-            "not sure over the patients": self.low > 0.0 or self.high < 0.0,
+            "not sure: its interval holds 0": self.low > 0.0 or self.high < 0.0,
         }
         return [reason for reason, holds in wanted.items() if not holds]
 

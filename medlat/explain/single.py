@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from medlat.explain.likeness import LEVEL, Found
 
-DRIFT = 0.5  # of the way to the threshold that inversion may move a prediction
+DRIFT = 0.5  # of what the move does that inversion alone may do to a prediction
 TRUSTED = "Nothing that is looked at in this image speaks against the picture"
 
 
@@ -69,7 +69,7 @@ class SingleExplained(Single):
                 f"inversion puts it on the other side of {self.threshold:.2g} ({self.prediction:.2f} to "
                 f"{self.inverted:.2f}): what is moved is another image to the classifier"
             )
-        elif abs(self.inverted - self.prediction) > DRIFT * abs(self.prediction - self.threshold):
+        elif abs(self.inverted - self.prediction) > DRIFT * abs(moved.prediction - self.inverted):
             found.append(f"inversion alone moves the prediction from {self.prediction:.2f} to {self.inverted:.2f}")
         if not moved.reached:
             found.append(

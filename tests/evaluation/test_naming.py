@@ -43,7 +43,7 @@ LACKING = {
     "hardly moves (0.05 standard deviations)": {"standardised": -0.05},
     "images leave the data beyond 1.5σ": {"range": 1.5},
     "measured in 50% of the images": {"measured": 0.5},
-    "not the same in the other half": {"again": 0.0},
+    "not the same in both halves of the data": {"again": 0.0},
 }
 
 
@@ -155,13 +155,13 @@ def test_what_only_half_of_the_people_show_has_no_name():
     world.slopes[::2, 0, 0], world.slopes[1::2, 0, 0] = 5.0, -4.0
     found = world.named({"found": np.eye(8)[:1]})[0]
     assert found.name == UNNAMED
-    assert "not the same in the other half of the patients" in found.why
+    assert "not the same in both halves of the data" in found.why
 
 
 def found(**named: tuple[int, int]) -> list[dict[str, Any]]:
     """Rows of names.csv: so many named directions of so many, by method."""
     return [
-        {"method": method, "name": "rotation +5°/σ" if i < n else UNNAMED, "normalised": 0.7}
+        {"method": method, "name": "rotation +5°/σ" if i < n else UNNAMED, "measurement": "rotation", "normalised": 0.7}
         for method, (n, of) in named.items()
         for i in range(of)
     ]

@@ -79,7 +79,7 @@ def test_of_few_patients_or_none_there_is_no_interval_and_nothing_is_used(patien
     answers = Answers(world(basis).slopes[:patients], np.eye(AXES), np.ones(AXES))
     row = responses(answered(basis[0])[:patients], answers, quantities(2), people, 0)[0]
     assert np.isnan([row.low, row.high]).all()
-    assert row.lacks == ["not sure over the patients"]
+    assert row.lacks == ["not sure: its interval holds 0"]
     assert row.told("logits") == "q0 (+1.00 logits a standard deviation, p = 0.0001)"
 
 

@@ -108,6 +108,8 @@ def explained(likeness=LIKE, worse=0.5, inverted=0.8, **changed) -> SingleExplai
         (explained(UNLIKE), ["Unlike anything this run has seen"]),
         (explained(worse=0.01), ["worse than 99% of held-out images"]),
         (explained(inverted=0.3), ["on the other side of 0.5 (0.90 to 0.30)"]),
+        (explained(inverted=0.6), ["inversion alone moves the prediction from 0.90 to 0.60"]),  # and the move 0.5
+        (explained(inverted=0.65, prediction=0.0, others={}), []),
         (explained(reached=False), ["does not change as asked"]),
         (explained(step=-3.0), ["3σ away, and images stay near the data for 2σ"]),
         (explained(step=-3.0, reach=float("nan")), []),
