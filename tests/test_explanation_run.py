@@ -547,9 +547,11 @@ def test_a_program_is_run_in_no_dry_run_and_beside_no_mistake(place, medlat, tmp
     trace, path = tmp_path / "trace", tmp_path / "writes.pt"
     own = program(Writes(trace), path, place)
     for more, expected in (("dry_run=true", 0), ("explain.steps=[1,2,3]", 2), ("store=/proc/medlat", 2)):
-        code, _, err = medlat(*HISTOLOGY, *own, more)
+        code, out, err = medlat(*HISTOLOGY, *own, more)
         assert code == expected, err
         assert not trace.exists(), more
+        planned = more == "dry_run=true" and place == "classifier"
+        assert (f"  classifier: from {path}, asked and not trained" in out) == planned
     torch.jit.load(path)
     assert trace.exists(), "it does write"
 

@@ -177,16 +177,23 @@ def describe(plan: Plan) -> str:
 
 def _expectations(context: Context) -> list[str]:
     side = context.config.data.image_size
-    training_line = _training(context.config)
+    training_lines = [_training(context.config), *_brought_classifier(context.config)]
     made = "images" in context.artifacts
     count = _image_count(context.artifacts["images"]) if made else context.source.expected()
     if count is None:
-        return [f"  images: known when the files are read, each of {side}²", training_line]
+        return [f"  images: known when the files are read, each of {side}²", *training_lines]
     if count == 0:
         place = getattr(context.source, "folder", None)
         return [f"  images: no fitting file{'' if place is None else f' below {place}'}; a run would end here"]
     size = count * side * side * 2 / 1e6
-    return [f"  images: {'' if made else 'up to '}{count:,} of {side}², {size:,.1f} MB in the store", training_line]
+    return [f"  images: {'' if made else 'up to '}{count:,} of {side}², {size:,.1f} MB in the store", *training_lines]
+
+
+def _brought_classifier(config: DictConfig) -> list[str]:
+    if not builders.is_own_classifier(config):
+        return []
+    named = config.classifier.get("path") or config.classifier.get("function")
+    return [f"  classifier: from {named}, asked and not trained"]
 
 
 def _training(config: DictConfig) -> str:
