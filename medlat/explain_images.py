@@ -77,7 +77,7 @@ def explain(run: str, images: Sequence[str], out: Path, store: str | None = None
         print(warning)
     for number, (name, sentence, notes) in enumerate(zip(prepared.names, told, prepared.notes, strict=True)):
         shown = "" if logged_to_a_file() else f" {printable(name)}:"
-        print(" ".join([f"{name_of(number)}{shown}", sentence, *(f"Of this file: {note}." for note in notes)]))
+        print(" ".join([f"{name_of(number)}{shown}", *(f"Of this file: {note}." for note in notes), sentence]))
     print(f"{page}: written{replaced}")
 
 

@@ -204,4 +204,6 @@ def verdict(names: Sequence[Mapping[str, str]], main: str, controls: Sequence[st
     knows_nothing = max((n / of for method, (n, of) in counts.items() if method in controls), default=0.0)
     if named and knows_nothing >= len(named) / len(own):
         text += f" A control, which knows nothing, has as many: these names say nothing for {main}."
+    elif named:
+        text += " This is one training: `-m seed=1,2` says whether they come again."
     return text

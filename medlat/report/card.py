@@ -66,11 +66,15 @@ class Card:
             "## What was measured",
             "\n".join(self._measured()) or "Nothing.",
             "## Directions",
-            "\n".join(f"- {row['direction']}: {row['name']} (p {float(row['p']):.2g})" for row in named)
+            "\n".join(
+                f"- {row['direction']}: {row['name']} (p {float(row['p']):.2g} against random directions)"
+                for row in named
+            )
             or f"None of {len(self.directions)} has a name.",
             "## What it is not for",
-            "Research only: neither diagnosis nor any decision about a patient. What moves with a prediction is what "
-            "the generator draws, and no proof of what the classifier uses; what it cannot draw is not seen. "
+            "Research only: neither diagnosis nor any decision about a patient. What moves along a direction is what "
+            "the generator draws, no proof of what is in patients or of what a classifier uses; what it cannot draw is "
+            "not seen. "
             f"Numbers are of this data's held-out {self.whose}, and say nothing of another scanner, hospital or "
             "population.",
             "## What was run",

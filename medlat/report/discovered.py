@@ -140,7 +140,8 @@ def names_table(names: Sequence[Mapping[str, Any]], numbers: Mapping[str, float]
     ]
     alarms = [value for key, value in numbers.items() if key.endswith("/false_alarms") and math.isfinite(value)]
     caption = (
-        "Normalised: the share between what random directions have, 0, and what it could have, 1. Evidence: "
+        "Normalised: the share between what random directions have, 0, and what it could have alone, 1, as judged by "
+        "how measurements go together in real images, and may be exceeded. Evidence: "
         f"normalised share times the part that is common to all {groups}. p: that the best of as many random "
         "directions has as much."
     )

@@ -157,8 +157,8 @@ def _together(singles: Sequence[Single], nouns: str) -> str:
 
 def _section(answer: Answer, index: int, notes: Sequence[str], told: str, look: Look, figures: Figures) -> Section:
     name = name_of(index)
-    text = told if len(answer.singles) > 1 else ""
-    text += "".join(f"\n\nOf this file: {note}." for note in notes)
+    parts = [*(f"Of this file: {note}." for note in notes), *[told] * (len(answer.singles) > 1)]
+    text = "\n\n".join(parts)
     if answer.series is None or answer.question is None:
         figure = inverted_figure(answer.real[index], answer.inverted[index], look)
         title, caption = "Original, and what inversion keeps", ""

@@ -247,8 +247,8 @@ def _small_numbers(numbers: Mapping[str, float], groups: str) -> list[str]:
             )
         elif patients < FEWEST_GROUPS:
             found.append(
-                f"Directions in {space} are measured on {patients:.0f} held-out {groups}: too few for intervals, and "
-                f"others may differ."
+                f"Directions (of the space {space}) are measured on {patients:.0f} held-out {groups}: too few for "
+                f"intervals, and other {groups} may differ."
             )
     return found
 

@@ -28,6 +28,8 @@ NUMBERS = {  # of metrics.json, {}: of the main method, and beside it of each co
 }
 OF_CHANCE = {"classifier/auc": ("permuted labels", "permuted/auc")}  # what stands beside a number of no method
 
+FEWEST_SEEDS = 3  # for an interval over trainings
+
 
 def leave_comparison(runs: Sequence[Run], folder: Path) -> None:
     """Write index.html: the finished runs below the folder, and where there are several seeds the means over them."""
@@ -95,7 +97,7 @@ def _over_seeds(runs: Sequence[Run], columns: Sequence[Column], keys: Sequence[s
         [" ".join(map(without_folders, setting)) or "all", len(own), *(_mean(own, name) for name in names)]
         for setting, own in groups.items()
     ]
-    note = "Means over seeds, with their 95% interval (Student's t) where there are several."
+    note = "Means over seeds, with their 95% interval (Student's t) where there are three seeds or more."
     return Table("Each setting", [" ".join(keys) or "setting", "seeds", *names], rows, note)
 
 
@@ -104,5 +106,5 @@ def _mean(columns: Sequence[Column], name: str) -> Cell | None:
     if not values:
         return None
     mean, low, high = t_interval(values)
-    interval = f" [{number(low)}, {number(high)}]" if math.isfinite(low) else ""
+    interval = f" [{number(low)}, {number(high)}]" if len(values) >= FEWEST_SEEDS and low < high else ""
     return Cell(number(mean) + interval, mean)

@@ -182,9 +182,14 @@ def found(**named: tuple[int, int]) -> list[dict[str, Any]]:
         ),
         (
             {"pca": (2, 4), "axes": (1, 4)},
-            "Of 4 pca directions 2 can be named: rotation +5°/σ; rotation +5°/σ. Beside it: 1 of 4 axes (control).",
+            "Of 4 pca directions 2 can be named: rotation +5°/σ; rotation +5°/σ. Beside it: 1 of 4 axes (control). "
+            "This is one training: `-m seed=1,2` says whether they come again.",
         ),
-        ({"pca": (1, 1)}, "Of 1 pca directions 1 can be named: rotation +5°/σ."),
+        (
+            {"pca": (1, 1)},
+            "Of 1 pca directions 1 can be named: rotation +5°/σ. This is one training: `-m seed=1,2` says whether they "
+            "come again.",
+        ),
     ],
 )
 def test_the_finding_is_of_names_only_and_beside_controls(counts, text):

@@ -42,7 +42,7 @@ def test_every_number_stands_beside_what_it_is_held_against():
     assert "- AUC of the explained classifier on held-out images: 0.86 [0.84, 0.88]" in text
     assert "FID" not in text, "it was not measured"
     assert "copy a training image, by pixels: 0\n" in text, "no interval of zero width"
-    assert "- ica 00: joint width +1 %/σ (p 0.012)" in text
+    assert "- ica 00: joint width +1 %/σ (p 0.012 against random directions)" in text
     assert "ica 01" not in text
     assert "> Only 12 patients." in text
     assert "training 4,624 of 2,312 groups; held out 1,320 of 660 groups" in text
