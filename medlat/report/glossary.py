@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from markupsafe import Markup, escape
 
 TERMS = {  # as they stand in texts -> what they mean
-    "σ": "a step along a direction: one standard deviation of real images' codes along it",
+    "σ": "a step along a direction: one standard deviation of real images' codes along it; few of them lie beyond 3",
     "AUC": "how well predictions rank the two classes: 0.5 by chance, 1 at best",
     "Brier score": "mean squared error of predicted probabilities; 0 at best",
     "calibration error": "how far predicted probabilities are from how often they come true; 0 at best",
