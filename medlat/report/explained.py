@@ -162,10 +162,8 @@ def key_numbers(explained: Explanation, look: Look) -> list[KeyNumber]:
         row = explained.score(key, explained.method)
         if row is not None:
             beside = [(control, explained.score(key, control)) for control in explained.controls]
-            show = _share if key in shares else _number
-            of = {name: f" of {other['images']:.0f}" if key in shares else "" for name, other in beside if other}
-            texts = [f"{show(other['value'])}{of[name]} ({CALLED.get(name, name)})" for name, other in beside if other]
-            if key == "inversion_drift":  # of controls it is the same: moves begin where those of the method do
+            texts = [f"{_share_of(other)} ({CALLED.get(name, name)})" for name, other in beside if other]
+            if key not in shares:  # the drift, which controls share: their moves begin where the method's do
                 texts = ["0 at best"]
             value = _count(row) if key in shares else row["value"]
             found.append(KeyNumber(title, value, row["unit"], ", ".join(texts), explanation))
@@ -181,12 +179,9 @@ def _count(row: Mapping[str, Any]) -> str:
     return f"{round(row['value'] * known) if known else 0} of {known:.0f}"
 
 
-def _share(value: float) -> str:
-    return f"{value:.0%}" if math.isfinite(value) else "–"
-
-
-def _number(value: float) -> str:
-    return number(value, 2)
+def _share_of(row: Mapping[str, Any]) -> str:
+    """With its n; of none where none is known."""
+    return f"{row['value']:.0%} of {row['images']:.0f}" if math.isfinite(row["value"]) else "–"
 
 
 def sliders(explained: Explanation) -> TraversalSet:
